@@ -1,0 +1,1 @@
+"""The applications built on conveyor."""

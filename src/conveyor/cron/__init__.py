@@ -1,0 +1,1 @@
+"""Work by the clock: expressions, and the scheduler that turns due ticks into messages, once."""

@@ -1,0 +1,284 @@
+"""The whole tree of errors, with their codes and hints.
+
+    ConveyorError
+    |- InvalidError                 what was asked cannot be right
+    |  |- InvalidSettingError       a queue, consumer or store setting
+    |  |- InvalidDurationError      a delay, timeout or time to live
+    |  |- InvalidMessageError       a priority, key, header or content type
+    |  |- BodyTooLargeError         a body, or a batch of bodies
+    |  |- CronSyntaxError           a schedule's expression
+    |  `- InvalidKeyError           a kv key, value, metadata or ttl
+    |- NotFoundError
+    |  |- QueueNotFoundError
+    |  `- ScheduleNotFoundError
+    |- ConflictError
+    |  |- QueueExistsError
+    |  `- ConsumerConflictError     one consumer per queue
+    |- QueueFullError               a backlog limit is reached
+    |- LeaseLostError               somebody else holds the message now
+    |- BodyDecodeError              a body does not fit the handler's type
+    |- HandlerTimeoutError          a handler ran longer than it may
+    |- AppLoadError                 MODULE:APP cannot be loaded
+    `- StoreError                   the database refused
+       |- StoreClosedError
+       |- StoreReadOnlyError
+       |- StoreFullError
+       |- StoreBusyError
+       |- StoreCorruptError
+       |- StoreUnsupportedError     library, file system or schema that cannot be trusted
+       `- OutcomeUnknownError       the answer to a commit was lost
+
+Messages name the thing in backticks and start lower-case; hints are commands or settings.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ConveyorError(Exception):
+    """Anything conveyor raises on purpose: `code` for programs, `hint` for people, `facts` for both."""
+
+    code: ClassVar[str] = "conveyor_error"
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str | None = None, **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+        if hint is not None:
+            self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class InvalidError(ConveyorError):
+    """What was asked cannot be right; nothing was written."""
+
+    code = "invalid"
+
+
+class InvalidSettingError(InvalidError):
+    code = "invalid_setting"
+
+    def __init__(self, name: str, value: object, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"setting `{name}` is {value!r}: {problem}", hint=hint, name=name, value=value)
+
+
+class InvalidDurationError(InvalidError):
+    code = "invalid_duration"
+
+    def __init__(self, name: str, value: object, problem: str) -> None:
+        super().__init__(
+            f"`{name}` is {value!r}: {problem}",
+            hint='give seconds, a timedelta, or text such as "90s", "5m", "2h", "1d"',
+            name=name,
+            value=value,
+        )
+
+
+class InvalidMessageError(InvalidError):
+    code = "invalid_message"
+
+    def __init__(self, field: str, value: object, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"`{field}` is {value!r}: {problem}", hint=hint, field=field, value=value)
+
+
+class BodyTooLargeError(InvalidError):
+    code = "body_too_large"
+
+    def __init__(self, what: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"{what} is {size_bytes:,} bytes, the limit is {limit_bytes:,}",
+            hint="keep the data elsewhere and send a reference to it, or raise the limit in the queue's settings",
+            size_bytes=size_bytes,
+            limit_bytes=limit_bytes,
+        )
+
+
+class CronSyntaxError(InvalidError):
+    code = "cron_syntax"
+
+    def __init__(self, text: str, problem: str, *, hint: str = "") -> None:
+        shown = text if len(text) <= 64 else text[:61] + "..."
+        super().__init__(
+            f"cron expression `{shown}`: {problem}",
+            hint=hint or "five fields: minute hour day-of-month month day-of-week, as in `30 16 * * *`",
+            text=shown,
+        )
+
+
+class InvalidKeyError(InvalidError):
+    code = "invalid_key"
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem, hint=hint)
+
+
+class NotFoundError(ConveyorError):
+    code = "not_found"
+
+
+class QueueNotFoundError(NotFoundError):
+    code = "queue_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"no queue is named `{name}`",
+            hint=f"declare it with `@app.consumer({name!r})` or `app.declare_queue({name!r})`",
+            name=name,
+        )
+
+
+class ScheduleNotFoundError(NotFoundError):
+    code = "schedule_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no schedule is named `{name}`", hint="see `conveyor cron list`", name=name)
+
+
+class ConflictError(ConveyorError):
+    code = "conflict"
+
+
+class QueueExistsError(ConflictError):
+    code = "queue_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"queue `{name}` exists already", hint=f"see `conveyor queues info {name}`", name=name)
+
+
+class ConsumerConflictError(ConflictError):
+    code = "consumer_conflict"
+
+    def __init__(self, queue: str, present: str, wanted: str) -> None:
+        super().__init__(
+            f"queue `{queue}` is consumed by `{present}`, so `{wanted}` cannot consume it too",
+            hint="one consumer per queue: give each app a queue of its own, or remove the other consumer",
+            queue=queue,
+            present=present,
+            wanted=wanted,
+        )
+
+
+class QueueFullError(ConveyorError):
+    """The queue's backlog limit is reached; nothing was written."""
+
+    code = "queue_full"
+
+    def __init__(self, name: str, what: str, value: int, limit: int) -> None:
+        super().__init__(
+            f"queue `{name}` is full: {what} would be {value:,}, the limit is {limit:,}",
+            hint="start more workers, purge the queue, or raise the limit in the queue's settings",
+            name=name,
+            value=value,
+            limit=limit,
+        )
+
+
+class LeaseLostError(ConveyorError):
+    """The message was given to somebody else, so this attempt may no longer speak for it."""
+
+    code = "lease_lost"
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(
+            f"the lease of message `{message_id}` is lost",
+            hint="its work runs again elsewhere: make the handler idempotent by the message id",
+            message_id=message_id,
+        )
+
+
+class BodyDecodeError(ConveyorError):
+    code = "body_decode"
+
+    def __init__(self, queue: str, expected: str, problem: str) -> None:
+        super().__init__(
+            f"a body in queue `{queue}` is not a `{expected}`: {problem}",
+            hint="send what the handler's annotation says, or change the annotation",
+            queue=queue,
+            expected=expected,
+        )
+
+
+class HandlerTimeoutError(ConveyorError):
+    code = "handler_timeout"
+
+    def __init__(self, queue: str, timeout_s: float) -> None:
+        super().__init__(
+            f"a handler of queue `{queue}` ran longer than {timeout_s:g} s",
+            hint="raise the consumer's `timeout`, or split the work",
+            queue=queue,
+            timeout_s=timeout_s,
+        )
+
+
+class AppLoadError(ConveyorError):
+    code = "app_load"
+
+    def __init__(self, target: str, problem: str, *, hint: str = "name it as MODULE:VARIABLE, as in `shop.jobs:app`") -> None:
+        super().__init__(f"cannot load `{target}`: {problem}", hint=hint, target=target)
+
+
+class StoreError(ConveyorError):
+    """The database refused; unless it is `OutcomeUnknownError`, nothing was written."""
+
+    code = "store_error"
+
+
+class StoreClosedError(StoreError):
+    code = "store_closed"
+
+    def __init__(self) -> None:
+        super().__init__("the store is closed", hint="use the app inside `async with app:`")
+
+
+class StoreReadOnlyError(StoreError):
+    code = "store_read_only"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"`{where}` cannot be written", hint="check the owner and mode of the file and its folder", where=where)
+
+
+class StoreFullError(StoreError):
+    code = "store_full"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"the disk of `{where}` is full", hint="free some space: work goes on without a restart", where=where
+        )
+
+
+class StoreBusyError(StoreError):
+    code = "store_busy"
+
+    def __init__(self, where: str, waited_s: float) -> None:
+        super().__init__(
+            f"`{where}` was locked by another process for {waited_s:g} s",
+            hint="look for a long transaction or a backup tool that holds the file",
+            where=where,
+        )
+
+
+class StoreCorruptError(StoreError):
+    code = "store_corrupt"
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"`{where}` is damaged: {problem}", hint="restore a backup; do not write to the file", where=where)
+
+
+class StoreUnsupportedError(StoreError):
+    code = "store_unsupported"
+
+
+class OutcomeUnknownError(StoreError):
+    """The commit was sent and its answer lost: the work may or may not be in the store."""
+
+    code = "outcome_unknown"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"the store did not say whether it committed: {problem}",
+            hint="send again with the same `dedupe` key",
+        )

@@ -1,0 +1,115 @@
+"""What a handler says of a message, what that means for its lease, and the delays between attempts."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Final, Self, TypeAlias
+
+import msgspec
+
+from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
+from conveyor.model.message import DELAY_MS_MAX
+
+
+class Ack:
+    """Done: the message is deleted. Returning nothing says the same."""
+
+
+class Retry(Exception):
+    """This attempt failed: try again, after `delay` or the consumer's own. May be returned or raised."""
+
+    def __init__(self, delay: Duration | None = None, *, reason: str | None = None) -> None:
+        super().__init__(reason or "retry")
+        self.delay_ms = None if delay is None else read_duration_ms(delay, name="delay", most_ms=DELAY_MS_MAX)
+        self.reason = reason
+
+
+class Reject(Exception):
+    """It will never work: dead-letter it now. May be returned or raised."""
+
+    def __init__(self, reason: str = "rejected") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RateLimited(Exception):
+    """The other side asks us to wait: the whole queue rests for `after`, and no attempt is counted. May be returned or raised."""
+
+    def __init__(self, after: Duration, *, reason: str | None = None) -> None:
+        super().__init__(reason or "rate limited")
+        self.after_ms = read_duration_ms(after, name="after", most_ms=DELAY_MS_MAX)
+        self.reason = reason
+
+
+Verdict: TypeAlias = Ack | Retry | Reject | RateLimited
+
+
+class Action(IntEnum):
+    """What a settlement does to a lease."""
+
+    ACK = 0
+    RETRY = 1
+    REJECT = 2
+    RELEASE = 3
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """One verdict on its way into a store; `(seq, claim)` fences it together with the owner."""
+
+    seq: int
+    claim: int
+    action: Action = Action.ACK
+    delay_ms: int | None = None
+    """RETRY: before the next attempt. RELEASE: None keeps the old place in the queue."""
+    reason: str | None = None
+    """REJECT: why; RETRY: why it is dead if its retries are spent."""
+    error: str | None = None
+    """What went wrong, for people; kept with a dead letter."""
+    throttles: bool = False
+    """RELEASE: the whole queue rests for `delay_ms`."""
+
+
+class DeadReason(StrEnum):
+    """Why a message was dead-lettered; a `Reject` brings its own words."""
+
+    RETRIES = "retries"
+    CRASHES = "crashes"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+
+BACKOFF_MS_MAX: Final = DAY_MS
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+    """The delay before the next attempt: `base * factor ** (attempt - 1)`, at most `most`, drawn from zero up with full jitter.
+
+    Full jitter as in "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): it spreads a wave of failures best.
+    """
+
+    base_ms: int
+    factor: float = 1.0
+    most_ms: int = BACKOFF_MS_MAX
+    jitter: bool = False
+
+    @classmethod
+    def fixed(cls, delay: Duration) -> Self:
+        """The same delay every time."""
+        return cls(base_ms=read_duration_ms(delay, name="delay", most_ms=BACKOFF_MS_MAX))
+
+    @classmethod
+    def exponential(cls, base: Duration, *, factor: float = 2.0, most: Duration = "1d") -> Self:
+        """Growing delays with full jitter."""
+        return cls(
+            base_ms=read_duration_ms(base, name="base", most_ms=BACKOFF_MS_MAX),
+            factor=factor,
+            most_ms=read_duration_ms(most, name="most", most_ms=BACKOFF_MS_MAX),
+            jitter=True,
+        )
+
+    def delay_ms(self, attempt: int, chance: float) -> int:
+        """The delay after failed attempt number `attempt` (from 1); `chance` is uniform in [0, 1)."""
+        longest = min(float(self.most_ms), self.base_ms * self.factor ** min(attempt - 1, 64))
+        return round(longest * chance) if self.jitter else round(longest)

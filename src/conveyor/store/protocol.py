@@ -1,0 +1,409 @@
+"""What a database must promise conveyor. `conveyor.testing.conformance` says it in full; spec/message.md says why.
+
+Each method is one transaction, and returns after its COMMIT. Times are milliseconds of the store's own clock. What a
+method raises on purpose it raises before it writes anything. A store belongs to the event loop in which it was opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Final, Protocol, TypeAlias
+
+import msgspec
+
+from conveyor.model.clock import Clock
+from conveyor.model.message import Draft, Lease, Peeked, Sent
+from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.verdict import Settlement
+
+PULL_OWNER: Final = 0
+"""The owner of leases taken over HTTP; each has a deadline of its own."""
+OWNER_LEASE_MS: Final = 15_000
+SWEEP_ROWS_MAX: Final = 1_000
+
+
+class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """T2. The messages come in the order priority desc, ready_at, seq."""
+
+    queue: str
+    owner: int
+    limit: int
+    """Messages at most."""
+    calls: int = 1_000_000
+    """Handler calls the owner can start now; counts only where the queue has a `max_concurrency`."""
+    batch_size: int = 1
+    """Messages per handler call. More than 1: the last, incomplete batch is left alone until it opens."""
+    batch_timeout_ms: int = 0
+    suspects: bool = False
+    """Claim crash suspects instead of the others."""
+    lease_ms: int | None = None
+    """For `PULL_OWNER`: how long each lease lives."""
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The answer to a claim."""
+
+    leases: list[Lease]
+    calls: int = 0
+    """Slots of `max_concurrency` that the owner now holds for these leases; given back by `settle(ended=...)`."""
+    opens_at: int | None = None
+    """When it is worth asking again without being woken: a delay, a batch timeout or a throttle ends then."""
+    suspects: bool = False
+    """Crash suspects are ready."""
+    version: int = 0
+    """Grows with every change of the queue, its consumer, a pause or a resume."""
+
+
+class Settled(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a settle: what could not be done, and what died."""
+
+    lost: list[int]
+    """seqs whose lease was no longer this owner's; nothing was done to them. An ack of a message that is gone is not lost."""
+    dead: list[int]
+    """seqs that were dead-lettered, or deleted for want of a dead letter queue."""
+
+
+class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue as it operates now."""
+
+    name: str
+    settings: QueueSettings
+    consumer: ConsumerSettings | None
+    paused: bool
+    version: int
+    created_at: int
+    modified_at: int
+
+
+class QueueMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of a queue; kept, never counted."""
+
+    backlog_messages: int
+    """Not final: ready, delayed or leased."""
+    backlog_bytes: int
+    oldest_ready_at: int | None
+    leased: int
+
+
+class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process: its messages live as long as its owner row."""
+
+    app: str
+    host: str
+    """Machine and boot, so that a pid means something."""
+    pid: int
+    supervisor_pid: int
+
+
+class OwnerRow(msgspec.Struct, frozen=True, kw_only=True):
+    owner: int
+    info: OwnerInfo
+    lease_until: int
+
+
+class Ending(StrEnum):
+    """How an owner came to its end, as its supervisor saw it."""
+
+    EXITED = "exited"
+    """In good order: what it still holds is released."""
+    CRASHED = "crashed"
+    """Killed or died: T5's evidence is in `started`."""
+    TIMED_OUT = "timed out"
+    """Killed by the supervisor because `culprit` would not end; its neighbours are released."""
+    LOST = "lost"
+    """Nobody saw it: every lease counts as an attempt, none as a crash."""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a dead owner's messages."""
+
+    ending: Ending
+    started: frozenset[int] = frozenset()
+    """seqs whose handler had begun and was not settled."""
+    culprit: int | None = None
+    detail: str = ""
+    """For people, kept as `last_error`: `killed by signal 9`."""
+
+
+class Reaped(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a dead owner's messages, as seqs."""
+
+    released: list[int]
+    suspects: list[int]
+    failed: list[int]
+    dead: list[int]
+
+
+class Swept(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows a sweep dealt with, by kind."""
+
+    owners: int = 0
+    expired_leases: int = 0
+    expired_messages: int = 0
+    purged_messages: int = 0
+    dedupe_keys: int = 0
+    receipts: int = 0
+    kv_entries: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, field) for field in self.__struct_fields__)
+
+
+class ScheduleDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule as an app declares it. The store does not parse the expression."""
+
+    name: str
+    app: str
+    queue: str
+    """Where its messages go."""
+    expression: str
+    syntax: str
+    timezone: str
+    misfire: str
+    overlap: str
+    jitter_ms: int
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule as it operates now."""
+
+    draft: ScheduleDraft
+    version: int
+    """Grows when an app declares it otherwise than before."""
+    next_tick: int | None
+    paused: bool
+
+
+class Firing(msgspec.Struct, frozen=True, kw_only=True):
+    """C1: one tick turned into one message."""
+
+    schedule: str
+    version: int
+    tick: int
+    next_tick: int | None
+    """None leaves the schedule's next tick as it is (a manual trigger)."""
+    message: Draft
+    trigger: str
+    """`schedule` or `manual`."""
+    correlation_id: str
+
+
+class Fired(StrEnum):
+    """What a firing came to."""
+
+    SENT = "sent"
+    SKIPPED = "skipped"
+    """`overlap="skip"` and the previous run's message is not final: recorded, not sent."""
+    TAKEN = "taken"
+    """Another process fired this tick."""
+    STALE = "stale"
+    """A newer version of the schedule is declared."""
+    PAUSED = "paused"
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One tick of a schedule, and what came of it. A run whose message is final without a word from it has failed."""
+
+    schedule: str
+    tick: int
+    trigger: str
+    status: RunStatus
+    correlation_id: str
+    fired_at: int
+    started_at: int | None = None
+    finished_at: int | None = None
+    error: str | None = None
+
+
+class KeyValue(msgspec.Struct, frozen=True, kw_only=True):
+    key: str
+    value: bytes
+    metadata: bytes | None = None
+    """JSON, or None."""
+    expires_at: int | None = None
+
+
+class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
+    key: str
+    metadata: bytes | None
+    expires_at: int | None
+
+
+Wake: TypeAlias = Callable[[frozenset[str]], None]
+"""Told, on the event loop, the names of queues in which a claim may now find something. A hint: claims also poll."""
+
+
+class MessageStore(Protocol):
+    """The belt: T1 to T8."""
+
+    async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
+        """T1, all or none. `QueueNotFoundError`, `QueueFullError`."""
+        ...
+
+    async def claim(self, request: ClaimRequest) -> Claimed:
+        """T2. `QueueNotFoundError`."""
+        ...
+
+    async def settle(
+        self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
+    ) -> Settled:
+        """T3, T4, T6, T8 for an owner's leases; `ended` handler calls per queue give their slots back."""
+        ...
+
+    async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
+        """As `settle` for leases taken by `PULL_OWNER`, whose tokens the caller has verified; a late ack counts (T3')."""
+        ...
+
+    async def extend(self, seq: int, claim: int, lease_ms: int) -> None:
+        """T7, for a pulled lease. `LeaseLostError`."""
+        ...
+
+    async def peek(self, queue: str, *, limit: int, after_seq: int = 0) -> list[Peeked]:
+        """Messages by seq, whatever their state, without a claim."""
+        ...
+
+
+class QueueStore(Protocol):
+    """Queues and consumers: T9 to T12."""
+
+    async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        """`QueueExistsError`."""
+        ...
+
+    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo: ...
+
+    async def delete_queue(self, name: str) -> None:
+        """Its messages go with it."""
+        ...
+
+    async def get_queue(self, name: str) -> QueueInfo:
+        """`QueueNotFoundError`."""
+        ...
+
+    async def list_queues(self) -> list[QueueInfo]: ...
+
+    async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
+        """What an app does at its start. Makes the queue, its dead letter queue and its alert queue if need be. Adopts a
+        consumer of the same script; writes its settings only if this declaration differs from that script's last one.
+        `ConsumerConflictError` names both scripts."""
+        ...
+
+    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+        """What an operator does; None removes the consumer."""
+        ...
+
+    async def pause(self, queue: str) -> None: ...
+
+    async def resume(self, queue: str) -> None: ...
+
+    async def purge(self, queue: str) -> int:
+        """T9, in constant time: the number of messages that are gone."""
+        ...
+
+    async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
+        """T12: dead letters of `queue` (all ready ones, or these) back to the queues they came from; how many went."""
+        ...
+
+    async def metrics(self, queue: str) -> QueueMetrics: ...
+
+
+class OwnerStore(Protocol):
+    """Worker processes and their leases: T5."""
+
+    async def register_owner(self, info: OwnerInfo) -> int:
+        """A number that was never used before, above 0; its lease lives `OWNER_LEASE_MS`."""
+        ...
+
+    async def renew_owners(self, owners: Sequence[int]) -> list[int]:
+        """Those that are gone, whose leases are therefore lost."""
+        ...
+
+    async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
+        """T5, and its slots are free. An owner that is gone already has nothing to reap."""
+        ...
+
+    async def list_owners(self) -> list[OwnerRow]: ...
+
+    async def sweep(self) -> Swept:
+        """Dead owners (LOST), expired pull leases, retention, purged rows, dedupe keys, receipts, kv: at most
+        `SWEEP_ROWS_MAX` rows of each."""
+        ...
+
+
+class ScheduleStore(Protocol):
+    """C1: schedules and their runs."""
+
+    async def declare_schedule(self, draft: ScheduleDraft, next_tick: int | None) -> Schedule:
+        """`next_tick` is used if the schedule is new or declared otherwise than before."""
+        ...
+
+    async def list_schedules(self) -> list[Schedule]: ...
+
+    async def get_schedule(self, name: str) -> Schedule:
+        """`ScheduleNotFoundError`."""
+        ...
+
+    async def fire(self, firing: Firing) -> Fired: ...
+
+    async def pause_schedule(self, name: str) -> None: ...
+
+    async def resume_schedule(self, name: str, next_tick: int | None) -> None: ...
+
+    async def begin_run(self, schedule: str, tick: int) -> None: ...
+
+    async def finish_run(self, schedule: str, tick: int, *, error: str | None) -> None: ...
+
+    async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
+        """Newest tick first."""
+        ...
+
+
+class KeyValueStore(Protocol):
+    """Named values with an end."""
+
+    async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
+        """Never an expired entry."""
+        ...
+
+    async def kv_put(self, namespace: str, entry: KeyValue) -> None: ...
+
+    async def kv_delete(self, namespace: str, key: str) -> bool:
+        """Whether it was there."""
+        ...
+
+    async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
+        """By key, in the order of its UTF-8 bytes."""
+        ...
+
+
+class Store(MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, Protocol):
+    """All of it, with a beginning and an end."""
+
+    @property
+    def clock(self) -> Clock:
+        """The store's own time; the only one that counts."""
+        ...
+
+    @property
+    def host(self) -> str:
+        """This machine and boot, for `OwnerInfo.host`."""
+        ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def subscribe(self, wake: Wake) -> Callable[[], None]:
+        """Be told of sends, also of other processes'; returns the end of it."""
+        ...
