@@ -51,6 +51,8 @@ class Action(IntEnum):
     RETRY = 1
     REJECT = 2
     RELEASE = 3
+    CRASH = 4
+    """A failed attempt that killed the child in which it ran alone: also counts against the crash budget."""
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,1 @@
+"""The published scenarios: conveyor beside its peers, on one machine, in one run. See README.md."""

@@ -1,0 +1,59 @@
+"""The rounds: A B C, A B C, A B C, so that a slow minute of the machine strikes everybody alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.program import MeasureError
+from bench.scenario import Contestant, Options, Scenario, Standing, Standings, Verdict
+
+Announce = Callable[[str], None]
+
+
+class Outcome:
+    """A scenario with what came of it."""
+
+    def __init__(self, scenario: Scenario, standings: Sequence[Standing]) -> None:
+        self.scenario = scenario
+        self.standings = standings
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return self.scenario.judge(Standings(self.standings))
+
+    @property
+    def failed(self) -> bool:
+        return any(standing.failures for standing in self.standings)
+
+
+def rounds_of(scenario: Scenario, options: Options) -> int:
+    return scenario.rounds or options.rounds
+
+
+def steps_of(scenario: Scenario, options: Options) -> int:
+    return rounds_of(scenario, options) * len(scenario.contestants)
+
+
+def play(scenario: Scenario, options: Options, announce: Announce) -> Outcome:
+    """All rounds of one scenario; `announce` is told what is measured next."""
+    standings = [Standing(contestant) for contestant in scenario.contestants]
+    rounds = rounds_of(scenario, options)
+    for number in range(1, rounds + 1):
+        for standing in standings:
+            announce(f"{scenario.name} {number}/{rounds}: {standing.contestant.label}")
+            _take(standing, options.directory)
+    return Outcome(scenario, standings)
+
+
+def _take(standing: Standing, directory: Path) -> None:
+    try:
+        standing.rounds.append(_measured(standing.contestant, directory))
+    except MeasureError as error:
+        standing.failures.append(str(error))
+
+
+def _measured(contestant: Contestant, directory: Path) -> dict[str, float]:
+    with TemporaryDirectory(dir=directory) as room:
+        return contestant.measure(Path(room))

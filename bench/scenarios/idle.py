@@ -1,0 +1,90 @@
+"""Idle: what `conveyor work` costs, with all its processes, when there is nothing to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from time import monotonic, sleep
+
+from bench.field import Field
+from bench.peers.marks import create_marks
+from bench.program import MeasureError, Program
+from bench.scenario import Contestant, Metric, Metrics, Options, Scenario, Standings, Verdict
+
+SETTLE_SECONDS = 3.0
+PROC = Path("/proc")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def idle(field: Field, options: Options) -> Scenario:
+    seconds = options.scaled(10, 4)
+    program = field.conveyor
+    return Scenario(
+        name="idle",
+        title=f"Idle worker, whole process tree, {seconds} s after a pause of {SETTLE_SECONDS:.0f} s",
+        metrics=[Metric("cpu", "CPU, %", 2), Metric("pss", "PSS, MiB", 1), Metric("processes", "processes")],
+        contestants=[] if program is None else [_contestant(program, seconds)],
+        judge=_judge,
+    )
+
+
+def _contestant(program: Program, seconds: int) -> Contestant:
+    def measure(room: Path) -> Metrics:
+        marks = room / "handled.marks"
+        create_marks(marks, 1)
+        program.call("fill", room / "queue.db", count=0)
+        with program.worker(room / "queue.db", marks) as worker:
+            sleep(SETTLE_SECONDS)
+            worker.check_alive()
+            return _observe(worker.process.pid, seconds)
+
+    return Contestant("conveyor", program.name, "conveyor work --processes 1", measure)
+
+
+def _observe(root: int, seconds: float) -> Metrics:
+    if not PROC.is_dir():
+        raise MeasureError("not measured (needs Linux's /proc)")
+    before, started = _ticks(_tree(root)), monotonic()
+    sleep(seconds)
+    tree = _tree(root)
+    used = (_ticks(tree) - before) / TICKS
+    pss = sum(_pss_kib(pid) for pid in tree) / 1024
+    return {"cpu": 100 * used / (monotonic() - started), "pss": pss, "processes": float(len(tree))}
+
+
+def _tree(root: int) -> list[int]:
+    """The process and all its descendants."""
+    parents = {int(path.name): parent for path in PROC.glob("[0-9]*") if (parent := _parent(path)) is not None}
+    tree = [root]
+    for pid in tree:
+        tree.extend(child for child, parent in parents.items() if parent == pid)
+    return tree
+
+
+def _parent(path: Path) -> int | None:
+    try:
+        return int(_stat(path)[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _stat(path: Path) -> list[str]:
+    """The fields after the command, which is in brackets and may hold anything."""
+    return (path / "stat").read_text().rpartition(")")[2].split()
+
+
+def _ticks(tree: list[int]) -> int:
+    stats = [_stat(PROC / str(pid)) for pid in tree]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats)
+
+
+def _pss_kib(pid: int) -> int:
+    lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def _judge(standings: Standings) -> list[Verdict]:
+    return [
+        Verdict("idle CPU", standings.best("conveyor", "cpu", highest=False), 1, " %", at_least=False),
+        Verdict("idle memory (PSS)", standings.best("conveyor", "pss", highest=False), 80, " MiB", at_least=False),
+    ]

@@ -1,0 +1,135 @@
+"""What happened, as frozen facts. Rooms emit them; observe alone turns them into log lines, metrics and streams.
+
+Nothing is emitted for a message that goes well: events are for what is rare, or once per worker. An `Emit` never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened; `name` is how logs, metrics and streams call it."""
+
+    name: ClassVar[str] = "conveyor.event"
+
+
+Emit: TypeAlias = Callable[[Event], None]
+
+
+class MessageFailed(Event, frozen=True, kw_only=True):
+    """An attempt failed; the message will be tried again, or be dead-lettered if its retries are spent."""
+
+    name: ClassVar[str] = "conveyor.message.failed"
+    queue: str
+    message_id: str
+    attempt: int
+    error: str
+    delay_ms: int | None = None
+    """Before the next attempt."""
+
+
+class MessageDeadLettered(Event, frozen=True, kw_only=True):
+    """A message failed for good."""
+
+    name: ClassVar[str] = "conveyor.message.dead_lettered"
+    queue: str
+    message_id: str
+    attempt: int
+    reason: str | None
+    """None: its retries are spent."""
+    error: str | None
+
+
+class VerdictIgnored(Event, frozen=True, kw_only=True):
+    """A handler spoke twice of one message; the first word counts."""
+
+    name: ClassVar[str] = "conveyor.message.verdict_ignored"
+    queue: str
+    message_id: str | None
+    """None: a call on the batch."""
+    call: str
+    """What was ignored: `retry`."""
+    after: str
+    """What had been said before: `ack_all`."""
+
+
+class HandlerRaised(Event, frozen=True, kw_only=True):
+    """A handler raised after it had spoken of every message of its call: what it said counts, and this is all that is
+    kept of the error."""
+
+    name: ClassVar[str] = "conveyor.handler.raised"
+    queue: str
+    message_ids: tuple[str, ...]
+    error: str
+
+
+class LeaseLost(Event, frozen=True, kw_only=True):
+    """Somebody else holds these messages now; what their handlers said was not written."""
+
+    name: ClassVar[str] = "conveyor.lease.lost"
+    message_ids: tuple[str, ...]
+
+
+class CallOverdue(Event, frozen=True, kw_only=True):
+    """A handler call runs longer than it may and cannot be stopped: a thread, or a coroutine that ignores its cancellation."""
+
+    name: ClassVar[str] = "conveyor.call.overdue"
+    queue: str
+    message_ids: tuple[str, ...]
+    running_s: float
+    timeout_s: float
+
+
+class ClaimFailed(Event, frozen=True, kw_only=True):
+    """A claim could not be made; the consumer goes on after `retry_s`."""
+
+    name: ClassVar[str] = "conveyor.claim.failed"
+    queue: str
+    error: str
+    retry_s: float
+
+
+class SettleFailed(Event, frozen=True, kw_only=True):
+    """Verdicts could not be written; they are kept and written after `retry_s`."""
+
+    name: ClassVar[str] = "conveyor.settle.failed"
+    messages: int
+    error: str
+    retry_s: float
+
+
+class QueueReloaded(Event, frozen=True, kw_only=True):
+    """A consumer took over settings that were changed elsewhere, a pause or a resume."""
+
+    name: ClassVar[str] = "conveyor.queue.reloaded"
+    queue: str
+    version: int
+    is_open: bool
+    """Whether its messages are delivered here: it is not paused, and its consumer is this app."""
+
+
+class ChildDied(Event, frozen=True, kw_only=True):
+    """A child process that runs handler calls came to its end."""
+
+    name: ClassVar[str] = "conveyor.child.died"
+    pid: int
+    detail: str
+
+
+class WorkerStarted(Event, frozen=True, kw_only=True):
+    name: ClassVar[str] = "conveyor.worker.started"
+    owner: int
+    queues: tuple[str, ...]
+    concurrency: int
+
+
+class WorkerStopped(Event, frozen=True, kw_only=True):
+    """The worker ended in good order; `unsettled` messages are left to whoever reaps its owner."""
+
+    name: ClassVar[str] = "conveyor.worker.stopped"
+    owner: int
+    unsettled: int

@@ -1,0 +1,23 @@
+"""The model store: plain dicts and linear scans, so simple that it is plainly right. For tests, and to judge the others by."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from conveyor.store.memory.key_values import KeyValues
+from conveyor.store.memory.owners import Owners
+from conveyor.store.memory.queues import Queues
+from conveyor.store.memory.schedules import Schedules
+
+
+class MemoryStore(Schedules, Queues, Owners, KeyValues):
+    """A `Store` that lives as long as its object; no method waits, so each is one transaction."""
+
+    host: Final = "memory"
+
+    async def open(self) -> None:
+        self._is_open = True
+
+    async def close(self) -> None:
+        self._is_open = False
+        self._wakes.clear()

@@ -1,0 +1,245 @@
+"""The belt in memory: T1 to T8."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import assert_never
+
+from conveyor.model.batching import cut_batches, round_to_batches
+from conveyor.model.errors import LeaseLostError, QueueFullError
+from conveyor.model.ids import show_id
+from conveyor.model.message import Draft, Peeked, Sent
+from conveyor.model.verdict import Action, DeadReason, Settlement
+from conveyor.store.memory.floor import Floor
+from conveyor.store.memory.rows import Dedupe, Message, Queue
+from conveyor.store.protocol import PULL_OWNER, Claimed, ClaimRequest, Settled
+
+
+class Belt(Floor):
+    """`MessageStore`."""
+
+    async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
+        return self._append(drafts)
+
+    def _append(self, drafts: Sequence[Draft]) -> list[Sent]:
+        for draft in drafts:
+            self._queue(draft.queue)
+        self._check_room(drafts)
+        sent = [self._send(draft) for draft in drafts]
+        self._wake(*{draft.queue for draft in drafts})
+        return sent
+
+    def _check_room(self, drafts: Sequence[Draft]) -> None:
+        """`QueueFullError` if what these would add passes a backlog limit."""
+        messages: Counter[str] = Counter()
+        body_bytes: Counter[str] = Counter()
+        keys: set[tuple[str, str]] = set()
+        for draft in drafts:
+            if draft.dedupe is not None:
+                if self._live_dedupe(draft) or (draft.queue, draft.dedupe) in keys:
+                    continue
+                keys.add((draft.queue, draft.dedupe))
+            messages[draft.queue] += 1
+            body_bytes[draft.queue] += len(draft.body)
+        for name in messages:
+            present, settings = self._tables.in_queue(name), self._queue(name).settings
+            count = len(present) + messages[name]
+            size = sum(len(m.body) for m in present) + body_bytes[name]
+            if settings.max_backlog_messages is not None and count > settings.max_backlog_messages:
+                raise QueueFullError(name, "its messages", count, settings.max_backlog_messages)
+            if size > settings.max_backlog_bytes:
+                raise QueueFullError(name, "its bytes", size, settings.max_backlog_bytes)
+
+    def _live_dedupe(self, draft: Draft) -> Dedupe | None:
+        dedupe = None if draft.dedupe is None else self._tables.dedupes.get((draft.queue, draft.dedupe))
+        return dedupe if dedupe is not None and dedupe.is_live(self._now()) else None
+
+    def _send(self, draft: Draft) -> Sent:
+        first = self._live_dedupe(draft)
+        if first is not None:
+            return Sent(first.id, deduped=True)
+        now, settings, seq = self._now(), self._queue(draft.queue).settings, next(self._tables.seqs)
+        self._tables.messages[seq] = Message(
+            seq=seq,
+            id=draft.id,
+            queue=draft.queue,
+            body=draft.body,
+            content_type=draft.content_type,
+            headers=draft.headers,
+            priority=draft.priority,
+            key=draft.key,
+            sent_at=now,
+            ready_at=now + (settings.delivery_delay_ms if draft.delay_ms is None else draft.delay_ms),
+            expires_at=None if draft.expires_in_ms is None else now + draft.expires_in_ms,
+            max_retries=draft.max_retries,
+        )
+        if draft.dedupe is not None:
+            until = now + settings.dedupe_window_ms
+            self._tables.dedupes[draft.queue, draft.dedupe] = Dedupe(id=draft.id, seq=seq, until=until)
+        return Sent(draft.id)
+
+    async def claim(self, request: ClaimRequest) -> Claimed:
+        queue, now = self._queue(request.queue), self._now()
+        if queue.paused or not self._may_own(request.owner):
+            return Claimed(leases=[], version=queue.version)
+        if queue.throttled_until > now:
+            return Claimed(leases=[], opens_at=queue.throttled_until, version=queue.version)
+        self._return_pulled(self._tables.in_queue(queue.name))
+        return self._claim_open(queue, request)
+
+    def _may_own(self, owner: int) -> bool:
+        """An owner that was reaped would hold its leases for ever."""
+        return owner == PULL_OWNER or owner in self._tables.owners
+
+    def _claim_open(self, queue: Queue, request: ClaimRequest) -> Claimed:
+        limit = round_to_batches(request.limit, request.batch_size)
+        slots = self._free_slots(queue, request)
+        if slots is not None:
+            limit = min(limit, slots * request.batch_size)
+        taken, opens_at = self._choose(queue, request, limit)
+        lease_until = self._lease_until(request)
+        leases = [message.lease(request.owner, lease_until) for message in taken]
+        calls = 0 if slots is None else -(-len(leases) // request.batch_size)
+        if calls:
+            held = self._tables.slots.get((queue.name, request.owner), 0)
+            self._tables.slots[queue.name, request.owner] = held + calls
+        return Claimed(
+            leases=leases,
+            calls=calls,
+            opens_at=opens_at,
+            suspects=any(m.crash_suspect and self._is_due(m) for m in self._tables.in_queue(queue.name)),
+            version=queue.version,
+        )
+
+    def _free_slots(self, queue: Queue, request: ClaimRequest) -> int | None:
+        """Handler calls that may start; None where nobody counts them."""
+        limit = self._consumer(queue.name).max_concurrency
+        if limit is None or request.owner == PULL_OWNER:
+            return None
+        held = sum(calls for (name, _), calls in self._tables.slots.items() if name == queue.name)
+        return max(0, min(request.calls, limit - held))
+
+    def _choose(self, queue: Queue, request: ClaimRequest, limit: int) -> tuple[list[Message], int | None]:
+        if limit == 0:
+            return [], None  # a freed slot wakes
+        lane = [m for m in self._tables.in_queue(queue.name) if not m.leased and m.crash_suspect == request.suspects]
+        ready = self._walk(queue, sorted(filter(self._is_due, lane), key=Message.place), limit)
+        count, opens_at = cut_batches(
+            [m.ready_at for m in ready],
+            limit_reached=len(ready) == limit,
+            batch_size=request.batch_size,
+            timeout_ms=request.batch_timeout_ms,
+            now=self._now(),
+        )
+        if len(ready) == limit:
+            return ready[:count], None
+        moments = [m.ready_at for m in lane if m.ready_at > self._now()]
+        if opens_at is not None:
+            moments.append(opens_at)
+        return ready[:count], min(moments, default=None)
+
+    def _is_due(self, message: Message) -> bool:
+        return not message.leased and message.ready_at <= self._now()
+
+    def _walk(self, queue: Queue, due: list[Message], limit: int) -> list[Message]:
+        """The first `limit` of these that their keys let through; those it meets too late to be delivered are expired."""
+        consumer = self._consumer(queue.name)
+        present = [m for m in self._tables.in_queue(queue.name) if m.key is not None and consumer.gates_keys]
+        busy = Counter(m.key for m in present if m.leased)
+        heads = {m.key: m.seq for m in reversed(present)}
+        passed: list[Message] = []
+        for message in due:
+            if len(passed) == limit:
+                break
+            if message.key in heads:
+                is_behind = consumer.ordered and heads[message.key] != message.seq
+                if is_behind or busy[message.key] >= consumer.key_limit:
+                    continue
+            if message.expires_at is not None and message.expires_at <= self._now():
+                self._kill(message, DeadReason.EXPIRED, None)
+                continue
+            busy[message.key] += 1
+            passed.append(message)
+        return passed
+
+    def _lease_until(self, request: ClaimRequest) -> int | None:
+        if request.owner != PULL_OWNER:
+            return None
+        lease_ms = request.lease_ms
+        return self._now() + (self._consumer(request.queue).visibility_timeout_ms if lease_ms is None else lease_ms)
+
+    async def settle(
+        self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
+    ) -> Settled:
+        answer = self._settle_all(owner, settlements)
+        for name, calls in (ended or {}).items():
+            held = self._tables.slots.get((name, owner), 0)
+            self._tables.slots[name, owner] = max(0, held - calls)
+            self._wake(name)
+        return answer
+
+    async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
+        return self._settle_all(PULL_OWNER, settlements)
+
+    def _settle_all(self, owner: int, settlements: Sequence[Settlement]) -> Settled:
+        lost: list[int] = []
+        dead: list[int] = []
+        for settlement in settlements:
+            message = self._tables.messages.get(settlement.seq)
+            if message is None:
+                continue
+            if not self._may_settle(message, owner, settlement):
+                lost.append(message.seq)
+            elif self._settle(message, settlement):
+                dead.append(message.seq)
+        return Settled(lost, dead)
+
+    def _may_settle(self, message: Message, owner: int, settlement: Settlement) -> bool:
+        if owner == PULL_OWNER and settlement.action is Action.ACK:
+            return 1 <= settlement.claim <= message.claims  # T3'
+        return message.owner == owner and message.claims == settlement.claim
+
+    def _settle(self, message: Message, settlement: Settlement) -> bool:
+        """One verdict on a current lease; whether the message died of it."""
+        action = settlement.action
+        match action:
+            case Action.ACK:
+                self._remove(message)
+                self._wake(message.queue)  # the next of its key may go
+                return False
+            case Action.RETRY:
+                message.crash_suspect = False
+                reason = settlement.reason or DeadReason.RETRIES
+                ready_at = self._now() + (settlement.delay_ms or 0)
+                return self._fail(message, reason, settlement.error, ready_at=ready_at)
+            case Action.CRASH:
+                ready_at = self._now() + (settlement.delay_ms or 0)
+                return self._crash(message, settlement.error, ready_at=ready_at)
+            case Action.REJECT:
+                self._kill(message, settlement.reason or DeadReason.REJECTED, settlement.error)
+                return True
+            case Action.RELEASE:
+                self._release_for(message, settlement)
+                return False
+            case _:
+                assert_never(action)
+
+    def _release_for(self, message: Message, settlement: Settlement) -> None:
+        message.crash_suspect = False
+        if settlement.delay_ms is not None:
+            message.ready_at = self._now() + settlement.delay_ms
+            queue = self._queue(message.queue)
+            if settlement.throttles:
+                queue.throttled_until = max(queue.throttled_until, message.ready_at)
+        self._release(message)
+
+    async def extend(self, seq: int, claim: int, lease_ms: int) -> None:
+        message = self._tables.messages.get(seq)
+        if message is None or message.owner != PULL_OWNER or message.claims != claim:
+            raise LeaseLostError(f"#{seq}" if message is None else show_id(message.id))
+        message.lease_until = self._now() + lease_ms
+
+    async def peek(self, queue: str, *, limit: int, after_seq: int = 0) -> list[Peeked]:
+        self._queue(queue)
+        return [m.peek() for m in self._tables.in_queue(queue) if m.seq > after_seq][:limit]

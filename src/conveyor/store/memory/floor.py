@@ -1,0 +1,175 @@
+"""What every part of the memory store stands on: tables, time, wakes, and the ways in which a message dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from conveyor.model.clock import Clock
+from conveyor.model.errors import QueueNotFoundError, StoreClosedError
+from conveyor.model.ids import IdSource, MessageId, show_id
+from conveyor.model.message import CRASH_BUDGET, ERROR_CHARS_MAX, ContentType, DeadLetter, Priority
+from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.verdict import DeadReason
+from conveyor.store.memory.rows import Message, Queue, Tables
+from conveyor.store.protocol import PULL_OWNER, Wake
+
+_NO_CONSUMER = ConsumerSettings()
+
+
+class Floor:
+    """Tables and the steps that several parts take."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ids = IdSource(clock)
+        self._everything = Tables()
+        self._is_open = False
+        self._wakes: dict[object, Wake] = {}
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def _tables(self) -> Tables:
+        if not self._is_open:
+            raise StoreClosedError
+        return self._everything
+
+    def subscribe(self, wake: Wake) -> Callable[[], None]:
+        ticket = object()
+        self._wakes[ticket] = wake
+
+        def end() -> None:
+            self._wakes.pop(ticket, None)
+
+        return end
+
+    def _wake(self, *queues: str) -> None:
+        if queues:
+            for wake in self._wakes.values():
+                asyncio.get_running_loop().call_soon(wake, frozenset(queues))
+
+    def _now(self) -> int:
+        return self._clock.now_ms()
+
+    def _queue(self, name: str) -> Queue:
+        queue = self._tables.queues.get(name)
+        if queue is None:
+            raise QueueNotFoundError(name)
+        return queue
+
+    def _consumer(self, name: str) -> ConsumerSettings:
+        """The queue's consumer, or the defaults if it has none."""
+        return self._queue(name).consumer or _NO_CONSUMER
+
+    def _make_queue(self, name: str, settings: QueueSettings) -> Queue:
+        now = self._now()
+        version = next(self._tables.versions)
+        queue = Queue(name=name, settings=settings, version=version, created_at=now, modified_at=now)
+        self._tables.queues[name] = queue
+        return queue
+
+    def _ensure_queue(self, name: str) -> Queue:
+        return self._tables.queues.get(name) or self._make_queue(name, QueueSettings())
+
+    def _remove(self, message: Message) -> None:
+        """DONE or GONE."""
+        del self._tables.messages[message.seq]
+        self._let_go_of_dedupe(message)
+
+    def _let_go_of_dedupe(self, message: Message) -> None:
+        for dedupe in self._tables.dedupes.values():
+            if dedupe.seq == message.seq:
+                dedupe.seq = None
+
+    def _release(self, message: Message) -> None:
+        """T8, to its old place."""
+        message.releases += 1
+        message.end_lease()
+        self._wake(message.queue)
+
+    def _is_spent(self, message: Message) -> bool:
+        retries = message.max_retries
+        return message.attempts > (self._consumer(message.queue).max_retries if retries is None else retries)
+
+    def _fail(self, message: Message, reason: str, error: str | None, *, ready_at: int) -> bool:
+        """T4 and T5: another try, or T6; whether it died."""
+        if self._is_spent(message):
+            self._kill(message, reason, error)
+            return True
+        message.end_lease()
+        message.ready_at = ready_at
+        self._wake(message.queue)
+        return False
+
+    def _crash(self, message: Message, error: str | None, *, ready_at: int) -> bool:
+        """T5: it ran alone when its worker died; whether that was once too often. From now on it runs alone."""
+        message.crashes += 1
+        message.crash_suspect = True
+        if message.crashes >= CRASH_BUDGET:
+            self._kill(message, DeadReason.CRASHES, error)
+            return True
+        return self._fail(message, DeadReason.RETRIES, error, ready_at=ready_at)
+
+    def _kill(self, message: Message, reason: str, error: str | None) -> None:
+        """T6: to the dead letter queue, if there is one, with an alert, if it is wanted."""
+        consumer = self._consumer(message.queue)
+        origin, now = message.queue, self._now()
+        error = error[:ERROR_CHARS_MAX] if error else None
+        if consumer.alert_queue is not None:
+            self._alert(consumer.alert_queue, message, consumer.dead_letter_queue, reason, error)
+        if consumer.dead_letter_queue is None:
+            self._remove(message)
+        else:
+            self._ensure_queue(consumer.dead_letter_queue)
+            self._let_go_of_dedupe(message)
+            dead = DeadLetter(origin_queue=origin, reason=reason, dead_at=now, last_error=error)
+            message.start_anew(consumer.dead_letter_queue, now, dead)
+            self._wake(message.queue)
+        self._wake(origin)
+
+    def _alert(self, queue: str, message: Message, dlq: str | None, reason: str, error: str | None) -> None:
+        self._ensure_queue(queue)
+        body = {
+            "event": "message.dead_lettered",
+            "queue": message.queue,
+            "dead_letter_queue": dlq,
+            "message_id": show_id(message.id),
+            "reason": reason,
+            "error": error,
+            "attempts": message.attempts,
+            "dead_at": self._now(),
+            "headers": None if message.headers is None else msgspec.json.decode(message.headers),
+        }
+        self._add(self._ids.new(), queue, msgspec.json.encode(body))
+        self._wake(queue)
+
+    def _add(self, id: MessageId, queue: str, body: bytes) -> None:
+        """A message of the store's own, ready at once."""
+        seq, now = next(self._tables.seqs), self._now()
+        self._tables.messages[seq] = Message(
+            seq=seq,
+            id=id,
+            queue=queue,
+            body=body,
+            content_type=ContentType.JSON,
+            headers=None,
+            priority=Priority.NORMAL,
+            key=None,
+            sent_at=now,
+            ready_at=now,
+            expires_at=None,
+            max_retries=None,
+        )
+
+    def _return_pulled(self, messages: list[Message]) -> int:
+        """T5 for pulled leases whose time is over; how many there were."""
+        now = self._now()
+        over = [m for m in messages if m.owner == PULL_OWNER and m.lease_until is not None and m.lease_until <= now]
+        for message in over:
+            self._fail(message, DeadReason.LOST, None, ready_at=message.ready_at)
+        return len(over)

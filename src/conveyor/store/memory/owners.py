@@ -1,0 +1,118 @@
+"""Worker processes in memory: T5, and the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from conveyor.model.verdict import DeadReason
+from conveyor.store.memory.floor import Floor
+from conveyor.store.memory.rows import Message
+from conveyor.store.protocol import (
+    OWNER_LEASE_MS,
+    SWEEP_ROWS_MAX,
+    Ending,
+    Evidence,
+    OwnerInfo,
+    OwnerRow,
+    Reaped,
+    Swept,
+)
+
+_Row = TypeVar("_Row")
+_NOBODY_SAW = Evidence(ending=Ending.LOST)
+
+
+class Owners(Floor):
+    """`OwnerStore`."""
+
+    async def register_owner(self, info: OwnerInfo) -> int:
+        owner = next(self._tables.owner_numbers)
+        self._tables.owners[owner] = OwnerRow(owner=owner, info=info, lease_until=self._now() + OWNER_LEASE_MS)
+        return owner
+
+    async def renew_owners(self, owners: Sequence[int]) -> list[int]:
+        gone: list[int] = []
+        for owner in owners:
+            row = self._tables.owners.get(owner)
+            if row is None:
+                gone.append(owner)
+            else:
+                self._tables.owners[owner] = msgspec.structs.replace(row, lease_until=self._now() + OWNER_LEASE_MS)
+        return gone
+
+    async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
+        return self._reap(owner, evidence)
+
+    async def list_owners(self) -> list[OwnerRow]:
+        return [self._tables.owners[owner] for owner in sorted(self._tables.owners)]
+
+    def _reap(self, owner: int, evidence: Evidence) -> Reaped:
+        reaped = Reaped(released=[], suspects=[], failed=[], dead=[])
+        if self._tables.owners.pop(owner, None) is None:
+            return reaped
+        for slot in [slot for slot in self._tables.slots if slot[1] == owner]:
+            del self._tables.slots[slot]
+            self._wake(slot[0])
+        held = sorted((m for m in self._tables.messages.values() if m.owner == owner), key=lambda m: m.seq)
+        running = sum(m.seq in evidence.started for m in held)
+        for message in held:
+            self._judge(message, evidence, running, reaped)
+        return reaped
+
+    def _judge(self, message: Message, evidence: Evidence, running: int, reaped: Reaped) -> None:
+        """What becomes of one message of a dead owner."""
+        error = evidence.detail or None
+        if evidence.ending is Ending.LOST:
+            died = self._fail(message, DeadReason.LOST, error, ready_at=message.ready_at)
+        elif evidence.ending is Ending.TIMED_OUT and message.seq == evidence.culprit:
+            message.crash_suspect = False
+            died = self._fail(message, DeadReason.TIMEOUT, error or "timeout", ready_at=self._now())
+        elif evidence.ending is Ending.CRASHED and message.seq in evidence.started:
+            if running > 1:
+                message.crash_suspect = True
+                self._release(message)
+                reaped.suspects.append(message.seq)
+                return
+            died = self._crash(message, error, ready_at=message.ready_at)
+        else:
+            self._release(message)
+            reaped.released.append(message.seq)
+            return
+        (reaped.dead if died else reaped.failed).append(message.seq)
+
+    async def sweep(self) -> Swept:
+        now, tables = self._now(), self._tables
+        lost = [row.owner for row in tables.owners.values() if row.lease_until <= now][:SWEEP_ROWS_MAX]
+        for owner in lost:
+            self._reap(owner, _NOBODY_SAW)
+        return Swept(
+            owners=len(lost),
+            expired_leases=self._return_pulled(list(tables.messages.values())),
+            expired_messages=self._expire_old(),
+            dedupe_keys=_drop(tables.dedupes, [k for k, d in tables.dedupes.items() if not d.is_live(now)]),
+            kv_entries=_drop(
+                tables.entries,
+                [k for k, entry in tables.entries.items() if entry.expires_at is not None and entry.expires_at <= now],
+            ),
+        )
+
+    def _expire_old(self) -> int:
+        """T10."""
+        old = [message for message in self._tables.messages.values() if self._is_old(message)]
+        for message in old[:SWEEP_ROWS_MAX]:
+            self._kill(message, DeadReason.EXPIRED, None)
+        return len(old[:SWEEP_ROWS_MAX])
+
+    def _is_old(self, message: Message) -> bool:
+        if message.leased:
+            return False
+        return message.ready_at < self._now() - self._queue(message.queue).settings.retention_ms
+
+
+def _drop(rows: dict[tuple[str, str], _Row], keys: list[tuple[str, str]]) -> int:
+    for key in keys[:SWEEP_ROWS_MAX]:
+        del rows[key]
+    return len(keys[:SWEEP_ROWS_MAX])

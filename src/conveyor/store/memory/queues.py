@@ -1,0 +1,120 @@
+"""Queues and consumers in memory: T9 to T12."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conveyor.model.errors import ConsumerConflictError, QueueExistsError
+from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
+from conveyor.store.memory.floor import Floor
+from conveyor.store.memory.rows import Queue
+from conveyor.store.protocol import SWEEP_ROWS_MAX, QueueInfo, QueueMetrics
+
+
+class Queues(Floor):
+    """`QueueStore`."""
+
+    async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        if name in self._tables.queues:
+            raise QueueExistsError(name)
+        return self._make_queue(name, settings).info()
+
+    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        queue = self._queue(name)
+        queue.settings = settings
+        return self._touch(queue)
+
+    async def delete_queue(self, name: str) -> None:
+        self._queue(name)
+        self._empty(name)
+        for slot in [slot for slot in self._tables.slots if slot[0] == name]:
+            del self._tables.slots[slot]
+        del self._tables.queues[name]
+
+    async def get_queue(self, name: str) -> QueueInfo:
+        return self._queue(name).info()
+
+    async def list_queues(self) -> list[QueueInfo]:
+        return [self._tables.queues[name].info() for name in sorted(self._tables.queues)]
+
+    def _touch(self, queue: Queue) -> QueueInfo:
+        queue.version, queue.modified_at = next(self._tables.versions), self._now()
+        self._wake(queue.name)
+        return queue.info()
+
+    async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
+        present = self._tables.queues.get(queue)
+        if present is not None and present.consumer is not None:
+            _check_adoption(queue, present.consumer, settings)
+        row = self._ensure_queue(queue)
+        if row.consumer is not None and row.declared == settings:
+            self._ensure_letterboxes(row.consumer)
+            return row.info()
+        row.consumer = row.declared = settings
+        self._ensure_letterboxes(settings)
+        return self._touch(row)
+
+    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+        row = self._queue(queue)
+        row.consumer = settings
+        if settings is not None:
+            self._ensure_letterboxes(settings)
+        return self._touch(row)
+
+    def _ensure_letterboxes(self, consumer: ConsumerSettings) -> None:
+        for name in (consumer.dead_letter_queue, consumer.alert_queue):
+            if name is not None:
+                self._ensure_queue(name)
+
+    async def pause(self, queue: str) -> None:
+        row = self._queue(queue)
+        row.paused = True
+        self._touch(row)
+
+    async def resume(self, queue: str) -> None:
+        row = self._queue(queue)
+        row.paused = False
+        self._touch(row)
+
+    async def purge(self, queue: str) -> int:
+        self._queue(queue)
+        return self._empty(queue)
+
+    def _empty(self, name: str) -> int:
+        messages = self._tables.in_queue(name)
+        for message in messages:
+            del self._tables.messages[message.seq]
+        for key in [key for key in self._tables.dedupes if key[0] == name]:
+            del self._tables.dedupes[key]
+        return len(messages)
+
+    async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
+        self._queue(queue)
+        letters = [
+            (message, message.dead.origin_queue)
+            for message in self._tables.in_queue(queue)
+            if message.dead is not None
+            and message.dead.origin_queue in self._tables.queues
+            and not message.leased
+            and (seqs is None or message.seq in seqs)
+        ][:limit]
+        for message, origin in letters:
+            message.start_anew(origin, self._now(), None)
+        self._wake(*{origin for _, origin in letters})
+        return len(letters)
+
+    async def metrics(self, queue: str) -> QueueMetrics:
+        self._queue(queue)
+        messages = self._tables.in_queue(queue)
+        return QueueMetrics(
+            backlog_messages=len(messages),
+            backlog_bytes=sum(len(m.body) for m in messages),
+            oldest_ready_at=min((m.ready_at for m in messages if not m.leased), default=None),
+            leased=sum(m.leased for m in messages),
+        )
+
+
+def _check_adoption(queue: str, present: ConsumerSettings, wanted: ConsumerSettings) -> None:
+    """`ConsumerConflictError` unless `present` is the same script's."""
+    if present.type is ConsumerType.HTTP_PULL or present.script != wanted.script:
+        raise ConsumerConflictError(queue, present.script or present.type, wanted.script or wanted.type)

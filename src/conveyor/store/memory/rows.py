@@ -1,0 +1,180 @@
+"""What the memory store keeps: mutable rows in plain dicts, one dict per table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from conveyor.model.ids import MessageId
+from conveyor.model.message import ContentType, DeadLetter, Lease, Peeked
+from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.store.protocol import KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    """A message that is not final; `owner` is None while it is READY."""
+
+    seq: int
+    id: MessageId
+    queue: str
+    body: bytes
+    content_type: ContentType
+    headers: bytes | None
+    priority: int
+    key: str | None
+    sent_at: int
+    ready_at: int
+    expires_at: int | None
+    max_retries: int | None
+    claims: int = 0
+    releases: int = 0
+    crashes: int = 0
+    crash_suspect: bool = False
+    owner: int | None = None
+    lease_until: int | None = None
+    dead: DeadLetter | None = None
+
+    @property
+    def leased(self) -> bool:
+        return self.owner is not None
+
+    @property
+    def attempts(self) -> int:
+        return self.claims - self.releases
+
+    def place(self) -> tuple[int, int, int]:
+        """Its place in the order of claims."""
+        return (-self.priority, self.ready_at, self.seq)
+
+    def lease(self, owner: int, lease_until: int | None) -> Lease:
+        """T2: the next claim."""
+        self.claims += 1
+        self.owner, self.lease_until = owner, lease_until
+        return Lease(
+            seq=self.seq,
+            claim=self.claims,
+            id=self.id,
+            queue=self.queue,
+            body=self.body,
+            content_type=self.content_type,
+            sent_at=self.sent_at,
+            releases=self.releases,
+            key=self.key,
+            headers=self.headers,
+            crash_suspect=self.crash_suspect,
+        )
+
+    def end_lease(self) -> None:
+        self.owner = self.lease_until = None
+
+    def start_anew(self, queue: str, now: int, dead: DeadLetter | None) -> None:
+        """T6 and T12: the same message in another queue, as if it had just been sent there."""
+        self.end_lease()
+        self.queue, self.ready_at, self.dead = queue, now, dead
+        self.claims = self.releases = self.crashes = 0
+        self.crash_suspect = False
+        self.expires_at = self.max_retries = None
+
+    def peek(self) -> Peeked:
+        return Peeked(
+            seq=self.seq,
+            id=self.id,
+            queue=self.queue,
+            body=self.body,
+            content_type=self.content_type,
+            sent_at=self.sent_at,
+            ready_at=self.ready_at,
+            attempts=self.attempts,
+            leased=self.leased,
+            priority=self.priority,
+            key=self.key,
+            headers=self.headers,
+            dead=self.dead,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Queue:
+    """A queue with its consumer."""
+
+    name: str
+    settings: QueueSettings
+    version: int
+    created_at: int
+    modified_at: int
+    consumer: ConsumerSettings | None = None
+    declared: ConsumerSettings | None = None
+    """What the consumer's script said at its last start."""
+    paused: bool = False
+    throttled_until: int = 0
+
+    def info(self) -> QueueInfo:
+        return QueueInfo(
+            name=self.name,
+            settings=self.settings,
+            consumer=self.consumer,
+            paused=self.paused,
+            version=self.version,
+            created_at=self.created_at,
+            modified_at=self.modified_at,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Dedupe:
+    """A dedupe key; `seq` is None once its message has left the queue."""
+
+    id: MessageId
+    seq: int | None
+    until: int
+
+    def is_live(self, now: int) -> bool:
+        return self.seq is not None or now < self.until
+
+
+@dataclass(slots=True, kw_only=True)
+class ScheduleEntry:
+    """A schedule as it stands."""
+
+    draft: ScheduleDraft
+    version: int
+    next_tick: int | None
+    paused: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class RunEntry:
+    """One tick, and the message it became, if it became one."""
+
+    status: RunStatus
+    trigger: str
+    correlation_id: str
+    fired_at: int
+    queue: str
+    message: MessageId
+    started_at: int | None = None
+    finished_at: int | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Tables:
+    """All that the store knows."""
+
+    messages: dict[int, Message] = field(default_factory=dict)
+    queues: dict[str, Queue] = field(default_factory=dict)
+    dedupes: dict[tuple[str, str], Dedupe] = field(default_factory=dict)
+    slots: dict[tuple[str, int], int] = field(default_factory=dict)
+    owners: dict[int, OwnerRow] = field(default_factory=dict)
+    schedules: dict[str, ScheduleEntry] = field(default_factory=dict)
+    runs: dict[tuple[str, int], RunEntry] = field(default_factory=dict)
+    entries: dict[tuple[str, str], KeyValue] = field(default_factory=dict)
+    seqs: Iterator[int] = field(default_factory=lambda: count(1))
+    versions: Iterator[int] = field(default_factory=lambda: count(1))
+    owner_numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def in_queue(self, name: str) -> list[Message]:
+        """Messages of a queue by seq."""
+        return sorted((m for m in self.messages.values() if m.queue == name), key=lambda message: message.seq)

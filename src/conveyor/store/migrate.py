@@ -1,0 +1,44 @@
+"""Numbered, forward-only migrations: which are due, and whether those that ran are still the ones that we ship."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+
+from conveyor.model.errors import StoreUnsupportedError
+from conveyor.store.queries import load_migrations
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One numbered file."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def plan_migrations(dialect: str, applied: Mapping[int, str]) -> list[Migration]:
+    """Those still to run, given the checksums of those that ran, by number.
+
+    `StoreUnsupportedError` if the store is newer than this release, or a file that ran has changed since.
+    """
+    shipped = [Migration(*row) for row in load_migrations(dialect)]
+    newest = shipped[-1].number
+    if any(number > newest for number in applied):
+        raise StoreUnsupportedError(
+            f"the store has schema version {max(applied)}, this release knows {newest}",
+            hint="upgrade conveyor in this process: schemas only move forward",
+        )
+    for migration in shipped:
+        if applied.get(migration.number, migration.checksum) != migration.checksum:
+            raise StoreUnsupportedError(
+                f"migration `{migration.name}` ran here in another form",
+                hint="the store was made by an unreleased version; move its messages to a new one",
+            )
+    return [migration for migration in shipped if migration.number not in applied]

@@ -1,0 +1,23 @@
+-- name: insert_owner
+INSERT INTO owners (owner, info, lease_until) VALUES (:owner, :info, :lease_until);
+
+-- name: renew_owner
+UPDATE owners SET lease_until = :lease_until WHERE owner = :owner RETURNING owner;
+
+-- name: delete_owner
+DELETE FROM owners WHERE owner = :owner RETURNING owner;
+
+-- name: list_owners
+SELECT owner, info, lease_until FROM owners ORDER BY owner;
+
+-- name: expired_owners
+SELECT owner FROM owners WHERE lease_until <= :now ORDER BY owner;
+
+-- name: leases_of_owner
+SELECT seq, lane, claims, releases, crashes, suspect, size FROM leased WHERE owner = :owner ORDER BY seq;
+
+-- name: slots_of_owner
+SELECT lane FROM slots WHERE owner = :owner;
+
+-- name: free_slots_of_owner
+DELETE FROM slots WHERE owner = :owner;

@@ -1,0 +1,42 @@
+-- name: read_schedule
+SELECT draft, version, next_tick, paused FROM schedules WHERE name = :name;
+
+-- name: list_schedules
+SELECT draft, version, next_tick, paused FROM schedules ORDER BY name;
+
+-- name: insert_schedule
+INSERT INTO schedules (name, draft, version, next_tick) VALUES (:name, :draft, 1, :next_tick);
+
+-- name: redeclare_schedule
+UPDATE schedules SET draft = :draft, version = version + 1, next_tick = :next_tick WHERE name = :name;
+
+-- name: write_next_tick
+UPDATE schedules SET next_tick = :next_tick WHERE name = :name;
+
+-- name: write_schedule_paused
+UPDATE schedules SET paused = :paused WHERE name = :name;
+
+-- name: find_run
+SELECT 1 FROM runs WHERE schedule = :schedule AND tick = :tick;
+
+-- name: insert_run
+INSERT INTO runs (schedule, tick, trigger, status, correlation_id, message_id, fired_at)
+VALUES (:schedule, :tick, :trigger, :status, :correlation_id, :message_id, :fired_at);
+
+-- name: unfinished_run
+-- An earlier run whose message is not final: it still lies in its queue.
+SELECT 1 FROM runs r CROSS JOIN messages m ON m.id = r.message_id CROSS JOIN queues q ON q.lane = m.lane
+WHERE r.schedule = :schedule AND q.name = :queue AND r.finished_at IS NULL
+  AND r.message_id IS NOT NULL LIMIT 1;
+
+-- name: begin_run
+UPDATE runs SET status = 'running', started_at = :now WHERE schedule = :schedule AND tick = :tick;
+
+-- name: finish_run
+UPDATE runs SET status = :status, finished_at = :now, error = :error WHERE schedule = :schedule AND tick = :tick;
+
+-- name: list_runs
+SELECT r.schedule, r.tick, r.trigger, r.status, r.correlation_id, r.fired_at, r.started_at, r.finished_at, r.error,
+       EXISTS (SELECT 1 FROM messages m CROSS JOIN queues q ON q.lane = m.lane
+               WHERE m.id = r.message_id AND q.name = :queue)
+FROM runs r WHERE r.schedule = :schedule AND r.tick < :before ORDER BY r.tick DESC LIMIT :limit;

@@ -1,0 +1,43 @@
+-- name: read_catalog_version
+SELECT catalog_version FROM store;
+
+-- name: bump_catalog_version
+UPDATE store SET catalog_version = catalog_version + 1 RETURNING catalog_version;
+
+-- name: read_last_seq
+SELECT last_seq FROM store;
+
+-- name: write_last_seq
+UPDATE store SET last_seq = :last_seq;
+
+-- name: next_lane
+UPDATE store SET last_lane = last_lane + 1 RETURNING last_lane;
+
+-- name: next_owner
+UPDATE store SET last_owner = last_owner + 1 RETURNING last_owner;
+
+-- name: read_anchor
+SELECT boot, boot_ms, wall_ms FROM store;
+
+-- name: write_anchor
+UPDATE store SET boot = :boot, boot_ms = :boot_ms, wall_ms = :wall_ms;
+
+-- name: read_identity
+SELECT id FROM store;
+
+-- name: count_live_owners
+SELECT count(*) FROM owners WHERE lease_until > :now;
+
+-- name: add_counts
+-- One row for each lane that a commit group touched.
+INSERT INTO counters (lane, messages, bytes) VALUES (:lane, :messages, :bytes)
+ON CONFLICT (lane) DO UPDATE SET messages = messages + excluded.messages, bytes = bytes + excluded.bytes;
+
+-- name: read_counts
+SELECT messages, bytes FROM counters WHERE lane = :lane;
+
+-- name: add_receipt
+INSERT INTO receipts (id, committed_at) VALUES (:id, :committed_at);
+
+-- name: has_receipt
+SELECT 1 FROM receipts WHERE id = :id;

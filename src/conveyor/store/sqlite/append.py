@@ -1,0 +1,73 @@
+"""T1 send: drafts become READY messages, all of a call or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from conveyor.model.errors import QueueFullError
+from conveyor.model.message import ContentType, Draft, Sent
+from conveyor.store.sqlite.catalog import QueueRow
+from conveyor.store.sqlite.keys import add_key
+from conveyor.store.sqlite.transaction import Transaction
+
+CONTENT_CODES: Final = {ContentType.JSON: 0, ContentType.TEXT: 1, ContentType.BYTES: 2}
+CONTENT_TYPES: Final = (ContentType.JSON, ContentType.TEXT, ContentType.BYTES)
+
+
+def append(tx: Transaction, drafts: Sequence[Draft]) -> list[Sent]:
+    """`QueueNotFoundError`, `QueueFullError`, before anything is written."""
+    if len(drafts) == 1:
+        draft = drafts[0]
+        row = tx.catalog.get(tx, draft.queue)
+        _check_backlog(tx, row, 1, len(draft.body))
+        return [append_one(tx, row, draft)]
+    rows = {name: tx.catalog.get(tx, name) for name in {draft.queue for draft in drafts}}
+    for name, row in rows.items():
+        sizes = [len(draft.body) for draft in drafts if draft.queue == name]
+        _check_backlog(tx, row, len(sizes), sum(sizes))
+    return [append_one(tx, rows[draft.queue], draft) for draft in drafts]
+
+
+def _check_backlog(tx: Transaction, row: QueueRow, messages: int, size: int) -> None:
+    waiting, waiting_bytes = tx.backlog(row.lane)
+    limit = row.settings.max_backlog_messages
+    if limit is not None and waiting + messages > limit:
+        raise QueueFullError(row.name, "messages", waiting + messages, limit)
+    if waiting_bytes + size > row.settings.max_backlog_bytes:
+        raise QueueFullError(row.name, "bytes", waiting_bytes + size, row.settings.max_backlog_bytes)
+
+
+def append_one(tx: Transaction, row: QueueRow, draft: Draft) -> Sent:
+    """One draft, unless its dedupe key is live."""
+    if draft.dedupe is not None:
+        present = tx.row("find_dedupe", row.lane, draft.dedupe, tx.now)
+        if present is not None:
+            return Sent(present[0], deduped=True)
+    seq = tx.next_seq()
+    delay = row.settings.delivery_delay_ms if draft.delay_ms is None else draft.delay_ms
+    ready_at = tx.now + delay
+    expires_at = None if draft.expires_in_ms is None else tx.now + draft.expires_in_ms
+    tx.insert(
+        (
+            *(seq, row.lane, draft.id, draft.body, CONTENT_CODES[draft.content_type], tx.now, ready_at, draft.priority),
+            *(draft.key, draft.headers, expires_at, draft.max_retries, draft.dedupe),
+        ),
+        (row.lane, 0, draft.priority, ready_at, seq, 0, 0, 0),
+    )
+    tx.count(row.lane, 1, len(draft.body))
+    if draft.dedupe is not None:
+        tx.flush()  # the next draft of the same key must see this one
+        tx.run("put_dedupe", row.lane, draft.dedupe, seq, draft.id, tx.now + row.settings.dedupe_window_ms)
+    if draft.key is not None and row.gates_keys:
+        add_key(tx, row, draft.key, seq)
+    if not row.levels >> draft.priority & 1:
+        use_level(tx, row, draft.priority)
+    tx.wake(row)
+    return Sent(draft.id)
+
+
+def use_level(tx: Transaction, row: QueueRow, priority: int) -> None:
+    """Claims probe only the levels that were ever used."""
+    tx.run("add_level", 1 << priority, row.lane)
+    tx.catalog.bump(tx)

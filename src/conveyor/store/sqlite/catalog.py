@@ -1,0 +1,169 @@
+"""Queues as the writer knows them: read once, kept until somebody, in any process, changes one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from conveyor.model.errors import QueueNotFoundError
+from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
+from conveyor.store.protocol import QueueInfo
+
+if TYPE_CHECKING:
+    from conveyor.store.sqlite.transaction import Transaction
+
+_SETTINGS: Final = msgspec.json.Decoder(QueueSettings)
+_CONSUMER: Final = msgspec.json.Decoder(ConsumerSettings)
+
+
+class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `queues`, decoded."""
+
+    name: str
+    lane: int
+    settings: QueueSettings
+    consumer: ConsumerSettings | None
+    declared: ConsumerSettings | None
+    paused: bool
+    throttled_until: int
+    levels: int
+    holds_dead: bool
+    version: int
+    created_at: int
+    modified_at: int
+
+    @property
+    def info(self) -> QueueInfo:
+        """What rooms above see of it."""
+        return QueueInfo(
+            name=self.name,
+            settings=self.settings,
+            consumer=self.consumer,
+            paused=self.paused,
+            version=self.version,
+            created_at=self.created_at,
+            modified_at=self.modified_at,
+        )
+
+    @property
+    def gates_keys(self) -> bool:
+        return self.consumer is not None and self.consumer.gates_keys
+
+    @property
+    def priorities(self) -> list[int]:
+        """The levels that were ever used, highest first."""
+        return [level for level in range(9, -1, -1) if self.levels >> level & 1]
+
+    @property
+    def max_retries(self) -> int:
+        return (self.consumer or _DEFAULT).max_retries
+
+
+_DEFAULT: Final = ConsumerSettings()
+
+
+class Catalog:
+    """The cache of one writer. `refresh` drops it when the store's version says that it is old."""
+
+    def __init__(self) -> None:
+        self._version = -1
+        self._rows: dict[str, QueueRow] = {}
+        self._names: dict[int, str | None] = {}
+
+    def refresh(self, tx: Transaction) -> None:
+        found = tx.row("read_catalog_version")
+        assert found is not None
+        if found[0] != self._version:
+            self.forget()
+            self._version = int(found[0])
+
+    def forget(self) -> None:
+        """Trust nothing: a transaction was rolled back, or a queue has changed."""
+        self._version = -1
+        self._rows.clear()
+        self._names.clear()
+
+    def get(self, tx: Transaction, name: str) -> QueueRow:
+        """`QueueNotFoundError`."""
+        row = self.find(tx, name)
+        if row is None:
+            raise QueueNotFoundError(name)
+        return row
+
+    def find(self, tx: Transaction, name: str) -> QueueRow | None:
+        row = self._rows.get(name)
+        if row is None:
+            found = tx.row("read_queue", name)
+            if found is not None:
+                row = self._rows[name] = decode_queue(found)
+        return row
+
+    def of_lane(self, tx: Transaction, lane: int) -> QueueRow | None:
+        """None: the lane was purged, or its queue deleted."""
+        if lane not in self._names:
+            found = tx.row("read_queue_of_lane", lane)
+            self._names[lane] = None if found is None else str(found[0])
+        name = self._names[lane]
+        return None if name is None else self.find(tx, name)
+
+    def has_lane(self, tx: Transaction, lane: int) -> bool:
+        return self.of_lane(tx, lane) is not None
+
+    def ensure(self, tx: Transaction, name: str) -> QueueRow:
+        """The queue of this name, made with default settings if there is none."""
+        return self.find(tx, name) or self.create(tx, name, QueueSettings())
+
+    def create(self, tx: Transaction, name: str, settings: QueueSettings) -> QueueRow:
+        check_name("queue", name)
+        settings.check()
+        tx.run("insert_queue", name, self.new_lane(tx), _json(settings), tx.now)
+        return self.changed(tx, name)
+
+    def write(self, tx: Transaction, row: QueueRow) -> QueueRow:
+        """Store a changed row; its version grows."""
+        tx.run(
+            "write_queue",
+            *(_json(row.settings), _json(row.consumer), _json(row.declared)),
+            *(row.paused, row.lane, row.holds_dead, tx.now, row.name),
+        )
+        return self.changed(tx, row.name)
+
+    def changed(self, tx: Transaction, name: str) -> QueueRow:
+        """Tell all caches, and read the queue anew."""
+        self.bump(tx)
+        return self.get(tx, name)
+
+    def bump(self, tx: Transaction) -> None:
+        self.forget()
+        found = tx.row("bump_catalog_version")
+        assert found is not None
+        self._version = int(found[0])
+
+    def new_lane(self, tx: Transaction) -> int:
+        found = tx.row("next_lane")
+        assert found is not None
+        return int(found[0])
+
+
+def decode_queue(found: tuple[Any, ...]) -> QueueRow:
+    """A row of `read_queue`."""
+    name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, *rest = found
+    return QueueRow(
+        name=name,
+        lane=lane,
+        settings=_SETTINGS.decode(settings),
+        consumer=None if consumer is None else _CONSUMER.decode(consumer),
+        declared=None if declared is None else _CONSUMER.decode(declared),
+        paused=bool(paused),
+        throttled_until=throttled_until,
+        levels=levels,
+        holds_dead=bool(holds_dead),
+        version=rest[0],
+        created_at=rest[1],
+        modified_at=rest[2],
+    )
+
+
+def _json(value: msgspec.Struct | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

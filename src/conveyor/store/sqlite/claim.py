@@ -1,0 +1,178 @@
+"""T2 claim: READY messages become leases.
+
+On the plain path a claim takes the head of each priority level: one SELECT, one INSERT, one DELETE over the same contiguous
+range of keys, however many messages they are. Keys to gate and expired messages are dealt with one by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from conveyor.model.batching import cut_batches
+from conveyor.model.message import Lease
+from conveyor.model.verdict import DeadReason
+from conveyor.store.protocol import Claimed, ClaimRequest
+from conveyor.store.sqlite import keys, leases
+from conveyor.store.sqlite.append import CONTENT_TYPES
+from conveyor.store.sqlite.catalog import QueueRow
+from conveyor.store.sqlite.dead import bury
+from conveyor.store.sqlite.transaction import Row, Transaction
+
+# Columns of `select_ready`.
+_SEQ, _READY_AT, _CLAIMS, _RELEASES, _CRASHES, _ID, _BODY, _CONTENT, _SENT_AT, _KEY, _HEADERS, _EXPIRES_AT = range(12)
+_PRIORITY: Final = 12  # added by us
+
+
+def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
+    """`QueueNotFoundError`."""
+    row = tx.catalog.get(tx, request.queue)
+    tx.flush()
+    if request.lease_ms is not None:
+        leases.expire_pulled(tx, limit=request.limit)
+    if row.paused:
+        return Claimed(leases=[], version=row.version)
+    if row.throttled_until > tx.now:
+        return Claimed(leases=[], opens_at=row.throttled_until, version=row.version)
+    limit = _limit(tx, row, request)
+    if limit == 0:
+        return Claimed(leases=[], version=row.version)
+    shelf = keys.SUSPECT if request.suspects else keys.OPEN
+    taken, opens_at = _take(tx, row, request, shelf, limit)
+    calls = _hold_slots(tx, row, request, len(taken))
+    if opens_at is None and len(taken) < limit:
+        opens_at = _next_ready_at(tx, row, shelf)
+    return Claimed(
+        leases=[_lease(found, row.name, shelf) for found in taken],
+        calls=calls,
+        opens_at=opens_at,
+        suspects=tx.row("has_suspects", row.lane, tx.now) is not None,
+        version=row.version,
+    )
+
+
+def _limit(tx: Transaction, row: QueueRow, request: ClaimRequest) -> int:
+    """Messages that may be taken: whole batches, and no more handler calls than the queue has free slots."""
+    batches = max(1, request.limit // request.batch_size)
+    if _is_limited(row, request):
+        assert row.consumer is not None and row.consumer.max_concurrency is not None
+        held = tx.row("sum_slots", row.lane)
+        assert held is not None
+        batches = min(batches, request.calls, max(0, row.consumer.max_concurrency - int(held[0])))
+    return batches * request.batch_size
+
+
+def _is_limited(row: QueueRow, request: ClaimRequest) -> bool:
+    return request.lease_ms is None and row.consumer is not None and row.consumer.max_concurrency is not None
+
+
+def _hold_slots(tx: Transaction, row: QueueRow, request: ClaimRequest, taken: int) -> int:
+    if not taken or not _is_limited(row, request):
+        return 0
+    calls = -(-taken // request.batch_size)
+    tx.run("take_slots", row.lane, request.owner, calls)
+    return calls
+
+
+def _take(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, limit: int) -> tuple[list[Row], int | None]:
+    """Lease up to `limit` messages; the rows, and when a batch that is not yet open will be."""
+    candidates: list[Row] = []
+    while len(candidates) < limit:
+        found = _select(tx, row, shelf, limit - len(candidates), candidates)
+        fit = [each for each in found if _fits(tx, row, each, shelf)] if row.gates_keys or _has_expiry(found) else found
+        candidates += fit
+        if len(fit) == len(found):
+            break
+    count, opens_at = cut_batches(
+        [each[_READY_AT] for each in candidates],
+        limit_reached=len(candidates) >= limit,
+        batch_size=request.batch_size,
+        timeout_ms=request.batch_timeout_ms,
+        now=tx.now,
+    )
+    taken, left = candidates[:count], candidates[count:]
+    if row.gates_keys:
+        _lease_each(tx, row, request, shelf, taken)
+        keys.note_left(tx, row, [(each[_KEY], each[_SEQ]) for each in left if each[_KEY] is not None])
+    else:
+        _lease_ranges(tx, row, request, shelf, taken)
+    return taken, opens_at
+
+
+def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, seen: list[Row]) -> list[Row]:
+    """The next candidates, highest priority first. Those seen already are still there on the plain path."""
+    found: list[Row] = []
+    known = {each[_SEQ] for each in seen}
+    for priority in row.priorities:
+        if len(found) >= limit:
+            break
+        rows = tx.rows("select_ready", row.lane, shelf, priority, tx.now, limit - len(found) + len(known))
+        found += [(*each, priority) for each in rows if each[_SEQ] not in known]
+    return found[:limit]
+
+
+def _has_expiry(found: list[Row]) -> bool:
+    return any(each[_EXPIRES_AT] is not None for each in found)
+
+
+def _fits(tx: Transaction, row: QueueRow, found: Row, shelf: int) -> bool:
+    """Whether it may be leased now; if not, it is put where it belongs."""
+    place = (row.lane, shelf, found[_PRIORITY], found[_READY_AT], found[_SEQ])
+    if found[_EXPIRES_AT] is not None and found[_EXPIRES_AT] <= tx.now:
+        tx.run("leave_ready", *place)
+        bury(tx, row, found[_SEQ], DeadReason.EXPIRED, attempts=found[_CLAIMS] - found[_RELEASES])
+        return False
+    if not row.gates_keys or found[_KEY] is None:
+        return True
+    assert row.consumer is not None
+    if keys.may_go(tx, row, row.consumer, found[_KEY], found[_SEQ]):
+        keys.note_leased(tx, row, found[_KEY], found[_SEQ])  # at once: the next candidate may have the same key
+        return True
+    if shelf == keys.OPEN:
+        keys.block(tx, row, found[_KEY], found[_SEQ], found[_PRIORITY], found[_READY_AT])
+    return False
+
+
+def _lease_ranges(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[Row]) -> None:
+    """All rows of a level up to the last one taken: nobody else writes between our SELECT and this."""
+    until = _lease_until(tx, request)
+    lasts = {each[_PRIORITY]: (each[_READY_AT], each[_SEQ]) for each in taken}
+    for priority, last in lasts.items():
+        tx.run("lease_range", request.owner, until, row.lane, shelf, priority, *last)
+        tx.run("leave_range", row.lane, shelf, priority, *last)
+
+
+def _lease_each(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[Row]) -> None:
+    until = _lease_until(tx, request)
+    for each in taken:
+        tx.run("leave_ready", row.lane, shelf, each[_PRIORITY], each[_READY_AT], each[_SEQ])
+        tx.run(
+            "insert_lease",
+            *(request.owner, each[_SEQ], row.lane, each[_CLAIMS] + 1, each[_RELEASES], each[_CRASHES]),
+            *(shelf == keys.SUSPECT, len(each[_BODY]), until),
+        )
+
+
+def _lease_until(tx: Transaction, request: ClaimRequest) -> int | None:
+    return None if request.lease_ms is None else tx.now + request.lease_ms
+
+
+def _next_ready_at(tx: Transaction, row: QueueRow, shelf: int) -> int | None:
+    found = [tx.row("next_ready_at", row.lane, shelf, priority, tx.now) for priority in row.priorities]
+    moments = [each[0] for each in found if each is not None and each[0] is not None]
+    return min(moments, default=None)
+
+
+def _lease(found: tuple[Any, ...], queue: str, shelf: int) -> Lease:
+    return Lease(
+        seq=found[_SEQ],
+        claim=found[_CLAIMS] + 1,
+        id=found[_ID],
+        queue=queue,
+        body=found[_BODY],
+        content_type=CONTENT_TYPES[found[_CONTENT]],
+        sent_at=found[_SENT_AT],
+        releases=found[_RELEASES],
+        key=found[_KEY],
+        headers=found[_HEADERS],
+        crash_suspect=shelf == keys.SUSPECT,
+    )

@@ -1,0 +1,88 @@
+"""T6: a message that failed for good moves to the dead letter queue, and whoever wants to know is told in the same commit."""
+
+from __future__ import annotations
+
+import msgspec
+
+from conveyor.model.ids import show_id
+from conveyor.model.message import ERROR_CHARS_MAX, ContentType, Draft, Priority
+from conveyor.store.sqlite import append, keys
+from conveyor.store.sqlite.catalog import QueueRow
+from conveyor.store.sqlite.transaction import Transaction
+
+
+def bury(
+    tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int, error: str | None = None
+) -> None:
+    """The caller has taken it out of `ready` or `leased`."""
+    place = tx.row("read_place", seq)
+    assert place is not None, "a message that dies has a row"
+    _leave_queue(tx, row, seq, place)
+    target = row.consumer.dead_letter_queue if row.consumer is not None else None
+    if target is None:
+        headers, message_id = _drop(tx, seq)
+    else:
+        headers, message_id = _move(tx, row, tx.catalog.ensure(tx, target), seq, reason, error)
+    if row.consumer is not None and row.consumer.alert_queue is not None:
+        facts = {
+            "event": "message.dead_lettered",
+            "queue": row.name,
+            "dead_letter_queue": target,
+            "message_id": show_id(message_id),
+            "reason": str(reason),
+            "error": error,
+            "attempts": attempts,
+            "dead_at": tx.now,
+            "headers": None if headers is None else msgspec.json.decode(headers),
+        }
+        _alert(tx, row.consumer.alert_queue, facts)
+
+
+def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:
+    lane, _ready_at, _priority, key, _max_retries, size, dedupe = place
+    tx.count(row.lane, -1, -int(str(size)))
+    if key is not None and row.gates_keys:
+        keys.drop_key(tx, row, str(key), seq)
+    if dedupe is not None:
+        tx.run("release_dedupe", lane, dedupe, seq)
+    if row.holds_dead:
+        tx.run("drop_dead_letter", lane, seq)
+
+
+def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, bytes]:
+    found = tx.row("drop_message", seq)
+    assert found is not None
+    return found[1], found[0]
+
+
+def _move(
+    tx: Transaction, row: QueueRow, target: QueueRow, seq: int, reason: str, error: str | None
+) -> tuple[bytes | None, bytes]:
+    found = tx.row("move_to_lane", target.lane, tx.now, seq)
+    assert found is not None
+    message_id, priority, key, headers, size = found
+    tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
+    shortened = None if error is None else error[:ERROR_CHARS_MAX]
+    tx.run("put_dead_letter", target.lane, seq, row.name, str(reason), shortened, tx.now)
+    tx.count(target.lane, 1, size)
+    if key is not None and target.gates_keys:
+        keys.add_key(tx, target, key, seq)
+    if not target.holds_dead:
+        tx.run("mark_holds_dead", target.lane)
+        tx.catalog.bump(tx)
+    if not target.levels >> priority & 1:
+        append.use_level(tx, target, priority)
+    tx.wake(target)
+    return headers, message_id
+
+
+def _alert(tx: Transaction, queue: str, facts: dict[str, object]) -> None:
+    row = tx.catalog.ensure(tx, queue)
+    draft = Draft(
+        id=tx.ids.new(),
+        queue=row.name,
+        body=msgspec.json.encode(facts),
+        content_type=ContentType.JSON,
+        priority=Priority.NORMAL,
+    )
+    append.append_one(tx, row, draft)  # past the backlog check: an alert is owed whatever the depth

@@ -1,0 +1,94 @@
+"""What becomes of a lease that ends without an ack: back to READY, or dead."""
+
+from __future__ import annotations
+
+import msgspec
+
+from conveyor.model.message import CRASH_BUDGET
+from conveyor.model.verdict import DeadReason
+from conveyor.store.sqlite import keys
+from conveyor.store.sqlite.catalog import QueueRow
+from conveyor.store.sqlite.dead import bury
+from conveyor.store.sqlite.transaction import Row, Transaction
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A lease that was just taken away: the columns of `end_lease`."""
+
+    seq: int
+    lane: int
+    claims: int
+    releases: int
+    crashes: int
+    suspect: bool
+    size: int
+
+    @property
+    def attempts(self) -> int:
+        return self.claims - self.releases
+
+
+def read_ended(found: Row) -> Ended:
+    seq, lane, claims, releases, crashes, suspect, size = found
+    return Ended(seq, lane, claims, releases, crashes, bool(suspect), size)
+
+
+def put_back(
+    tx: Transaction, row: QueueRow, ended: Ended, *, ready_at: int | None, shelf: int = keys.OPEN, releases: int = 0, crashes: int = 0
+) -> None:
+    """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes."""
+    place = tx.row("read_place", ended.seq)
+    assert place is not None, "a leased message has a row"
+    _lane, old_ready_at, priority, key, *_ = place
+    moment = old_ready_at if ready_at is None else ready_at
+    if moment != old_ready_at:
+        tx.run("write_ready_at", moment, ended.seq)
+    tx.run(
+        "insert_ready",
+        *(row.lane, shelf, priority, moment, ended.seq),
+        *(ended.claims, ended.releases + releases, ended.crashes + crashes),
+    )
+    if key is not None and row.gates_keys:
+        keys.end_turn(tx, row, key, ended.seq)
+    tx.wake(row)
+
+
+def retries_are_spent(tx: Transaction, row: QueueRow, ended: Ended) -> bool:
+    """T4's guard, judged by the message's own limit, else the consumer's."""
+    place = tx.row("read_place", ended.seq)
+    assert place is not None
+    own = place[4]
+    return ended.attempts > (row.max_retries if own is None else int(own))
+
+
+def crash(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bool:
+    """It killed its worker and ran alone: dead if that was the last time; True then. It runs alone from now on."""
+    if ended.crashes + 1 >= CRASH_BUDGET:
+        bury(tx, row, ended.seq, DeadReason.CRASHES, attempts=ended.attempts, error=error)
+        return True
+    if retries_are_spent(tx, row, ended):
+        bury(tx, row, ended.seq, DeadReason.RETRIES, attempts=ended.attempts, error=error)
+        return True
+    put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT, crashes=1)
+    return False
+
+
+def lose(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bool:
+    """Its owner vanished, nobody knows why: an attempt, never a crash; True if it is dead now."""
+    if retries_are_spent(tx, row, ended):
+        bury(tx, row, ended.seq, DeadReason.LOST, attempts=ended.attempts, error=error)
+        return True
+    put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT if ended.suspect else keys.OPEN)
+    return False
+
+
+def expire_pulled(tx: Transaction, *, limit: int) -> int:
+    """T5 for pull consumers: leases past their deadline end."""
+    found = tx.rows("expired_leases", tx.now, limit)
+    for each in found:
+        ended = read_ended(each)
+        tx.run("drop_lease", 0, ended.seq)
+        row = tx.catalog.of_lane(tx, ended.lane)
+        if row is not None:
+            lose(tx, row, ended, "the lease ran out")
+    return len(found)

@@ -1,0 +1,112 @@
+"""C1: schedules, and runs of which there is one per tick, by primary key."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from conveyor.model.errors import ScheduleNotFoundError
+from conveyor.store.protocol import Fired, Firing, Run, RunStatus, Schedule, ScheduleDraft
+from conveyor.store.sqlite.append import append
+from conveyor.store.sqlite.transaction import Row, Transaction
+
+_DRAFT: Final = msgspec.json.Decoder(ScheduleDraft)
+_LAST_TICK: Final = 2**62
+
+
+def declare_schedule(tx: Transaction, draft: ScheduleDraft, next_tick: int | None) -> Schedule:
+    present = tx.row("read_schedule", draft.name)
+    text = msgspec.json.encode(draft).decode()
+    if present is None:
+        tx.run("insert_schedule", draft.name, text, next_tick)
+    elif _DRAFT.decode(present[0]) != draft:
+        tx.run("redeclare_schedule", text, next_tick, draft.name)
+    return get_schedule(tx, draft.name)
+
+
+def list_schedules(tx: Transaction) -> list[Schedule]:
+    return [_schedule(found) for found in tx.rows("list_schedules")]
+
+
+def get_schedule(tx: Transaction, name: str) -> Schedule:
+    found = tx.row("read_schedule", name)
+    if found is None:
+        raise ScheduleNotFoundError(name)
+    return _schedule(found)
+
+
+def _schedule(found: Row) -> Schedule:
+    draft, version, next_tick, paused = found
+    return Schedule(draft=_DRAFT.decode(draft), version=version, next_tick=next_tick, paused=bool(paused))
+
+
+def fire(tx: Transaction, firing: Firing) -> Fired:
+    """The run's row, the message and the next tick, or nothing of them."""
+    schedule = get_schedule(tx, firing.schedule)
+    if firing.version < schedule.version:
+        return Fired.STALE
+    if schedule.paused and firing.trigger != "manual":
+        return Fired.PAUSED
+    if tx.row("find_run", firing.schedule, firing.tick) is not None:
+        return Fired.TAKEN
+    tx.flush()
+    skips = schedule.draft.overlap == "skip" and _is_unfinished(tx, schedule)
+    if not skips:
+        append(tx, [firing.message])  # first: it may refuse, and then nothing may be written
+    status = RunStatus.SKIPPED if skips else RunStatus.QUEUED
+    tx.run(
+        "insert_run",
+        *(firing.schedule, firing.tick, firing.trigger, status.value, firing.correlation_id),
+        *(None if skips else firing.message.id, tx.now),
+    )
+    if firing.next_tick is not None:
+        tx.run("write_next_tick", firing.next_tick, firing.schedule)
+    return Fired.SKIPPED if skips else Fired.SENT
+
+
+def _is_unfinished(tx: Transaction, schedule: Schedule) -> bool:
+    return tx.row("unfinished_run", schedule.draft.name, schedule.draft.queue) is not None
+
+
+def pause_schedule(tx: Transaction, name: str) -> None:
+    get_schedule(tx, name)
+    tx.run("write_schedule_paused", 1, name)
+
+
+def resume_schedule(tx: Transaction, name: str, next_tick: int | None) -> None:
+    get_schedule(tx, name)
+    tx.run("write_schedule_paused", 0, name)
+    tx.run("write_next_tick", next_tick, name)
+
+
+def begin_run(tx: Transaction, schedule: str, tick: int) -> None:
+    tx.run("begin_run", tx.now, schedule, tick)
+
+
+def finish_run(tx: Transaction, schedule: str, tick: int, error: str | None) -> None:
+    status = RunStatus.SUCCEEDED if error is None else RunStatus.FAILED
+    tx.run("finish_run", status.value, tx.now, error, schedule, tick)
+
+
+def list_runs(tx: Transaction, schedule: str, limit: int, before_tick: int | None) -> list[Run]:
+    queue = get_schedule(tx, schedule).draft.queue
+    before = _LAST_TICK if before_tick is None else before_tick
+    return [_run(found) for found in tx.rows("list_runs", queue, schedule, before, limit)]
+
+
+def _run(found: Row) -> Run:
+    schedule, tick, trigger, status, correlation_id, fired_at, started_at, finished_at, error, alive = found
+    if finished_at is None and not alive and status in (RunStatus.QUEUED, RunStatus.RUNNING):
+        status, error = RunStatus.FAILED, "ended without a word"
+    return Run(
+        schedule=schedule,
+        tick=tick,
+        trigger=trigger,
+        status=RunStatus(status),
+        correlation_id=correlation_id,
+        fired_at=fired_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        error=error,
+    )

@@ -1,0 +1,167 @@
+"""T3, T4, T6, T7, T8: verdicts end leases. Acks go in one sweep, everything else one by one."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+
+import apsw
+
+from conveyor.model.errors import LeaseLostError
+from conveyor.model.ids import show_id
+from conveyor.model.verdict import Action, DeadReason, Settlement
+from conveyor.store.protocol import PULL_OWNER, Settled
+from conveyor.store.sqlite import keys, leases
+from conveyor.store.sqlite.catalog import QueueRow
+from conveyor.store.sqlite.dead import bury
+from conveyor.store.sqlite.leases import Ended, read_ended
+from conveyor.store.sqlite.transaction import Row, Transaction
+
+
+def settle(tx: Transaction, owner: int, settlements: Sequence[Settlement], ended: Mapping[str, int]) -> Settled:
+    """Verdicts of a worker, fenced by owner and claim."""
+    lost: list[int] = []
+    dead: list[int] = []
+    acks = [(owner, each.seq, each.claim) for each in settlements if each.action is Action.ACK]
+    if acks:
+        lost += _ack(tx, acks)
+    for each in settlements:
+        if each.action is not Action.ACK:
+            _settle_one(tx, owner, each, lost, dead)
+    for queue, calls in ended.items():
+        _free_slots(tx, owner, queue, calls)
+    return Settled(lost, dead)
+
+
+def settle_pulled(tx: Transaction, settlements: Sequence[Settlement]) -> Settled:
+    """Verdicts over HTTP, whose tokens the caller has verified. A late ack counts (T3')."""
+    lost: list[int] = []
+    dead: list[int] = []
+    for each in settlements:
+        if each.action is Action.ACK:
+            lost += [seq for seq in _ack(tx, [(PULL_OWNER, each.seq, each.claim)]) if not _ack_late(tx, each)]
+        else:
+            _settle_one(tx, PULL_OWNER, each, lost, dead)
+    return Settled(lost, dead)
+
+
+def extend(tx: Transaction, seq: int, claim: int, lease_ms: int) -> None:
+    """T7. `LeaseLostError`."""
+    if tx.row("extend_lease", tx.now + lease_ms, seq, claim) is None:
+        found = tx.row("read_id", seq)
+        raise LeaseLostError("gone" if found is None else show_id(found[0]))
+
+
+def _ack(tx: Transaction, acks: list[tuple[int, int, int]]) -> list[int]:
+    """LEASED -> DONE; the seqs whose lease is somebody else's now."""
+    done = tx.run_many("end_lease", acks)
+    by_lane: dict[int, list[Row]] = {}
+    for found in done:
+        by_lane.setdefault(found[1], []).append(found)
+    for lane, group in by_lane.items():
+        _forget(tx, lane, group)
+    if len(done) == len(acks):
+        return []
+    ended = {found[0] for found in done}
+    return [seq for _, seq, _ in acks if seq not in ended and _exists(tx, seq)]
+
+
+def _forget(tx: Transaction, lane: int, group: list[Row]) -> None:
+    seqs = [found[0] for found in group]
+    row = tx.catalog.of_lane(tx, lane)
+    if row is not None:
+        tx.count(lane, -len(group), -sum(found[6] for found in group))
+        if row.gates_keys:
+            _drop_keys(tx, row, seqs)
+        if row.holds_dead:
+            tx.run("drop_dead_letters", lane, _bind(seqs))
+    tx.run("delete_messages", _bind(seqs))
+
+
+def _bind(seqs: list[int]) -> object:
+    return apsw.carray(array("q", seqs))
+
+
+def _drop_keys(tx: Transaction, row: QueueRow, seqs: list[int]) -> None:
+    for seq in seqs:
+        place = tx.row("read_place", seq)
+        if place is not None and place[3] is not None:
+            keys.drop_key(tx, row, place[3], seq)
+
+
+def _exists(tx: Transaction, seq: int) -> bool:
+    """Whether the message is still somewhere, and not below a purge."""
+    place = tx.row("read_place", seq)
+    return place is not None and tx.catalog.has_lane(tx, place[0])
+
+
+def _ack_late(tx: Transaction, each: Settlement) -> bool:
+    """T3': the message is READY again, or leased again; an earlier, verified lease still acks it."""
+    place = tx.row("read_place", each.seq)
+    assert place is not None, "what is lost exists"
+    lane, ready_at, priority, _key, _retries, size, _dedupe = place
+    lease = tx.row("find_lease", each.seq)
+    if lease is not None:
+        owner, claims, _ = lease
+        if not 1 <= each.claim <= claims:
+            return False
+        tx.run("drop_lease", owner, each.seq)
+    else:
+        found = tx.row("find_ready", lane, priority, ready_at, each.seq)
+        if found is None or not 1 <= each.claim <= found[1]:
+            return False
+        tx.run("leave_ready", lane, found[0], priority, ready_at, each.seq)
+    _forget(tx, lane, [(each.seq, lane, 0, 0, 0, 0, size)])
+    return True
+
+
+def _settle_one(tx: Transaction, owner: int, each: Settlement, lost: list[int], dead: list[int]) -> None:
+    found = tx.row("end_lease", owner, each.seq, each.claim)
+    if found is None:
+        if _exists(tx, each.seq):
+            lost.append(each.seq)
+        return
+    ended = read_ended(found)
+    row = tx.catalog.of_lane(tx, ended.lane)
+    if row is None:  # purged meanwhile
+        tx.run("delete_message", ended.seq)
+    elif _end(tx, row, ended, each):
+        dead.append(each.seq)
+
+
+def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -> bool:
+    """Do what the verdict says; whether the message is dead now."""
+    match each.action:
+        case Action.CRASH:
+            return leases.crash(tx, row, ended, each.error)
+        case Action.RELEASE:
+            ready_at = None if each.delay_ms is None else tx.now + each.delay_ms
+            leases.put_back(tx, row, ended, ready_at=ready_at, shelf=_shelf_after_release(ended, each), releases=1)
+            if each.throttles and ready_at is not None:
+                tx.run("throttle_queue", ready_at, row.lane)
+                tx.catalog.bump(tx)
+            return False
+        case Action.RETRY if not leases.retries_are_spent(tx, row, ended):
+            leases.put_back(tx, row, ended, ready_at=tx.now + (each.delay_ms or 0))
+            return False
+        case Action.RETRY | Action.REJECT | Action.ACK:
+            default = DeadReason.RETRIES if each.action is Action.RETRY else DeadReason.REJECTED
+            bury(tx, row, ended.seq, each.reason or default, attempts=ended.attempts, error=each.error)
+            return True
+
+
+def _shelf_after_release(ended: Ended, each: Settlement) -> int:
+    """A suspect that was given back unstarted is still one; a handler that ran and asked for a delay has shown its innocence."""
+    return keys.SUSPECT if ended.suspect and each.delay_ms is None else keys.OPEN
+
+
+def _free_slots(tx: Transaction, owner: int, queue: str, calls: int) -> None:
+    row = tx.catalog.find(tx, queue)
+    held = None if row is None else tx.row("read_slots", row.lane, owner)
+    if row is None or held is None:
+        return
+    if held[0] > calls:
+        tx.run("write_slots", held[0] - calls, row.lane, owner)
+    else:
+        tx.run("free_slots", row.lane, owner)
+    tx.wake(row)

@@ -1,0 +1,248 @@
+"""The store's front: each method hands an operation to the writer. What an operation does stands in the room of its name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from conveyor.model.clock import Clock, SystemClock
+from conveyor.model.errors import StoreClosedError
+from conveyor.model.message import Draft, Peeked, Sent
+from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.verdict import Action, Settlement
+from conveyor.store.protocol import (
+    SWEEP_ROWS_MAX,
+    Claimed,
+    ClaimRequest,
+    Evidence,
+    Fired,
+    Firing,
+    KeyInfo,
+    KeyValue,
+    OwnerInfo,
+    OwnerRow,
+    QueueInfo,
+    QueueMetrics,
+    Reaped,
+    Run,
+    Schedule,
+    ScheduleDraft,
+    Settled,
+    Swept,
+    Wake,
+)
+from conveyor.store.sqlite import append, claim, kv, owners, queues, schedules, settle, sweep
+from conveyor.store.sqlite.checkpointer import Checkpointer
+from conveyor.store.sqlite.clock import boot_name
+from conveyor.store.sqlite.opening import open_store, read_clock
+from conveyor.store.sqlite.wake import Postbox
+from conveyor.store.sqlite.writer import Durability, Writer
+
+_RELAXED = Durability.RELAXED
+
+
+class SQLiteStore:
+    """`Store` in one SQLite file, shared by any number of processes of one machine. `clock` is for tests."""
+
+    def __init__(self, path: str | Path, *, clock: Clock | None = None) -> None:
+        self._path = Path(path)
+        self._clock: Clock = clock or SystemClock()
+        self._given_clock = clock
+        self._writer: Writer | None = None
+        self._checkpointer: Checkpointer | None = None
+        self._postbox: Postbox | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wakes: list[Wake] = []
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def host(self) -> str:
+        return boot_name()
+
+    async def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        connection, identity = open_store(self._path)
+        if self._given_clock is None:
+            self._clock = read_clock(connection)
+        self._writer = Writer(self._path, self._clock, on_commit=self._tell)
+        self._checkpointer = Checkpointer(self._path)
+        self._writer.on_wal = self._checkpointer.ask
+        self._checkpointer.start()
+        self._postbox = Postbox(identity)
+        self._writer.start(connection, self._loop)
+
+    async def close(self) -> None:
+        """Commits what was submitted; a store that is closed may be opened again."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        self._stop_listening()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, writer.stop)
+        if self._postbox is not None:
+            self._postbox.close()
+        if self._checkpointer is not None:
+            await loop.run_in_executor(None, self._checkpointer.stop)
+
+    def subscribe(self, wake: Wake) -> Callable[[], None]:
+        if not self._wakes:
+            self._start_listening()
+        self._wakes.append(wake)
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._wakes.remove(wake)
+
+        return unsubscribe
+
+    def _start_listening(self) -> None:
+        if self._postbox is not None and self._loop is not None and self._postbox.open():
+            self._loop.add_reader(self._postbox.fileno(), self._postbox.read, self._notify)
+
+    def _stop_listening(self) -> None:
+        if self._postbox is not None and self._loop is not None and self._postbox.is_open:
+            self._loop.remove_reader(self._postbox.fileno())
+
+    def _tell(self, names: frozenset[str]) -> None:
+        """On the writer's thread, after COMMIT."""
+        loop, postbox = self._loop, self._postbox
+        if self._wakes and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._notify, names)
+        if postbox is not None:
+            postbox.ring(names)
+
+    def _notify(self, names: frozenset[str]) -> None:
+        for wake in list(self._wakes):
+            wake(names)
+
+    # T1 to T8
+
+    async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
+        return await self._live.submit(lambda tx: append.append(tx, drafts))
+
+    async def claim(self, request: ClaimRequest) -> Claimed:
+        return await self._live.submit(lambda tx: claim.claim(tx, request), _RELAXED)
+
+    async def settle(
+        self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
+    ) -> Settled:
+        durability = Durability.SYNCED if any(each.action is not Action.RELEASE for each in settlements) else _RELAXED
+        return await self._live.submit(lambda tx: settle.settle(tx, owner, settlements, ended or {}), durability)
+
+    async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
+        return await self._live.submit(lambda tx: settle.settle_pulled(tx, settlements))
+
+    async def extend(self, seq: int, claim: int, lease_ms: int) -> None:
+        await self._live.submit(lambda tx: settle.extend(tx, seq, claim, lease_ms), _RELAXED)
+
+    async def peek(self, queue: str, *, limit: int, after_seq: int = 0) -> list[Peeked]:
+        return await self._live.submit(lambda tx: queues.peek(tx, queue, limit, after_seq), _RELAXED)
+
+    # Queues and consumers
+
+    async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        return await self._live.submit(lambda tx: queues.create_queue(tx, name, settings))
+
+    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        return await self._live.submit(lambda tx: queues.update_queue(tx, name, settings))
+
+    async def delete_queue(self, name: str) -> None:
+        await self._live.submit(lambda tx: queues.delete_queue(tx, name))
+
+    async def get_queue(self, name: str) -> QueueInfo:
+        return await self._live.submit(lambda tx: queues.get_queue(tx, name), _RELAXED)
+
+    async def list_queues(self) -> list[QueueInfo]:
+        return await self._live.submit(queues.list_queues, _RELAXED)
+
+    async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
+        return await self._live.submit(lambda tx: queues.declare_consumer(tx, queue, settings))
+
+    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+        return await self._live.submit(lambda tx: queues.put_consumer(tx, queue, settings))
+
+    async def pause(self, queue: str) -> None:
+        await self._live.submit(lambda tx: queues.pause(tx, queue))
+
+    async def resume(self, queue: str) -> None:
+        await self._live.submit(lambda tx: queues.resume(tx, queue))
+
+    async def purge(self, queue: str) -> int:
+        return await self._live.submit(lambda tx: queues.purge(tx, queue))
+
+    async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
+        return await self._live.submit(lambda tx: queues.redrive(tx, queue, seqs, limit))
+
+    async def metrics(self, queue: str) -> QueueMetrics:
+        return await self._live.submit(lambda tx: queues.metrics(tx, queue), _RELAXED)
+
+    # Owners
+
+    async def register_owner(self, info: OwnerInfo) -> int:
+        return await self._live.submit(lambda tx: owners.register_owner(tx, info), _RELAXED)
+
+    async def renew_owners(self, owned: Sequence[int]) -> list[int]:
+        return await self._live.submit(lambda tx: owners.renew_owners(tx, owned), _RELAXED)
+
+    async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
+        return await self._live.submit(lambda tx: owners.reap_owner(tx, owner, evidence))
+
+    async def list_owners(self) -> list[OwnerRow]:
+        return await self._live.submit(owners.list_owners, _RELAXED)
+
+    async def sweep(self) -> Swept:
+        return await self._live.submit(sweep.sweep, _RELAXED)
+
+    # Schedules
+
+    async def declare_schedule(self, draft: ScheduleDraft, next_tick: int | None) -> Schedule:
+        return await self._live.submit(lambda tx: schedules.declare_schedule(tx, draft, next_tick))
+
+    async def list_schedules(self) -> list[Schedule]:
+        return await self._live.submit(schedules.list_schedules, _RELAXED)
+
+    async def get_schedule(self, name: str) -> Schedule:
+        return await self._live.submit(lambda tx: schedules.get_schedule(tx, name), _RELAXED)
+
+    async def fire(self, firing: Firing) -> Fired:
+        return await self._live.submit(lambda tx: schedules.fire(tx, firing))
+
+    async def pause_schedule(self, name: str) -> None:
+        await self._live.submit(lambda tx: schedules.pause_schedule(tx, name))
+
+    async def resume_schedule(self, name: str, next_tick: int | None) -> None:
+        await self._live.submit(lambda tx: schedules.resume_schedule(tx, name, next_tick))
+
+    async def begin_run(self, schedule: str, tick: int) -> None:
+        await self._live.submit(lambda tx: schedules.begin_run(tx, schedule, tick), _RELAXED)
+
+    async def finish_run(self, schedule: str, tick: int, *, error: str | None) -> None:
+        await self._live.submit(lambda tx: schedules.finish_run(tx, schedule, tick, error))
+
+    async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
+        return await self._live.submit(lambda tx: schedules.list_runs(tx, schedule, limit, before_tick), _RELAXED)
+
+    # Key-value
+
+    async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
+        return await self._live.submit(lambda tx: kv.kv_get(tx, namespace, key), _RELAXED)
+
+    async def kv_put(self, namespace: str, entry: KeyValue) -> None:
+        await self._live.submit(lambda tx: kv.kv_put(tx, namespace, entry))
+
+    async def kv_delete(self, namespace: str, key: str) -> bool:
+        return await self._live.submit(lambda tx: kv.kv_delete(tx, namespace, key))
+
+    async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
+        return await self._live.submit(lambda tx: kv.kv_list(tx, namespace, prefix, limit, after), _RELAXED)
+
+    @property
+    def _live(self) -> Writer:
+        if self._writer is None:
+            raise StoreClosedError
+        return self._writer

@@ -1,0 +1,108 @@
+"""One write transaction: many operations share it, and what they add up to is written once, at its end.
+
+Operations are plain functions of a Transaction. It buffers inserts (so that fifty sends become one `executemany`), counts
+per lane, and the names of queues to wake; `finish` writes all that before COMMIT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeAlias
+
+import apsw
+
+from conveyor.model.clock import Clock
+from conveyor.model.ids import IdSource
+from conveyor.store.queries import load_statements
+from conveyor.store.sqlite.catalog import Catalog, QueueRow
+
+SQL: Final = load_statements("sqlite")
+
+Row: TypeAlias = tuple[Any, ...]  # what the database hands back; each statement's reader knows its columns
+
+
+class Transaction:
+    """What an operation may touch. Lives for one commit group, on the writer's thread."""
+
+    def __init__(self, cursor: apsw.Cursor, catalog: Catalog, clock: Clock, ids: IdSource) -> None:
+        self._cursor = cursor
+        self.now = clock.now_ms()
+        self.catalog = catalog
+        self.ids = ids
+        self.woken: set[str] = set()
+        self.appended = False
+        self._messages: list[Sequence[Any]] = []
+        self._ready: list[Sequence[Any]] = []
+        self._counts: dict[int, list[int]] = {}
+        self._last_seq: int | None = None
+        self._first_seq = 0
+        catalog.refresh(self)
+
+    def rows(self, name: str, *values: Any) -> list[Row]:
+        """All rows of a named statement."""
+        return self._cursor.execute(SQL[name], values).fetchall()
+
+    def row(self, name: str, *values: Any) -> Row | None:
+        """The first row of a named statement, or None."""
+        return self._cursor.execute(SQL[name], values).fetchone()
+
+    def run(self, name: str, *values: Any) -> int:
+        """Run a named statement that answers nothing; the number of rows it changed."""
+        self._cursor.execute(SQL[name], values)
+        return self._cursor.connection.changes()
+
+    def run_many(self, name: str, values: Iterable[Sequence[Any]]) -> list[Row]:
+        """Run a named statement once for each; the rows that all of them returned."""
+        return self._cursor.executemany(SQL[name], values).fetchall()
+
+    def next_seq(self) -> int:
+        """Sequence numbers grow for ever, also after the table was emptied."""
+        if self._last_seq is None:
+            found = self.row("read_last_seq")
+            assert found is not None
+            self._last_seq = self._first_seq = int(found[0])
+        self._last_seq += 1
+        return self._last_seq
+
+    def insert(self, message: Sequence[Any], ready: Sequence[Any]) -> None:
+        """Buffer one message's rows; see `insert_message` and `insert_ready`."""
+        self._messages.append(message)
+        self._ready.append(ready)
+        self.appended = True
+
+    def count(self, lane: int, messages: int, size: int) -> None:
+        """Add to a lane's counters; a purged lane has none any more."""
+        if self.catalog.has_lane(self, lane):
+            counts = self._counts.setdefault(lane, [0, 0])
+            counts[0] += messages
+            counts[1] += size
+
+    def backlog(self, lane: int) -> tuple[int, int]:
+        """(messages, bytes) that are not final in a lane, this transaction's included."""
+        stored = self.row("read_counts", lane) or (0, 0)
+        here = self._counts.get(lane, (0, 0))
+        return int(stored[0]) + here[0], int(stored[1]) + here[1]
+
+    def wake(self, queue: QueueRow) -> None:
+        """A claim on this queue may find something now."""
+        self.woken.add(queue.name)
+
+    def flush(self) -> None:
+        """Write the buffered inserts: whoever reads messages in this transaction needs them."""
+        if self._messages:
+            self.run_many("insert_message", self._messages)
+            self.run_many("insert_ready", self._ready)
+            self._messages, self._ready = [], []
+
+    def forget_counts(self, lane: int) -> None:
+        """The lane is purged: what this transaction counted there is gone with it."""
+        self._counts.pop(lane, None)
+
+    def finish(self) -> None:
+        """Write what has added up; COMMIT comes next."""
+        self.flush()
+        if self._last_seq is not None and self._last_seq != self._first_seq:
+            self.run("write_last_seq", self._last_seq)
+        changed = [(lane, *counts) for lane, counts in self._counts.items() if counts != [0, 0]]
+        if changed:
+            self.run_many("add_counts", changed)

@@ -1,0 +1,93 @@
+"""Tells the other processes of one file that a queue has work: a unix datagram to each, a hint that may be lost.
+
+Every process that listens binds a socket in a folder that belongs to the file and the user. Who commits sends the names of
+the woken queues to all of them. A poll runs beside it, so nothing depends on a datagram's arrival.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+DATAGRAM_BYTES_MAX: Final = 4_096
+ANY_QUEUE: Final = "*"
+
+
+class Postbox:
+    """One process's end: `fileno` to read from, `ring` to tell the others."""
+
+    def __init__(self, store_id: str) -> None:
+        self._folder = Path(tempfile.gettempdir()) / f"conveyor-{os.getuid()}-{store_id[:16]}"
+        self._own: str | None = None
+        self._receiver: socket.socket | None = None
+        self._sender: socket.socket | None = None
+
+    def open(self) -> bool:
+        """Whether datagrams work here; if not, polling alone does the work."""
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            if self._folder.stat().st_uid != os.getuid():
+                return False
+            self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._own = f"{os.getpid()}-{id(self):x}"
+            self._receiver.bind(str(self._folder / self._own))
+        except OSError:
+            self.close()
+            return False
+        return True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process listens."""
+        return self._receiver is not None
+
+    def fileno(self) -> int:
+        assert self._receiver is not None
+        return self._receiver.fileno()
+
+    def ring(self, names: frozenset[str]) -> None:
+        """Tell every other process that listens. Sockets of dead processes are swept away."""
+        if self._sender is None:
+            self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        payload = _encode(names)
+        for name in self._others():
+            path = self._folder / name
+            try:
+                self._sender.sendto(payload, str(path))
+            except (ConnectionRefusedError, FileNotFoundError):
+                path.unlink(missing_ok=True)
+            except OSError:  # its buffer is full: then it is awake already
+                continue
+
+    def read(self, deliver: Callable[[frozenset[str]], None]) -> None:
+        """Hand over the names that have arrived; `ANY_QUEUE` stands for all."""
+        assert self._receiver is not None
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                deliver(_decode(self._receiver.recv(DATAGRAM_BYTES_MAX)))
+
+    def close(self) -> None:
+        for each in (self._receiver, self._sender):
+            if each is not None:
+                each.close()
+        if self._own is not None:
+            (self._folder / self._own).unlink(missing_ok=True)
+        self._receiver = self._sender = self._own = None
+
+    def _others(self) -> Iterator[str]:
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            yield from [entry.name for entry in entries if entry.name != self._own]
+
+
+def _encode(names: frozenset[str]) -> bytes:
+    text = "\n".join(names).encode()
+    return text if len(text) <= DATAGRAM_BYTES_MAX else ANY_QUEUE.encode()
+
+
+def _decode(payload: bytes) -> frozenset[str]:
+    return frozenset(payload.decode("utf-8", "replace").split("\n"))

@@ -1,0 +1,237 @@
+"""The one thread of a process that writes: it takes whatever operations have gathered, and commits them together.
+
+    loop thread     submit(operation) -> future            woken in one go, after COMMIT
+    writer thread   get one, take the rest -> BEGIN IMMEDIATE -> run each -> finish -> COMMIT
+
+A domain error fails its caller alone, since operations check before they write. If the database refuses, the group is rolled
+back and each operation runs again alone, so that the one at fault does not fail the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TypeVar
+
+import apsw
+
+from conveyor.model.clock import Clock
+from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreClosedError
+from conveyor.model.ids import IdSource
+from conveyor.store.sqlite.catalog import Catalog
+from conveyor.store.sqlite.connection import open_connection, translate
+from conveyor.store.sqlite.transaction import SQL, Transaction
+
+T = TypeVar("T")
+
+GROUP_OPERATIONS_MAX: Final = 1_000
+CHECKPOINT_PAGES: Final = 4_000  # 16 MB: then the checkpointer is asked
+WAL_PAGES_MAX: Final = 48_000  # 192 MB: then the writer waits for it
+
+
+class Durability(IntEnum):
+    """What a commit owes; a group owes what its strictest operation does."""
+
+    RELAXED = 1
+    """Claims, releases, heartbeats: a power cut may take them back (synchronous=NORMAL)."""
+    SYNCED = 2
+    """Sends and verdicts: on disk before the answer (synchronous=FULL)."""
+
+
+class Operation:
+    """One caller's work and the future that waits for it."""
+
+    __slots__ = ("durability", "error", "future", "result", "run")
+
+    def __init__(
+        self, run: Callable[[Transaction], Any], durability: Durability, future: asyncio.Future[Any] | None
+    ) -> None:
+        self.run = run
+        self.durability = durability
+        self.future = future
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def deliver(self) -> None:
+        """On the loop's thread. A caller that was cancelled does not withdraw what was committed."""
+        if self.future is None or self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Writer:
+    """Group commit over one connection. `on_commit` gets the names of queues to wake and runs on the writer's thread."""
+
+    def __init__(self, path: Path, clock: Clock, *, on_commit: Callable[[frozenset[str]], None]) -> None:
+        self._path = path
+        self._clock = clock
+        self._on_commit = on_commit
+        self._ids = IdSource(clock)
+        self._queue: SimpleQueue[Operation | None] = SimpleQueue()
+        self._catalog = Catalog()
+        self._connection: apsw.Connection | None = None
+        self._synchronous = Durability.SYNCED
+        self._thread = threading.Thread(target=self._work, name="conveyor-writer", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._receipt_prefix = os.urandom(10)
+        self._groups = 0
+        self.wal_pages = 0
+        self.on_wal: Callable[[], None] = lambda: None
+
+    def start(self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        """Take over a prepared connection; from here on only the writer's thread touches it."""
+        self._loop = loop
+        self._adopt(connection)
+        self._thread.start()
+
+    def submit(self, run: Callable[[Transaction], T], durability: Durability = Durability.SYNCED) -> asyncio.Future[T]:
+        """Run an operation in the next commit group; the future is done after COMMIT."""
+        if self._loop is None:
+            raise StoreClosedError
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(Operation(run, durability, future))
+        return future
+
+    def stop(self) -> None:
+        """Commit what was submitted, then end. Blocks until the thread is gone."""
+        self._loop = None
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _adopt(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._synchronous = Durability.SYNCED
+        connection.set_wal_hook(self._saw_wal)
+
+    def _saw_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self.wal_pages = pages
+        return 0
+
+    def _work(self) -> None:
+        while True:
+            first = self._queue.get()
+            if first is None:
+                return
+            group, ends = self._gather(first)
+            self._commit(group)
+            if ends:
+                return
+
+    def _gather(self, first: Operation) -> tuple[list[Operation], bool]:
+        group = [first]
+        while len(group) < GROUP_OPERATIONS_MAX:
+            try:
+                operation = self._queue.get_nowait()
+            except Empty:
+                return group, False
+            if operation is None:
+                return group, True
+            group.append(operation)
+        return group, False
+
+    def _commit(self, group: list[Operation]) -> None:
+        loop = self._loop  # None once the store closes: then nobody waits for the wake-up, only for the result
+        try:
+            woken = self._transact(group)
+        except Exception as error:  # noqa: BLE001 whatever it is, the writer lives on and the callers are told
+            self._roll_back()
+            if len(group) > 1 and not isinstance(error, apsw.BusyError):
+                for operation in group:
+                    self._commit([operation])
+                return
+            woken = frozenset()
+            for operation in group:
+                operation.error = translate(error, self._path) if isinstance(error, apsw.Error) else error
+        _deliver_on(loop or _loop_of(group), group)
+        if woken:
+            self._on_commit(woken)
+        if self.wal_pages >= CHECKPOINT_PAGES:
+            self._tend_wal()
+
+    def _transact(self, group: list[Operation]) -> frozenset[str]:
+        self._set_synchronous(max(operation.durability for operation in group))
+        self._cursor.execute("BEGIN IMMEDIATE")
+        tx = Transaction(self._cursor, self._catalog, self._clock, self._ids)
+        for operation in group:
+            operation.error = None
+            try:
+                operation.result = operation.run(tx)
+            except ConveyorError as error:
+                operation.error = error
+        tx.finish()
+        receipt = self._write_receipt(tx)
+        try:
+            self._cursor.execute("COMMIT")
+        except apsw.IOError as error:
+            self._settle_unknown(receipt, error)
+        return frozenset(tx.woken)
+
+    def _write_receipt(self, tx: Transaction) -> bytes | None:
+        if not tx.appended:
+            return None
+        self._groups += 1
+        receipt = self._receipt_prefix + self._groups.to_bytes(6, "big")
+        tx.run("add_receipt", receipt, tx.now)
+        return receipt
+
+    def _settle_unknown(self, receipt: bytes | None, error: apsw.Error) -> None:
+        """The sync failed, so nobody knows: open the file anew, and look whether the group's receipt is in it."""
+        self._reopen()
+        if receipt is None or self._cursor.execute(SQL["has_receipt"], (receipt,)).fetchone() is None:
+            raise OutcomeUnknownError(f"I/O error on `{self._path}`: {error}")
+
+    def _reopen(self) -> None:
+        assert self._connection is not None
+        self._catalog.forget()
+        self._connection.close(force=True)
+        self._adopt(open_connection(self._path, writes=True))
+
+    def _roll_back(self) -> None:
+        self._catalog.forget()
+        assert self._connection is not None
+        if self._connection.in_transaction:
+            self._cursor.execute("ROLLBACK")
+
+    def _set_synchronous(self, durability: Durability) -> None:
+        if durability != self._synchronous:
+            self._cursor.execute(f"PRAGMA synchronous = {int(durability)}")
+            self._synchronous = durability
+
+    def _tend_wal(self) -> None:
+        if self.wal_pages < WAL_PAGES_MAX:
+            self.on_wal()
+            return
+        assert self._connection is not None
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        except apsw.Error:  # a reader holds it: the next commit tries again
+            return
+        self.wal_pages = 0
+
+
+def _loop_of(group: list[Operation]) -> asyncio.AbstractEventLoop | None:
+    return next((operation.future.get_loop() for operation in group if operation.future is not None), None)
+
+
+def _deliver_on(loop: asyncio.AbstractEventLoop | None, group: list[Operation]) -> None:
+    if loop is None or loop.is_closed():
+        return
+    loop.call_soon_threadsafe(_deliver, group)
+
+
+def _deliver(group: list[Operation]) -> None:
+    for operation in group:
+        operation.deliver()

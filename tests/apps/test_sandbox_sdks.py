@@ -1,0 +1,237 @@
+"""The official SDKs against a sandbox on a real loopback port: they are understood, and can read what they get."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+
+from conveyor_apps.sandbox import Faults, ProviderName, SandboxSettings, serving
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
+    import perplexity
+
+MODEL = "claude-haiku-5-5"
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[str]:
+    with serving(SandboxSettings(seed=7)) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def _calm(base: str) -> Iterator[None]:
+    yield
+    with httpx2.Client(base_url=base) as client:
+        for name in ProviderName:
+            client.delete(f"/admin/faults/{name}").raise_for_status()
+
+
+def switch_on(base: str, provider: str, **faults: Any) -> None:
+    httpx2.put(f"{base}/admin/faults/{provider}", json=faults).raise_for_status()
+
+
+class Sdks:
+    """Opens the official clients, and closes them with the stack."""
+
+    def __init__(self, base: str, stack: ExitStack) -> None:
+        self.base = base
+        self._stack = stack
+
+    def claude(self, key: str = "key") -> "anthropic.Anthropic":
+        import anthropic
+
+        url = f"{self.base}/anthropic"
+        return self._stack.enter_context(anthropic.Anthropic(base_url=url, api_key=key, max_retries=0))
+
+    def grok(self, key: str = "key") -> "openai.OpenAI":
+        import openai
+
+        return self._stack.enter_context(openai.OpenAI(base_url=f"{self.base}/xai/v1", api_key=key, max_retries=0))
+
+    def sonar(self, key: str = "key") -> "perplexity.Perplexity":
+        import perplexity
+
+        url = f"{self.base}/perplexity"
+        return self._stack.enter_context(perplexity.Perplexity(base_url=url, api_key=key, max_retries=0))
+
+
+@pytest.fixture
+def sdks(base: str) -> Iterator[Sdks]:
+    with ExitStack() as stack:
+        yield Sdks(base, stack)
+
+
+def first_title(base: str) -> str:
+    movies = httpx2.get(f"{base}/admin/movies").json()["movies"]
+    return str(movies[0]["title"])
+
+
+def ask_claude(sdks: Sdks, **changes: Any) -> Any:
+    words: dict[str, Any] = {"model": MODEL, "max_tokens": 300, "messages": [{"role": "user", "content": "Roast it"}]}
+    return sdks.claude(changes.pop("key", "key")).messages.create(**{**words, **changes})
+
+
+def test_anthropic_sdk_reads_a_roast_that_names_the_movie(sdks: Sdks) -> None:
+    title = first_title(sdks.base)
+    message = ask_claude(sdks, messages=[{"role": "user", "content": f"Roast the movie {title}."}])
+    assert message.stop_reason == "end_turn"
+    assert message.content[0].text
+    assert message.usage.output_tokens > 10
+    assert message._request_id.startswith("req_")
+
+
+def test_anthropic_sdk_streams_the_same_words_it_gets_whole(sdks: Sdks) -> None:
+    messages = [{"role": "user", "content": f"Roast {first_title(sdks.base)}"}]
+    whole = ask_claude(sdks, messages=messages)
+    with sdks.claude().messages.stream(model=MODEL, max_tokens=300, messages=messages) as stream:  # type: ignore[arg-type]
+        streamed = "".join(stream.text_stream)
+        final = stream.get_final_message()
+    assert streamed == whole.content[0].text
+    assert final.stop_reason == "end_turn"
+    assert final.usage.output_tokens == whole.usage.output_tokens
+
+
+def test_anthropic_sdk_stops_at_max_tokens(sdks: Sdks) -> None:
+    message = ask_claude(sdks, max_tokens=3)
+    assert (message.stop_reason, message.usage.output_tokens) == ("max_tokens", 3)
+
+
+def test_anthropic_sdk_counts_tokens(sdks: Sdks) -> None:
+    counted = sdks.claude().messages.count_tokens(model=MODEL, messages=[{"role": "user", "content": "x" * 40}])
+    assert counted.input_tokens == 10
+
+
+def test_anthropic_sdk_sees_the_one_hour_cache_written_then_read(sdks: Sdks) -> None:
+    control = {"type": "ephemeral", "ttl": "1h"}
+    system = [{"type": "text", "text": "You roast movies, never people. " * 40, "cache_control": control}]
+    first, second = (ask_claude(sdks, system=system).usage for _ in range(2))
+    assert first.cache_creation_input_tokens == 320
+    assert first.cache_creation.ephemeral_1h_input_tokens == 320
+    assert first.cache_read_input_tokens == 0
+    assert (second.cache_creation_input_tokens, second.cache_read_input_tokens) == (0, 320)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (529, "OverloadedError"),
+        (500, "InternalServerError"),
+        (504, "GatewayTimeoutError"),
+        (403, "PermissionDeniedError"),
+    ],
+)
+def test_anthropic_sdk_raises_its_own_error(sdks: Sdks, status: int, error: str) -> None:
+    import anthropic
+
+    switch_on(sdks.base, "anthropic", error_every=1, error_status=status)
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        ask_claude(sdks)
+    assert caught.value.status_code == status
+    assert error in {parent.__name__ for parent in type(caught.value).__mro__}
+
+
+def test_anthropic_sdk_raises_authentication_and_not_found_errors(sdks: Sdks) -> None:
+    import anthropic
+
+    with pytest.raises(anthropic.AuthenticationError):
+        ask_claude(sdks, key="wrong-key")
+    with pytest.raises(anthropic.NotFoundError):
+        ask_claude(sdks, model="gpt-1")
+
+
+def test_anthropic_sdk_sees_retry_after(sdks: Sdks) -> None:
+    import anthropic
+
+    switch_on(sdks.base, "anthropic", rate_limit_every=1, retry_after_s=17)
+    with pytest.raises(anthropic.RateLimitError) as caught:
+        ask_claude(sdks)
+    assert caught.value.response.headers["retry-after"] == "17"
+    assert caught.value.body["error"]["type"] == "rate_limit_error"  # type: ignore[index]
+
+
+def test_openai_sdk_reads_xai_responses(sdks: Sdks) -> None:
+    title = first_title(sdks.base)
+    response = sdks.grok().responses.create(
+        model="grok-4.5", input=f"Roast {title}", instructions="be funny", store=False
+    )
+    assert response.status == "completed"
+    assert response.output_text
+    assert response.usage is not None
+    assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens
+
+
+def test_openai_sdk_reads_an_answer_cut_short(sdks: Sdks) -> None:
+    response = sdks.grok().responses.create(model="grok-4.5", input="Roast it", max_output_tokens=2)
+    assert response.status == "incomplete"
+    assert response.incomplete_details is not None
+    assert response.incomplete_details.reason == "max_output_tokens"
+
+
+def test_openai_sdk_reads_xai_chat(sdks: Sdks) -> None:
+    said: list[Any] = [{"role": "system", "content": "be funny"}, {"role": "user", "content": "Roast it"}]
+    chat = sdks.grok().chat.completions.create(model="grok-4.5", messages=said, max_tokens=100)
+    assert chat.choices[0].message.content
+    assert chat.choices[0].finish_reason == "stop"
+
+
+def test_xai_wrong_key_is_a_400_and_flat(sdks: Sdks) -> None:
+    import openai
+
+    with pytest.raises(openai.BadRequestError) as caught:
+        sdks.grok(key="wrong-key").responses.create(model="grok-4.5", input="x")
+    body = caught.value.response.json()
+    assert body["code"] == "Client specified an invalid argument"
+    assert body["error"].startswith("Incorrect API key provided")
+
+
+def test_openai_sdk_sees_xai_rate_limit(sdks: Sdks) -> None:
+    import openai
+
+    switch_on(sdks.base, "xai", rate_limit_every=1, retry_after_s=3)
+    with pytest.raises(openai.RateLimitError) as caught:
+        sdks.grok().responses.create(model="grok-4.5", input="x")
+    assert caught.value.response.headers["retry-after"] == "3"
+
+
+def test_perplexity_sdk_reads_research_with_sources(sdks: Sdks) -> None:
+    title = first_title(sdks.base)
+    response = sdks.sonar().responses.create(
+        model="perplexity/sonar", input=f"{title} reviews", instructions="brief", tools=[{"type": "web_search"}]
+    )
+    assert [item.type for item in response.output] == ["search_results", "message"]
+    assert title in response.output_text
+    assert response.usage is not None
+    assert response.usage.cost is not None
+    assert response.usage.cost.total_cost > 0
+
+
+def test_perplexity_sdk_searches(sdks: Sdks) -> None:
+    found = sdks.sonar().search.create(query=f"{first_title(sdks.base)} reviews", max_results=5)
+    assert len(found.results) == 5
+    assert all(result.url.startswith("https://") for result in found.results)
+
+
+def test_perplexity_sdk_raises_its_own_errors(sdks: Sdks) -> None:
+    import perplexity
+
+    with pytest.raises(perplexity.BadRequestError) as invalid:
+        sdks.sonar().responses.create(model="sonar", input="x")
+    assert invalid.value.response.json()["error"]["type"] == "invalid_model"
+    with pytest.raises(perplexity.AuthenticationError):
+        sdks.sonar(key="wrong-key").search.create(query="x")
+    switch_on(sdks.base, "perplexity", rate_limit_every=1)
+    with pytest.raises(perplexity.RateLimitError) as limited:
+        sdks.sonar().search.create(query="x")
+    assert limited.value.response.json()["error"]["type"] == "request_rate_limit_exceeded"
+
+
+def test_faults_given_at_start_are_in_force() -> None:
+    faults = {ProviderName.XAI: Faults(rate_limit_every=1, retry_after_s=9)}
+    with serving(SandboxSettings(faults=faults)) as url:
+        answer = httpx2.post(f"{url}/xai/v1/responses", json={}, headers={"Authorization": "Bearer k"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "9")
