@@ -133,3 +133,42 @@ class WorkerStopped(Event, frozen=True, kw_only=True):
     name: ClassVar[str] = "conveyor.worker.stopped"
     owner: int
     unsettled: int
+
+
+class ScheduleFired(Event, frozen=True, kw_only=True):
+    """A tick came, and this is what it came to."""
+
+    name: ClassVar[str] = "conveyor.schedule.fired"
+    schedule: str
+    tick: int
+    outcome: str
+
+
+class ScheduleFailed(Event, frozen=True, kw_only=True):
+    """A scheduled function raised."""
+
+    name: ClassVar[str] = "conveyor.schedule.failed"
+    schedule: str
+    tick: int
+    error: str
+
+
+class ScheduleDelayed(Event, frozen=True, kw_only=True):
+    """The store refused while ticks were due; they are tried again."""
+
+    name: ClassVar[str] = "conveyor.schedule.delayed"
+    error: str
+
+
+class WorkerDied(Event, frozen=True, kw_only=True):
+    """A worker process ended that nobody had asked to."""
+
+    name: ClassVar[str] = "conveyor.worker.died"
+    pid: int
+    detail: str
+    running: int
+    """Messages whose handlers had begun."""
+    released: int
+    suspects: int
+    failed: int
+    dead: int

@@ -188,6 +188,8 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
     trigger: str
     """`schedule` or `manual`."""
     correlation_id: str
+    missed: bool = False
+    """`misfire="none"`: the tick is long past, so it is recorded and its message is not sent."""
 
 
 class Fired(StrEnum):
@@ -196,6 +198,8 @@ class Fired(StrEnum):
     SENT = "sent"
     SKIPPED = "skipped"
     """`overlap="skip"` and the previous run's message is not final: recorded, not sent."""
+    MISSED = "missed"
+    """Recorded, not sent."""
     TAKEN = "taken"
     """Another process fired this tick."""
     STALE = "stale"
@@ -239,6 +243,9 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes | None
     expires_at: int | None
 
+
+ANY_QUEUE: Final = "*"
+"""Stands for every queue in a wake-up."""
 
 Wake: TypeAlias = Callable[[frozenset[str]], None]
 """Told, on the event loop, the names of queues in which a claim may now find something. A hint: claims also poll."""

@@ -12,7 +12,6 @@ from conveyor.model.message import Draft, Lease
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.protocol import (
-    PULL_OWNER,
     ClaimRequest,
     Ending,
     Evidence,
@@ -46,9 +45,9 @@ def an_owner(**parts: Any) -> OwnerInfo:
     return replace(OwnerInfo(app="shop", host="here", pid=100, supervisor_pid=99), **parts)
 
 
-def a_claim(**parts: Any) -> ClaimRequest:
-    """Up to ten messages of `inbox`, one by one."""
-    return replace(ClaimRequest(queue="inbox", owner=PULL_OWNER, limit=10), **parts)
+def a_claim(*, owner: int, **parts: Any) -> ClaimRequest:
+    """Up to ten messages of `inbox`, one by one. `PULL_OWNER` must also say `lease_ms`."""
+    return replace(ClaimRequest(queue="inbox", owner=owner, limit=10), **parts)
 
 
 def an_ack(lease: Lease) -> Settlement:

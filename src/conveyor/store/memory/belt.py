@@ -81,11 +81,12 @@ class Belt(Floor):
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         queue, now = self._queue(request.queue), self._now()
+        if request.owner == PULL_OWNER:
+            self._return_pulled(self._tables.in_queue(queue.name))
         if queue.paused or not self._may_own(request.owner):
             return Claimed(leases=[], version=queue.version)
         if queue.throttled_until > now:
             return Claimed(leases=[], opens_at=queue.throttled_until, version=queue.version)
-        self._return_pulled(self._tables.in_queue(queue.name))
         return self._claim_open(queue, request)
 
     def _may_own(self, owner: int) -> bool:
@@ -164,10 +165,7 @@ class Belt(Floor):
         return passed
 
     def _lease_until(self, request: ClaimRequest) -> int | None:
-        if request.owner != PULL_OWNER:
-            return None
-        lease_ms = request.lease_ms
-        return self._now() + (self._consumer(request.queue).visibility_timeout_ms if lease_ms is None else lease_ms)
+        return None if request.lease_ms is None else self._now() + request.lease_ms
 
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
@@ -214,8 +212,7 @@ class Belt(Floor):
                 ready_at = self._now() + (settlement.delay_ms or 0)
                 return self._fail(message, reason, settlement.error, ready_at=ready_at)
             case Action.CRASH:
-                ready_at = self._now() + (settlement.delay_ms or 0)
-                return self._crash(message, settlement.error, ready_at=ready_at)
+                return self._crash(message, settlement.error)
             case Action.REJECT:
                 self._kill(message, settlement.reason or DeadReason.REJECTED, settlement.error)
                 return True
@@ -226,8 +223,8 @@ class Belt(Floor):
                 assert_never(action)
 
     def _release_for(self, message: Message, settlement: Settlement) -> None:
-        message.crash_suspect = False
         if settlement.delay_ms is not None:
+            message.crash_suspect = False  # its handler ran, and lived to say so
             message.ready_at = self._now() + settlement.delay_ms
             queue = self._queue(message.queue)
             if settlement.throttles:

@@ -9,9 +9,9 @@ import msgspec
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import QueueNotFoundError, StoreClosedError
-from conveyor.model.ids import IdSource, MessageId, show_id
+from conveyor.model.ids import IdSource, show_id
 from conveyor.model.message import CRASH_BUDGET, ERROR_CHARS_MAX, ContentType, DeadLetter, Priority
-from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
 from conveyor.model.verdict import DeadReason
 from conveyor.store.memory.rows import Message, Queue, Tables
 from conveyor.store.protocol import PULL_OWNER, Wake
@@ -67,6 +67,8 @@ class Floor:
         return self._queue(name).consumer or _NO_CONSUMER
 
     def _make_queue(self, name: str, settings: QueueSettings) -> Queue:
+        check_name("queue", name)
+        settings.check()
         now = self._now()
         version = next(self._tables.versions)
         queue = Queue(name=name, settings=settings, version=version, created_at=now, modified_at=now)
@@ -106,14 +108,14 @@ class Floor:
         self._wake(message.queue)
         return False
 
-    def _crash(self, message: Message, error: str | None, *, ready_at: int) -> bool:
+    def _crash(self, message: Message, error: str | None) -> bool:
         """T5: it ran alone when its worker died; whether that was once too often. From now on it runs alone."""
         message.crashes += 1
         message.crash_suspect = True
         if message.crashes >= CRASH_BUDGET:
             self._kill(message, DeadReason.CRASHES, error)
             return True
-        return self._fail(message, DeadReason.RETRIES, error, ready_at=ready_at)
+        return self._fail(message, DeadReason.RETRIES, error, ready_at=message.ready_at)
 
     def _kill(self, message: Message, reason: str, error: str | None) -> None:
         """T6: to the dead letter queue, if there is one, with an alert, if it is wanted."""
@@ -133,7 +135,7 @@ class Floor:
         self._wake(origin)
 
     def _alert(self, queue: str, message: Message, dlq: str | None, reason: str, error: str | None) -> None:
-        self._ensure_queue(queue)
+        settings = self._ensure_queue(queue).settings
         body = {
             "event": "message.dead_lettered",
             "queue": message.queue,
@@ -145,15 +147,15 @@ class Floor:
             "dead_at": self._now(),
             "headers": None if message.headers is None else msgspec.json.decode(message.headers),
         }
-        self._add(self._ids.new(), queue, msgspec.json.encode(body))
+        self._add(queue, msgspec.json.encode(body), delay_ms=settings.delivery_delay_ms)
         self._wake(queue)
 
-    def _add(self, id: MessageId, queue: str, body: bytes) -> None:
-        """A message of the store's own, ready at once."""
+    def _add(self, queue: str, body: bytes, *, delay_ms: int) -> None:
+        """A message of the store's own."""
         seq, now = next(self._tables.seqs), self._now()
         self._tables.messages[seq] = Message(
             seq=seq,
-            id=id,
+            id=self._ids.new(),
             queue=queue,
             body=body,
             content_type=ContentType.JSON,
@@ -161,7 +163,7 @@ class Floor:
             priority=Priority.NORMAL,
             key=None,
             sent_at=now,
-            ready_at=now,
+            ready_at=now + delay_ms,
             expires_at=None,
             max_retries=None,
         )
@@ -171,5 +173,5 @@ class Floor:
         now = self._now()
         over = [m for m in messages if m.owner == PULL_OWNER and m.lease_until is not None and m.lease_until <= now]
         for message in over:
-            self._fail(message, DeadReason.LOST, None, ready_at=message.ready_at)
+            self._fail(message, DeadReason.LOST, "the lease ran out", ready_at=message.ready_at)
         return len(over)

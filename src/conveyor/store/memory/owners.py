@@ -76,7 +76,7 @@ class Owners(Floor):
                 self._release(message)
                 reaped.suspects.append(message.seq)
                 return
-            died = self._crash(message, error, ready_at=message.ready_at)
+            died = self._crash(message, error)
         else:
             self._release(message)
             reaped.released.append(message.seq)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError
-from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
+from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.store.memory.floor import Floor
 from conveyor.store.memory.rows import Queue
 from conveyor.store.protocol import SWEEP_ROWS_MAX, QueueInfo, QueueMetrics
@@ -21,6 +21,7 @@ class Queues(Floor):
 
     async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
         queue = self._queue(name)
+        settings.check()
         queue.settings = settings
         return self._touch(queue)
 
@@ -43,12 +44,12 @@ class Queues(Floor):
         return queue.info()
 
     async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
+        settings.check()
         present = self._tables.queues.get(queue)
         if present is not None and present.consumer is not None:
             _check_adoption(queue, present.consumer, settings)
         row = self._ensure_queue(queue)
         if row.consumer is not None and row.declared == settings:
-            self._ensure_letterboxes(row.consumer)
             return row.info()
         row.consumer = row.declared = settings
         self._ensure_letterboxes(settings)
@@ -56,9 +57,12 @@ class Queues(Floor):
 
     async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
         row = self._queue(queue)
-        row.consumer = settings
-        if settings is not None:
+        if settings is None:
+            row.declared = None
+        else:
+            settings.check()
             self._ensure_letterboxes(settings)
+        row.consumer = settings
         return self._touch(row)
 
     def _ensure_letterboxes(self, consumer: ConsumerSettings) -> None:
@@ -116,5 +120,5 @@ class Queues(Floor):
 
 def _check_adoption(queue: str, present: ConsumerSettings, wanted: ConsumerSettings) -> None:
     """`ConsumerConflictError` unless `present` is the same script's."""
-    if present.type is ConsumerType.HTTP_PULL or present.script != wanted.script:
+    if present.type is not wanted.type or present.script != wanted.script:
         raise ConsumerConflictError(queue, present.script or present.type, wanted.script or wanted.type)

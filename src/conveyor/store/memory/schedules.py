@@ -43,10 +43,10 @@ class Schedules(Belt):
             return Fired.PAUSED
         if (firing.schedule, firing.tick) in self._tables.runs:
             return Fired.TAKEN
-        skips = entry.draft.overlap == "skip" and self._is_running(firing.schedule)
-        message = firing.message.id if skips else self._append([firing.message])[0].id
+        fired, status = self._fate(entry, firing)
+        message = self._append([firing.message])[0].id if fired is Fired.SENT else firing.message.id
         self._tables.runs[firing.schedule, firing.tick] = RunEntry(
-            status=RunStatus.SKIPPED if skips else RunStatus.QUEUED,
+            status=status,
             trigger=firing.trigger,
             correlation_id=firing.correlation_id,
             fired_at=self._now(),
@@ -55,7 +55,14 @@ class Schedules(Belt):
         )
         if firing.next_tick is not None:
             entry.next_tick = firing.next_tick
-        return Fired.SKIPPED if skips else Fired.SENT
+        return fired
+
+    def _fate(self, entry: ScheduleEntry, firing: Firing) -> tuple[Fired, RunStatus]:
+        if firing.missed:
+            return Fired.MISSED, RunStatus.MISSED
+        if entry.draft.overlap == "skip" and self._is_running(firing.schedule):
+            return Fired.SKIPPED, RunStatus.SKIPPED
+        return Fired.SENT, RunStatus.QUEUED
 
     def _is_running(self, schedule: str) -> bool:
         return any(self._has_message(run) for (name, _), run in self._tables.runs.items() if name == schedule)
@@ -84,6 +91,7 @@ class Schedules(Belt):
             run.finished_at, run.error = self._now(), error
 
     async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
+        self._schedule(schedule)
         ticks = sorted((tick for name, tick in self._tables.runs if name == schedule), reverse=True)
         earlier = [tick for tick in ticks if before_tick is None or tick < before_tick]
         return [self._show_run(schedule, tick) for tick in earlier[:limit]]

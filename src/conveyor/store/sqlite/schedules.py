@@ -51,18 +51,25 @@ def fire(tx: Transaction, firing: Firing) -> Fired:
     if tx.row("find_run", firing.schedule, firing.tick) is not None:
         return Fired.TAKEN
     tx.flush()
-    skips = schedule.draft.overlap == "skip" and _is_unfinished(tx, schedule)
-    if not skips:
+    fired, status = _fate(tx, schedule, firing)
+    if fired is Fired.SENT:
         append(tx, [firing.message])  # first: it may refuse, and then nothing may be written
-    status = RunStatus.SKIPPED if skips else RunStatus.QUEUED
     tx.run(
         "insert_run",
         *(firing.schedule, firing.tick, firing.trigger, status.value, firing.correlation_id),
-        *(None if skips else firing.message.id, tx.now),
+        *(firing.message.id if fired is Fired.SENT else None, tx.now),
     )
     if firing.next_tick is not None:
         tx.run("write_next_tick", firing.next_tick, firing.schedule)
-    return Fired.SKIPPED if skips else Fired.SENT
+    return fired
+
+
+def _fate(tx: Transaction, schedule: Schedule, firing: Firing) -> tuple[Fired, RunStatus]:
+    if firing.missed:
+        return Fired.MISSED, RunStatus.MISSED
+    if schedule.draft.overlap == "skip" and _is_unfinished(tx, schedule):
+        return Fired.SKIPPED, RunStatus.SKIPPED
+    return Fired.SENT, RunStatus.QUEUED
 
 
 def _is_unfinished(tx: Transaction, schedule: Schedule) -> bool:

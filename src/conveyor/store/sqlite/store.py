@@ -65,6 +65,8 @@ class SQLiteStore:
         return boot_name()
 
     async def open(self) -> None:
+        if self._writer is not None:  # its loop ended without a close
+            self._writer.stop()
         self._loop = asyncio.get_running_loop()
         connection, identity = open_store(self._path)
         if self._given_clock is None:

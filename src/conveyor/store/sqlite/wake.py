@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from conveyor.store.protocol import ANY_QUEUE
+
 DATAGRAM_BYTES_MAX: Final = 4_096
-ANY_QUEUE: Final = "*"
 
 
 class Postbox:

@@ -208,6 +208,15 @@ class TestBatches:
         claimed = await ask(store, worker, batch_size=2, batch_timeout_ms=5_000)
         assert (claimed.leases, claimed.opens_at) == ([], clock.now_ms() + 5_000)
 
+    async def test_a_delay_that_may_fill_the_batch_is_told_before_its_timeout(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        await open_queue(store)
+        await send(store)
+        await send(store, delay_ms=1_000)
+        claimed = await ask(store, await a_worker(store), batch_size=2, batch_timeout_ms=5_000)
+        assert (claimed.leases, claimed.opens_at) == ([], clock.now_ms() + 1_000)
+
     async def test_a_limit_is_cut_to_whole_batches(self, store: Store) -> None:
         await open_queue(store)
         await send_many(store, 9)

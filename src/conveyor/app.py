@@ -1,0 +1,415 @@
+"""Conveyor: where queues, consumers and schedules are declared, and the one place where rooms are wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from conveyor.cron.schedule import Declared, Misfire, Overlap
+from conveyor.kv import KV
+from conveyor.model.clock import Clock
+from conveyor.model.duration import HOUR_MS, Duration, read_duration_ms
+from conveyor.model.errors import InvalidSettingError, QueueExistsError, ScheduleNotFoundError
+from conveyor.model.events import Emit, Event
+from conveyor.model.ids import IdSource
+from conveyor.model.settings import (
+    BATCH_TIMEOUT_MS_MAX,
+    RETRIES_MAX,
+    TIMEOUT_MS_MAX,
+    ConsumerSettings,
+    QueueSettings,
+    check_name,
+)
+from conveyor.model.verdict import BACKOFF_MS_MAX, Backoff
+from conveyor.portal import Portal
+from conveyor.queue.handler import Handler, read_handler
+from conveyor.queue.producer import Queue
+from conveyor.store.protocol import QueueInfo, Store
+from conveyor.store.urls import DEFAULT_URL, make_store
+
+if TYPE_CHECKING:
+    from conveyor.cron.scheduler import Scheduler
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+JITTER_MS_MAX: Final = HOUR_MS
+Hook = Callable[[], Awaitable[None]]
+
+
+class Default(Enum):
+    """What is meant where nothing is said, and None says something else."""
+
+    DEAD_LETTER_QUEUE = "<queue>-dlq"
+
+
+class Conveyor:
+    """An application: its name, its store, and all that it declares.
+
+    The store comes from `url`, else from `CONVEYOR_URL`, else it is `sqlite:///conveyor.db`. Nothing is opened until
+    `async with app:`, a worker, or the first send.
+    """
+
+    def __init__(self, name: str, *, url: str | None = None, clock: Clock | None = None, emit: Emit | None = None) -> None:
+        check_name("app", name)
+        self.name = name
+        self.url = url or os.environ.get("CONVEYOR_URL") or DEFAULT_URL
+        self.target: str | None = None
+        """How a child process finds this app: `MODULE:VARIABLE`."""
+        self.http: Any = None
+        """The application's own ASGI app, served by `conveyor serve`."""
+        self._clock = clock
+        self._store = make_store(self.url, clock=clock)
+        self._ids = IdSource(_StoreClock(self._store))
+        self._emit: Emit = emit or _ignore
+        self._handlers: dict[str, Handler] = {}
+        self._queues: dict[str, QueueSettings] = {}
+        self._handles: dict[str, Queue] = {}
+        self._schedules: dict[str, Declared] = {}
+        self._opening: list[Hook] = []
+        self._closing: list[Hook] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = asyncio.Lock()
+        self._users = 0
+        self._portal = Portal(self)
+        self._scheduler: Scheduler | None = None
+
+    # Declarations
+
+    def consumer(
+        self,
+        queue: str,
+        *,
+        max_batch_size: int = 10,
+        max_batch_timeout: Duration = 5,
+        max_retries: int = 3,
+        retry_delay: Duration | Backoff = 0,
+        max_concurrency: int | None = None,
+        dead_letter_queue: str | None | Default = Default.DEAD_LETTER_QUEUE,
+        alert_queue: str | None = None,
+        timeout: Duration = "15m",
+        ordered: bool = False,
+        key_concurrency: int | None = None,
+        run_in: str | None = None,
+    ) -> Callable[[F], F]:
+        """Declare the function that handles a queue's messages: it takes a `Message[T]` or a `Batch[T]`.
+
+        Without `dead_letter_queue` it is `<queue>-dlq`; None deletes what failed for good. `run_in="process"` runs it in a
+        child process that may be killed at its `timeout`. Raises `InvalidSettingError`.
+        """
+        settings = ConsumerSettings(
+            script=self.name,
+            max_batch_size=max_batch_size,
+            max_batch_timeout_ms=read_duration_ms(
+                max_batch_timeout, name="max_batch_timeout", most_ms=BATCH_TIMEOUT_MS_MAX
+            ),
+            max_retries=max_retries,
+            retry_delay=_backoff(retry_delay),
+            max_concurrency=max_concurrency,
+            dead_letter_queue=f"{queue}-dlq" if isinstance(dead_letter_queue, Default) else dead_letter_queue,
+            alert_queue=alert_queue,
+            timeout_ms=read_duration_ms(timeout, name="timeout", least_ms=1, most_ms=TIMEOUT_MS_MAX),
+            ordered=ordered,
+            key_concurrency=key_concurrency,
+        )
+
+        def declare(function: F) -> F:
+            caller = sys._getframe(1).f_locals  # types that are local to the place of the declaration
+            handler = read_handler(queue, function, settings, run_in=run_in, localns=caller)
+            if queue in self._handlers:
+                raise InvalidSettingError("queue", queue, "has a consumer in this app already")
+            self._handlers[queue] = handler
+            return function
+
+        return declare
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        name: str | None = None,
+        timezone: str = "UTC",
+        syntax: str = "unix",
+        misfire: str = "latest",
+        overlap: str = "skip",
+        jitter: Duration = 0,
+        max_retries: int = 0,
+    ) -> Callable[[F], F]:
+        """Declare a function that runs by the clock; it takes a `CronRun`. Raises `CronSyntaxError`, `InvalidSettingError`."""
+        from conveyor.cron.expression import CronExpression, Syntax  # only apps with schedules pay for it
+
+        parsed = CronExpression.parse(expression, syntax=_choice(Syntax, "syntax", syntax), timezone=timezone)
+        if not 0 <= max_retries <= RETRIES_MAX:
+            raise InvalidSettingError("max_retries", max_retries, f"must lie between 0 and {RETRIES_MAX}")
+
+        def declare(function: F) -> F:
+            declared = Declared(
+                name=name or str(getattr(function, "__name__", "schedule")),
+                function=function,
+                expression=parsed,
+                misfire=_choice(Misfire, "misfire", misfire),
+                overlap=_choice(Overlap, "overlap", overlap),
+                jitter_ms=read_duration_ms(jitter, name="jitter", most_ms=JITTER_MS_MAX),
+                max_retries=max_retries,
+            )
+            check_name("schedule", declared.name)
+            if declared.name in self._schedules:
+                raise InvalidSettingError("schedule", declared.name, "is declared twice in this app")
+            self._schedules[declared.name] = declared
+            return function
+
+        return declare
+
+    def declare_queue(self, name: str, settings: QueueSettings | None = None) -> Queue:
+        """A queue that this app sends to and somebody else consumes; it is made when the app opens, if need be."""
+        check_name("queue", name)
+        (settings or QueueSettings()).check()
+        self._queues[name] = settings or QueueSettings()
+        return self.queue(name)
+
+    def mount(self, asgi: Any) -> None:
+        """The application's own HTTP: `conveyor serve` answers with it beside `/healthz` and `/readyz`."""
+        self.http = asgi
+
+    def on_open(self, hook: Hook) -> Hook:
+        """Called in each process after the store is open."""
+        self._opening.append(hook)
+        return hook
+
+    def on_close(self, hook: Hook) -> Hook:
+        """Called in each process before the store closes."""
+        self._closing.append(hook)
+        return hook
+
+    # Use
+
+    def queue(self, name: str) -> Queue:
+        """The way into a queue, declared here or elsewhere."""
+        handle = self._handles.get(name)
+        if handle is None:
+            handle = self._handles[name] = Queue(self._store, self._ids, self._settings_of, name)
+        return handle
+
+    def kv(self, namespace: str) -> KV:
+        """A namespace of named values."""
+        check_name("namespace", namespace)
+        return KV(self._store, self.ensure_open, namespace)
+
+    async def trigger(self, schedule: str, *, correlation_id: str | None = None) -> str:
+        """Run a schedule of this app now; the run's correlation id. `ScheduleNotFoundError`."""
+        await self.ensure_open()
+        if self._scheduler is None:
+            raise ScheduleNotFoundError(schedule)
+        return await self._scheduler.trigger(schedule, correlation_id)
+
+    async def pause(self, queue: str) -> None:
+        """Deliver nothing from this queue; sends go on, and running handlers finish."""
+        await self.ensure_open()
+        await self._store.pause(queue)
+
+    async def resume(self, queue: str) -> None:
+        """Deliver again."""
+        await self.ensure_open()
+        await self._store.resume(queue)
+
+    async def info(self, queue: str) -> QueueInfo:
+        """A queue as it operates now. `QueueNotFoundError`."""
+        await self.ensure_open()
+        return await self._store.get_queue(queue)
+
+    def run_sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Wait for a coroutine of this app from code that is not async: `app.run_sync(app.queue("q").send(body))`."""
+        return self._portal.run(coroutine)
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        self._users += 1
+        await self.ensure_open()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            await self.close()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _asgi: object = None) -> AsyncIterator[None]:
+        """For an ASGI application: open while it serves."""
+        async with self:
+            yield
+
+    async def ensure_open(self) -> None:
+        """Open the store in this event loop and declare everything, once."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise InvalidSettingError(
+                "app", self.name, "is open in another event loop", hint="from other threads use `app.run_sync(...)`"
+            )
+        self._lock = asyncio.Lock() if self._loop is not None else self._lock
+        async with self._lock:
+            if self._loop is not loop:
+                await self._open(loop)
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        await self._store.open()
+        try:
+            for name, settings in self._queues.items():
+                with contextlib.suppress(QueueExistsError):
+                    await self._store.create_queue(name, settings)
+            for handler in self.handlers():
+                await self._store.declare_consumer(handler.queue, handler.settings)
+            if self._schedules:
+                self._scheduler = self._make_scheduler()
+                await self._scheduler.declare()
+            self._loop = loop
+            for hook in self._opening:
+                await hook()
+        except BaseException:
+            self._loop = None
+            await self._store.close()
+            raise
+
+    async def close(self) -> None:
+        """Close the store; the next use opens it again."""
+        if self._loop is None:
+            return
+        for hook in reversed(self._closing):
+            await hook()
+        self._loop = None
+        await self._store.close()
+
+    # For workers, servers and children
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which the app is open."""
+        return None if self._loop is None or self._loop.is_closed() else self._loop
+
+    @property
+    def store(self) -> Store:
+        """The store, open or not."""
+        return self._store
+
+    @property
+    def emit(self) -> Emit:
+        return self._emit
+
+    @emit.setter
+    def emit(self, emit: Emit) -> None:
+        self._emit = emit
+
+    @property
+    def cron_queue(self) -> str:
+        """Where the app's schedules send their messages."""
+        return f"{self.name}-cron"
+
+    def handlers(self) -> Sequence[Handler]:
+        """All consumers, that of the schedules included."""
+        if not self._schedules:
+            return list(self._handlers.values())
+        from conveyor.cron.scheduler import CronHandler
+
+        settings = ConsumerSettings(
+            script=self.name,
+            max_batch_size=1,
+            max_batch_timeout_ms=0,
+            max_retries=0,
+            dead_letter_queue=f"{self.cron_queue}-dlq",
+            ordered=True,
+        )
+        cron = read_handler(self.cron_queue, CronHandler(self._store, self.ensure_open, self._schedules, self._tell), settings)
+        return [*self._handlers.values(), cron]
+
+    def handler(self, queue: str) -> Handler:
+        """The consumer of one queue; KeyError if this app has none."""
+        return {each.queue: each for each in self.handlers()}[queue]
+
+    def scheduler(self) -> Scheduler | None:
+        """What fires this app's schedules; None if it has none, or is not open."""
+        return self._scheduler
+
+    def another_store(self) -> Store:
+        """A second, independent way to the same store, for another thread."""
+        return make_store(self.url, clock=self._clock)
+
+    async def work(self, *, queues: Sequence[str] | None = None, concurrency: int = 100) -> None:
+        """Run workers and schedules in this process and event loop, until cancelled."""
+        from conveyor.working import choose_handlers, work_embedded
+
+        async with self:
+            await work_embedded(
+                self._store,
+                choose_handlers(self.handlers(), queues),
+                self.scheduler(),
+                app=self.name,
+                target=self.target,
+                concurrency=concurrency,
+                emit=self._tell,
+                another_store=None if self.url.startswith("memory:") else self.another_store,
+            )
+
+    def _make_scheduler(self) -> Scheduler:
+        from conveyor.cron.scheduler import Scheduler
+
+        return Scheduler(
+            self._store,
+            self._ids,
+            self.name,
+            self.cron_queue,
+            list(self._schedules.values()),
+            emit=self._tell,
+            chance=random.Random(),
+        )
+
+    def _tell(self, event: Event) -> None:
+        self._emit(event)
+
+    async def _settings_of(self, queue: str) -> QueueSettings:
+        await self.ensure_open()
+        return (await self._store.get_queue(queue)).settings
+
+
+class _StoreClock:
+    """The store's clock as it is now: opening the store may set another."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def now_ms(self) -> int:
+        return self._store.clock.now_ms()
+
+    def monotonic(self) -> float:
+        return self._store.clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._store.clock.sleep(seconds)
+
+
+def _backoff(delay: Duration | Backoff) -> Backoff:
+    if isinstance(delay, Backoff):
+        return delay
+    return Backoff(base_ms=read_duration_ms(delay, name="retry_delay", most_ms=BACKOFF_MS_MAX))
+
+
+E = TypeVar("E", bound=Enum)
+
+
+def _choice(kind: type[E], name: str, value: str) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(f"`{each.value}`" for each in kind)
+        raise InvalidSettingError(name, value, "is not known", hint=f"one of {choices}") from None
+
+
+def _ignore(_event: Event) -> None:
+    """Nobody listens."""

@@ -1,0 +1,59 @@
+"""`conveyor`: its verbs by name, and what happens to errors that reach the top."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Final
+
+import click
+
+from conveyor.model.errors import ConveyorError
+
+_VERBS: Final = {
+    "demo": ("conveyor.cli.demo", "Run plotburn end to end against a sandbox, and show what happens."),
+    "serve": ("conveyor.cli.run", "Serve HTTP, run schedules and supervised workers, under one command."),
+    "work": ("conveyor.cli.run", "Run supervised workers and schedules; any number of machines may."),
+    "queues": ("conveyor.cli.queues", "List queues, look at one, pause and resume delivery, purge."),
+    "dlq": ("conveyor.cli.dlq", "Look at dead letters, and send them back where they came from."),
+    "cron": ("conveyor.cli.cron", "List schedules and their runs; trigger, pause and resume them."),
+    "kv": ("conveyor.cli.kv", "Read and write named values."),
+}
+
+
+class _Verbs(click.Group):
+    """Knows every verb's name and sentence without importing it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        module = importlib.import_module(_VERBS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in _VERBS.items()])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="conveyor")
+def _conveyor() -> None:
+    """Cloudflare Queues, Cron Triggers and durable timers for Python, on your own machine.
+
+    Start with `conveyor demo`. The store is named by CONVEYOR_URL (default: sqlite:///conveyor.db).
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Exit codes: 0 ok, 1 the operation failed, 2 usage."""
+    try:
+        _conveyor(arguments)
+    except ConveyorError as error:
+        click.echo(f"conveyor: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  hint: {error.hint}", err=True)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""What the operator sees of events: here alone they become sentences."""

@@ -1,0 +1,55 @@
+"""What operators do with queues and their consumers: names and settings are checked here, the store does the rest."""
+
+from __future__ import annotations
+
+from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
+from conveyor.store.protocol import QueueInfo, QueueMetrics, Store
+
+
+class Queues:
+    """All queues of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def create(self, name: str, settings: QueueSettings | None = None) -> QueueInfo:
+        """`QueueExistsError`."""
+        wanted = settings or QueueSettings()
+        check_name("queue", name)
+        wanted.check()
+        return await self._store.create_queue(name, wanted)
+
+    async def update(self, name: str, settings: QueueSettings) -> QueueInfo:
+        settings.check()
+        return await self._store.update_queue(name, settings)
+
+    async def delete(self, name: str) -> None:
+        """Its messages go with it."""
+        await self._store.delete_queue(name)
+
+    async def list(self) -> list[QueueInfo]:
+        return await self._store.list_queues()
+
+    async def info(self, name: str) -> QueueInfo:
+        """`QueueNotFoundError`."""
+        return await self._store.get_queue(name)
+
+    async def metrics(self, name: str) -> QueueMetrics:
+        return await self._store.metrics(name)
+
+    async def put_consumer(self, name: str, settings: ConsumerSettings | None) -> QueueInfo:
+        """The consumer's settings from now on; None removes it."""
+        if settings is not None:
+            settings.check()
+        return await self._store.put_consumer(name, settings)
+
+    async def pause(self, name: str) -> None:
+        """Nothing is delivered until `resume`; running handlers finish."""
+        await self._store.pause(name)
+
+    async def resume(self, name: str) -> None:
+        await self._store.resume(name)
+
+    async def purge(self, name: str) -> int:
+        """All of its messages are gone; how many."""
+        return await self._store.purge(name)

@@ -1,0 +1,305 @@
+"""One queue inside a worker: claims its messages in time, keeps them in order until there is a slot, and gives them back
+when the queue is paused. One claim at a time; verdicts that wait ride in the claim's commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, Protocol, TypeAlias
+
+from conveyor.model.events import ClaimFailed, Emit, QueueReloaded
+from conveyor.model.message import CLAIM_MESSAGES_MAX, Lease
+from conveyor.model.settings import ConsumerSettings, ConsumerType
+from conveyor.queue.handler import Handler, Takes
+from conveyor.queue.outcome import release, show_error
+from conveyor.queue.pace import Pace
+from conveyor.queue.settle import NO_SLOT, Settler
+from conveyor.store.protocol import Claimed, ClaimRequest, QueueInfo, Store
+
+PREFETCH_S: Final = 1.0
+"""Messages for so long are kept at hand."""
+CHECK_S: Final = 2.0
+"""A consumer that need not claim looks after a pause or new settlements this often."""
+RETRY_S_FIRST: Final = 0.1
+RETRY_S_MAX: Final = 5.0
+OPENING_S_MIN: Final = 0.005
+_NEVER: Final = -1
+
+Portion: TypeAlias = tuple[Sequence[Lease], int]
+"""What one call gets, and how many slots of its queue's `max_concurrency` it holds: 1, or 0 if the queue has no limit."""
+
+
+class Ran(Enum):
+    """What became of a call that was to run alone."""
+
+    TO_ITS_END = "to its end"
+    NOT = "not"
+
+
+class Desk(Protocol):
+    """What a consumer needs of its worker."""
+
+    def free_calls(self, consumer: Consumer) -> int:
+        """Handler calls that could start now."""
+        ...
+
+    def fill_soon(self) -> None:
+        """There are leases to be started."""
+        ...
+
+    async def run_alone(self, consumer: Consumer, leases: Sequence[Lease]) -> Ran:
+        """Run a crash suspect in a child, no other beside it, until its call is over."""
+        ...
+
+
+class Consumer:
+    """Keeps a worker in messages of one queue."""
+
+    def __init__(
+        self, store: Store, owner: int, emit: Emit, settler: Settler, desk: Desk, handler: Handler, *, weight: int = 1
+    ) -> None:
+        self.handler = handler
+        self.queue = handler.queue
+        self.weight = weight
+        self.settings: ConsumerSettings = handler.settings
+        self.ready: deque[Portion] = deque()
+        self.running = 0
+        """Calls."""
+        self.pace = Pace()
+        self._store = store
+        self._owner = owner
+        self._clock = store.clock
+        self._emit = emit
+        self._settler = settler
+        self._desk = desk
+        self._version = _NEVER
+        self._must_reload = True
+        self._is_open = False
+        self._is_claiming = False
+        self._is_stopping = False
+        self._is_dry = False
+        """The last claim found less than it asked for: wait to be woken."""
+        self._target = 0
+        self._hungry = asyncio.Event()
+        self._wakes = 0
+        self._claimed_at = self._clock.monotonic()
+        self._retry_s = RETRY_S_FIRST
+        self._tasks: list[asyncio.Task[None]] = []
+        self._opening: asyncio.Task[None] | None = None
+        self._suspects: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to claim."""
+        self._tasks.append(asyncio.create_task(self._run()))
+
+    async def stop(self) -> None:
+        """Claim no more and give back what has not begun; a claim that is under way is ended in good order."""
+        self._is_stopping = True
+        self.release_ready()
+        idle = () if self._is_claiming else self._tasks
+        for task in (*idle, self._opening):
+            if task is not None:
+                task.cancel()
+        self._hungry.set()
+        pending = [task for task in (*self._tasks, self._opening, self._suspects) if task is not None]
+        if pending:
+            await asyncio.wait(pending)
+
+    def abandon(self) -> None:
+        """Give up whatever does not end."""
+        for task in (*self._tasks, self._opening, self._suspects):
+            if task is not None:
+                task.cancel()
+
+    def wake(self) -> None:
+        """A claim may find something now."""
+        self._wakes += 1
+        self._is_dry = False
+        self._hungry.set()
+
+    def poll(self) -> None:
+        """Once a second: whatever was missed is found now, also a pause and new settings."""
+        if not self._is_open or (self.ready and self._clock.monotonic() - self._claimed_at >= CHECK_S):
+            self._must_reload = True
+        self.wake()
+
+    def take(self) -> Portion:
+        """The leases of the next call, which begins now."""
+        if not self.running:
+            self.pace.begin(self._clock.monotonic())
+        self.running += 1
+        portion = self.ready.popleft()
+        if len(self.ready) * 2 < self._target and not self._is_dry:
+            self._hungry.set()
+        return portion
+
+    def end(self, portion: Portion) -> None:
+        """A call is over."""
+        leases, slots = portion
+        self.running -= 1
+        self.pace.count(len(leases))
+        if slots:
+            self._settler.give_back(self.queue, slots)
+            self._is_dry = False
+        if not self.ready:
+            if not self.running:
+                self.pace.rest(self._clock.monotonic())
+            if not self._is_dry:
+                self._hungry.set()
+
+    def look(self) -> None:
+        """There are free slots: perhaps it is time to claim."""
+        if not self._is_dry and not self.ready:
+            self._hungry.set()
+
+    def release_ready(self) -> None:
+        """Give back what has not begun."""
+        while self.ready:
+            self._release(self.ready.popleft())
+
+    def forget_ready(self) -> None:
+        """The leases are lost; nothing can be given back."""
+        self.ready.clear()
+
+    @property
+    def batch_size(self) -> int:
+        return self.settings.max_batch_size if self.handler.takes is Takes.BATCH else 1
+
+    async def _run(self) -> None:
+        while not self._is_stopping:
+            if self._must_reload:
+                await self._reload()
+            elif self._is_open and not self._is_dry and (wanted := self._wanted_calls()) > 0:
+                await self._claim(wanted)
+            else:
+                self._hungry.clear()
+                await self._hungry.wait()
+
+    def _wanted_calls(self) -> int:
+        """For how many more calls to claim messages now."""
+        free, waiting, size = self._desk.free_calls(self), len(self.ready), self.batch_size
+        if self.settings.max_concurrency is not None:  # each call holds a slot that others may want
+            self._target = free
+            return max(0, free - waiting)
+        soon = int(self.pace.rate(self._clock.monotonic()) * PREFETCH_S / size)
+        self._target = target = min(max(free, soon), max(1, CLAIM_MESSAGES_MAX // size))
+        return target - waiting if waiting * 2 < target else 0
+
+    async def _claim(self, calls: int) -> None:
+        size, wakes = self.batch_size, self._wakes
+        request = ClaimRequest(
+            queue=self.queue,
+            owner=self._owner,
+            limit=calls * size,
+            calls=calls,
+            batch_size=size,
+            batch_timeout_ms=self.settings.max_batch_timeout_ms if size > 1 else 0,
+        )
+        claimed = await self._ask(request)
+        if claimed is None:
+            return
+        self._claimed_at = self._clock.monotonic()
+        self._is_dry = len(claimed.leases) < request.limit and wakes == self._wakes
+        self.ready.extend(self._cut(claimed, size))
+        if claimed.version != self._version:
+            await self._reload()
+        if self._is_stopping or not self._is_open:
+            self.release_ready()
+            return
+        self._desk.fill_soon()
+        self._open_at(claimed.opens_at)
+        if claimed.suspects and (self._suspects is None or self._suspects.done()):
+            self._suspects = asyncio.create_task(self._run_suspects())
+
+    async def _ask(self, request: ClaimRequest) -> Claimed | None:
+        """The answer, or None after a pause if the store refuses."""
+        self._settler.flush_soon()
+        self._is_claiming = True
+        try:  # a task, so that it is submitted after the settlements that were just flushed, and with them
+            claimed = await asyncio.create_task(self._submit(request))
+        except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
+            self._is_claiming = False
+            await self._pause_after(error)
+            return None
+        self._is_claiming = False
+        self._retry_s = RETRY_S_FIRST
+        return claimed
+
+    async def _submit(self, request: ClaimRequest) -> Claimed:
+        return await self._store.claim(request)
+
+    def _cut(self, claimed: Claimed, size: int) -> list[Portion]:
+        """The leases as calls; the first ones hold the slots that came with them."""
+        leases, slots = claimed.leases, claimed.calls
+        starts = range(0, len(leases), size)
+        if slots > len(starts):
+            self._settler.give_back(self.queue, slots - len(starts))
+        return [(leases[start : start + size], 1 if number < slots else 0) for number, start in enumerate(starts)]
+
+    async def _pause_after(self, error: Exception) -> None:
+        self._emit(ClaimFailed(queue=self.queue, error=show_error(error), retry_s=self._retry_s))
+        await self._clock.sleep(self._retry_s)
+        self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)
+
+    async def _reload(self) -> None:
+        """Take over what the store's row says now."""
+        try:
+            info = await self._store.get_queue(self.queue)
+        except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
+            await self._pause_after(error)
+            return
+        is_first, is_same = self._version == _NEVER, self._version == info.version
+        self._must_reload = False
+        self._version = info.version
+        self._is_open = self._delivers_here(info)
+        self.settings = info.consumer or self.settings
+        if not self._is_open:
+            self.release_ready()
+        if not is_first and not is_same:
+            self._emit(QueueReloaded(queue=self.queue, version=info.version, is_open=self._is_open))
+
+    def _delivers_here(self, info: QueueInfo) -> bool:
+        consumer = info.consumer
+        return (
+            not info.paused
+            and consumer is not None
+            and consumer.type is ConsumerType.WORKER
+            and consumer.script == self.handler.settings.script
+        )
+
+    def _release(self, portion: Portion) -> None:
+        leases, slots = portion
+        for lease in leases:
+            self._settler.add(release(lease), lease, NO_SLOT)
+        if slots:
+            self._settler.give_back(self.queue, slots)
+
+    def _open_at(self, moment_ms: int | None) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        if moment_ms is not None and self._is_dry:
+            wait_s = max(OPENING_S_MIN, (moment_ms - self._clock.now_ms()) / 1000)
+            self._opening = asyncio.create_task(self._wake_after(wait_s))
+
+    async def _wake_after(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self.wake()
+
+    async def _run_suspects(self) -> None:
+        """Crash suspects, one after another, each alone in a child."""
+        while self._is_open and not self._is_stopping:
+            request = ClaimRequest(queue=self.queue, owner=self._owner, limit=1, calls=1, suspects=True)
+            claimed = await self._ask(request)
+            if claimed is None or not claimed.leases:
+                return
+            portion: Portion = (claimed.leases, claimed.calls)
+            if not self._is_open or self._is_stopping:
+                self._release(portion)
+                return
+            if await self._desk.run_alone(self, claimed.leases) is Ran.NOT:
+                self._release(portion)
+            elif claimed.calls:
+                self._settler.give_back(self.queue, claimed.calls)

@@ -1,0 +1,155 @@
+"""A user's function as a handler: which queue, what it takes, how it is to be run. Read once, when it is declared."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import SimpleNamespace
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+
+from conveyor.model.errors import InvalidSettingError
+from conveyor.model.settings import ConsumerSettings, check_name
+from conveyor.queue.delivery import Batch, Message
+from conveyor.queue.encoding import BodyReader
+
+_HINT: Final = "write `async def handle(message: Message[Order])`, or `Batch[Order]` for several at a time"
+
+
+class Takes(StrEnum):
+    """What one call is given."""
+
+    MESSAGE = "message"
+    BATCH = "batch"
+
+
+class RunIn(StrEnum):
+    """Where a call runs."""
+
+    LOOP = "loop"
+    """On the worker's event loop: `async def`."""
+    THREAD = "thread"
+    """In a thread of the worker: plain `def`."""
+    PROCESS = "process"
+    """In a child process, which may be killed at a timeout: either."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """A function, and all that was declared with it. While it runs, the store's row of the consumer operates."""
+
+    queue: str
+    function: Callable[[Any], Any]
+    takes: Takes
+    reader: BodyReader
+    run_in: RunIn
+    is_async: bool
+    settings: ConsumerSettings
+
+
+def read_handler(
+    queue: str,
+    function: Callable[[Any], Any],
+    settings: ConsumerSettings,
+    *,
+    run_in: str | None = None,
+    localns: Mapping[str, Any] | None = None,
+) -> Handler:
+    """The handler that `function` is; `InvalidSettingError` says what is wrong with it. `localns` resolves names of types
+    that are local to the place of the declaration."""
+    check_name("queue", queue)
+    settings.check()
+    takes, body = _read_parameter(function, localns)
+    is_async = _is_async(function)
+    return Handler(
+        queue=queue,
+        function=function,
+        takes=takes,
+        reader=BodyReader(queue, body),
+        run_in=_read_run_in(function, run_in, RunIn.LOOP if is_async else RunIn.THREAD),
+        is_async=is_async,
+        settings=settings,
+    )
+
+
+def _read_parameter(function: Callable[[Any], Any], localns: Mapping[str, Any] | None) -> tuple[Takes, Any]:
+    shown = _shown(function)
+    name, annotation = _first_parameter(function)
+    if isinstance(annotation, str) or annotation is not inspect.Parameter.empty:
+        annotation = _resolve(function, name, annotation, localns)
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    origin = get_origin(annotation) or annotation
+    if origin is not Message and origin is not Batch:
+        problem = "has no annotation" if annotation is inspect.Parameter.empty else f"is annotated {annotation!r}"
+        raise InvalidSettingError("handler", shown, f"its parameter `{name}` {problem}", hint=_HINT)
+    arguments = get_args(annotation)
+    return (Takes.MESSAGE if origin is Message else Takes.BATCH), (arguments[0] if arguments else Any)
+
+
+def _first_parameter(function: Callable[[Any], Any]) -> tuple[str, Any]:
+    shown = _shown(function)
+    if not callable(function):
+        raise InvalidSettingError("handler", shown, "cannot be called", hint=_HINT)
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].kind not in (parameters[0].POSITIONAL_ONLY, parameters[0].POSITIONAL_OR_KEYWORD):
+        raise InvalidSettingError("handler", shown, "it takes no message", hint=_HINT)
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [each.name for each in parameters[1:] if each.default is each.empty and each.kind not in variable]
+    if needed:
+        raise InvalidSettingError("handler", shown, f"nobody would give it `{needed[0]}`", hint=_HINT)
+    return parameters[0].name, parameters[0].annotation
+
+
+def _resolve(function: Callable[[Any], Any], name: str, annotation: Any, localns: Mapping[str, Any] | None) -> Any:
+    """Only the first annotation is resolved: others may name what is imported for type checkers alone."""
+    innermost = _innermost(function)
+    globalns = getattr(innermost, "__globals__", {})
+    holder = SimpleNamespace(__annotations__={name: annotation})
+    try:
+        return get_type_hints(holder, globalns, dict(localns or {}), include_extras=True)[name]
+    except NameError as error:
+        raise InvalidSettingError(
+            "handler", _shown(function), f"the annotation of `{name}` names `{error.name}`, which is not known there",
+            hint="define or import the body's type at the top level of the module, outside `if TYPE_CHECKING`",
+        ) from error  # fmt: skip
+    except (TypeError, SyntaxError) as error:
+        raise InvalidSettingError(
+            "handler", _shown(function), f"the annotation of `{name}`: {error}", hint=_HINT
+        ) from error
+
+
+def _innermost(function: Any) -> Any:
+    """The function that was written, under partials, methods, decorators and callable objects."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isfunction(function) and not inspect.ismethod(function):
+        function = type(function).__call__
+    return inspect.unwrap(getattr(function, "__func__", function))
+
+
+def _is_async(function: Callable[[Any], Any]) -> bool:
+    inner: Any = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if not inspect.isfunction(inner) and not inspect.ismethod(inner):
+        inner = type(inner).__call__
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise InvalidSettingError("handler", _shown(function), "it is a generator", hint="return, do not yield")
+    return inspect.iscoroutinefunction(inner)
+
+
+def _read_run_in(function: Callable[[Any], Any], wanted: str | None, usual: RunIn) -> RunIn:
+    if wanted is None:
+        return usual
+    if wanted not in (usual, RunIn.PROCESS):
+        kind = "`async def`" if usual is RunIn.LOOP else "plain `def`"
+        hint = f"leave it out, or give `{RunIn.PROCESS}`: {kind} runs in the {usual} or in a process of its own"
+        raise InvalidSettingError("run_in", wanted, f"does not fit `{_shown(function)}`", hint=hint)
+    return RunIn(wanted)
+
+
+def _shown(function: object) -> str:
+    return getattr(function, "__qualname__", None) or type(function).__qualname__

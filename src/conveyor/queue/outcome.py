@@ -1,0 +1,188 @@
+"""From what a handler did to one settlement per message. Pure: it runs in the worker, in threads and in child processes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias, assert_never
+
+import msgspec
+
+from conveyor.model.errors import BodyDecodeError, ConveyorError, HandlerTimeoutError
+from conveyor.model.events import HandlerRaised, VerdictIgnored
+from conveyor.model.message import ERROR_CHARS_MAX, Lease
+from conveyor.model.settings import ConsumerSettings
+from conveyor.model.verdict import Ack, Action, DeadReason, RateLimited, Reject, Retry, Settlement, Verdict
+from conveyor.queue.delivery import ACK, Batch, Message, ignored_calls
+from conveyor.queue.handler import Handler, Takes
+
+Chance: TypeAlias = Callable[[], float]
+"""Uniform in [0, 1), for jitter."""
+
+_REASON_CHARS_MAX: Final = 200
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call came to."""
+
+    settlements: list[Settlement]
+    """One for every lease of the call."""
+    ignored: list[VerdictIgnored] = msgspec.field(default_factory=list)
+    raised: HandlerRaised | None = None
+    """An error that no settlement tells of, because something else had been said of every message before."""
+
+
+class Released(Exception):
+    """Stands for the error of a call that the worker itself cut short: what is not settled by a word is given back."""
+
+
+class Delivery:
+    """The leases of one call, read for its handler; those whose bodies cannot be read fail alone."""
+
+    __slots__ = ("_batch", "_entries", "_leases", "argument", "messages")
+
+    argument: Message[Any] | Batch[Any] | None
+    """None: nothing of it could be read, so that there is no call to make."""
+
+    def __init__(self, handler: Handler, leases: Sequence[Lease]) -> None:
+        self._leases = leases
+        self._batch: Batch[Any] | None = Batch(handler.queue) if handler.takes is Takes.BATCH else None
+        self._entries = [_read(handler, lease, self._batch) for lease in leases]
+        self.messages = [entry for entry in self._entries if isinstance(entry, Message)]
+        if self._batch is not None:
+            self._batch.messages = self.messages
+        self.argument = None if not self.messages else self.messages[0] if self._batch is None else self._batch
+
+    def judge(
+        self, returned: object, error: BaseException | None, settings: ConsumerSettings, chance: Chance
+    ) -> Outcome:
+        """One settlement for every lease, in their order."""
+        rest = (self._batch.verdict if self._batch is not None else None) or verdict_of(returned, error)
+        settlements = [
+            settle_as(lease, entry.verdict or rest, error, settings, chance)
+            if isinstance(entry, Message)
+            else settle_as(lease, entry, entry, settings, chance)
+            for lease, entry in zip(self._leases, self._entries, strict=True)
+        ]
+        ignored = ignored_calls(self._batch, self.messages)
+        return Outcome(settlements=settlements, ignored=ignored, raised=_unheard(error, self.messages, settlements))
+
+
+def judge_one(
+    lease: Lease, message: Message[Any] | None, returned: object, error: BaseException | None,
+    settings: ConsumerSettings, chance: Chance,
+) -> Outcome:  # fmt: skip
+    """As `Delivery.judge`, for the one message of a call; None if its body could not be read, which is the error then."""
+    messages = () if message is None else (message,)
+    said = (message.verdict if message is not None else None) or verdict_of(returned, error)
+    settlement = settle_as(lease, said, error, settings, chance)
+    ignored = ignored_calls(None, messages)
+    return Outcome(settlements=[settlement], ignored=ignored, raised=_unheard(error, messages, [settlement]))
+
+
+def _read(handler: Handler, lease: Lease, batch: Batch[Any] | None) -> Message[Any] | BodyDecodeError:
+    try:
+        return Message(lease, handler.reader.read(lease.body, lease.content_type), batch)
+    except BodyDecodeError as error:
+        return error
+
+
+def _unheard(
+    error: BaseException | None, messages: Sequence[Message[Any]], settlements: Sequence[Settlement]
+) -> HandlerRaised | None:
+    if error is None or not messages or isinstance(error, (Retry, Reject, RateLimited, Released)):
+        return None
+    if any(settlement.error is not None for settlement in settlements):
+        return None
+    ids = tuple(message.id for message in messages)
+    return HandlerRaised(queue=messages[0].queue, message_ids=ids, error=show_error(error))
+
+
+def settle_as(
+    lease: Lease, said: Verdict | BaseException, error: BaseException | None, settings: ConsumerSettings, chance: Chance
+) -> Settlement:
+    """The settlement of a lease of which this was said; an exception that is no verdict is a failed attempt."""
+    match said:
+        case Ack():
+            return Settlement(lease.seq, lease.claim)
+        case Retry():
+            delay_ms = said.delay_ms if said.delay_ms is not None else _backoff_ms(lease, settings, chance)
+            reason = _clean(said.reason)
+            return Settlement(lease.seq, lease.claim, Action.RETRY, delay_ms, reason, _beside(said, error) or reason)
+        case Reject():
+            reason = _clean(said.reason) or DeadReason.REJECTED
+            return Settlement(lease.seq, lease.claim, Action.REJECT, None, reason, _beside(said, error))
+        case RateLimited():
+            return Settlement(
+                lease.seq, lease.claim, Action.RELEASE, said.after_ms, _clean(said.reason), throttles=True
+            )
+        case Released():
+            return release(lease)
+        case HandlerTimeoutError():
+            return fail(lease, show_error(said), settings, chance, reason=DeadReason.TIMEOUT)
+        case BaseException():
+            return fail(lease, show_error(said), settings, chance)
+        case _:
+            assert_never(said)
+
+
+def fail(
+    lease: Lease, error: str, settings: ConsumerSettings, chance: Chance, *, reason: str | None = None
+) -> Settlement:
+    """A failed attempt: retried after the consumer's own delay."""
+    return Settlement(lease.seq, lease.claim, Action.RETRY, _backoff_ms(lease, settings, chance), reason, error)
+
+
+def release(lease: Lease, delay_ms: int | None = None) -> Settlement:
+    """Given back as if it had never been taken."""
+    return Settlement(lease.seq, lease.claim, Action.RELEASE, delay_ms)
+
+
+def show_error(error: BaseException | None) -> str:
+    """One short line for people: what it is and what it says; no locals, no traceback."""
+    if error is None:
+        return ""
+    try:
+        text = error.message if isinstance(error, ConveyorError) else str(error)
+    except Exception:  # noqa: BLE001  # a handler's own exception may fail to describe itself
+        text = ""
+    name = type(error).__name__
+    return _clean(f"{name}: {text}" if text else name, ERROR_CHARS_MAX) or name
+
+
+def verdict_of(returned: object, error: BaseException | None) -> Verdict | BaseException:
+    """What a call as a whole says, by its end."""
+    if error is not None:
+        return _unwrapped(error)
+    if returned is None:
+        return ACK
+    if isinstance(returned, (Ack, Retry, Reject, RateLimited)):
+        return returned
+    if returned is Retry or returned is Reject:  # `return Retry`, without the parentheses
+        return Retry() if returned is Retry else Reject()
+    if isinstance(returned, Awaitable):
+        return TypeError("the handler returned a coroutine instead of running it: make it `async def`")
+    return ACK
+
+
+def _beside(said: BaseException, error: BaseException | None) -> str | None:
+    """What a call raised besides its verdict."""
+    return None if error is None or error is said or isinstance(error, Released) else show_error(error)
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """A task group wraps even a single `Retry` in a group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _backoff_ms(lease: Lease, settings: ConsumerSettings, chance: Chance) -> int:
+    backoff = settings.retry_delay
+    return backoff.delay_ms(max(1, lease.attempts), chance() if backoff.jitter else 0.0)
+
+
+def _clean(text: object, most: int = _REASON_CHARS_MAX) -> str | None:
+    """What every store and wire can hold: bounded, without NUL and lone surrogates."""
+    if text is None:
+        return None
+    return str(text)[:most].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

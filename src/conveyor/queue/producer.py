@@ -1,0 +1,205 @@
+"""The way in: a `Queue` checks what is sent at the door, stamps it and hands it to the store, which answers after COMMIT."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from conveyor.model.duration import Duration, read_duration_ms
+from conveyor.model.errors import BodyTooLargeError, InvalidMessageError, QueueNotFoundError
+from conveyor.model.ids import IdSource
+from conveyor.model.message import DELAY_MS_MAX, HEADERS_BYTES_MAX, KEY_CHARS_MAX, PRIORITY_MAX, Draft, Priority, Sent
+from conveyor.model.settings import RETENTION_MS_MAX, QueueSettings
+from conveyor.queue.encoding import encode_body, encode_json
+from conveyor.store.protocol import QueueMetrics, Store
+
+Lookup: TypeAlias = Callable[[str], Awaitable[QueueSettings]]
+"""A queue's settings now; `QueueNotFoundError`."""
+
+SETTINGS_FRESH_S: Final = 5.0
+"""How long a change of a queue's limits may go unnoticed by a producer; stores hold the backlog limits themselves."""
+_BYTES_TYPES: Final = frozenset({bytes, bytearray, memoryview})
+
+
+class SentMessage(msgspec.Struct, frozen=True, gc=False):
+    """A message that is safely in the store."""
+
+    id: str
+    """32 hex digits."""
+    deduped: bool = False
+    """It was there already, under this id: nothing was added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message of a batch, with options of its own; None takes what the batch or the queue says."""
+
+    body: Any
+    _: KW_ONLY
+    delay: Duration | None = None
+    priority: int | None = None
+    key: str | None = None
+    dedupe: str | None = None
+    content_type: str | None = None
+    headers: Mapping[str, object] | None = None
+    expires_in: Duration | None = None
+
+
+class Queue:
+    """A queue by its name, for those who send to it."""
+
+    __slots__ = ("_fresh_until", "_ids", "_lookup", "_monotonic", "_settings", "_store", "name")
+
+    def __init__(self, store: Store, ids: IdSource, lookup: Lookup, name: str) -> None:
+        self.name = name
+        self._store = store
+        self._ids = ids
+        self._lookup = lookup
+        self._monotonic = store.clock.monotonic
+        self._settings = QueueSettings()
+        self._fresh_until = -math.inf
+
+    async def send(
+        self,
+        body: object,
+        *,
+        delay: Duration | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        dedupe: str | None = None,
+        content_type: str | None = None,
+        headers: Mapping[str, object] | None = None,
+        expires_in: Duration | None = None,
+    ) -> SentMessage:
+        """Send one message; it is safely in the store when this returns.
+
+        `delay` beats the queue's own, `priority` is 0 to 9 (higher first, 5 is usual), a live `dedupe` key returns the
+        first message instead of adding one, `expires_in` dead-letters what was not delivered by then.
+        """
+        settings = self._settings if self._monotonic() < self._fresh_until else await self._reload()
+        if (
+            delay is None
+            and priority is None
+            and key is None
+            and dedupe is None
+            and content_type is None
+            and headers is None
+            and expires_in is None
+            and type(body) not in _BYTES_TYPES
+        ):
+            draft = Draft(id=self._ids.new(), queue=self.name, body=encode_json(body))
+        else:
+            draft = self._draft(
+                Outgoing(
+                    body,
+                    delay=delay,
+                    priority=priority,
+                    key=key,
+                    dedupe=dedupe,
+                    content_type=content_type,
+                    headers=headers,
+                    expires_in=expires_in,
+                ),
+                delay,
+            )
+        if len(draft.body) > settings.max_message_bytes:
+            raise BodyTooLargeError("a message's body", len(draft.body), settings.max_message_bytes)
+        [sent] = await self._append([draft])
+        return SentMessage(sent.id.hex(), sent.deduped)
+
+    async def send_batch(
+        self, bodies: Iterable[object | Outgoing], *, delay: Duration | None = None
+    ) -> list[SentMessage]:
+        """Send several messages, all or none. Items are bodies, or `Outgoing` ones with options of their own, which beat
+        `delay`."""
+        settings = self._settings if self._monotonic() < self._fresh_until else await self._reload()
+        drafts = [self._draft(each if isinstance(each, Outgoing) else Outgoing(each), delay) for each in bodies]
+        if not drafts:
+            return []
+        _check_batch(drafts, settings)
+        return [SentMessage(sent.id.hex(), sent.deduped) for sent in await self._append(drafts)]
+
+    async def metrics(self) -> QueueMetrics:
+        """Its backlog now."""
+        return await self._store.metrics(self.name)
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.name!r}>"
+
+    async def _append(self, drafts: list[Draft]) -> list[Sent]:
+        try:
+            return await self._store.append(drafts)
+        except QueueNotFoundError:
+            self._fresh_until = -math.inf
+            raise
+
+    async def _reload(self) -> QueueSettings:
+        self._settings = await self._lookup(self.name)
+        self._fresh_until = self._monotonic() + SETTINGS_FRESH_S
+        return self._settings
+
+    def _draft(self, message: Outgoing, delay: Duration | None) -> Draft:
+        body, content_type = encode_body(message.body, message.content_type)
+        delay = message.delay if message.delay is not None else delay
+        expires_in = message.expires_in
+        return Draft(
+            id=self._ids.new(),
+            queue=self.name,
+            body=body,
+            content_type=content_type,
+            delay_ms=None if delay is None else read_duration_ms(delay, name="delay", most_ms=DELAY_MS_MAX),
+            priority=Priority.NORMAL if message.priority is None else _read_priority(message.priority),
+            key=_read_key("key", message.key),
+            dedupe=_read_key("dedupe", message.dedupe),
+            headers=None if message.headers is None else _read_headers(message.headers),
+            expires_in_ms=None
+            if expires_in is None
+            else read_duration_ms(expires_in, name="expires_in", least_ms=1, most_ms=RETENTION_MS_MAX),
+        )
+
+
+def _check_batch(drafts: list[Draft], settings: QueueSettings) -> None:
+    if len(drafts) > settings.max_batch_messages:
+        raise InvalidMessageError(
+            "bodies",
+            f"<{len(drafts):,} messages>",
+            f"a batch holds at most {settings.max_batch_messages:,}",
+            hint="send several batches, or raise `max_batch_messages` in the queue's settings",
+        )
+    largest = max(len(draft.body) for draft in drafts)
+    if largest > settings.max_message_bytes:
+        raise BodyTooLargeError("a message's body", largest, settings.max_message_bytes)
+    total = sum(len(draft.body) for draft in drafts)
+    if total > settings.max_batch_bytes:
+        raise BodyTooLargeError("a batch of bodies", total, settings.max_batch_bytes)
+
+
+def _read_priority(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= PRIORITY_MAX:
+        raise InvalidMessageError("priority", value, f"must be a whole number from 0 to {PRIORITY_MAX}")
+    return int(value)
+
+
+def _read_key(field: str, value: str | None) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= KEY_CHARS_MAX:
+        raise InvalidMessageError(field, value, f"must be text of 1 to {KEY_CHARS_MAX} characters")
+    if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise InvalidMessageError(field, value, "holds a NUL or half of a surrogate pair")
+    return value
+
+
+def _read_headers(value: Mapping[str, object]) -> bytes:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise InvalidMessageError(
+            "headers", f"<{type(value).__qualname__}>", "must be a mapping of names to JSON values"
+        )
+    encoded = encode_json(dict(value))
+    if len(encoded) > HEADERS_BYTES_MAX:
+        raise BodyTooLargeError("a message's headers", len(encoded), HEADERS_BYTES_MAX)
+    return encoded

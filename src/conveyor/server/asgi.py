@@ -1,0 +1,59 @@
+"""The ASGI application that `conveyor serve` runs: `/healthz`, `/readyz`, and the app's own HTTP behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from conveyor.model.errors import ConveyorError
+
+if TYPE_CHECKING:
+    from conveyor.app import Conveyor
+
+READY_S: Final = 2.0
+"""A store that takes longer to answer is not ready."""
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def make_asgi(app: Conveyor) -> Starlette:
+    """The whole HTTP side of one process; its lifespan opens and closes the app."""
+
+    async def healthz(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"}, headers=_HEADERS)
+
+    async def readyz(_request: Request) -> Response:
+        problem = await _find_problem(app)
+        if problem is None:
+            return JSONResponse({"status": "ready"}, headers=_HEADERS)
+        return JSONResponse({"status": "not ready", **problem}, status_code=503, headers=_HEADERS)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_starlette: Starlette) -> AsyncIterator[None]:
+        async with app:
+            yield
+
+    routes: list[BaseRoute] = [
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
+    ]
+    if app.http is not None:
+        routes.append(Mount("/", app=app.http))
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+async def _find_problem(app: Conveyor) -> dict[str, str] | None:
+    """Why the store does not answer, or None. The reason's code and hint only: no path, no trace."""
+    try:
+        await asyncio.wait_for(app.store.list_owners(), READY_S)
+    except TimeoutError:
+        return {"code": "store_slow", "hint": f"the store did not answer within {READY_S:g} s"}
+    except ConveyorError as error:
+        return {"code": error.code, "hint": error.hint}
+    return None

@@ -1,0 +1,41 @@
+"""A store by its URL; the library behind it is imported only then."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from conveyor.model.clock import Clock, SystemClock
+from conveyor.model.errors import InvalidSettingError
+from conveyor.store.protocol import Store
+
+DEFAULT_URL: Final = "sqlite:///conveyor.db"
+_HINT: Final = "as in `sqlite:///conveyor.db`, `sqlite:////var/lib/app/conveyor.db` or `memory://`"
+
+
+def make_store(url: str, *, clock: Clock | None = None) -> Store:
+    """The store behind `url`, not yet open. `InvalidSettingError`."""
+    parts = urlsplit(url)
+    match parts.scheme:
+        case "sqlite":
+            from conveyor.store.sqlite import SQLiteStore
+
+            return SQLiteStore(_file_path(url, parts.netloc, parts.path), clock=clock)
+        case "memory":
+            from conveyor.store.memory import MemoryStore
+
+            return MemoryStore(clock or SystemClock())
+        case _:
+            raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
+
+
+def _file_path(url: str, host: str, path: str) -> str:
+    if host or not path.strip("/"):
+        raise InvalidSettingError("CONVEYOR_URL", url, "names no file", hint=_HINT)
+    return unquote(path[1:])
+
+
+def _shown(url: str) -> str:
+    """Without its credentials."""
+    scheme, found, rest = url.partition("://")
+    return f"{scheme}://{rest.rsplit('@', 1)[-1]}" if found else url

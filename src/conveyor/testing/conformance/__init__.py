@@ -1,0 +1,48 @@
+"""The suite that every store must pass: `from conveyor.testing.conformance import *` in a test module of yours.
+
+Beside it lie two fixtures: `clock`, a `ManualClock`, and `store`, a fresh and open store that goes by it; and an
+`anyio_backend` fixture that says "asyncio". Before the import: `pytest.register_assert_rewrite(__name__ of this package)`.
+"""
+
+from __future__ import annotations
+
+from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
+from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
+from conveyor.testing.conformance.key_values import TestKeyValues
+from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
+from conveyor.testing.conformance.life import TestLife, TestWakes
+from conveyor.testing.conformance.limits import TestConcurrency
+from conveyor.testing.conformance.owners import TestEndings, TestOwners
+from conveyor.testing.conformance.pulling import TestPulling
+from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
+from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
+from conveyor.testing.conformance.sending import TestDedupe, TestSending
+from conveyor.testing.conformance.settling import TestRetries, TestSettling
+
+__all__ = [
+    "TestAlerts",
+    "TestBatches",
+    "TestClaiming",
+    "TestConcurrency",
+    "TestConsumers",
+    "TestDeadLetters",
+    "TestDedupe",
+    "TestEndings",
+    "TestExpiry",
+    "TestKeyConcurrency",
+    "TestKeyValues",
+    "TestLife",
+    "TestOrderedKeys",
+    "TestOwners",
+    "TestPause",
+    "TestPulling",
+    "TestPurge",
+    "TestQueues",
+    "TestRedrive",
+    "TestRetries",
+    "TestRuns",
+    "TestSchedules",
+    "TestSending",
+    "TestSettling",
+    "TestWakes",
+]

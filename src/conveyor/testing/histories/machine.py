@@ -1,0 +1,342 @@
+"""The state machine: each rule is one call to both stores; after each, all that is visible must agree and hold."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from conveyor.model.message import Draft, Lease, Sent
+from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.verdict import Action, Settlement
+from conveyor.store.memory import MemoryStore
+from conveyor.store.protocol import PULL_OWNER, Claimed, Ending, Fired, Settled, Store, Swept
+from conveyor.testing.clock import ManualClock
+from conveyor.testing.factories import (
+    a_claim,
+    a_consumer,
+    a_draft,
+    a_firing,
+    a_schedule,
+    an_ending,
+    an_entry,
+    an_owner,
+)
+from conveyor.testing.histories.ledger import Ledger
+from conveyor.testing.histories.pair import ALERTS, Pair, Refused
+
+_Thing = TypeVar("_Thing")
+
+QUEUE = st.sampled_from(["a", "b", "dead"])
+PICK = st.integers(0, 11)
+SECONDS = st.sampled_from([0.001, 1, 4.999, 5, 10, 15, 20, 60, 130])
+DELAY = st.sampled_from([0, 1_000, 5_000, 20_000])
+KEYS = st.sampled_from([None, None, "k", "l"])
+GATES = st.sampled_from([{}, {"ordered": True}, {"key_concurrency": 1}, {"key_concurrency": 2}])
+RETRIES = st.integers(0, 2)
+DRAFTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "delay_ms": st.sampled_from([None, 0, 1_000, 10_000]),
+            "priority": st.sampled_from([0, 5, 5, 9]),
+            "key": KEYS,
+            "dedupe": st.sampled_from([None, None, "x", "y"]),
+            "expires_in_ms": st.sampled_from([None, None, 8_000]),
+            "max_retries": st.sampled_from([None, None, 0, 5]),
+            "body": st.binary(max_size=3),
+            "headers": st.sampled_from([None, b'{"h":1}']),
+        }
+    ),
+    min_size=1,
+    max_size=4,
+)
+VERDICTS = st.lists(
+    st.tuples(
+        PICK,
+        st.sampled_from(list(Action)),
+        st.sampled_from([None, None, 0, 3_000]),
+        st.sampled_from([None, "why"]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda verdict: verdict[0],
+)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Subclasses say how the store under test is made."""
+
+    folders: ClassVar[str | None] = None
+
+    @staticmethod
+    def make_store(folder: Path, clock: ManualClock) -> Store:
+        raise NotImplementedError
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(dir=self.folders))
+        self.clock = ManualClock()
+        self.pair = Pair(MemoryStore(self.clock), self.make_store(self.folder, self.clock))
+        self.ledger = Ledger()
+        self.owners: list[int] = []
+        self.leases: list[tuple[int, Lease]] = []
+        self.ids = iter(range(1, 1_000_000))
+
+    def teardown(self) -> None:
+        self.pair.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # beginnings
+
+    @initialize(retries=RETRIES, slots=st.sampled_from([None, 1, 3]), gate=GATES, follows=st.booleans())
+    def open_queues(self, retries: int, slots: int | None, gate: dict[str, object], follows: bool) -> None:
+        plain = a_consumer(max_retries=retries, max_concurrency=slots, dead_letter_queue="dead", alert_queue=ALERTS)
+        keyed = a_consumer(max_retries=retries, dead_letter_queue="dead" if follows else None, **gate)
+        self.pair.ask(lambda store: store.create_queue("dead", QueueSettings(retention_ms=300_000)), view=_nothing)
+        full = QueueSettings(retention_ms=120_000, max_backlog_messages=12)
+        self.pair.ask(lambda store: store.create_queue("a", full), view=_nothing)
+        self.pair.ask(lambda store: store.create_queue("b", QueueSettings(dedupe_window_ms=10_000)), view=_nothing)
+        self.pair.ask(lambda store: store.declare_consumer("a", plain), view=_nothing)
+        self.pair.ask(lambda store: store.declare_consumer("b", keyed), view=_nothing)
+        self.pair.ask(lambda store: store.declare_schedule(a_schedule(queue="b", overlap="skip"), 0))
+        self.register()
+
+    @rule()
+    def register(self) -> None:
+        self.owners.append(self.pair.ask(lambda store: store.register_owner(an_owner())))
+
+    # T1
+
+    @rule(queue=st.sampled_from(["a", "b"]), parts=DRAFTS)
+    def send(self, queue: str, parts: list[dict[str, object]]) -> None:
+        drafts = [self._draft(queue, **each) for each in parts]
+        try:
+            sent = self.pair.ask(lambda store: store.append(drafts))
+        except Refused:
+            return
+        self.ledger.sent(drafts, sent)
+
+    def _draft(self, queue: str, **parts: object) -> Draft:
+        if parts.get("key") is not None:
+            parts["expires_in_ms"] = None  # whether the next of a key goes in the same claim is left open
+        if queue == "a":
+            parts["dedupe"] = None
+        return a_draft(id=next(self.ids).to_bytes(16, "big"), queue=queue, **parts)
+
+    # T2
+
+    @precondition(lambda self: self.owners)
+    @rule(
+        pick=PICK,
+        queue=QUEUE,
+        limit=st.integers(1, 7),
+        calls=st.integers(0, 4),
+        batch=st.sampled_from([1, 1, 2, 3]),
+        suspects=st.booleans(),
+    )
+    def claim(self, pick: int, queue: str, limit: int, calls: int, batch: int, suspects: bool) -> None:
+        owner = _pick(self.owners, pick)
+        self._claim(
+            queue=queue,
+            owner=owner,
+            limit=limit,
+            calls=calls,
+            batch_size=batch,
+            batch_timeout_ms=5_000,
+            suspects=suspects,
+        )
+
+    @rule(queue=QUEUE, limit=st.integers(1, 5), lease_ms=st.sampled_from([1_000, 10_000, 30_000]))
+    def pull(self, queue: str, limit: int, lease_ms: int) -> None:
+        self.sweep()  # a store may end more or fewer leases of other queues on the way
+        self.agree()
+        self._claim(queue=queue, owner=PULL_OWNER, limit=limit, lease_ms=lease_ms)
+
+    def _claim(self, *, queue: str, owner: int, **parts: object) -> None:
+        request = a_claim(queue=queue, owner=owner, **parts)
+        try:
+            claimed = self.pair.ask(lambda store: store.claim(request), view=_grants)
+        except Refused:
+            return
+        self.ledger.claimed(request, claimed, self._consumer(queue), self.clock.now_ms())
+        self.leases += [(owner, lease) for lease in claimed.leases]
+
+    def _consumer(self, queue: str) -> ConsumerSettings | None:
+        return self.pair.run(self.pair.real.get_queue(queue)).consumer
+
+    # T3, T4, T6, T7, T8
+
+    @precondition(lambda self: self.leases)
+    @rule(verdicts=VERDICTS, newest=st.booleans(), ended=st.integers(0, 2))
+    def settle(
+        self, verdicts: list[tuple[int, Action, int | None, str | None, bool]], newest: bool, ended: int
+    ) -> None:
+        chosen = {
+            lease.seq: (owner, lease, verdict)
+            for verdict in verdicts
+            for owner, lease in [self._lease(verdict[0], newest)]
+        }
+        owner = next(iter(chosen.values()))[0]
+        mine = [(lease, verdict) for holder, lease, verdict in chosen.values() if holder == owner]
+        settlements = [
+            Settlement(lease.seq, lease.claim, action, delay, reason, reason, throttles)
+            for lease, (_, action, delay, reason, throttles) in mine
+        ]
+        if owner == PULL_OWNER:
+            settled = self.pair.ask(lambda store: store.settle_pulled(settlements), view=_fates)
+        else:
+            settled = self.pair.ask(lambda store: store.settle(owner, settlements, ended={"a": ended}), view=_fates)
+            self.ledger.ended("a", owner, ended)
+        for lease, verdict in mine:
+            if verdict[1] is Action.ACK and lease.seq not in settled.lost:
+                self.ledger.done(lease.id)
+
+    def _lease(self, pick: int, newest: bool) -> tuple[int, Lease]:
+        return self.leases[-1 - pick % len(self.leases)] if newest else _pick(self.leases, pick)
+
+    @precondition(lambda self: any(owner == PULL_OWNER for owner, _ in self.leases))
+    @rule(pick=PICK)
+    def extend(self, pick: int) -> None:
+        lease = _pick([lease for owner, lease in self.leases if owner == PULL_OWNER], pick)
+        try:
+            self.pair.ask(lambda store: store.extend(lease.seq, lease.claim, 30_000))
+        except Refused:
+            return
+
+    # T5
+
+    @precondition(lambda self: self.owners)
+    @rule(pick=PICK, ending=st.sampled_from(list(Ending)), begun=st.integers(0, 3), culprit=PICK)
+    def reap(self, pick: int, ending: Ending, begun: int, culprit: int) -> None:
+        owner = _pick(self.owners, pick)
+        held = [lease.seq for holder, lease in self.leases if holder == owner]
+        evidence = an_ending(
+            ending, started=frozenset(held[-begun:] if begun else []), culprit=_pick(held, culprit) if held else None
+        )
+        self.pair.ask(lambda store: store.reap_owner(owner, evidence))
+        self.ledger.owner_gone(owner)
+        self.owners.remove(owner)
+
+    @rule()
+    def renew(self) -> None:
+        gone = self.pair.ask(lambda store: store.renew_owners(self.owners))
+        assert not gone, "who was not reaped or swept is there"
+
+    @rule(seconds=SECONDS)
+    def advance(self, seconds: float) -> None:
+        self.pair.run(self.clock.advance(seconds))
+
+    @rule()
+    def sweep(self) -> None:
+        self.pair.ask(lambda store: store.sweep(), view=_swept)
+        alive = {row.owner for row in self.pair.run(self.pair.real.list_owners())}
+        for owner in [owner for owner in self.owners if owner not in alive]:
+            self.ledger.owner_gone(owner)
+            self.owners.remove(owner)
+
+    # T9, T11, T12, and operators
+
+    @rule(queue=QUEUE)
+    def purge(self, queue: str) -> None:
+        gone = self.pair.ask(lambda store: store.purge(queue))
+        ids = [id for id, place in self.ledger.places.items() if place.queue == queue]
+        assert gone == len(ids)
+        self.ledger.removed(ids)
+
+    @rule(queue=QUEUE)
+    def pause(self, queue: str) -> None:
+        self.pair.ask(lambda store: store.pause(queue))
+
+    @rule(queue=QUEUE)
+    def resume(self, queue: str) -> None:
+        self.pair.ask(lambda store: store.resume(queue))
+
+    @rule(chosen=st.one_of(st.none(), st.sets(st.integers(1, 12), max_size=4)))
+    def redrive(self, chosen: set[int] | None) -> None:
+        seqs = None if chosen is None else sorted(chosen)
+        self.pair.ask(lambda store: store.redrive("dead", seqs=seqs))
+
+    @rule(retries=RETRIES, gate=GATES, follows=st.booleans())
+    def edit_consumer(self, retries: int, gate: dict[str, object], follows: bool) -> None:
+        edited = a_consumer(max_retries=retries, dead_letter_queue="dead" if follows else None, **gate)
+        self.pair.ask(lambda store: store.put_consumer("b", edited), view=_nothing)
+
+    @rule()
+    def declare_again(self) -> None:
+        self.pair.ask(lambda store: store.declare_consumer("b", a_consumer(max_retries=1)), view=_nothing)
+
+    @rule()
+    def make_anew(self) -> None:
+        self.pair.ask(lambda store: store.delete_queue("b"))
+        self.ledger.removed([id for id, place in self.ledger.places.items() if place.queue == "b"])
+        self.pair.ask(lambda store: store.declare_consumer("b", a_consumer(ordered=True)), view=_nothing)
+
+    # C1, kv
+
+    @rule(tick=st.integers(1, 8), missed=st.booleans())
+    def fire(self, tick: int, missed: bool) -> None:
+        message = self._draft("b")
+        firing = a_firing(tick=tick, next_tick=tick + 1, message=message, missed=missed)
+        if self.pair.ask(lambda store: store.fire(firing)) is Fired.SENT:
+            self.ledger.fired("nightly", tick)
+            self.ledger.sent([message], [Sent(message.id)])
+
+    @rule(tick=st.integers(1, 8), error=st.sampled_from([None, "boom"]), ends=st.booleans())
+    def report_run(self, tick: int, error: str | None, ends: bool) -> None:
+        if ("nightly", tick) not in self.ledger.ticks:
+            return
+        if ends:
+            self.pair.ask(lambda store: store.finish_run("nightly", tick, error=error))
+        else:
+            self.pair.ask(lambda store: store.begin_run("nightly", tick))
+
+    @rule(key=st.text(max_size=2), value=st.binary(max_size=2), seconds=st.sampled_from([None, 5, 20]))
+    def put(self, key: str, value: bytes, seconds: int | None) -> None:
+        entry = an_entry(
+            key=key, value=value, expires_at=None if seconds is None else self.clock.now_ms() + seconds * 1000
+        )
+        self.pair.ask(lambda store: store.kv_put("ns", entry))
+        self.pair.ask(lambda store: store.kv_get("ns", key))
+
+    @rule(key=st.text(max_size=1))
+    def delete(self, key: str) -> None:
+        self.pair.ask(lambda store: store.kv_delete("ns", key))
+
+    @invariant()
+    def agree(self) -> None:
+        """Both stores show the same, and I1 to I12 hold."""
+        try:
+            seen, alerts = self.pair.compare()
+        except Refused:
+            return  # before the queues are open
+        letterboxes = {
+            queue.name: None if queue.consumer is None else queue.consumer.dead_letter_queue
+            for queue in self.pair.run(self.pair.real.list_queues())
+        }
+        self.ledger.step(seen, letterboxes)
+        assert alerts == self.ledger.deaths, "I6: one alert for each death"
+
+
+def _pick(things: list[_Thing], pick: int) -> _Thing:
+    return things[pick % len(things)]
+
+
+def _nothing(_: object) -> object:
+    return None
+
+
+def _grants(claimed: Claimed) -> object:
+    return claimed.leases, claimed.calls, claimed.suspects
+
+
+def _fates(settled: Settled) -> object:
+    return sorted(settled.lost), sorted(settled.dead)
+
+
+def _swept(swept: Swept) -> object:
+    return swept.owners, swept.expired_leases, swept.expired_messages, swept.kv_entries

@@ -1,0 +1,154 @@
+"""Runs an app's consumers and schedules in this process: under a supervisor, or embedded in somebody else's program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+from conveyor.cron.scheduler import Scheduler
+from conveyor.model.errors import InvalidSettingError, StoreError
+from conveyor.model.events import Emit, ScheduleDelayed
+from conveyor.queue.board import Board
+from conveyor.queue.handler import Handler
+from conveyor.queue.heartbeat import Heartbeat, keep_alive
+from conveyor.queue.isolation import ChildPool
+from conveyor.queue.worker import OnStuck, Stop, Worker
+from conveyor.store.protocol import Ending, Evidence, OwnerInfo, Store
+
+SCHEDULER_RETRY_S: Final = 1.0
+BOARD_SLOTS: Final = 8_192
+
+
+async def work(
+    store: Store,
+    handlers: Sequence[Handler],
+    scheduler: Scheduler | None,
+    *,
+    owner: int,
+    board: Board,
+    target: str | None,
+    concurrency: int,
+    emit: Emit,
+    on_start: Callable[[Worker], None],
+    on_stuck: OnStuck | None = None,
+) -> None:
+    """Until the worker is stopped or this is cancelled. `on_start` is given the worker, to stop it by."""
+    chance = random.Random()
+    children = ChildPool(child_command(target), os.cpu_count() or 1, emit) if target is not None else None
+    worker = Worker(
+        store,
+        owner,
+        handlers,
+        concurrency=concurrency,
+        board=board,
+        isolation=children,
+        emit=emit,
+        random=chance,
+        on_stuck=on_stuck,
+    )
+    on_start(worker)
+    firing = asyncio.create_task(_fire(scheduler, store, emit)) if scheduler is not None else None
+    try:
+        await worker.run()
+    finally:
+        if firing is not None:
+            firing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await firing
+        if children is not None:
+            await children.close()
+
+
+async def _fire(scheduler: Scheduler, store: Store, emit: Emit) -> None:
+    """Schedules outlive what the store refuses."""
+    while True:
+        try:
+            await scheduler.run()
+        except StoreError as error:
+            emit(ScheduleDelayed(error=str(error)))
+            await store.clock.sleep(SCHEDULER_RETRY_S)
+
+
+def child_command(target: str) -> list[str]:
+    """The command of a child that runs single calls."""
+    return [sys.executable, "-m", "conveyor.queue.child", target]
+
+
+def choose_handlers(handlers: Sequence[Handler], queues: Sequence[str] | None) -> list[Handler]:
+    """Those of these queues, or all. `InvalidSettingError` names one that nobody handles."""
+    if not queues:
+        return list(handlers)
+    known = {each.queue: each for each in handlers}
+    for queue in queues:
+        if queue not in known:
+            raise InvalidSettingError("queues", queue, "has no consumer in this app", hint=f"it has {', '.join(known)}")
+    return [known[queue] for queue in queues]
+
+
+async def work_embedded(
+    store: Store,
+    handlers: Sequence[Handler],
+    scheduler: Scheduler | None,
+    *,
+    app: str,
+    target: str | None,
+    concurrency: int,
+    emit: Emit,
+    another_store: Callable[[], Store] | None,
+) -> None:
+    """Be an owner of one's own, kept alive by a thread (or by a task, where the store cannot be opened twice)."""
+    info = OwnerInfo(app=app, host=store.host, pid=os.getpid(), supervisor_pid=os.getpid())
+    owner = await store.register_owner(info)
+    board = Board.create(BOARD_SLOTS)
+    loop = asyncio.get_running_loop()
+    workers: list[Worker] = []
+
+    def lost() -> None:
+        for worker in workers:
+            loop.call_soon_threadsafe(worker.stop, Stop.NOW)
+
+    async with _kept_alive(store, owner, another_store, lost):
+        try:
+            await work(
+                store,
+                handlers,
+                scheduler,
+                owner=owner,
+                board=board,
+                target=target,
+                concurrency=concurrency,
+                emit=emit,
+                on_start=workers.append,
+            )
+        finally:
+            await store.reap_owner(owner, Evidence(ending=Ending.EXITED))
+            board.close()
+
+
+@contextlib.asynccontextmanager
+async def _kept_alive(
+    store: Store, owner: int, another_store: Callable[[], Store] | None, lost: Callable[[], None]
+) -> AsyncIterator[None]:
+    if another_store is not None:
+        heartbeat = Heartbeat(another_store, owner, on_lost=lost)
+        heartbeat.start()
+        try:
+            yield
+        finally:
+            await asyncio.get_running_loop().run_in_executor(None, heartbeat.stop)
+        return
+    ends = threading.Event()
+    beating = asyncio.create_task(keep_alive(store, owner, ends=ends, on_lost=lost))
+    try:
+        yield
+    finally:
+        ends.set()
+        beating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beating
