@@ -66,7 +66,7 @@ class Conveyor:
         """The application's own ASGI app, served by `conveyor serve`."""
         self._clock = clock
         self._store = make_store(self.url, clock=clock)
-        self._ids = IdSource(_StoreClock(self._store))
+        self._ids = IdSource(self._store.clock)
         self._emit: Emit = emit or _ignore
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = {}
@@ -261,6 +261,7 @@ class Conveyor:
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         await self._store.open()
+        self._ids.follow(self._store.clock)
         try:
             for name, settings in self._queues.items():
                 with contextlib.suppress(QueueExistsError):
@@ -376,22 +377,6 @@ class Conveyor:
     async def _settings_of(self, queue: str) -> QueueSettings:
         await self.ensure_open()
         return (await self._store.get_queue(queue)).settings
-
-
-class _StoreClock:
-    """The store's clock as it is now: opening the store may set another."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def now_ms(self) -> int:
-        return self._store.clock.now_ms()
-
-    def monotonic(self) -> float:
-        return self._store.clock.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        await self._store.clock.sleep(seconds)
 
 
 def _backoff(delay: Duration | Backoff) -> Backoff:

@@ -25,10 +25,16 @@ class IdSource:
         self._pid = 0
         self._tail = b""
 
+    def follow(self, clock: Clock) -> None:
+        """Take the time from another clock from now on."""
+        self._clock = clock
+
     def new(self) -> MessageId:
         if os.getpid() != self._pid:  # a forked child must not repeat its parent's ids
             self._pid, self._tail = os.getpid(), os.urandom(6)
-        self._last_ms = max(self._last_ms, self._clock.now_ms())
+        now = self._clock.now_ms()
+        if now > self._last_ms:
+            self._last_ms = now
         self._counter = (self._counter + 1) & 0xFFFFFFFF
         return MessageId(((self._last_ms << 32) | self._counter).to_bytes(10, "big") + self._tail)
 

@@ -127,27 +127,21 @@ class Consumer:
 
     def take(self) -> Portion:
         """The leases of the next call, which begins now."""
-        if not self.running:
-            self.pace.begin(self._clock.monotonic())
         self.running += 1
         portion = self.ready.popleft()
         if len(self.ready) * 2 < self._target and not self._is_dry:
             self._hungry.set()
         return portion
 
-    def end(self, portion: Portion) -> None:
-        """A call is over."""
-        leases, slots = portion
+    def end(self, slots: int, seconds: float) -> None:
+        """A call is over, which took so long and held these slots."""
         self.running -= 1
-        self.pace.count(len(leases))
+        self.pace.count(seconds)
         if slots:
             self._settler.give_back(self.queue, slots)
             self._is_dry = False
-        if not self.ready:
-            if not self.running:
-                self.pace.rest(self._clock.monotonic())
-            if not self._is_dry:
-                self._hungry.set()
+        if not self.ready and not self._is_dry:
+            self._hungry.set()
 
     def look(self) -> None:
         """There are free slots: perhaps it is time to claim."""
@@ -179,12 +173,12 @@ class Consumer:
 
     def _wanted_calls(self) -> int:
         """For how many more calls to claim messages now."""
-        free, waiting, size = self._desk.free_calls(self), len(self.ready), self.batch_size
+        free, waiting = self._desk.free_calls(self), len(self.ready)
         if self.settings.max_concurrency is not None:  # each call holds a slot that others may want
             self._target = free
             return max(0, free - waiting)
-        soon = int(self.pace.rate(self._clock.monotonic()) * PREFETCH_S / size)
-        self._target = target = min(max(free, soon), max(1, CLAIM_MESSAGES_MAX // size))
+        soon = int((free + self.running) * self.pace.rate() * PREFETCH_S)
+        self._target = target = min(max(free, soon), max(1, CLAIM_MESSAGES_MAX // self.batch_size))
         return target - waiting if waiting * 2 < target else 0
 
     async def _claim(self, calls: int) -> None:

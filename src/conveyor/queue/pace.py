@@ -1,42 +1,36 @@
-"""How fast a consumer's handlers get through messages, and so how many it is worth to have at hand."""
+"""How long a consumer's handler calls take, and so how many it will start within the next second."""
 
 from __future__ import annotations
 
 from typing import Final
 
-WINDOW_S: Final = 1.0
-_MEMORY_S: Final = 0.1
-"""The weight of what was measured before, so that the first few milliseconds of a window do not swing the rate."""
+MEMORY_CALLS: Final = 256
+"""After so many calls the older ones count half."""
+_SPENT_S_MIN: Final = 1e-6
 
 
 class Pace:
-    """Messages a second while there was something to do; idle time does not count."""
+    """Calls a second that one slot gets through: calls ended over the time they took, and that those under way have
+    taken so far. Where calls end in step, or have become slow, counting ends per second would claim far too much."""
 
-    __slots__ = ("_ended", "_rate", "_since")
+    __slots__ = ("_ended", "_spent_s", "under_way_s")
 
     def __init__(self) -> None:
-        self._rate = 0.0
-        self._since = 0.0
         self._ended = 0
+        self._spent_s = 0.0
+        self.under_way_s = 0.0
+        """Of all calls that are running, as of the worker's last look."""
 
-    def begin(self, now: float) -> None:
-        """Work begins after there was none."""
-        self._since = now
+    def count(self, seconds: float) -> None:
+        """One more call is over."""
+        self._ended += 1
+        self._spent_s += seconds
+        if self._ended >= MEMORY_CALLS:
+            self._ended //= 2
+            self._spent_s /= 2
 
-    def rest(self, now: float) -> None:
-        """There is no more work."""
-        self._rate, self._ended, self._since = self._measure(now), 0, now
-
-    def count(self, messages: int) -> None:
-        """So many more are done."""
-        self._ended += messages
-
-    def rate(self, now: float) -> float:
-        """Messages a second, by the last second or so of work."""
-        measured = self._measure(now)
-        if now - self._since >= WINDOW_S:
-            self._rate, self._ended, self._since = measured, 0, now
-        return measured
-
-    def _measure(self, now: float) -> float:
-        return (self._rate * _MEMORY_S + self._ended) / (_MEMORY_S + now - self._since)
+    def rate(self) -> float:
+        """Calls a second and slot; 0 before any has ended."""
+        if not self._ended:
+            return 0.0
+        return self._ended / max(_SPENT_S_MIN, self._spent_s + self.under_way_s)

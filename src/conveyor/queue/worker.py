@@ -81,7 +81,7 @@ class Worker:
     ) -> None:
         self._clock = store.clock
         self._store = store
-        self._owner = owner
+        self.owner = owner
         self._board = board
         self._emit = emit
         self._isolation = isolation
@@ -116,7 +116,7 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`; cancelling this is a stop that cannot wait."""
         queues = tuple(self._by_queue)
-        self._emit(WorkerStarted(owner=self._owner, queues=queues, concurrency=self._concurrency))
+        self._emit(WorkerStarted(owner=self.owner, queues=queues, concurrency=self._concurrency))
         self._context = contextvars.copy_context()
         unsubscribe = self._store.subscribe(self._wake)
         for consumer in self._consumers:
@@ -131,7 +131,7 @@ class Worker:
             unsubscribe()
             unsettled = await self._wind_down()
             ticking.cancel()
-            self._emit(WorkerStopped(owner=self._owner, unsettled=unsettled))
+            self._emit(WorkerStopped(owner=self.owner, unsettled=unsettled))
 
     def stop(self, how: Stop = Stop.GRACEFULLY) -> None:
         """Let `run` come to its end; a second call with `Stop.NOW` hurries it."""
@@ -229,7 +229,7 @@ class Worker:
             self._free += 1
             if call.run_in is RunIn.PROCESS:
                 self._in_children -= 1
-            consumer.end(portion)
+            consumer.end(portion[1], self._clock.monotonic() - call.started_at)
         if not self._is_stopping:
             self.fill_soon()
         elif not self._calls:
@@ -245,14 +245,21 @@ class Worker:
         while True:
             self._board.beat(self._clock.now_ms())
             await self._clock.sleep(TICK_S)
-            now = self._clock.monotonic()
-            for call in list(self._calls):
-                if now - call.started_at >= call.timeout_s:
-                    self._hurry(call, now)
+            self._look_at_calls(self._clock.monotonic())
             if not self._is_stopping:
                 for consumer in self._consumers:
                     consumer.poll()
                 self.fill_soon()
+
+    def _look_at_calls(self, now: float) -> None:
+        for consumer in self._consumers:
+            consumer.pace.under_way_s = 0.0
+        for call, origin in list(self._calls.items()):
+            running_s = now - call.started_at
+            if not isinstance(origin, asyncio.Event):
+                origin[0].pace.under_way_s += running_s
+            if running_s >= call.timeout_s:
+                self._hurry(call, now)
 
     def _hurry(self, call: Call, now: float) -> None:
         """The call has run for too long."""

@@ -17,25 +17,47 @@ CONTENT_TYPES: Final = (ContentType.JSON, ContentType.TEXT, ContentType.BYTES)
 
 def append(tx: Transaction, drafts: Sequence[Draft]) -> list[Sent]:
     """`QueueNotFoundError`, `QueueFullError`, before anything is written."""
-    if len(drafts) == 1:
+    if len(drafts) == 1 and drafts[0].dedupe is None:
         draft = drafts[0]
         row = tx.catalog.get(tx, draft.queue)
         _check_backlog(tx, row, 1, len(draft.body))
         return [append_one(tx, row, draft)]
     rows = {name: tx.catalog.get(tx, name) for name in {draft.queue for draft in drafts}}
+    new = [draft for draft in _without_repeats(drafts) if not _is_known(tx, rows[draft.queue], draft)]
     for name, row in rows.items():
-        sizes = [len(draft.body) for draft in drafts if draft.queue == name]
+        sizes = [len(draft.body) for draft in new if draft.queue == name]
         _check_backlog(tx, row, len(sizes), sum(sizes))
     return [append_one(tx, rows[draft.queue], draft) for draft in drafts]
 
 
+def _without_repeats(drafts: Sequence[Draft]) -> list[Draft]:
+    """The first of each dedupe key, and all that have none."""
+    seen: set[tuple[str, str]] = set()
+    kept: list[Draft] = []
+    for draft in drafts:
+        if draft.dedupe is not None:
+            if (draft.queue, draft.dedupe) in seen:
+                continue
+            seen.add((draft.queue, draft.dedupe))
+        kept.append(draft)
+    return kept
+
+
+def _is_known(tx: Transaction, row: QueueRow, draft: Draft) -> bool:
+    if draft.dedupe is None:
+        return False
+    tx.flush()
+    return tx.row("find_dedupe", row.lane, draft.dedupe, tx.now) is not None
+
+
 def _check_backlog(tx: Transaction, row: QueueRow, messages: int, size: int) -> None:
     waiting, waiting_bytes = tx.backlog(row.lane)
-    limit = row.settings.max_backlog_messages
+    settings = row.settings
+    limit = settings.max_backlog_messages
     if limit is not None and waiting + messages > limit:
         raise QueueFullError(row.name, "messages", waiting + messages, limit)
-    if waiting_bytes + size > row.settings.max_backlog_bytes:
-        raise QueueFullError(row.name, "bytes", waiting_bytes + size, row.settings.max_backlog_bytes)
+    if waiting_bytes + size > settings.max_backlog_bytes:
+        raise QueueFullError(row.name, "bytes", waiting_bytes + size, settings.max_backlog_bytes)
 
 
 def append_one(tx: Transaction, row: QueueRow, draft: Draft) -> Sent:
@@ -44,26 +66,26 @@ def append_one(tx: Transaction, row: QueueRow, draft: Draft) -> Sent:
         present = tx.row("find_dedupe", row.lane, draft.dedupe, tx.now)
         if present is not None:
             return Sent(present[0], deduped=True)
-    seq = tx.next_seq()
-    delay = row.settings.delivery_delay_ms if draft.delay_ms is None else draft.delay_ms
-    ready_at = tx.now + delay
-    expires_at = None if draft.expires_in_ms is None else tx.now + draft.expires_in_ms
+    seq, now, lane, body, priority = tx.next_seq(), tx.now, row.lane, draft.body, draft.priority
+    ready_at = now + (row.settings.delivery_delay_ms if draft.delay_ms is None else draft.delay_ms)
+    expires_at = None if draft.expires_in_ms is None else now + draft.expires_in_ms
+    content = CONTENT_CODES[draft.content_type]
     tx.insert(
-        (
-            *(seq, row.lane, draft.id, draft.body, CONTENT_CODES[draft.content_type], tx.now, ready_at, draft.priority),
-            *(draft.key, draft.headers, expires_at, draft.max_retries, draft.dedupe),
-        ),
-        (row.lane, 0, draft.priority, ready_at, seq, 0, 0, 0),
+        # fmt: off
+        (seq, lane, draft.id, body, content, now, ready_at, priority,
+         draft.key, draft.headers, expires_at, draft.max_retries, draft.dedupe),
+        # fmt: on
+        (lane, 0, priority, ready_at, seq, 0, 0, 0),
     )
-    tx.count(row.lane, 1, len(draft.body))
+    tx.count(lane, 1, len(body))
     if draft.dedupe is not None:
         tx.flush()  # the next draft of the same key must see this one
         tx.run("put_dedupe", row.lane, draft.dedupe, seq, draft.id, tx.now + row.settings.dedupe_window_ms)
     if draft.key is not None and row.gates_keys:
         add_key(tx, row, draft.key, seq)
-    if not row.levels >> draft.priority & 1:
-        use_level(tx, row, draft.priority)
-    tx.wake(row)
+    if not row.levels >> priority & 1:
+        use_level(tx, row, priority)
+    tx.woken.add(row.name)
     return Sent(draft.id)
 
 

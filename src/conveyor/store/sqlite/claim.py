@@ -11,7 +11,7 @@ from typing import Any, Final
 from conveyor.model.batching import cut_batches
 from conveyor.model.message import Lease
 from conveyor.model.verdict import DeadReason
-from conveyor.store.protocol import Claimed, ClaimRequest
+from conveyor.store.protocol import PULL_OWNER, Claimed, ClaimRequest
 from conveyor.store.sqlite import keys, leases
 from conveyor.store.sqlite.append import CONTENT_TYPES
 from conveyor.store.sqlite.catalog import QueueRow
@@ -27,8 +27,10 @@ def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
     """`QueueNotFoundError`."""
     row = tx.catalog.get(tx, request.queue)
     tx.flush()
-    if request.lease_ms is not None:
+    if request.owner == PULL_OWNER:
         leases.expire_pulled(tx, limit=request.limit)
+    elif tx.row("find_owner", request.owner) is None:  # reaped: nobody would ever end these leases
+        return Claimed(leases=[], version=row.version)
     if row.paused:
         return Claimed(leases=[], version=row.version)
     if row.throttled_until > tx.now:
@@ -39,8 +41,8 @@ def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
     shelf = keys.SUSPECT if request.suspects else keys.OPEN
     taken, opens_at = _take(tx, row, request, shelf, limit)
     calls = _hold_slots(tx, row, request, len(taken))
-    if opens_at is None and len(taken) < limit:
-        opens_at = _next_ready_at(tx, row, shelf)
+    if len(taken) < limit:
+        opens_at = _earlier(opens_at, _next_ready_at(tx, row, shelf))
     return Claimed(
         leases=[_lease(found, row.name, shelf) for found in taken],
         calls=calls,
@@ -160,6 +162,12 @@ def _next_ready_at(tx: Transaction, row: QueueRow, shelf: int) -> int | None:
     found = [tx.row("next_ready_at", row.lane, shelf, priority, tx.now) for priority in row.priorities]
     moments = [each[0] for each in found if each is not None and each[0] is not None]
     return min(moments, default=None)
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _lease(found: tuple[Any, ...], queue: str, shelf: int) -> Lease:

@@ -25,7 +25,7 @@ class AnchoredClock:
         self._offset_ms = wall_ms - boot_ms
 
     def now_ms(self) -> int:
-        return self._offset_ms + boot_ms()
+        return self._offset_ms + time.clock_gettime_ns(_SINCE_BOOT) // 1_000_000
 
     def monotonic(self) -> float:
         return time.monotonic()

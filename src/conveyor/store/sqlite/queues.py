@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,8 @@ from conveyor.store.sqlite import append, keys
 from conveyor.store.sqlite.append import CONTENT_TYPES
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.transaction import Row, Transaction
+
+_LAST_SEQ: Final = 2**62
 
 
 def create_queue(tx: Transaction, name: str, settings: QueueSettings) -> QueueInfo:
@@ -178,9 +181,9 @@ def redrive(tx: Transaction, queue: str, seqs: Sequence[int] | None, limit: int)
 
 def _letters(tx: Transaction, row: QueueRow, seqs: Sequence[int] | None, limit: int) -> list[Row]:
     if seqs is None:
-        return tx.rows("list_dead_letters", row.lane, 0, limit)
-    found = [tx.row("read_dead_letter", row.lane, seq) for seq in seqs[:limit]]
-    return [each for each in found if each is not None]
+        return tx.rows("list_dead_letters", row.lane, 0, _LAST_SEQ, limit)
+    found = [each for seq in seqs for each in tx.rows("list_dead_letters", row.lane, seq, seq, 1)]
+    return found[:limit]
 
 
 def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) -> bool:

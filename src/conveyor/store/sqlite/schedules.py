@@ -73,7 +73,7 @@ def _fate(tx: Transaction, schedule: Schedule, firing: Firing) -> tuple[Fired, R
 
 
 def _is_unfinished(tx: Transaction, schedule: Schedule) -> bool:
-    return tx.row("unfinished_run", schedule.draft.name, schedule.draft.queue) is not None
+    return tx.row("unfinished_run", schedule.draft.queue, schedule.draft.name) is not None
 
 
 def pause_schedule(tx: Transaction, name: str) -> None:

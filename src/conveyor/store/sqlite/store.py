@@ -103,7 +103,9 @@ class SQLiteStore:
         return unsubscribe
 
     def _start_listening(self) -> None:
-        if self._postbox is not None and self._loop is not None and self._postbox.open():
+        if self._postbox is None or self._loop is None or self._postbox.is_open:
+            return
+        if self._postbox.open():
             self._loop.add_reader(self._postbox.fileno(), self._postbox.read, self._notify)
 
     def _stop_listening(self) -> None:

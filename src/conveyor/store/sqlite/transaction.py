@@ -34,6 +34,7 @@ class Transaction:
         self._messages: list[Sequence[Any]] = []
         self._ready: list[Sequence[Any]] = []
         self._counts: dict[int, list[int]] = {}
+        self._stored_counts: dict[int, Row] = {}
         self._last_seq: int | None = None
         self._first_seq = 0
         catalog.refresh(self)
@@ -71,17 +72,20 @@ class Transaction:
         self.appended = True
 
     def count(self, lane: int, messages: int, size: int) -> None:
-        """Add to a lane's counters; a purged lane has none any more."""
-        if self.catalog.has_lane(self, lane):
-            counts = self._counts.setdefault(lane, [0, 0])
-            counts[0] += messages
-            counts[1] += size
+        """Add to the counters of a lane that is not purged."""
+        counts = self._counts.get(lane)
+        if counts is None:
+            counts = self._counts[lane] = [0, 0]
+        counts[0] += messages
+        counts[1] += size
 
     def backlog(self, lane: int) -> tuple[int, int]:
         """(messages, bytes) that are not final in a lane, this transaction's included."""
-        stored = self.row("read_counts", lane) or (0, 0)
+        stored = self._stored_counts.get(lane)
+        if stored is None:
+            stored = self._stored_counts[lane] = self.row("read_counts", lane) or (0, 0)
         here = self._counts.get(lane, (0, 0))
-        return int(stored[0]) + here[0], int(stored[1]) + here[1]
+        return stored[0] + here[0], stored[1] + here[1]
 
     def wake(self, queue: QueueRow) -> None:
         """A claim on this queue may find something now."""
@@ -97,6 +101,7 @@ class Transaction:
     def forget_counts(self, lane: int) -> None:
         """The lane is purged: what this transaction counted there is gone with it."""
         self._counts.pop(lane, None)
+        self._stored_counts.pop(lane, None)
 
     def finish(self) -> None:
         """Write what has added up; COMMIT comes next."""

@@ -10,13 +10,15 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from conveyor.store.protocol import ANY_QUEUE
 
 DATAGRAM_BYTES_MAX: Final = 4_096
+_TICK_NS: Final = 50_000_000
 
 
 class Postbox:
@@ -27,6 +29,8 @@ class Postbox:
         self._own: str | None = None
         self._receiver: socket.socket | None = None
         self._sender: socket.socket | None = None
+        self._listed: list[str] = []
+        self._listed_at = 0
 
     def open(self) -> bool:
         """Whether datagrams work here; if not, polling alone does the work."""
@@ -53,10 +57,13 @@ class Postbox:
 
     def ring(self, names: frozenset[str]) -> None:
         """Tell every other process that listens. Sockets of dead processes are swept away."""
+        others = self._others()
+        if not others:
+            return
         if self._sender is None:
             self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         payload = _encode(names)
-        for name in self._others():
+        for name in others:
             path = self._folder / name
             try:
                 self._sender.sendto(payload, str(path))
@@ -80,9 +87,16 @@ class Postbox:
             (self._folder / self._own).unlink(missing_ok=True)
         self._receiver = self._sender = self._own = None
 
-    def _others(self) -> Iterator[str]:
-        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
-            yield from [entry.name for entry in entries if entry.name != self._own]
+    def _others(self) -> list[str]:
+        """Listed anew when the folder has changed, or had changed so shortly before that its time could not tell."""
+        try:
+            changed_at = os.stat(self._folder).st_mtime_ns
+            if changed_at != self._listed_at:
+                self._listed = [name for name in os.listdir(self._folder) if name != self._own]
+                self._listed_at = changed_at if time.time_ns() - changed_at > _TICK_NS else 0
+        except OSError:  # nobody has ever listened
+            return []
+        return self._listed
 
 
 def _encode(names: frozenset[str]) -> bytes:

@@ -155,9 +155,9 @@ class Writer:
             woken = frozenset()
             for operation in group:
                 operation.error = translate(error, self._path) if isinstance(error, apsw.Error) else error
-        _deliver_on(loop or _loop_of(group), group)
         if woken:
-            self._on_commit(woken)
+            self._on_commit(woken)  # first: whoever waits for an answer would take the interpreter from us
+        _deliver_on(loop or _loop_of(group), group)
         if self.wal_pages >= CHECKPOINT_PAGES:
             self._tend_wal()
 

@@ -295,7 +295,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self.pair.ask(lambda store: store.begin_run("nightly", tick))
 
-    @rule(key=st.text(max_size=2), value=st.binary(max_size=2), seconds=st.sampled_from([None, 5, 20]))
+    @rule(key=st.text(min_size=1, max_size=2), value=st.binary(max_size=2), seconds=st.sampled_from([None, 5, 20]))
     def put(self, key: str, value: bytes, seconds: int | None) -> None:
         entry = an_entry(
             key=key, value=value, expires_at=None if seconds is None else self.clock.now_ms() + seconds * 1000
@@ -303,7 +303,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.pair.ask(lambda store: store.kv_put("ns", entry))
         self.pair.ask(lambda store: store.kv_get("ns", key))
 
-    @rule(key=st.text(max_size=1))
+    @rule(key=st.text(min_size=1, max_size=1))
     def delete(self, key: str) -> None:
         self.pair.ask(lambda store: store.kv_delete("ns", key))
 

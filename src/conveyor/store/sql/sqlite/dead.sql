@@ -21,10 +21,12 @@ DELETE FROM dead_letters WHERE lane = :lane AND seq IN carray(:seqs);
 UPDATE queues SET holds_dead = 1 WHERE lane = :lane;
 
 -- name: list_dead_letters
-SELECT seq, origin_queue FROM dead_letters WHERE lane = :lane AND seq > :after ORDER BY seq LIMIT :limit;
-
--- name: read_dead_letter
-SELECT seq, origin_queue FROM dead_letters WHERE lane = :lane AND seq = :seq;
+-- Those that can go back: ready, and their queue of origin is still there.
+SELECT d.seq, d.origin_queue FROM dead_letters d CROSS JOIN messages m ON m.seq = d.seq CROSS JOIN queues q ON q.name = d.origin_queue
+WHERE d.lane = :lane AND d.seq >= :first AND d.seq <= :last
+  AND EXISTS (SELECT 1 FROM ready r WHERE r.lane = d.lane AND r.shelf IN (0, 1, 2) AND r.priority = m.priority
+              AND r.ready_at = m.ready_at AND r.seq = d.seq)
+ORDER BY d.seq LIMIT :limit;
 
 -- name: drop_message
 DELETE FROM messages WHERE seq = :seq RETURNING id, headers;

@@ -1,6 +1,9 @@
 -- name: insert_owner
 INSERT INTO owners (owner, info, lease_until) VALUES (:owner, :info, :lease_until);
 
+-- name: find_owner
+SELECT 1 FROM owners WHERE owner = :owner;
+
 -- name: renew_owner
 UPDATE owners SET lease_until = :lease_until WHERE owner = :owner RETURNING owner;
 

@@ -24,13 +24,17 @@ INSERT INTO runs (schedule, tick, trigger, status, correlation_id, message_id, f
 VALUES (:schedule, :tick, :trigger, :status, :correlation_id, :message_id, :fired_at);
 
 -- name: unfinished_run
--- An earlier run whose message is not final: it still lies in its queue.
-SELECT 1 FROM runs r CROSS JOIN messages m ON m.id = r.message_id CROSS JOIN queues q ON q.lane = m.lane
-WHERE r.schedule = :schedule AND q.name = :queue AND r.finished_at IS NULL
-  AND r.message_id IS NOT NULL LIMIT 1;
+-- An earlier run whose message is not final: it still lies in its queue. Walks the queue, which is short, not the history.
+SELECT 1 FROM (
+  SELECT r.seq FROM ready r CROSS JOIN queues q ON q.lane = r.lane WHERE q.name = :queue
+  UNION ALL
+  SELECT l.seq FROM leased l CROSS JOIN queues q ON q.lane = l.lane WHERE q.name = :queue
+) p CROSS JOIN messages m ON m.seq = p.seq CROSS JOIN runs r ON r.message_id = m.id
+WHERE r.schedule = :schedule LIMIT 1;
 
 -- name: begin_run
-UPDATE runs SET status = 'running', started_at = :now WHERE schedule = :schedule AND tick = :tick;
+UPDATE runs SET status = 'running', started_at = :now, finished_at = NULL, error = NULL
+WHERE schedule = :schedule AND tick = :tick;
 
 -- name: finish_run
 UPDATE runs SET status = :status, finished_at = :now, error = :error WHERE schedule = :schedule AND tick = :tick;

@@ -152,7 +152,7 @@ CREATE TABLE runs (
   PRIMARY KEY (schedule, tick)
 ) WITHOUT ROWID;
 
-CREATE INDEX runs_open ON runs (schedule) WHERE finished_at IS NULL AND message_id IS NOT NULL;
+CREATE UNIQUE INDEX runs_message ON runs (message_id) WHERE message_id IS NOT NULL;
 
 CREATE TABLE kv (
   namespace TEXT NOT NULL,

@@ -1,0 +1,48 @@
+"""Every store that conveyor ships, fresh for each test and on a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from conveyor.store.memory import MemoryStore
+from conveyor.store.protocol import Store
+from conveyor.testing.clock import ManualClock
+
+pytest.register_assert_rewrite("conveyor.testing.conformance")
+
+
+def make_store(kind: str, folder: Path, clock: ManualClock) -> Store:
+    if kind == "memory":
+        return MemoryStore(clock)
+    from conveyor.store.sqlite import SQLiteStore
+
+    return SQLiteStore(folder / "store.db", clock=clock)
+
+
+def kinds() -> list[str]:
+    try:
+        from conveyor.store.sqlite import SQLiteStore  # noqa: F401
+    except ImportError:
+        return ["memory"]
+    return ["memory", "sqlite"]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=kinds())
+async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
+    store = make_store(request.param, tmp_path, clock)
+    await store.open()
+    yield store
+    await store.close()

@@ -1,0 +1,3 @@
+"""The shipped suite, taken by every shipped store."""
+
+from conveyor.testing.conformance import *
