@@ -9,6 +9,7 @@ import pytest
 
 from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import Store
+from conveyor.store.sqlite import SQLiteStore
 from conveyor.testing.clock import ManualClock
 
 pytest.register_assert_rewrite("conveyor.testing.conformance")
@@ -17,17 +18,7 @@ pytest.register_assert_rewrite("conveyor.testing.conformance")
 def make_store(kind: str, folder: Path, clock: ManualClock) -> Store:
     if kind == "memory":
         return MemoryStore(clock)
-    from conveyor.store.sqlite import SQLiteStore
-
     return SQLiteStore(folder / "store.db", clock=clock)
-
-
-def kinds() -> list[str]:
-    try:
-        from conveyor.store.sqlite import SQLiteStore  # noqa: F401
-    except ImportError:
-        return ["memory"]
-    return ["memory", "sqlite"]
 
 
 @pytest.fixture
@@ -40,7 +31,7 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=kinds())
+@pytest.fixture(params=["memory", "sqlite"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
     store = make_store(request.param, tmp_path, clock)
     await store.open()

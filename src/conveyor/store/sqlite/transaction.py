@@ -30,7 +30,6 @@ class Transaction:
         self.catalog = catalog
         self.ids = ids
         self.woken: set[str] = set()
-        self.appended = False
         self._messages: list[Sequence[Any]] = []
         self._ready: list[Sequence[Any]] = []
         self._counts: dict[int, list[int]] = {}
@@ -69,7 +68,6 @@ class Transaction:
         """Buffer one message's rows; see `insert_message` and `insert_ready`."""
         self._messages.append(message)
         self._ready.append(ready)
-        self.appended = True
 
     def count(self, lane: int, messages: int, size: int) -> None:
         """Add to the counters of a lane that is not purged."""

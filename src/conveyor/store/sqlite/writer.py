@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from conveyor.model.clock import Clock
-from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreClosedError
+from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreClosedError, StoreError
 from conveyor.model.ids import IdSource
 from conveyor.store.sqlite.catalog import Catalog
 from conveyor.store.sqlite.connection import open_connection, translate
@@ -81,7 +81,7 @@ class Writer:
         self._synchronous = Durability.SYNCED
         self._thread = threading.Thread(target=self._work, name="conveyor-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._receipt_prefix = os.urandom(10)
+        self._name = os.urandom(16)
         self._groups = 0
         self.wal_pages = 0
         self.on_wal: Callable[[], None] = lambda: None
@@ -110,11 +110,12 @@ class Writer:
             self._connection.close()
             self._connection = None
 
-    def _adopt(self, connection: apsw.Connection) -> None:
+    def _adopt(self, connection: apsw.Connection) -> apsw.Connection:
         self._connection = connection
         self._cursor = connection.cursor()
         self._synchronous = Durability.SYNCED
         connection.set_wal_hook(self._saw_wal)
+        return connection
 
     def _saw_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self.wal_pages = pages
@@ -148,7 +149,7 @@ class Writer:
             woken = self._transact(group)
         except Exception as error:  # noqa: BLE001 whatever it is, the writer lives on and the callers are told
             self._roll_back()
-            if len(group) > 1 and not isinstance(error, apsw.BusyError):
+            if len(group) > 1 and not isinstance(error, apsw.BusyError | OutcomeUnknownError):
                 for operation in group:
                     self._commit([operation])
                 return
@@ -162,7 +163,9 @@ class Writer:
             self._tend_wal()
 
     def _transact(self, group: list[Operation]) -> frozenset[str]:
+        connection = self._connection or self._adopt(open_connection(self._path, writes=True))
         self._set_synchronous(max(operation.durability for operation in group))
+        changes = connection.total_changes()
         self._cursor.execute("BEGIN IMMEDIATE")
         tx = Transaction(self._cursor, self._catalog, self._clock, self._ids)
         for operation in group:
@@ -172,38 +175,40 @@ class Writer:
             except ConveyorError as error:
                 operation.error = error
         tx.finish()
-        receipt = self._write_receipt(tx)
+        if connection.total_changes() != changes:
+            self._groups += 1
+            tx.run("put_receipt", self._name, self._groups, tx.now)
         try:
             self._cursor.execute("COMMIT")
         except apsw.IOError as error:
-            self._settle_unknown(receipt, error)
+            if not self._was_committed(error):
+                raise
         return frozenset(tx.woken)
 
-    def _write_receipt(self, tx: Transaction) -> bytes | None:
-        if not tx.appended:
-            return None
-        self._groups += 1
-        receipt = self._receipt_prefix + self._groups.to_bytes(6, "big")
-        tx.run("add_receipt", receipt, tx.now)
-        return receipt
-
-    def _settle_unknown(self, receipt: bytes | None, error: apsw.Error) -> None:
+    def _was_committed(self, error: apsw.Error) -> bool:
         """The sync failed, so nobody knows: open the file anew, and look whether the group's receipt is in it."""
-        self._reopen()
-        if receipt is None or self._cursor.execute(SQL["has_receipt"], (receipt,)).fetchone() is None:
-            raise OutcomeUnknownError(f"I/O error on `{self._path}`: {error}")
+        self._abandon()
+        try:
+            self._adopt(open_connection(self._path, writes=True))
+            found = self._cursor.execute(SQL["read_receipt"], (self._name,)).fetchone()
+        except (apsw.Error, StoreError) as second:
+            raise OutcomeUnknownError(f"{error}, then {second}") from second
+        return found is not None and found[0] == self._groups
 
-    def _reopen(self) -> None:
-        assert self._connection is not None
+    def _abandon(self) -> None:
+        """Close a connection that cannot be trusted any more; the next group opens another."""
+        connection, self._connection = self._connection, None
         self._catalog.forget()
-        self._connection.close(force=True)
-        self._adopt(open_connection(self._path, writes=True))
+        if connection is not None:
+            connection.close(force=True)
 
     def _roll_back(self) -> None:
         self._catalog.forget()
-        assert self._connection is not None
-        if self._connection.in_transaction:
-            self._cursor.execute("ROLLBACK")
+        try:
+            if self._connection is not None and self._connection.in_transaction:
+                self._cursor.execute("ROLLBACK")
+        except apsw.Error:
+            self._abandon()
 
     def _set_synchronous(self, durability: Durability) -> None:
         if durability != self._synchronous:
@@ -214,9 +219,9 @@ class Writer:
         if self.wal_pages < WAL_PAGES_MAX:
             self.on_wal()
             return
-        assert self._connection is not None
         try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            if self._connection is not None:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
         except apsw.Error:  # a reader holds it: the next commit tries again
             return
         self.wal_pages = 0

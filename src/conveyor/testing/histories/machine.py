@@ -33,7 +33,7 @@ _Thing = TypeVar("_Thing")
 
 QUEUE = st.sampled_from(["a", "b", "dead"])
 PICK = st.integers(0, 11)
-SECONDS = st.sampled_from([0.001, 1, 4.999, 5, 10, 15, 20, 60, 130])
+SECONDS = st.sampled_from([0.001, 1, 4.999, 5, 10, 14, 15, 60, 130])
 DELAY = st.sampled_from([0, 1_000, 5_000, 20_000])
 KEYS = st.sampled_from([None, None, "k", "l"])
 GATES = st.sampled_from([{}, {"ordered": True}, {"key_concurrency": 1}, {"key_concurrency": 2}])
@@ -41,11 +41,11 @@ RETRIES = st.integers(0, 2)
 DRAFTS = st.lists(
     st.fixed_dictionaries(
         {
-            "delay_ms": st.sampled_from([None, 0, 1_000, 10_000]),
+            "delay_ms": st.sampled_from([None, None, 0, 1_000, 10_000]),
             "priority": st.sampled_from([0, 5, 5, 9]),
             "key": KEYS,
             "dedupe": st.sampled_from([None, None, "x", "y"]),
-            "expires_in_ms": st.sampled_from([None, None, 8_000]),
+            "expires_in_ms": st.sampled_from([None, None, None, 8_000]),
             "max_retries": st.sampled_from([None, None, 0, 5]),
             "body": st.binary(max_size=3),
             "headers": st.sampled_from([None, b'{"h":1}']),
@@ -53,18 +53,6 @@ DRAFTS = st.lists(
     ),
     min_size=1,
     max_size=4,
-)
-VERDICTS = st.lists(
-    st.tuples(
-        PICK,
-        st.sampled_from(list(Action)),
-        st.sampled_from([None, None, 0, 3_000]),
-        st.sampled_from([None, "why"]),
-        st.booleans(),
-    ),
-    min_size=1,
-    max_size=3,
-    unique_by=lambda verdict: verdict[0],
 )
 
 
@@ -84,6 +72,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.pair = Pair(MemoryStore(self.clock), self.make_store(self.folder, self.clock))
         self.ledger = Ledger()
         self.owners: list[int] = []
+        self.gone: list[int] = []
         self.leases: list[tuple[int, Lease]] = []
         self.ids = iter(range(1, 1_000_000))
 
@@ -106,7 +95,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.pair.ask(lambda store: store.declare_schedule(a_schedule(queue="b", overlap="skip"), 0))
         self.register()
 
-    @rule()
     def register(self) -> None:
         self.owners.append(self.pair.ask(lambda store: store.register_owner(an_owner())))
 
@@ -124,13 +112,10 @@ class StoreMachine(RuleBasedStateMachine):
     def _draft(self, queue: str, **parts: object) -> Draft:
         if parts.get("key") is not None:
             parts["expires_in_ms"] = None  # whether the next of a key goes in the same claim is left open
-        if queue == "a":
-            parts["dedupe"] = None
         return a_draft(id=next(self.ids).to_bytes(16, "big"), queue=queue, **parts)
 
     # T2
 
-    @precondition(lambda self: self.owners)
     @rule(
         pick=PICK,
         queue=QUEUE,
@@ -140,7 +125,7 @@ class StoreMachine(RuleBasedStateMachine):
         suspects=st.booleans(),
     )
     def claim(self, pick: int, queue: str, limit: int, calls: int, batch: int, suspects: bool) -> None:
-        owner = _pick(self.owners, pick)
+        owner = _pick(self.owners or self.gone, pick)
         self._claim(
             queue=queue,
             owner=owner,
@@ -157,14 +142,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.agree()
         self._claim(queue=queue, owner=PULL_OWNER, limit=limit, lease_ms=lease_ms)
 
-    def _claim(self, *, queue: str, owner: int, **parts: object) -> None:
+    def _claim(self, *, queue: str, owner: int, **parts: object) -> Claimed:
         request = a_claim(queue=queue, owner=owner, **parts)
-        try:
-            claimed = self.pair.ask(lambda store: store.claim(request), view=_grants)
-        except Refused:
-            return
+        claimed = self.pair.ask(lambda store: store.claim(request), view=_grants)
         self.ledger.claimed(request, claimed, self._consumer(queue), self.clock.now_ms())
         self.leases += [(owner, lease) for lease in claimed.leases]
+        return claimed
 
     def _consumer(self, queue: str) -> ConsumerSettings | None:
         return self.pair.run(self.pair.real.get_queue(queue)).consumer
@@ -172,28 +155,67 @@ class StoreMachine(RuleBasedStateMachine):
     # T3, T4, T6, T7, T8
 
     @precondition(lambda self: self.leases)
-    @rule(verdicts=VERDICTS, newest=st.booleans(), ended=st.integers(0, 2))
+    @rule(
+        picks=st.lists(PICK, min_size=1, max_size=4, unique=True),
+        newest=st.sampled_from([True, True, False]),
+        actions=st.lists(st.sampled_from(list(Action)), min_size=1, max_size=4),
+        delay=st.sampled_from([None, 0, 3_000]),
+        throttles=st.booleans(),
+        ended=st.integers(0, 2),
+    )
     def settle(
-        self, verdicts: list[tuple[int, Action, int | None, str | None, bool]], newest: bool, ended: int
+        self, picks: list[int], newest: bool, actions: list[Action], delay: int | None, throttles: bool, ended: int
     ) -> None:
-        chosen = {
-            lease.seq: (owner, lease, verdict)
-            for verdict in verdicts
-            for owner, lease in [self._lease(verdict[0], newest)]
-        }
+        """Verdicts on leases of any age, so that many of them are stale."""
+        chosen = {lease.seq: (owner, lease) for owner, lease in (self._lease(pick, newest) for pick in picks)}
         owner = next(iter(chosen.values()))[0]
-        mine = [(lease, verdict) for holder, lease, verdict in chosen.values() if holder == owner]
+        mine = [lease for holder, lease in chosen.values() if holder == owner]
+        verdicts = [(lease, _pick(actions, place), delay, throttles) for place, lease in enumerate(mine)]
+        self._settle(owner, verdicts, ended={"a": ended})
+
+    @rule(
+        queue=st.sampled_from(["a", "a", "b", "dead"]),
+        pick=PICK,
+        limit=st.integers(1, 6),
+        suspects=st.booleans(),
+        actions=st.lists(st.sampled_from(list(Action)), min_size=1, max_size=4),
+        delay=st.sampled_from([None, None, 0, 3_000]),
+        throttles=st.sampled_from([False, False, True]),
+    )
+    def serve(
+        self,
+        queue: str,
+        pick: int,
+        limit: int,
+        suspects: bool,
+        actions: list[Action],
+        delay: int | None,
+        throttles: bool,
+    ) -> None:
+        """What a worker does all day: a claim, and a verdict on each message of it."""
+        if not self.owners:
+            self.register()
+        owner = _pick(self.owners, pick)
+        claimed = self._claim(queue=queue, owner=owner, limit=limit, suspects=suspects)
+        self.agree()
+        verdicts = [(lease, _pick(actions, place), delay, throttles) for place, lease in enumerate(claimed.leases)]
+        self._settle(owner, verdicts, ended={queue: claimed.calls})
+
+    def _settle(
+        self, owner: int, verdicts: list[tuple[Lease, Action, int | None, bool]], *, ended: dict[str, int]
+    ) -> None:
         settlements = [
-            Settlement(lease.seq, lease.claim, action, delay, reason, reason, throttles)
-            for lease, (_, action, delay, reason, throttles) in mine
+            Settlement(lease.seq, lease.claim, action, delay, None, f"error {lease.seq}", throttles)
+            for lease, action, delay, throttles in verdicts
         ]
         if owner == PULL_OWNER:
             settled = self.pair.ask(lambda store: store.settle_pulled(settlements), view=_fates)
         else:
-            settled = self.pair.ask(lambda store: store.settle(owner, settlements, ended={"a": ended}), view=_fates)
-            self.ledger.ended("a", owner, ended)
-        for lease, verdict in mine:
-            if verdict[1] is Action.ACK and lease.seq not in settled.lost:
+            settled = self.pair.ask(lambda store: store.settle(owner, settlements, ended=ended), view=_fates)
+            for queue, calls in ended.items():
+                self.ledger.ended(queue, owner, calls)
+        for lease, action, _, _ in verdicts:
+            if action is Action.ACK and lease.seq not in settled.lost:
                 self.ledger.done(lease.id)
 
     def _lease(self, pick: int, newest: bool) -> tuple[int, Lease]:
@@ -219,66 +241,66 @@ class StoreMachine(RuleBasedStateMachine):
             ending, started=frozenset(held[-begun:] if begun else []), culprit=_pick(held, culprit) if held else None
         )
         self.pair.ask(lambda store: store.reap_owner(owner, evidence))
+        self._bury(owner)
+
+    def _bury(self, owner: int) -> None:
         self.ledger.owner_gone(owner)
         self.owners.remove(owner)
+        self.gone.append(owner)
 
-    @rule()
-    def renew(self) -> None:
-        gone = self.pair.ask(lambda store: store.renew_owners(self.owners))
-        assert not gone, "who was not reaped or swept is there"
-
-    @rule(seconds=SECONDS)
-    def advance(self, seconds: float) -> None:
+    @rule(seconds=SECONDS, renews=st.sampled_from([True, True, False]))
+    def advance(self, seconds: float, renews: bool) -> None:
         self.pair.run(self.clock.advance(seconds))
+        if renews:
+            asked = self.owners + self.gone
+            assert self.pair.ask(lambda store: store.renew_owners(asked)) == self.gone
 
     @rule()
     def sweep(self) -> None:
         self.pair.ask(lambda store: store.sweep(), view=_swept)
         alive = {row.owner for row in self.pair.run(self.pair.real.list_owners())}
         for owner in [owner for owner in self.owners if owner not in alive]:
-            self.ledger.owner_gone(owner)
-            self.owners.remove(owner)
+            self._bury(owner)
 
     # T9, T11, T12, and operators
 
-    @rule(queue=QUEUE)
-    def purge(self, queue: str) -> None:
-        gone = self.pair.ask(lambda store: store.purge(queue))
-        ids = [id for id, place in self.ledger.places.items() if place.queue == queue]
-        assert gone == len(ids)
-        self.ledger.removed(ids)
-
-    @rule(queue=QUEUE)
-    def pause(self, queue: str) -> None:
-        self.pair.ask(lambda store: store.pause(queue))
-
-    @rule(queue=QUEUE)
-    def resume(self, queue: str) -> None:
-        self.pair.ask(lambda store: store.resume(queue))
+    @rule(queue=QUEUE, pauses=st.sampled_from([False, False, True]))
+    def pause_or_resume(self, queue: str, pauses: bool) -> None:
+        self.pair.ask(lambda store: store.pause(queue) if pauses else store.resume(queue))
 
     @rule(chosen=st.one_of(st.none(), st.sets(st.integers(1, 12), max_size=4)))
     def redrive(self, chosen: set[int] | None) -> None:
         seqs = None if chosen is None else sorted(chosen)
         self.pair.ask(lambda store: store.redrive("dead", seqs=seqs))
 
-    @rule(retries=RETRIES, gate=GATES, follows=st.booleans())
-    def edit_consumer(self, retries: int, gate: dict[str, object], follows: bool) -> None:
-        edited = a_consumer(max_retries=retries, dead_letter_queue="dead" if follows else None, **gate)
-        self.pair.ask(lambda store: store.put_consumer("b", edited), view=_nothing)
+    @rule(
+        act=st.sampled_from(["edit", "edit", "declare", "purge", "make anew"]),
+        queue=QUEUE,
+        retries=RETRIES,
+        gate=GATES,
+        follows=st.booleans(),
+    )
+    def operate(self, act: str, queue: str, retries: int, gate: dict[str, object], follows: bool) -> None:
+        settings = a_consumer(max_retries=retries, dead_letter_queue="dead" if follows else None, **gate)
+        if act == "edit":
+            self.pair.ask(lambda store: store.put_consumer("b", settings), view=_nothing)
+        elif act == "declare":
+            self.pair.ask(lambda store: store.declare_consumer("b", settings), view=_nothing)
+        elif act == "purge":
+            self._lose(queue)
+            gone = len([place for place in self.ledger.places.values() if place.queue == queue])
+            assert self.pair.ask(lambda store: store.purge(queue)) == gone
+        else:
+            self._lose("b")
+            self.pair.ask(lambda store: store.delete_queue("b"))
+            self.pair.ask(lambda store: store.declare_consumer("b", settings), view=_nothing)
 
-    @rule()
-    def declare_again(self) -> None:
-        self.pair.ask(lambda store: store.declare_consumer("b", a_consumer(max_retries=1)), view=_nothing)
-
-    @rule()
-    def make_anew(self) -> None:
-        self.pair.ask(lambda store: store.delete_queue("b"))
-        self.ledger.removed([id for id, place in self.ledger.places.items() if place.queue == "b"])
-        self.pair.ask(lambda store: store.declare_consumer("b", a_consumer(ordered=True)), view=_nothing)
+    def _lose(self, queue: str) -> None:
+        self.ledger.removed([id for id, place in self.ledger.places.items() if place.queue == queue])
 
     # C1, kv
 
-    @rule(tick=st.integers(1, 8), missed=st.booleans())
+    @rule(tick=st.integers(1, 8), missed=st.sampled_from([False, False, True]))
     def fire(self, tick: int, missed: bool) -> None:
         message = self._draft("b")
         firing = a_firing(tick=tick, next_tick=tick + 1, message=message, missed=missed)
@@ -286,26 +308,23 @@ class StoreMachine(RuleBasedStateMachine):
             self.ledger.fired("nightly", tick)
             self.ledger.sent([message], [Sent(message.id)])
 
-    @rule(tick=st.integers(1, 8), error=st.sampled_from([None, "boom"]), ends=st.booleans())
-    def report_run(self, tick: int, error: str | None, ends: bool) -> None:
-        if ("nightly", tick) not in self.ledger.ticks:
-            return
+    @precondition(lambda self: self.ledger.ticks)
+    @rule(pick=PICK, error=st.sampled_from([None, "boom"]), ends=st.booleans())
+    def report_run(self, pick: int, error: str | None, ends: bool) -> None:
+        _, tick = _pick(sorted(self.ledger.ticks), pick)
         if ends:
             self.pair.ask(lambda store: store.finish_run("nightly", tick, error=error))
         else:
             self.pair.ask(lambda store: store.begin_run("nightly", tick))
 
-    @rule(key=st.text(min_size=1, max_size=2), value=st.binary(max_size=2), seconds=st.sampled_from([None, 5, 20]))
-    def put(self, key: str, value: bytes, seconds: int | None) -> None:
-        entry = an_entry(
-            key=key, value=value, expires_at=None if seconds is None else self.clock.now_ms() + seconds * 1000
-        )
-        self.pair.ask(lambda store: store.kv_put("ns", entry))
+    @rule(key=st.text(min_size=1, max_size=2), value=st.one_of(st.none(), st.binary(max_size=2)), lives=st.booleans())
+    def note(self, key: str, value: bytes | None, lives: bool) -> None:
+        until = None if lives else self.clock.now_ms() + 5_000
+        if value is None:
+            self.pair.ask(lambda store: store.kv_delete("ns", key))
+        else:
+            self.pair.ask(lambda store: store.kv_put("ns", an_entry(key=key, value=value, expires_at=until)))
         self.pair.ask(lambda store: store.kv_get("ns", key))
-
-    @rule(key=st.text(min_size=1, max_size=1))
-    def delete(self, key: str) -> None:
-        self.pair.ask(lambda store: store.kv_delete("ns", key))
 
     @invariant()
     def agree(self) -> None:

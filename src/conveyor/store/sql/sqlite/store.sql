@@ -36,8 +36,9 @@ ON CONFLICT (lane) DO UPDATE SET messages = messages + excluded.messages, bytes 
 -- name: read_counts
 SELECT messages, bytes FROM counters WHERE lane = :lane;
 
--- name: add_receipt
-INSERT INTO receipts (id, committed_at) VALUES (:id, :committed_at);
+-- name: put_receipt
+INSERT INTO receipts (writer, number, committed_at) VALUES (:writer, :number, :committed_at)
+ON CONFLICT (writer) DO UPDATE SET number = excluded.number, committed_at = excluded.committed_at;
 
--- name: has_receipt
-SELECT 1 FROM receipts WHERE id = :id;
+-- name: read_receipt
+SELECT number FROM receipts WHERE writer = :writer;

@@ -39,7 +39,7 @@ DELETE FROM dedupe WHERE (lane, key) IN (
   LIMIT :limit);
 
 -- name: sweep_receipts
-DELETE FROM receipts WHERE id IN (SELECT id FROM receipts WHERE committed_at <= :before LIMIT :limit);
+DELETE FROM receipts WHERE writer IN (SELECT writer FROM receipts WHERE committed_at <= :before LIMIT :limit);
 
 -- name: sweep_kv
 DELETE FROM kv WHERE (namespace, key) IN

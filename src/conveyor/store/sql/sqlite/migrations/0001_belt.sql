@@ -125,8 +125,10 @@ CREATE TABLE dead_letters (
 
 CREATE TABLE purged (lane INTEGER PRIMARY KEY);
 
+-- The last commit group of each writer: tells, after a lost answer, whether it was committed.
 CREATE TABLE receipts (
-  id BLOB PRIMARY KEY,                  -- of a commit group that sent something
+  writer BLOB PRIMARY KEY,
+  number INTEGER NOT NULL,
   committed_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 
