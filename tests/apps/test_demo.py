@@ -50,7 +50,7 @@ def day(name: str, *, new: int, calls: int, failed: tuple[int, ...] = (GONE,)) -
     [
         (f"[Queue][{RUN}] Processing Dune...", Mark.START, "Processing Dune..."),
         (f"[Queue][{RUN}] ✓ Dune (31ms)", Mark.DONE, "Dune (31ms)"),
-        (f"[Queue][{RUN}] ✗ Dune: brave answered 429 RATE_LIMITED: wait", Mark.LIMITED, "Dune: brave answered 429 RATE_LIMITED: wait"),
+        (f"[Queue][{RUN}] ✗ Dune: brave answered 429 X: wait", Mark.LIMITED, "Dune: brave answered 429 X: wait"),
         (f"[Queue][{RUN}] ✗ Dune: tmdb answered 503 9: offline", Mark.FAILED, "Dune: tmdb answered 503 9: offline"),
         (f"[Alert][{RUN}] ✗ Dune: dead after 1 attempts (gone)", Mark.DEAD, "Dune: dead after 1 attempts (gone)"),
         (f"[Cron][{RUN}] 50 movies, 50 to do", Mark.NOTE, "50 movies, 50 to do"),
@@ -104,7 +104,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 
 def test_none_of_the_users_keys_or_settings_reach_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = {"TMDB_API_KEY": "mine", "XAI_MODEL": "mine", "CONVEYOR_URL": "mine", "PLOTBURN_ALERT_WEBHOOK": "mine",
-            "CRON_MODE": "mine", "API_SECRET_KEY": "mine", "RESEARCH_PROVIDER": "mine", "KV_VERSION": "mine"}  # fmt: skip
+            "CRON_MODE": "mine", "API_SECRET_KEY": "mine", "RESEARCH_PROVIDER": "mine", "KV_VERSION": "mine"}
     for name, value in mine.items():
         monkeypatch.setenv(name, value)
     with Children(Interrupts()) as children:

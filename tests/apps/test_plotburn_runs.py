@@ -1,4 +1,4 @@
-"""The ledger: runs that end exactly once, with every movie counted, whatever is delivered twice or at the same moment."""
+"""The ledger: runs end exactly once, with every movie counted, whatever is delivered twice or at once."""
 
 import threading
 from collections.abc import AsyncIterator

@@ -1,5 +1,6 @@
-"""The whole of plotburn in one process: the real app on a memory store, the sandbox behind its adapters, its endpoints in front."""
+"""The whole of plotburn in one process: the real app, the sandbox behind its adapters, its endpoints in front."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -64,6 +65,16 @@ class Theatre:
                     return last
                 await anyio.sleep(0.02)
 
+    async def log(self, run: str) -> Any:
+        """Everything about an ended run, as it was published after its last line."""
+        with anyio.fail_after(10):
+            while True:
+                log = await self.plotburn.app.kv("LOG_KV").get_json(f"log:v1:{run}")
+                if log is not None and log["run"]["status"] != "in_progress":
+                    assert await self.get(f"/debug?correlationId={run}") == log
+                    return log
+                await anyio.sleep(0.02)
+
     async def calls(self) -> dict[str, int]:
         """Calls per provider since the tally was last reset."""
         tallies = (await self.sandbox.get("/admin/calls")).json()
@@ -91,12 +102,12 @@ async def theatre(
         plotburn.app,
         httpx2.AsyncClient(transport=door, base_url="http://plotburn.test") as api,
         httpx2.AsyncClient(transport=world, base_url="http://sandbox.test") as side,
-        anyio.create_task_group() as group,
     ):
-        if works:
-            group.start_soon(plotburn.app.work)
+        worker = asyncio.create_task(plotburn.app.work()) if works else None
         yield Theatre(plotburn, api, side)
-        group.cancel_scope.cancel()
+        if worker is not None:
+            worker.cancel()
+            await asyncio.wait([worker])
 
 
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
@@ -174,7 +185,7 @@ async def test_a_movie_that_is_gone_is_a_dead_letter_and_the_run_ends_partial(tm
         gone = (await stage.movie_ids())[2]
         await stage.sandbox.put("/admin/faults/tmdb", json={"gone_movie_ids": [gone]})
         ended = await stage.run()
-        log = await stage.get(f"/debug?correlationId={ended['correlation_id']}")
+        log = await stage.log(ended["correlation_id"])
         missing = await stage.api.get(f"/movie/{gone}")
     assert (ended["status"], ended["roasts_failed"], ended["failed_movie_ids"]) == ("partial", 1, [gone])
     assert ended["roasts_generated"] == MOVIES - 1
@@ -190,7 +201,7 @@ async def test_a_movie_that_fails_every_time_is_tried_four_times(tmp_path: Path)
         broken = (await stage.movie_ids())[0]
         await stage.sandbox.put("/admin/faults/tmdb", json={"fail_movie_ids": [broken]})
         ended = await stage.run()
-        log = await stage.get(f"/debug?correlationId={ended['correlation_id']}")
+        log = await stage.log(ended["correlation_id"])
     assert ended["failed_movie_ids"] == [broken]
     assert len([line for line in log["logs"] if "✗" in line["message"] and "[Queue]" in line["message"]]) == 4
 
@@ -210,7 +221,7 @@ async def test_the_first_version_cooks_one_movie_after_another_and_goes_on_after
         gone = (await stage.movie_ids())[1]
         await stage.sandbox.put("/admin/faults/tmdb", json={"gone_movie_ids": [gone]})
         ended = await stage.run()
-        log = await stage.get(f"/debug?correlationId={ended['correlation_id']}")
+        log = await stage.log(ended["correlation_id"])
     assert (ended["status"], ended["failed_movie_ids"], ended["roasts_generated"]) == ("partial", [gone], MOVIES - 1)
     steps = [line["message"].split("] ")[1].split()[0] for line in log["logs"] if "[Cron]" in line["message"]][1:]
     assert steps == ["Processing", "✓", "Processing", "✗", *["Processing", "✓"] * (MOVIES - 2)]
@@ -261,8 +272,8 @@ async def test_every_key_is_the_documents_key(tmp_path: Path) -> None:
             assert await kv(namespace).get(key) is not None, key
         with anyio.fail_after(10):
             while (await stage.get("/cron/status")) != {
-                "last_run": await kv("CRON_KV").get_json("cron:last-run:v1", type=Any),
-                "history": await kv("CRON_KV").get_json("cron:history:v1", type=Any),
+                "last_run": await kv("CRON_KV").get_json("cron:last-run:v1"),
+                "history": await kv("CRON_KV").get_json("cron:history:v1"),
                 "total_runs": 1,
             }:
                 await anyio.sleep(0.02)
@@ -304,6 +315,7 @@ async def test_the_log_lines_are_the_documents_lines(tmp_path: Path, caplog: pyt
     with caplog.at_level(logging.INFO, logger="plotburn"):
         async with theatre(tmp_path) as stage:
             run = (await stage.run())["correlation_id"]
+            await stage.log(run)
             title = (await stage.get("/now-playing"))["movies"][0]["title"]
             shown = await stage.get("/logs?limit=2")
     assert f"[Queue][{run}] Processing {title}..." in caplog.messages
