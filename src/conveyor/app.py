@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from conveyor.cron.schedule import Declared, Misfire, Overlap
+from conveyor.cron.schedule import Declared, read_choice, read_declared
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
-from conveyor.model.duration import HOUR_MS, Duration, read_duration_ms
+from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import InvalidSettingError, QueueExistsError, ScheduleNotFoundError
 from conveyor.model.events import Emit, Event
 from conveyor.model.ids import IdSource
 from conveyor.model.settings import (
     BATCH_TIMEOUT_MS_MAX,
-    RETRIES_MAX,
     TIMEOUT_MS_MAX,
     ConsumerSettings,
     QueueSettings,
@@ -35,11 +35,11 @@ from conveyor.store.urls import DEFAULT_URL, make_store
 
 if TYPE_CHECKING:
     from conveyor.cron.scheduler import Scheduler
+    from conveyor.testing.harness import Harness
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-JITTER_MS_MAX: Final = HOUR_MS
 Hook = Callable[[], Awaitable[None]]
 
 
@@ -71,11 +71,13 @@ class Conveyor:
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = {}
         self._handles: dict[str, Queue] = {}
+        self._kvs: dict[str, KV] = {}
         self._schedules: dict[str, Declared] = {}
+        self._cron: Handler | None = None
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = asyncio.Lock()
+        self._opener: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._users = 0
         self._portal = Portal(self)
         self._scheduler: Scheduler | None = None
@@ -144,21 +146,12 @@ class Conveyor:
         """Declare a function that runs by the clock; it takes a `CronRun`. Raises `CronSyntaxError`, `InvalidSettingError`."""
         from conveyor.cron.expression import CronExpression, Syntax  # only apps with schedules pay for it
 
-        parsed = CronExpression.parse(expression, syntax=_choice(Syntax, "syntax", syntax), timezone=timezone)
-        if not 0 <= max_retries <= RETRIES_MAX:
-            raise InvalidSettingError("max_retries", max_retries, f"must lie between 0 and {RETRIES_MAX}")
+        parsed = CronExpression.parse(expression, syntax=read_choice(Syntax, "syntax", syntax), timezone=timezone)
 
         def declare(function: F) -> F:
-            declared = Declared(
-                name=name or str(getattr(function, "__name__", "schedule")),
-                function=function,
-                expression=parsed,
-                misfire=_choice(Misfire, "misfire", misfire),
-                overlap=_choice(Overlap, "overlap", overlap),
-                jitter_ms=read_duration_ms(jitter, name="jitter", most_ms=JITTER_MS_MAX),
-                max_retries=max_retries,
+            declared = read_declared(
+                function, parsed, name=name, misfire=misfire, overlap=overlap, jitter=jitter, max_retries=max_retries
             )
-            check_name("schedule", declared.name)
             if declared.name in self._schedules:
                 raise InvalidSettingError("schedule", declared.name, "is declared twice in this app")
             self._schedules[declared.name] = declared
@@ -198,8 +191,11 @@ class Conveyor:
 
     def kv(self, namespace: str) -> KV:
         """A namespace of named values."""
-        check_name("namespace", namespace)
-        return KV(self._store, self.ensure_open, namespace)
+        kept = self._kvs.get(namespace)
+        if kept is None:
+            check_name("namespace", namespace)
+            kept = self._kvs[namespace] = KV(self._store, self.ensure_open, namespace)
+        return kept
 
     async def trigger(self, schedule: str, *, correlation_id: str | None = None) -> str:
         """Run a schedule of this app now; the run's correlation id. `ScheduleNotFoundError`."""
@@ -230,8 +226,8 @@ class Conveyor:
     # Life
 
     async def __aenter__(self) -> Self:
-        self._users += 1
         await self.ensure_open()
+        self._users += 1
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -254,8 +250,9 @@ class Conveyor:
             raise InvalidSettingError(
                 "app", self.name, "is open in another event loop", hint="from other threads use `app.run_sync(...)`"
             )
-        self._lock = asyncio.Lock() if self._loop is not None else self._lock
-        async with self._lock:
+        if self._opener is None or self._opener[0] is not loop:
+            self._opener = loop, asyncio.Lock()
+        async with self._opener[1]:
             if self._loop is not loop:
                 await self._open(loop)
 
@@ -283,10 +280,17 @@ class Conveyor:
         """Close the store; the next use opens it again."""
         if self._loop is None:
             return
-        for hook in reversed(self._closing):
-            await hook()
-        self._loop = None
-        await self._store.close()
+        try:
+            for hook in reversed(self._closing):
+                await hook()
+        finally:
+            self._loop = None
+            await self._store.close()
+
+    def testing(self) -> Harness:
+        """For tests: `async with app.testing() as kit`, in memory and on a clock that the kit moves."""
+        kit: Harness = importlib.import_module("conveyor.testing.harness").Harness(self)  # a room above
+        return kit
 
     # For workers, servers and children
 
@@ -317,6 +321,11 @@ class Conveyor:
         """All consumers, that of the schedules included."""
         if not self._schedules:
             return list(self._handlers.values())
+        if self._cron is None:
+            self._cron = self._make_cron()
+        return [*self._handlers.values(), self._cron]
+
+    def _make_cron(self) -> Handler:
         from conveyor.cron.scheduler import CronHandler
 
         settings = ConsumerSettings(
@@ -327,8 +336,8 @@ class Conveyor:
             dead_letter_queue=f"{self.cron_queue}-dlq",
             ordered=True,
         )
-        cron = read_handler(self.cron_queue, CronHandler(self._store, self.ensure_open, self._schedules, self._tell), settings)
-        return [*self._handlers.values(), cron]
+        handler = CronHandler(self._store, self.ensure_open, self._schedules, self._tell)
+        return read_handler(self.cron_queue, handler, settings)
 
     def handler(self, queue: str) -> Handler:
         """The consumer of one queue; KeyError if this app has none."""
@@ -337,6 +346,16 @@ class Conveyor:
     def scheduler(self) -> Scheduler | None:
         """What fires this app's schedules; None if it has none, or is not open."""
         return self._scheduler
+
+    def use_store(self, store: Store) -> Store:
+        """Work on another store from now on, handles that were given out included; the former one. For tests."""
+        former, self._store, self._cron, self._scheduler = self._store, store, None, None
+        self._ids.follow(store.clock)
+        for name, handle in self._handles.items():
+            Queue.__init__(handle, store, self._ids, self._settings_of, name)
+        for namespace, kept in self._kvs.items():
+            KV.__init__(kept, store, self.ensure_open, namespace)
+        return former
 
     def another_store(self) -> Store:
         """A second, independent way to the same store, for another thread."""
@@ -383,17 +402,6 @@ def _backoff(delay: Duration | Backoff) -> Backoff:
     if isinstance(delay, Backoff):
         return delay
     return Backoff(base_ms=read_duration_ms(delay, name="retry_delay", most_ms=BACKOFF_MS_MAX))
-
-
-E = TypeVar("E", bound=Enum)
-
-
-def _choice(kind: type[E], name: str, value: str) -> E:
-    try:
-        return kind(value)
-    except ValueError:
-        choices = ", ".join(f"`{each.value}`" for each in kind)
-        raise InvalidSettingError(name, value, "is not known", hint=f"one of {choices}") from None
 
 
 def _ignore(_event: Event) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeVar, overload
 import msgspec
 
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
-from conveyor.model.errors import BodyDecodeError, InvalidKeyError
+from conveyor.model.errors import BodyDecodeError, InvalidKeyError, InvalidMessageError
+from conveyor.queue.encoding import encode_json
 from conveyor.store.protocol import KeyValue, Store
 
 T = TypeVar("T")
@@ -94,10 +95,10 @@ class KV:
     async def put(self, key: str, value: str | bytes, *, ttl: Duration | None = None, metadata: object = None) -> None:
         """Store a value; with `ttl` it is gone after that time. `metadata` is small JSON."""
         _check_key(key)
-        content = value.encode() if isinstance(value, str) else bytes(value)
+        content = _read_value(key, value)
         if len(content) > VALUE_BYTES_MAX:
             raise InvalidKeyError(f"the value of `{key}` has {len(content):,} bytes, the limit is {VALUE_BYTES_MAX:,}")
-        packed = None if metadata is None else msgspec.json.encode(metadata)
+        packed = None if metadata is None else _pack(key, metadata)
         if packed is not None and len(packed) > METADATA_BYTES_MAX:
             raise InvalidKeyError(f"the metadata of `{key}` has {len(packed):,} bytes, the limit is {METADATA_BYTES_MAX:,}")
         lifetime = None if ttl is None else read_duration_ms(ttl, name="ttl", least_ms=1, most_ms=TTL_MS_MAX)
@@ -108,7 +109,8 @@ class KV:
 
     async def put_json(self, key: str, value: object, *, ttl: Duration | None = None, metadata: object = None) -> None:
         """Store a value as JSON."""
-        await self.put(key, msgspec.json.encode(value), ttl=ttl, metadata=metadata)
+        _check_key(key)
+        await self.put(key, _pack(key, value), ttl=ttl, metadata=metadata)
 
     async def delete(self, key: str) -> bool:
         """Whether it was there."""
@@ -133,8 +135,32 @@ class KV:
 def _check_key(key: str) -> None:
     if not isinstance(key, str) or key in ("", ".", ".."):
         raise InvalidKeyError(f"`{key}` is no key", hint="a key is text, and neither empty nor `.` nor `..`")
-    if len(key.encode()) > KEY_BYTES_MAX:
-        raise InvalidKeyError(f"a key has {len(key.encode()):,} bytes, the limit is {KEY_BYTES_MAX}")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise InvalidKeyError("a key holds half of a surrogate pair", hint="a key is text that UTF-8 can hold") from None
+    if "\0" in key:
+        raise InvalidKeyError("a key holds a NUL", hint="not every store can keep one")
+    if size > KEY_BYTES_MAX:
+        raise InvalidKeyError(f"a key has {size:,} bytes, the limit is {KEY_BYTES_MAX}")
+
+
+def _read_value(key: str, value: str | bytes) -> bytes:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise InvalidKeyError(f"the value of `{key}` is a `{type(value).__qualname__}`", hint="str, bytes, or `put_json`")
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise InvalidKeyError(f"the value of `{key}` holds half of a surrogate pair") from None
+
+
+def _pack(key: str, value: object) -> bytes:
+    try:
+        return encode_json(value)
+    except InvalidMessageError as error:
+        raise InvalidKeyError(f"what is to be kept under `{key}` has no JSON form", hint=str(error)) from error
 
 
 def _moment(value_ms: int | None) -> datetime | None:

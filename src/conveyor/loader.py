@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from conveyor.model.errors import AppLoadError
 
@@ -28,9 +30,33 @@ def load_app(target: str) -> Conveyor:
     return found
 
 
+def check_store(app: Conveyor, url: str) -> None:
+    """`AppLoadError` unless the app keeps its messages where its supervisor renews leases."""
+    if app.url != url and _place(app.url) != _place(url):
+        raise AppLoadError(
+            app.target or app.name,
+            f"it keeps its messages in `{show_url(app.url)}`, and its workers were to be run on `{show_url(url)}`",
+            hint=f"give `--url {show_url(app.url)}`, or leave `url=` out of `Conveyor(...)`",
+        )
+
+
+def show_url(url: str) -> str:
+    """A store's URL without its credentials."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rsplit('@', 1)[-1]}"
+
+
+def _place(url: str) -> str:
+    """The file behind the URL of an SQLite store, as one of its names."""
+    scheme, _, rest = url.partition(":///")
+    return f"{scheme}:///{os.path.realpath(unquote(rest))}" if scheme == "sqlite" else url
+
+
 def _load_module(name: str, target: str) -> ModuleType:
     if not name:
         raise AppLoadError(target, "it names no module")
+    if name.startswith("."):
+        raise AppLoadError(target, "a module is named in full, without a leading dot")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: the app lies where the command is given
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,30 +23,31 @@ class Portal:
     def __init__(self, app: Conveyor) -> None:
         self._app = app
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
         self._lock = threading.Lock()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Block until the coroutine is done; what it raises is raised here."""
-        loop = self._app.loop or self._own_loop()
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is loop:
+        if asyncio._get_running_loop() is not None:
             coroutine.close()
-            raise InvalidSettingError("run_sync", "called on the event loop", "it would wait for itself", hint="use `await`")
+            raise InvalidSettingError("run_sync", "called on an event loop", "it would block it", hint="use `await`")
+        loop = self._app.loop
+        if loop is None or not loop.is_running():
+            loop = self._own_loop()
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
+            if self._loop is None or self._pid != os.getpid():  # a fork copies the loop, and not its thread
+                self._pid = os.getpid()
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="conveyor-portal", daemon=True).start()
                 atexit.register(self._close)
             return self._loop
 
     def _close(self) -> None:
-        assert self._loop is not None
+        if self._loop is None or self._pid != os.getpid():
+            return
         if self._app.loop is self._loop:
             asyncio.run_coroutine_threadsafe(self._app.close(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from conveyor.cron.scheduler import Scheduler
-from conveyor.model.errors import InvalidSettingError, StoreError
+from conveyor.model.errors import InvalidSettingError
 from conveyor.model.events import Emit, ScheduleDelayed
 from conveyor.queue.board import Board
 from conveyor.queue.handler import Handler
 from conveyor.queue.heartbeat import Heartbeat, keep_alive
 from conveyor.queue.isolation import ChildPool
-from conveyor.queue.worker import OnStuck, Stop, Worker
+from conveyor.queue.outcome import show_error
+from conveyor.queue.worker import GRACE_S, OnStuck, Stop, Worker
 from conveyor.store.protocol import Ending, Evidence, OwnerInfo, Store
 
 SCHEDULER_RETRY_S: Final = 1.0
@@ -37,6 +38,7 @@ async def work(
     emit: Emit,
     on_start: Callable[[Worker], None],
     on_stuck: OnStuck | None = None,
+    grace_s: float = GRACE_S,
 ) -> None:
     """Until the worker is stopped or this is cancelled. `on_start` is given the worker, to stop it by."""
     chance = random.Random()
@@ -51,6 +53,7 @@ async def work(
         emit=emit,
         random=chance,
         on_stuck=on_stuck,
+        grace_s=grace_s,
     )
     on_start(worker)
     firing = asyncio.create_task(_fire(scheduler, store, emit)) if scheduler is not None else None
@@ -65,14 +68,22 @@ async def work(
             await children.close()
 
 
+def machine_of(store: Store) -> str:
+    """Where a pid means something: machine, boot and, among containers, the namespace of pids."""
+    try:
+        return f"{store.host}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return store.host
+
+
 async def _fire(scheduler: Scheduler, store: Store, emit: Emit) -> None:
-    """Schedules outlive what the store refuses."""
+    """Schedules outlive whatever the store is going through."""
     while True:
         try:
             await scheduler.run()
-        except StoreError as error:
-            emit(ScheduleDelayed(error=str(error)))
-            await store.clock.sleep(SCHEDULER_RETRY_S)
+        except Exception as error:  # noqa: BLE001 a schedule that stopped in silence would be missed much later
+            emit(ScheduleDelayed(error=show_error(error)))
+        await store.clock.sleep(SCHEDULER_RETRY_S)
 
 
 def child_command(target: str) -> list[str]:
@@ -103,7 +114,7 @@ async def work_embedded(
     another_store: Callable[[], Store] | None,
 ) -> None:
     """Be an owner of one's own, kept alive by a thread (or by a task, where the store cannot be opened twice)."""
-    info = OwnerInfo(app=app, host=store.host, pid=os.getpid(), supervisor_pid=os.getpid())
+    info = OwnerInfo(app=app, host=machine_of(store), pid=os.getpid(), supervisor_pid=os.getpid())
     owner = await store.register_owner(info)
     board = Board.create(BOARD_SLOTS)
     loop = asyncio.get_running_loop()

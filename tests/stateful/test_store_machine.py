@@ -1,4 +1,4 @@
-"""Random histories, played to the model and to each real store. `HYPOTHESIS_PROFILE=campaign` plays many more of them."""
+"""Random histories, played to the model and to each real store; `HYPOTHESIS_PROFILE=campaign` plays many more."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from conveyor.testing.histories import StoreMachine
 
 CI = settings(
     derandomize=True,
-    max_examples=40,
-    stateful_step_count=40,
+    max_examples=150,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from conveyor.loader import show_url
 from conveyor.model.errors import InvalidSettingError
 from conveyor.observe.log import make_log_sink
 from conveyor.store.urls import DEFAULT_URL, make_store
@@ -39,8 +40,10 @@ def work(target: str, processes: int, concurrency: int, queues: str, url: str | 
 
 @click.command(epilog=_TARGET_HELP)
 @click.argument("target")
-@click.option("--host", default=lambda: os.environ.get("CONVEYOR_HOST", "127.0.0.1"), help="Default: 127.0.0.1.")
-@click.option("--port", type=int, default=lambda: int(os.environ.get("CONVEYOR_PORT", "8787")), help="Default: 8787.")
+@click.option("--host", envvar="CONVEYOR_HOST", default="127.0.0.1", show_default=True, help="Or CONVEYOR_HOST.")
+@click.option(
+    "--port", envvar="CONVEYOR_PORT", type=click.IntRange(0, 65_535), default=8787, show_default=True, help="Or CONVEYOR_PORT."
+)
 @click.option("--processes", "-p", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes.")
 @click.option(
     "--concurrency", "-c", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Handler calls in each."
@@ -89,12 +92,7 @@ async def _run(plan: Plan, url: str) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, supervisor.stop)
-        click.echo(f"conveyor: {plan.processes} worker process(es) for {plan.app} on {_shown(url)}", err=True)
+        click.echo(f"conveyor: {plan.processes} worker process(es) for {plan.app} on {show_url(url)}", err=True)
         return await supervisor.run()
     finally:
         await store.close()
-
-
-def _shown(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rsplit('@', 1)[-1]}"

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from conveyor.model.duration import HOUR_MS, Duration, read_duration_ms
+from conveyor.model.errors import InvalidSettingError
+from conveyor.model.settings import RETRIES_MAX, check_name
 from conveyor.store.protocol import ScheduleDraft
 
 if TYPE_CHECKING:
     from conveyor.cron.expression import CronExpression
+
+
+E = TypeVar("E", bound=Enum)
+
+JITTER_MS_MAX: Final = HOUR_MS
 
 
 class Misfire(StrEnum):
@@ -78,3 +87,43 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
     tick: int
     trigger: str
     correlation_id: str
+
+
+def read_declared(
+    function: Callable[..., Any],
+    expression: CronExpression,
+    *,
+    name: str | None,
+    misfire: str,
+    overlap: str,
+    jitter: Duration,
+    max_retries: int,
+) -> Declared:
+    """What a declaration says; `InvalidSettingError` names what is wrong with it."""
+    declared = Declared(
+        name=name or str(getattr(function, "__name__", "schedule")),
+        function=function,
+        expression=expression,
+        misfire=read_choice(Misfire, "misfire", misfire),
+        overlap=read_choice(Overlap, "overlap", overlap),
+        jitter_ms=read_duration_ms(jitter, name="jitter", most_ms=JITTER_MS_MAX),
+        max_retries=max_retries,
+    )
+    check_name("schedule", declared.name)
+    if not 0 <= max_retries <= RETRIES_MAX:
+        raise InvalidSettingError("max_retries", max_retries, f"must lie between 0 and {RETRIES_MAX}")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        hint = f"as in `async def {declared.name}(run: CronRun) -> None`"
+        raise InvalidSettingError("schedule", declared.name, f"it cannot be given its `CronRun`: {error}", hint=hint) from None
+    return declared
+
+
+def read_choice(kind: type[E], name: str, value: str) -> E:
+    """The member with this value; `InvalidSettingError` lists those there are."""
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(f"`{each.value}`" for each in kind)
+        raise InvalidSettingError(name, value, "is not known", hint=f"one of {choices}") from None

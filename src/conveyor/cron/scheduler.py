@@ -15,17 +15,22 @@ from typing import Any, Final
 import msgspec
 
 from conveyor.cron.schedule import CronRun, Declared, Misfire, Overlap, Tick
-from conveyor.model.duration import MINUTE_MS
-from conveyor.model.errors import ScheduleNotFoundError
-from conveyor.model.events import Emit, ScheduleFailed, ScheduleFired
+from conveyor.model.duration import DAY_MS, MINUTE_MS
+from conveyor.model.errors import ConveyorError, ScheduleNotFoundError, StoreError
+from conveyor.model.events import Emit, ScheduleDelayed, ScheduleFailed, ScheduleFired
 from conveyor.model.ids import IdSource
 from conveyor.model.message import ERROR_CHARS_MAX, Draft
+from conveyor.model.verdict import RateLimited
 from conveyor.queue.delivery import Message
 from conveyor.store.protocol import Fired, Firing, Schedule, Store
 
 MISSED_TICKS_MAX: Final = 100
 MISFIRE_GRACE_MS: Final = MINUTE_MS
 """A tick this late was not missed, only late."""
+SEARCH_AGAIN_MS: Final = 366 * DAY_MS
+"""When an expression that has no tick within five years is looked at again."""
+HISTORY_RETRY_S: Final = 1.0
+_TOLD: Final = frozenset({Fired.SENT, Fired.SKIPPED, Fired.MISSED})
 POLL_S: Final = 5.0
 """How soon a change by another process is seen."""
 
@@ -48,7 +53,9 @@ class Scheduler:
     async def declare(self) -> None:
         """Write down what the code says; a changed rule starts from now."""
         for each in self._declared.values():
-            next_tick = each.expression.next_after(self._store.clock.now_ms())
+            now = self._store.clock.now_ms()
+            found = each.expression.next_after(now)
+            next_tick = now + SEARCH_AGAIN_MS if found is None else found
             schedule = await self._store.declare_schedule(each.draft(self._app, self._queue), next_tick)
             self._versions[each.name] = schedule.version
 
@@ -65,18 +72,29 @@ class Scheduler:
             declared = self._declared.get(schedule.draft.name)
             if declared is None or schedule.paused or schedule.version > self._versions[declared.name]:
                 continue
-            next_tick = await self._fire_missed(declared, schedule, now)
+            try:
+                next_tick = await self._fire_missed(declared, schedule, now)
+            except StoreError:
+                raise
+            except ConveyorError as error:  # its queue is full, or gone: the others are none the worse for it
+                self._emit(ScheduleDelayed(error=f"{declared.name}: {error}"))
+                continue
             wait_ms = min(wait_ms, max(0, next_tick - now))
         return wait_ms / 1000
 
     async def _fire_missed(self, declared: Declared, schedule: Schedule, now: int) -> int:
         """Fire one schedule's due ticks, as its misfire rule says; its next tick."""
         expression = declared.expression
-        later = expression.next_after(now)
-        following = now + round(POLL_S * 1000) if later is None else later
-        if schedule.next_tick is None or schedule.next_tick > now:
-            return following if schedule.next_tick is None else schedule.next_tick
-        ticks = expression.newest_ticks_between(schedule.next_tick - 1, now, limit=MISSED_TICKS_MAX) or [schedule.next_tick]
+        if schedule.next_tick is None:
+            return now + SEARCH_AGAIN_MS
+        if schedule.next_tick > now:
+            return schedule.next_tick
+        found = expression.next_after(now)
+        following = now + SEARCH_AGAIN_MS if found is None else found
+        ticks = expression.newest_ticks_between(schedule.next_tick - 1, now, limit=MISSED_TICKS_MAX)
+        if not ticks:  # no tick at all: a search that ended in nothing left it there, or the zone's rules have changed
+            await self.fire(declared, schedule.next_tick, next_tick=following, missed=True)
+            return following
         if declared.misfire is not Misfire.ALL:
             ticks = ticks[-1:]
         for tick, next_tick in zip(ticks, [*ticks[1:], following], strict=True):
@@ -120,7 +138,8 @@ class Scheduler:
             missed=missed,
         )
         fired = await self._store.fire(firing)
-        self._emit(ScheduleFired(schedule=declared.name, tick=tick, outcome=fired.value))
+        if fired in _TOLD:  # not by every process that came too late
+            self._emit(ScheduleFired(schedule=declared.name, tick=tick, outcome=fired.value))
         return fired
 
     def _message(self, declared: Declared, body: Tick) -> Draft:
@@ -152,7 +171,7 @@ class CronHandler:
         if declared is None:
             raise ScheduleNotFoundError(tick.schedule)
         await self._ensure_open()  # in a child, nobody else has
-        await self._store.begin_run(tick.schedule, tick.tick)
+        await self._begin(tick)
         run = CronRun(
             name=tick.schedule,
             tick=datetime.fromtimestamp(tick.tick / 1000, UTC),
@@ -164,14 +183,31 @@ class CronHandler:
             await _call(declared.function, run)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
-            await self._store.finish_run(tick.schedule, tick.tick, error=text)
+            await self._finish(tick, text)
             self._emit(ScheduleFailed(schedule=tick.schedule, tick=tick.tick, error=text))
             raise
-        await self._store.finish_run(tick.schedule, tick.tick, error=None)
+        await self._finish(tick, None)
+
+    async def _begin(self, tick: Tick) -> None:
+        try:
+            await self._store.begin_run(tick.schedule, tick.tick)
+        except StoreError as error:  # nothing has run yet, so this is no attempt
+            raise RateLimited(HISTORY_RETRY_S, reason=str(error)) from error
+
+    async def _finish(self, tick: Tick, error: str | None) -> None:
+        """Until it is written: a run that went well must not fail for want of its history."""
+        while True:
+            try:
+                await self._store.finish_run(tick.schedule, tick.tick, error=error)
+                return
+            except StoreError:
+                await self._store.clock.sleep(HISTORY_RETRY_S)
 
 
 async def _call(function: Callable[[CronRun], Any], run: CronRun) -> None:
     if inspect.iscoroutinefunction(function):
         await function(run)
     else:
-        await asyncio.to_thread(function, run)
+        returned = await asyncio.to_thread(function, run)
+        if inspect.isawaitable(returned):  # a callable object whose call is async
+            await returned

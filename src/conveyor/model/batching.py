@@ -15,8 +15,8 @@ def cut_batches(
 ) -> tuple[int, int | None]:
     """How many of the candidates to take, counted from the first, and when the remainder opens.
 
-    Full batches are taken; a remainder only once its oldest message has waited `timeout_ms`. Where the claim's limit was
-    reached, more may be waiting behind it, so that nothing is a remainder.
+    Full batches are taken; a remainder only once its oldest message has waited `timeout_ms`. Where the claim's limit
+    was reached, more may be waiting behind it, so that nothing is a remainder.
     """
     whole = len(ready_ats) - len(ready_ats) % batch_size
     remainder = ready_ats[whole:]

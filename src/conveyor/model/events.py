@@ -1,6 +1,7 @@
 """What happened, as frozen facts. Rooms emit them; observe alone turns them into log lines, metrics and streams.
 
-Nothing is emitted for a message that goes well: events are for what is rare, or once per worker. An `Emit` never raises.
+Nothing is emitted for a message that goes well: events are for what is rare, or once per worker. An `Emit` never
+raises.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class LeaseLost(Event, frozen=True, kw_only=True):
 
 
 class CallOverdue(Event, frozen=True, kw_only=True):
-    """A handler call runs longer than it may and cannot be stopped: a thread, or a coroutine that ignores its cancellation."""
+    """A handler call runs longer than it may and cannot be stopped: a thread, or a coroutine that ignores its
+    cancellation."""
 
     name: ClassVar[str] = "conveyor.call.overdue"
     queue: str
@@ -158,6 +160,14 @@ class ScheduleDelayed(Event, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "conveyor.schedule.delayed"
     error: str
+
+
+class WorkerDelayed(Event, frozen=True, kw_only=True):
+    """The store refused while a worker was to be started, or a dead one's messages given back; it is tried again."""
+
+    name: ClassVar[str] = "conveyor.worker.delayed"
+    error: str
+    retry_s: float
 
 
 class WorkerDied(Event, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _WARNINGS: Final = ("failed", "died", "lost", "overdue", "dead_lettered", "delayed", "raised", "ignored")
 _FIELD_CHARS_MAX: Final = 2_000
+_ITEMS_MAX: Final = 20
 
 
 def make_log_sink(style: str | None = None) -> Emit:
@@ -42,7 +44,8 @@ class _Sink:
             )
         facts = {key: _bounded(value) for key, value in msgspec.structs.asdict(event).items()}
         is_warning = event.name.rsplit(".", 1)[-1] in _WARNINGS
-        getattr(self._log, "warning" if is_warning else "info")(event.name, **facts)
+        with contextlib.suppress(OSError, ValueError):  # whoever read this is gone; the work goes on
+            getattr(self._log, "warning" if is_warning else "info")(event.name, **facts)
 
 
 def _processors(style: str) -> list[Processor]:
@@ -59,6 +62,8 @@ def _processors(style: str) -> list[Processor]:
 
 def _bounded(value: object) -> object:
     """No field, however it came about, fills the log or starts a line of its own."""
+    if isinstance(value, tuple) and len(value) > _ITEMS_MAX:
+        return (*value[:_ITEMS_MAX], f"and {len(value) - _ITEMS_MAX:,} more")
     if not isinstance(value, str):
         return value
     shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in value[:_FIELD_CHARS_MAX])

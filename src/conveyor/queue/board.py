@@ -1,7 +1,8 @@
 """The table of messages whose handlers have begun and are not settled, in memory that outlives the worker.
 
-A worker writes, its supervisor reads: after the worker's death it is T5's evidence. Eight little-endian bytes per slot, 0
-is free; the first word is the time of the worker's last heartbeat, so that a blocked event loop can be seen from outside.
+A worker writes, its supervisor reads: after the worker's death it is T5's evidence. Eight little-endian bytes per
+slot, 0 is free; the first word is the time of the worker's last heartbeat, so that a blocked event loop can be seen
+from outside.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`python -m conveyor.queue.child MODULE:APP FD`: where handlers run whose death must harm nobody.
 
-The zygote imports the app, once and single-threaded, and forks a runner, which runs one call after another. When a runner
-dies the zygote says so and forks the next, in milliseconds. When the worker is gone, so are they.
+The zygote imports the app, once and single-threaded, and forks a runner, which runs one call after another. When a
+runner dies the zygote says so and forks the next, in milliseconds. When the worker is gone, so are they.
 """
 
 from __future__ import annotations
@@ -41,16 +41,21 @@ class App(Protocol):
 
     def handler(self, queue: str) -> Handler: ...
 
+    async def ensure_open(self) -> None: ...
+
 
 def main(arguments: list[str]) -> NoReturn:
     """The zygote's life."""
     target, fd = arguments
     control = socket.socket(fileno=int(fd))
     app: App = importlib.import_module("conveyor.loader").load_app(target)  # a room above: known only at run time
-    while True:
-        pid = _fork_runner(app, control)
-        status = _watch(pid, control)
-        control.sendall(Record(DIED, status).encode())
+    try:
+        while True:
+            pid = _fork_runner(app, control)
+            status = _watch(pid, control)
+            control.sendall(Record(DIED, status).encode())
+    except ConnectionError:  # the worker is gone
+        sys.exit(0)
 
 
 def _fork_runner(app: App, control: socket.socket) -> int:
@@ -120,18 +125,20 @@ def _run_call(app: App, request: ChildRequest, loop: asyncio.Runner) -> Outcome:
         )
     delivery = Delivery(handler, request.leases)
     result: Attempt = (None, None)
-    if delivery.argument is not None and handler.is_async:
+    if delivery.argument is not None:
         pid = os.getpid()
-        result = loop.run(_attempt(handler, delivery.argument))
+        result = loop.run(_attempt(app, handler, delivery.argument))
         if os.getpid() != pid:
             os._exit(0)  # the handler forked, and this is the copy
-    elif delivery.argument is not None:
-        result = attempt(handler.function, delivery.argument)
     return delivery.judge(*result, request.settings, chance)
 
 
-async def _attempt(handler: Handler, argument: Any) -> Attempt:
+async def _attempt(app: App, handler: Handler, argument: Any) -> Attempt:
+    """In the app's own loop, which goes on beside code that is not async: that may send through `app.run_sync`."""
     try:
+        await app.ensure_open()
+        if not handler.is_async:
+            return await asyncio.to_thread(attempt, handler.function, argument)
         return await handler.function(argument), None
     except BaseException as caught:  # noqa: BLE001
         return None, caught

@@ -1,5 +1,5 @@
-"""One queue inside a worker: claims its messages in time, keeps them in order until there is a slot, and gives them back
-when the queue is paused. One claim at a time; verdicts that wait ride in the claim's commit."""
+"""One queue inside a worker: claims its messages in time, keeps them in order until there is a slot, and gives them
+back when the queue is paused. One claim at a time; verdicts that wait ride in the claim's commit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ OPENING_S_MIN: Final = 0.005
 _NEVER: Final = -1
 
 Portion: TypeAlias = tuple[Sequence[Lease], int]
-"""What one call gets, and how many slots of its queue's `max_concurrency` it holds: 1, or 0 if the queue has no limit."""
+"""What one call gets, and how many slots of its queue's `max_concurrency` it holds: 1, or 0 if the queue has no
+limit."""
 
 
 class Ran(Enum):
@@ -77,7 +78,8 @@ class Consumer:
         self._version = _NEVER
         self._must_reload = True
         self._is_open = False
-        self._is_claiming = False
+        self._claims = 0
+        """Under way."""
         self._is_stopping = False
         self._is_dry = False
         """The last claim found less than it asked for: wait to be woken."""
@@ -98,7 +100,7 @@ class Consumer:
         """Claim no more and give back what has not begun; a claim that is under way is ended in good order."""
         self._is_stopping = True
         self.release_ready()
-        idle = () if self._is_claiming else self._tasks
+        idle = () if self._claims else self._tasks
         for task in (*idle, self._opening):
             if task is not None:
                 task.cancel()
@@ -210,16 +212,18 @@ class Consumer:
     async def _ask(self, request: ClaimRequest) -> Claimed | None:
         """The answer, or None after a pause if the store refuses."""
         self._settler.flush_soon()
-        self._is_claiming = True
+        self._claims += 1
         try:  # a task, so that it is submitted after the settlements that were just flushed, and with them
             claimed = await asyncio.create_task(self._submit(request))
         except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
-            self._is_claiming = False
-            await self._pause_after(error)
-            return None
-        self._is_claiming = False
-        self._retry_s = RETRY_S_FIRST
-        return claimed
+            problem = error
+        else:
+            self._retry_s = RETRY_S_FIRST
+            return claimed
+        finally:
+            self._claims -= 1
+        await self._pause_after(problem)
+        return None
 
     async def _submit(self, request: ClaimRequest) -> Claimed:
         return await self._store.claim(request)

@@ -1,4 +1,5 @@
-"""What operators do with dead letters. A dead letter queue is an ordinary queue, whose messages know where they died."""
+"""What operators do with dead letters. A dead letter queue is an ordinary queue, whose messages know where they
+died."""
 
 from __future__ import annotations
 

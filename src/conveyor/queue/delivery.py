@@ -1,7 +1,8 @@
-"""What a handler is given: `Message[T]`, or a `Batch[T]` of them. What it says of them is kept here and judged in `outcome`.
+"""What a handler is given: `Message[T]`, or a `Batch[T]` of them. What it says of them is kept here and judged in
+`outcome`.
 
-Of several calls the first on a message wins, one on a message beats one on its batch, and only a second `retry` replaces
-the delay of the first. Calls that count for nothing are remembered and become events.
+Of several calls the first on a message wins, one on a message beats one on its batch, and only a second `retry`
+replaces the delay of the first. Calls that count for nothing are remembered and become events.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class Message(Generic[T]):
 
 
 class Batch(Generic[T]):
-    """Messages delivered together. Returning acknowledges those of which nothing was said; an exception retries them."""
+    """Messages delivered together. Returning acknowledges those of which nothing was said; an exception retries
+    them."""
 
     __slots__ = ("_ignored", "messages", "queue", "verdict")
 

@@ -1,5 +1,6 @@
-"""Calls the handlers: on the loop, in a thread or in a child, each call in a task of its own, and one settlement for each
-of its messages whatever the handler does. A call that we cut short is told apart from one that failed by itself."""
+"""Calls the handlers: on the loop, in a thread or in a child, each call in a task of its own, and one settlement
+for each of its messages whatever the handler does. A call that we cut short is told apart from one that failed by
+itself."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ _HINT: Final = "send JSON values, a dataclass, a msgspec.Struct or a pydantic mo
 
 
 def _to_builtins(value: Any) -> Any:
-    """For the values that msgspec does not know; pydantic models are told by their serializer, without importing pydantic."""
+    """For the values that msgspec does not know; pydantic models are told by their serializer, without importing
+    pydantic."""
     serializer = getattr(type(value), "__pydantic_serializer__", None)
     if serializer is None:
         raise TypeError(f"`{type(value).__qualname__}` has no JSON form")

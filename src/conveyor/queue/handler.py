@@ -57,8 +57,8 @@ def read_handler(
     run_in: str | None = None,
     localns: Mapping[str, Any] | None = None,
 ) -> Handler:
-    """The handler that `function` is; `InvalidSettingError` says what is wrong with it. `localns` resolves names of types
-    that are local to the place of the declaration."""
+    """The handler that `function` is; `InvalidSettingError` says what is wrong with it. `localns` resolves names of
+    types that are local to the place of the declaration."""
     check_name("queue", queue)
     settings.check()
     takes, body = _read_parameter(function, localns)

@@ -1,5 +1,5 @@
-"""Child processes for handler calls that must not harm the worker: `run_in="process"`, and messages suspected of killing
-their worker. A child's death is charged to its call alone; cancelling a call kills its child."""
+"""Child processes for handler calls that must not harm the worker: `run_in="process"`, and messages suspected of
+killing their worker. A child's death is charged to its call alone; cancelling a call kills its child."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class ChildPool:
         self._room = asyncio.Semaphore(size + RESERVE)
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
+        self._burials: set[asyncio.Task[None]] = set()
 
     async def run(self, request: ChildRequest) -> Answer:
         """One call; cancelling it kills its child."""
@@ -61,14 +62,21 @@ class ChildPool:
                 if child.is_usable:
                     self._idle.append(child)
                 else:
-                    self._all.discard(child)
+                    self._bury(child)
 
     async def close(self) -> None:
         """Kill all of them."""
-        children, self._all = list(self._all), set()
         self._idle.clear()
-        for child in children:
-            await child.close()
+        for child in list(self._all):
+            self._bury(child)
+        if self._burials:
+            await asyncio.wait(self._burials)
+
+    def _bury(self, child: _Child) -> None:
+        self._all.discard(child)
+        burial = asyncio.create_task(child.close())
+        self._burials.add(burial)
+        burial.add_done_callback(self._burials.discard)
 
     async def _start(self) -> _Child:
         child = _Child(self._emit)
@@ -76,7 +84,7 @@ class ChildPool:
         try:
             await child.start(self._command)
         except BaseException:
-            self._all.discard(child)
+            self._bury(child)
             raise
         return child
 
@@ -150,8 +158,9 @@ class _Child:
     async def close(self) -> None:
         """Kill zygote and runner."""
         self._end("closed")
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
             await self._process.wait()
 
     async def _receive(self, runner: _Runner, size: int) -> bytes:

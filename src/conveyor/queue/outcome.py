@@ -1,4 +1,5 @@
-"""From what a handler did to one settlement per message. Pure: it runs in the worker, in threads and in child processes."""
+"""From what a handler did to one settlement per message. Pure: it runs in the worker, in threads and in child
+processes."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def judge_one(
     lease: Lease, message: Message[Any] | None, returned: object, error: BaseException | None,
     settings: ConsumerSettings, chance: Chance,
 ) -> Outcome:  # fmt: skip
-    """As `Delivery.judge`, for the one message of a call; None if its body could not be read, which is the error then."""
+    """As `Delivery.judge`, for the one message of a call; None if its body could not be read, which is the error
+    then."""
     messages = () if message is None else (message,)
     said = (message.verdict if message is not None else None) or verdict_of(returned, error)
     settlement = settle_as(lease, said, error, settings, chance)

@@ -1,4 +1,5 @@
-"""The way in: a `Queue` checks what is sent at the door, stamps it and hands it to the store, which answers after COMMIT."""
+"""The way in: a `Queue` checks what is sent at the door, stamps it and hands it to the store, which answers after
+COMMIT."""
 
 from __future__ import annotations
 
@@ -114,8 +115,8 @@ class Queue:
     async def send_batch(
         self, bodies: Iterable[object | Outgoing], *, delay: Duration | None = None
     ) -> list[SentMessage]:
-        """Send several messages, all or none. Items are bodies, or `Outgoing` ones with options of their own, which beat
-        `delay`."""
+        """Send several messages, all or none. Items are bodies, or `Outgoing` ones with options of their own, which
+        beat `delay`."""
         settings = self._settings if self._monotonic() < self._fresh_until else await self._reload()
         drafts = [self._draft(each if isinstance(each, Outgoing) else Outgoing(each), delay) for each in bodies]
         if not drafts:

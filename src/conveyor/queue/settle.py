@@ -1,7 +1,7 @@
 """Verdicts on their way into the store: gathered for a few milliseconds, written in groups, and never forgotten.
 
-A handler's slot is free when the handler ends; its message stays on the board until its settlement is durable. While the
-store refuses, settlements wait here and are tried again for as long as the process lives.
+A handler's slot is free when the handler ends; its message stays on the board until its settlement is durable.
+While the store refuses, settlements wait here and are tried again for as long as the process lives.
 """
 
 from __future__ import annotations

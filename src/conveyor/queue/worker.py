@@ -1,8 +1,8 @@
 """A worker: the consumers of several queues, their handler calls in one event loop, and the order in which both end.
 
-Slots go to the queue that has the fewest calls running for its weight, and one slot is kept free for each other queue, so
-that none can take all. A stop gives back what has not begun, waits for what has, and then cuts it short: none of these is
-a failure.
+Slots go to the queue that has the fewest calls running for its weight, and one slot is kept free for each other
+queue, so that none can take all. A stop gives back what has not begun, waits for what has, and then cuts it short:
+none of these is a failure.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ class Worker:
             self._stop_now.set()
 
     def lose_leases(self) -> None:
-        """The owner is gone: nothing held here is ours any more. Handlers are cut short or told, and the worker stops."""
+        """The owner is gone: nothing held here is ours any more. Handlers are cut short or told, and the worker
+        stops."""
         for consumer in self._consumers:
             consumer.forget_ready()
         for call in list(self._calls):
@@ -280,7 +281,8 @@ class Worker:
             self._on_stuck(frozenset(lease.seq for lease in call.leases))
 
     async def _wind_down(self) -> int:
-        """Give back what has not begun, wait for what has, cut it short, write it all down; how much is left unwritten."""
+        """Give back what has not begun, wait for what has, cut it short, write it all down; how much is left
+        unwritten."""
         self._is_stopping = True
         patience_s = NOW_S if self._stop_now.is_set() else LAST_WORDS_S
         end_at = self._clock.monotonic() + self._grace_s + 2 * patience_s

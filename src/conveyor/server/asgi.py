@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -36,7 +36,7 @@ def make_asgi(app: Conveyor) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_starlette: Starlette) -> AsyncIterator[None]:
-        async with app:
+        async with app, _lifespan_of(app.http):
             yield
 
     routes: list[BaseRoute] = [
@@ -46,6 +46,12 @@ def make_asgi(app: Conveyor) -> Starlette:
     if app.http is not None:
         routes.append(Mount("/", app=app.http))
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _lifespan_of(asgi: Any) -> contextlib.AbstractAsyncContextManager[Any]:
+    """That of the application's own HTTP: Starlette does not run it for what is mounted."""
+    lifespan = getattr(getattr(asgi, "router", None), "lifespan_context", None)
+    return contextlib.nullcontext() if lifespan is None else lifespan(asgi)
 
 
 async def _find_problem(app: Conveyor) -> dict[str, str] | None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
-from typing import Final
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn
 
 import msgspec
 
+from conveyor.model.errors import ConveyorError
 from conveyor.queue.board import Board
 
 CONTROL_BYTES_MAX: Final = 4_096
+CHILD_FAILED: Final = 3
+"""Exit code of a child that could not load its app: no use to start it again."""
+ORPHANED: Final = 4
+"""Exit code of a child whose supervisor is gone."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +30,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     ready: bool = False
     """It has loaded the app and begun."""
+    done: bool = False
+    """It ended in good order. Without this word an exit code of 0 is a handler's `os._exit(0)`."""
     stuck: list[int] = []
     """seqs of a call that ignored its cancellation: the child must be killed for it."""
 
@@ -40,18 +50,25 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
             return "stopped"
         if self.signal is not None:
             return f"killed by signal {self.signal} ({signal.Signals(self.signal).name})"
-        return f"exited with code {self.code}"
+        return "ended, nobody knows how" if self.code is None else f"exited with code {self.code}"
 
 
 class ChildProcess:
     """A process group of its own, with a control socket whose end tells it that the supervisor is gone."""
 
-    def __init__(self, command: Sequence[str], *, board: Board | None, owner: int) -> None:
+    def __init__(self, command: Sequence[str], *, board: Board | None, owner: int, started_at: float) -> None:
         self.board = board
         self.owner = owner
+        self.started_at = started_at
         self.is_ready = False
+        self.is_done = False
+        self.is_cut = False
+        """We ended it, for no fault of its own."""
+        self.is_silent = False
+        """It has closed its end: it will never say anything again."""
         self.stuck: list[int] = []
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._heard = b""
+        ours, theirs = socket.socketpair()  # a stream: only that tells its reader that the other end is gone
         ours.setblocking(False)
         self._control = ours
         passed = [theirs.fileno(), *([board.fd] if board is not None else [])]
@@ -71,21 +88,30 @@ class ChildProcess:
 
     def hear(self) -> None:
         """Read what it has said."""
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            while True:
-                payload = self._control.recv(CONTROL_BYTES_MAX)
-                if not payload:
-                    return
-                report = msgspec.json.decode(payload, type=Report)
-                self.is_ready = self.is_ready or report.ready
-                self.stuck += report.stuck
+        try:
+            while payload := self._control.recv(CONTROL_BYTES_MAX):
+                self._heard += payload
+            self.is_silent = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.is_silent = True
+        *lines, self._heard = self._heard.split(b"\n")
+        for line in lines:
+            with contextlib.suppress(msgspec.MsgspecError):  # a handler wrote to a descriptor that is none of its business
+                self._take(msgspec.json.decode(line, type=Report))
+
+    def _take(self, report: Report) -> None:
+        self.is_ready = self.is_ready or report.ready
+        self.is_done = self.is_done or report.done
+        self.stuck += report.stuck
 
     def look(self) -> Exit | None:
         """How it ended, if it did; looks once, without waiting."""
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
-        except ChildProcessError:
-            return _exit(self._process.returncode)
+        except ChildProcessError:  # somebody else has taken its last word
+            return Exit() if self._process.returncode is None else _exit(self._process.returncode)
         if pid == 0:
             return None
         if os.WIFSTOPPED(status):
@@ -102,6 +128,12 @@ class ChildProcess:
         """End it and all that it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def cut(self) -> None:
+        """End it at once, for no fault of its own."""
+        self.is_cut = True
+        self.kill()
+        self.wait()
 
     def wait(self) -> None:
         """After `kill`: until it is gone."""
@@ -130,10 +162,33 @@ class Control:
 
     def say(self, report: Report) -> None:
         with contextlib.suppress(OSError):
-            self._socket.send(msgspec.json.encode(report))
+            self._socket.sendall(msgspec.json.encode(report) + b"\n")
 
     def wait_until_orphaned(self) -> None:
         """Block until the supervisor is gone."""
         with contextlib.suppress(OSError):
             while self._socket.recv(CONTROL_BYTES_MAX):
                 pass
+
+
+def ignore_signal(_number: int, _frame: object) -> None:
+    """As SIG_IGN, which what a handler starts would inherit."""
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def end_badly(error: Exception) -> NoReturn:
+    """In a child that cannot begin: our own errors in a line with a hint, an app's with its trace, and no second try."""
+    if isinstance(error, ConveyorError):
+        hint = f"\n  hint: {error.hint}" if error.hint else ""
+        print(f"conveyor: {error.message} [{error.code}]{hint}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    sys.exit(CHILD_FAILED)

@@ -19,20 +19,24 @@ from typing import Final
 import msgspec
 
 from conveyor.model.errors import StoreError
-from conveyor.model.events import Emit, WorkerDied
+from conveyor.model.events import Emit, WorkerDelayed, WorkerDied
 from conveyor.queue.board import Board
 from conveyor.queue.heartbeat import HEARTBEAT_S, SWEEP_S
+from conveyor.queue.worker import GRACE_S, LAST_WORDS_S
 from conveyor.store.protocol import Ending, Evidence, OwnerInfo, OwnerRow, Reaped, Store
-from conveyor.supervisor.process import ChildProcess, Exit
+from conveyor.supervisor.process import CHILD_FAILED, ChildProcess, Exit
+from conveyor.working import machine_of
 
 BOARD_SLOTS: Final = 8_192
-GRACE_S: Final = 10.0
 QUICK_DEATHS_MAX: Final = 5
 """Deaths before a worker was ready, in a row: then the app itself is at fault, and we stop."""
 RESTART_S_MAX: Final = 5.0
+YOUNG_S: Final = 10.0
+"""Who dies younger, though it had been ready, makes its successor wait a little longer than the last one did."""
 ONE_SIGNAL_S: Final = 0.5
-CHILD_FAILED: Final = 3
-"""Exit code of a child that could not load its app: no use to start it again."""
+CLOSING_S: Final = 2.0
+"""For a worker to close its store, after the last words of its handlers."""
+STORE_RETRY_S: Final = 1.0
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +66,15 @@ class Supervisor:
         self._plan = plan
         self._emit = emit
         self._chance = chance
+        self._machine = machine_of(store)
         self._workers: list[ChildProcess] = []
         self._web: ChildProcess | None = None
         self._changed = asyncio.Event()
         self._stop: Stop | None = None
+        self._is_proven = False
+        """A worker has been ready, so the app can be loaded. Until then only one tries, and speaks once if it cannot."""
         self._quick_deaths = 0
+        self._young_deaths = 0
         self._failed = False
         self._restart_at = 0.0
         self._stopped_at = 0.0
@@ -77,13 +85,18 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._changed.set)
         tending = [asyncio.create_task(self._tend_leases()), asyncio.create_task(self._tend_store())]
+        for task in tending:
+            task.add_done_callback(self._cease)
         try:
             await self._tend_children()
         finally:
             loop.remove_signal_handler(signal.SIGCHLD)
             for task in tending:
+                task.remove_done_callback(self._cease)
                 task.cancel()
-            await asyncio.gather(*tending, return_exceptions=True)
+            for task in tending:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         return 1 if self._failed else 0
 
     def stop(self) -> None:
@@ -95,6 +108,11 @@ class Supervisor:
             self._stop = Stop.AT_ONCE
         self._changed.set()
 
+    def _cease(self, _task: asyncio.Task[None]) -> None:
+        """Without a heartbeat there is no point in going on."""
+        self._failed = True
+        self._changed.set()
+
     async def _tend_children(self) -> None:
         while self._stop is None and not self._failed:
             await self._fill_up()
@@ -102,11 +120,15 @@ class Supervisor:
             await self._look()
         await self._end_all()
 
+    @property
+    def _is_complete(self) -> bool:
+        wanted = self._plan.processes if self._is_proven else 1
+        has_web = self._plan.web is None or self._web is not None or not self._is_proven
+        return len(self._workers) >= wanted and has_web
+
     def _pause(self) -> float | None:
         """None: nothing is due before a child changes."""
-        if len(self._workers) < self._plan.processes:
-            return max(0.01, self._restart_at - self._store.clock.monotonic())
-        return None
+        return None if self._is_complete else max(0.01, self._restart_at - self._store.clock.monotonic())
 
     async def _wait_for_change(self, timeout_s: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -114,17 +136,24 @@ class Supervisor:
         self._changed.clear()
 
     async def _fill_up(self) -> None:
-        if self._store.clock.monotonic() < self._restart_at:
+        now = self._store.clock.monotonic()
+        if now < self._restart_at:
             return
-        while len(self._workers) < self._plan.processes:
-            self._workers.append(self._watch(await self._start_worker()))
-        if self._plan.web is not None and self._web is None:
-            self._web = self._watch(ChildProcess(self._plan.web, board=None, owner=0))
+        try:
+            while len(self._workers) < (self._plan.processes if self._is_proven else 1):
+                self._workers.append(self._watch(await self._start_worker()))
+        except StoreError as error:
+            self._emit(WorkerDelayed(error=str(error), retry_s=STORE_RETRY_S))
+            self._restart_at = now + STORE_RETRY_S
+        if self._plan.web is not None and self._web is None and self._is_proven:
+            self._web = self._watch(ChildProcess(self._plan.web, board=None, owner=0, started_at=now))
 
     async def _start_worker(self) -> ChildProcess:
-        info = OwnerInfo(app=self._plan.app, host=self._store.host, pid=0, supervisor_pid=os.getpid())
+        info = OwnerInfo(app=self._plan.app, host=self._machine, pid=0, supervisor_pid=os.getpid())
         owner = await self._store.register_owner(info)
-        return ChildProcess([*self._plan.worker, "--owner", str(owner)], board=Board.create(BOARD_SLOTS), owner=owner)
+        command = [*self._plan.worker, "--owner", str(owner), "--grace", str(self._plan.grace_s)]
+        board, now = Board.create(BOARD_SLOTS), self._store.clock.monotonic()
+        return ChildProcess(command, board=board, owner=owner, started_at=now)
 
     def _watch(self, child: ChildProcess) -> ChildProcess:
         asyncio.get_running_loop().add_reader(child.fileno(), self._hear, child)
@@ -132,8 +161,12 @@ class Supervisor:
 
     def _hear(self, child: ChildProcess) -> None:
         child.hear()
+        if child.is_silent:
+            asyncio.get_running_loop().remove_reader(child.fileno())
         if child.is_ready:
             self._quick_deaths = 0
+            self._is_proven = True
+            self._changed.set()
         if child.stuck:
             child.kill()  # `_look` finds it dead, and knows the culprit
 
@@ -146,6 +179,9 @@ class Supervisor:
                 await self._bury(worker, ended)
         if self._web is not None and (ended := self._web.look()) is not None:
             web, self._web = self._web, None
+            if ended.stopped:
+                web.cut()
+            web.hear()
             self._forget(web)
             self._judge(web, ended)
 
@@ -172,21 +208,29 @@ class Supervisor:
             )
 
     async def _reap(self, owner: int, evidence: Evidence) -> Reaped:
-        """Until the store takes it: without this the leases live on until the owner's lease ends."""
+        """Until the store takes it, or we are to stop: then the leases live on until the owner's lease ends."""
         while True:
             try:
                 return await self._store.reap_owner(owner, evidence)
-            except StoreError:
-                await self._store.clock.sleep(SWEEP_S)
+            except StoreError as error:
+                self._emit(WorkerDelayed(error=str(error), retry_s=STORE_RETRY_S))
+            if self._stop is not None:
+                return Reaped(released=[], suspects=[], failed=[], dead=[])
+            await self._store.clock.sleep(STORE_RETRY_S)
 
     def _judge(self, child: ChildProcess, ended: Exit) -> None:
-        """Whether to start another, and how soon."""
+        """Whether to start another, and how soon: after the first death at once, then ever later."""
+        now = self._store.clock.monotonic()
+        if self._stop is not None:
+            return
         if child.is_ready:
-            self._restart_at = self._store.clock.monotonic()
+            is_young = now - child.started_at < YOUNG_S
+            self._young_deaths = self._young_deaths + 1 if is_young else 0
+            rounds = (self._young_deaths - 1) // self._plan.processes  # all may die of one thing
+            self._restart_at = now + (min(RESTART_S_MAX, 0.05 * 2**rounds) if rounds > 0 else 0)
             return
         self._quick_deaths += 1
-        delay = min(RESTART_S_MAX, 0.1 * 2**self._quick_deaths)
-        self._restart_at = self._store.clock.monotonic() + delay
+        self._restart_at = now + min(RESTART_S_MAX, 0.1 * 2**self._quick_deaths)
         if ended.code == CHILD_FAILED or self._quick_deaths >= QUICK_DEATHS_MAX:
             self._failed = True
 
@@ -221,7 +265,7 @@ class Supervisor:
         orphans = {
             row.owner
             for row in await self._store.list_owners()
-            if row.owner not in mine and row.info.host == self._store.host and not _has_keeper(row)
+            if row.owner not in mine and row.info.host == self._machine and not _has_keeper(row)
         }
         for owner in orphans & self._orphans:
             await self._store.reap_owner(owner, Evidence(ending=Ending.LOST, detail="its supervisor died"))
@@ -231,7 +275,7 @@ class Supervisor:
         children = [*self._workers, *([self._web] if self._web is not None else [])]
         for child in children:
             child.terminate()
-        deadline = self._store.clock.monotonic() + self._plan.grace_s + 2
+        deadline = self._store.clock.monotonic() + self._plan.grace_s + 2 * LAST_WORDS_S + CLOSING_S
         while self._workers or self._web is not None:
             left = deadline - self._store.clock.monotonic()
             if left <= 0 or self._stop is Stop.AT_ONCE:
@@ -239,20 +283,19 @@ class Supervisor:
             await self._wait_for_change(left)
             await self._look()
         for child in [*self._workers, *([self._web] if self._web is not None else [])]:
-            child.kill()
-            child.wait()
+            child.cut()
         await self._look()
 
 
 def _evidence(worker: ChildProcess, ended: Exit) -> Evidence:
     assert worker.board is not None
+    if worker.is_cut or (worker.is_done and ended.code == 0) or not worker.is_ready:
+        return Evidence(ending=Ending.EXITED)
     running = worker.board.running()
     if worker.stuck:
         return Evidence(ending=Ending.TIMED_OUT, started=running, culprit=worker.stuck[0], detail="timeout")
     if ended.stopped:
         return Evidence(ending=Ending.LOST, detail=ended.detail)
-    if ended.code == 0:
-        return Evidence(ending=Ending.EXITED)
     return Evidence(ending=Ending.CRASHED, started=running, detail=ended.detail)
 
 

@@ -13,7 +13,7 @@ _ROUNDS: Final = 100
 
 
 class ManualClock:
-    """A `Clock` for tests: `advance` moves it and wakes the sleepers it passes, in their order, each at its own moment."""
+    """A `Clock` for tests: `advance` moves it and wakes the sleepers it passes, each at its own moment."""
 
     def __init__(self, now_ms: int = NOON_MS) -> None:
         self._now_ms = now_ms

@@ -23,6 +23,8 @@ from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import OwnerInfo, Store
 from conveyor.testing.clock import ManualClock
 
+PATIENCE_S = 10.0
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -68,9 +70,13 @@ class Workshop:
 
     async def ended(self, worker: Worker) -> None:
         """Until its `run` is over."""
-        for known, task in self._running:
-            if known is worker:
-                await task
+        async with asyncio.timeout(PATIENCE_S):
+            for known, task in self._running:
+                if known is worker:
+                    await asyncio.shield(task)
+
+    def owner_info(self) -> OwnerInfo:
+        return OwnerInfo(app="shop", host="here", pid=2, supervisor_pid=1)
 
     async def stop(self, worker: Worker, how: Stop = Stop.GRACEFULLY) -> None:
         worker.stop(how)
@@ -89,14 +95,16 @@ class Workshop:
         return (await self.store.metrics(name)).backlog_messages
 
     async def until_empty(self, *names: str) -> None:
-        for name in names or ("q",):
-            while await self.backlog(name):
-                await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_S):
+            for name in names or ("q",):
+                while await self.backlog(name):
+                    await asyncio.sleep(0)
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Let the loop run until it is so; the test's timeout is the limit."""
-        while not condition():
-            await asyncio.sleep(0)
+        """Let the loop run until it is so."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                await asyncio.sleep(0)
 
     def told(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if type(event) is kind]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from conveyor.model.errors import StoreBusyError, StoreFullError
 from conveyor.model.events import ClaimFailed, LeaseLost, MessageFailed, SettleFailed, WorkerStopped
 from conveyor.queue.delivery import Message
+from conveyor.queue.dispatch import Interruption
 from conveyor.queue.worker import Stop
 from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import Claimed, ClaimRequest, Ending, Evidence, Settled
@@ -18,8 +19,9 @@ from conveyor.store.protocol import Claimed, ClaimRequest, Ending, Evidence, Set
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from conveyor.model.verdict import Settlement
     from tests.unit.queue.conftest import Workshop
+
+    from conveyor.model.verdict import Settlement
 
 pytestmark = pytest.mark.anyio
 
@@ -44,11 +46,13 @@ async def test_a_graceful_stop_lets_running_handlers_finish_and_gives_the_rest_b
     await workshop.queue().send_batch(range(30))
     worker = await workshop.start(handler, concurrency=5)
     await workshop.until(lambda: len(slow.begun) == 5)
-    worker._by_queue["q"].pace.count(0.001)
+    for _ in range(100):
+        worker._by_queue["q"].pace.count(0.001)  # as if it had been quick
     await workshop.clock.advance(1)
     await workshop.until(lambda: worker._by_queue["q"].ready)
     worker.stop()
     await workshop.clock.advance(5)
+    await workshop.until(lambda: not worker._settler.unsettled)
     assert len(slow.begun) == 5 and (await workshop.store.metrics("q")).leased == 5
     slow.gate.set()
     await workshop.ended(worker)
@@ -116,11 +120,17 @@ async def test_a_call_that_was_started_but_never_began_is_given_back(workshop: W
     handler = await workshop.declare(slow)
     await workshop.queue().send(1)
     worker = await workshop.start(handler)
-    while not workshop.board.running():
-        await asyncio.sleep(0)
-    slow.begun or worker.stop(Stop.NOW)
-    await workshop.stop(worker, Stop.NOW)
-    assert (await workshop.peek())[0].attempts == 0
+    begin = worker._begin
+
+    def begin_and_stop(*arguments: Any) -> None:
+        begin(*arguments)
+        for call in worker._calls:
+            worker._dispatcher.interrupt(call, Interruption.SHUTDOWN, 0)
+
+    worker._begin = begin_and_stop  # type: ignore[method-assign, assignment]
+    await workshop.until(workshop.board.running)
+    await workshop.stop(worker)
+    assert slow.begun == [] and (await workshop.peek())[0].attempts == 0
 
 
 async def test_a_thread_that_does_not_end_is_left_behind(workshop: Workshop) -> None:
@@ -157,6 +167,7 @@ async def test_lost_leases_cancel_coroutines_tell_threads_and_stop_the_worker(wo
     worker.lose_leases()
     go_on.set()
     await workshop.ended(worker)
+    await workshop.until(lambda: told)
     assert told == [True] and slow.done == []
     assert len(await workshop.peek("a")) == len(await workshop.peek("b")) == 1
 

@@ -1,4 +1,4 @@
-"""The model store: plain dicts and linear scans, so simple that it is plainly right. For tests, and to judge the others by."""
+"""The model store: plain dicts and linear scans, plainly right. For tests, and to judge the others by."""
 
 from __future__ import annotations
 

@@ -98,6 +98,8 @@ class Belt(Floor):
         slots = self._free_slots(queue, request)
         if slots is not None:
             limit = min(limit, slots * request.batch_size)
+        if limit == 0:  # a freed slot wakes
+            return Claimed(leases=[], version=queue.version)
         taken, opens_at = self._choose(queue, request, limit)
         lease_until = self._lease_until(request)
         leases = [message.lease(request.owner, lease_until) for message in taken]
@@ -122,8 +124,6 @@ class Belt(Floor):
         return max(0, min(request.calls, limit - held))
 
     def _choose(self, queue: Queue, request: ClaimRequest, limit: int) -> tuple[list[Message], int | None]:
-        if limit == 0:
-            return [], None  # a freed slot wakes
         lane = [m for m in self._tables.in_queue(queue.name) if not m.leased and m.crash_suspect == request.suspects]
         ready = self._walk(queue, sorted(filter(self._is_due, lane), key=Message.place), limit)
         count, opens_at = cut_batches(
@@ -144,7 +144,7 @@ class Belt(Floor):
         return not message.leased and message.ready_at <= self._now()
 
     def _walk(self, queue: Queue, due: list[Message], limit: int) -> list[Message]:
-        """The first `limit` of these that their keys let through; those it meets too late to be delivered are expired."""
+        """The first `limit` of these that their keys let through; those it meets too late to deliver are expired."""
         consumer = self._consumer(queue.name)
         present = [m for m in self._tables.in_queue(queue.name) if m.key is not None and consumer.gates_keys]
         busy = Counter(m.key for m in present if m.leased)

@@ -1,7 +1,8 @@
 """The suite that every store must pass: `from conveyor.testing.conformance import *` in a test module of yours.
 
 Beside it lie two fixtures: `clock`, a `ManualClock`, and `store`, a fresh and open store that goes by it; and an
-`anyio_backend` fixture that says "asyncio". Before the import: `pytest.register_assert_rewrite(__name__ of this package)`.
+`anyio_backend` fixture that says "asyncio". Before the import, `pytest.register_assert_rewrite` with this package's
+name lets pytest explain what failed.
 """
 
 from __future__ import annotations

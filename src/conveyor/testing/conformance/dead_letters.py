@@ -155,6 +155,17 @@ class TestAlerts:
             "headers": {"correlation_id": "c-9"},
         }
 
+    async def test_an_expired_message_is_told_of_with_its_attempts(self, store: Store, clock: ManualClock) -> None:
+        await open_inbox(store, alert_queue="alerts")
+        await store.update_queue("inbox", a_queue(retention_ms=60_000))
+        worker = await a_worker(store)
+        await send(store)
+        await settle(store, worker, a_retry(await claim_one(store, worker)))
+        await clock.advance(61)
+        await store.sweep()
+        alert = msgspec.json.decode((await look_at_one(store, "alerts")).body)
+        assert (alert["reason"], alert["attempts"]) == ("expired", 1)
+
     async def test_a_deleted_message_is_told_of_too(self, store: Store) -> None:
         await open_inbox(store, dead_letter_queue=None, alert_queue="alerts")
         worker = await a_worker(store)

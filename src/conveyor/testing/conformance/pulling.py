@@ -154,6 +154,13 @@ class TestPulling:
         await store.settle_pulled([an_ack(new)])
         await _refuses_to_extend(store, new)
 
+    async def test_the_lease_of_a_purged_message_cannot_be_extended(self, store: Store) -> None:
+        await open_inbox(store)
+        await send(store)
+        lease = await pull_one(store)
+        await store.purge("inbox")
+        await _refuses_to_extend(store, lease)
+
     async def test_a_workers_lease_cannot_be_extended(self, store: Store) -> None:
         await open_inbox(store)
         await send(store)

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from conveyor.model.errors import ConveyorError
 from conveyor.model.message import Peeked
-from conveyor.store.protocol import Run, Store
+from conveyor.store.protocol import KeyInfo, OwnerRow, QueueInfo, QueueMetrics, Run, Schedule, Store
 
 T = TypeVar("T")
 
-QUEUES = ("a", "b", "dead")
-ALERTS = "alerts"
+QUEUES: Final = ("a", "b", "dead")
+ALERTS: Final = "alerts"
+_ALL: Final = 1_000
 
 
 class Refused(Exception):
     """Both stores refused, for the same reason."""
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """All that can be seen of a store, but for what is the store's own: ids and order of alerts, versions, stamps."""
+
+    messages: list[Peeked]
+    """Outside the alert queue."""
+    alerts: list[bytes]
+    counts: list[tuple[int, int, int]]
+    queues: list[QueueInfo]
+    owners: list[OwnerRow]
+    schedule: Schedule
+    runs: list[Run]
+    entries: list[KeyInfo]
 
 
 class Pair:
@@ -25,12 +42,12 @@ class Pair:
 
     def __init__(self, model: Store, real: Store) -> None:
         self.model, self.real = model, real
-        self._runner = asyncio.Runner()
+        self._loop = asyncio.new_event_loop()
         for store in (model, real):
             self.run(store.open())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(work)
+        return self._loop.run_until_complete(work)
 
     def ask(self, call: Callable[[Store], Awaitable[T]], *, view: Callable[[T], object] = lambda answer: answer) -> T:
         """The answer that both give, as far as `view` sees; `Refused` if they refuse."""
@@ -41,26 +58,19 @@ class Pair:
         assert view(actual) == view(expected), f"expected {view(expected)}, got {view(actual)}"
         return actual
 
+    def look(self) -> Picture:
+        """What both show."""
+        expected, actual = (self.run(_look(store)) for store in (self.model, self.real))
+        for field in expected.__struct_fields__:
+            theirs, ours = getattr(actual, field), getattr(expected, field)
+            assert theirs == ours, f"{field}: expected {ours}, got {theirs}"
+        return actual
+
     def close(self) -> None:
         for store in (self.model, self.real):
             self.run(store.close())
-        self._runner.close()
-
-    def compare(self) -> tuple[list[Peeked], int]:
-        """All that can be seen must be the same: the messages outside the alert queue, and how many alerts there are."""
-        seen: list[Peeked] = []
-        for queue in QUEUES:
-            try:
-                seen += self.ask(lambda store, name=queue: store.peek(name, limit=1_000))  # type: ignore[misc]
-            except Refused:
-                continue
-            self.ask(lambda store, name=queue: store.metrics(name), view=_counts)  # type: ignore[misc]
-        alerts = self.ask(lambda store: store.peek(ALERTS, limit=1_000), view=_bodies)
-        self.ask(lambda store: store.list_queues(), view=_operating)
-        self.ask(lambda store: store.list_owners())
-        self.ask(_runs)
-        self.ask(lambda store: store.kv_list("ns", prefix="", limit=100, after=None))
-        return seen, len(alerts)
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
 
 
 async def _answer(call: Callable[[Store], Awaitable[T]], store: Store) -> T | ConveyorError:
@@ -70,22 +80,36 @@ async def _answer(call: Callable[[Store], Awaitable[T]], store: Store) -> T | Co
         return error
 
 
-async def _runs(store: Store) -> list[Run]:
-    return [
-        run
-        for schedule in await store.list_schedules()
-        for run in await store.list_runs(schedule.draft.name, limit=1_000)
-    ]
+async def _look(store: Store) -> Picture:
+    """All at once, so that a store may answer all in one transaction."""
+    (*places, alerts), metrics, (queues, owners, schedule, runs, entries) = await asyncio.gather(
+        asyncio.gather(*[store.peek(queue, limit=_ALL) for queue in (*QUEUES, ALERTS)]),
+        asyncio.gather(*[store.metrics(queue) for queue in QUEUES]),
+        _look_around(store),
+    )
+    return Picture(
+        messages=[message for place in places for message in place],
+        alerts=sorted(alert.body for alert in alerts),
+        counts=[_count(each) for each in metrics],
+        queues=[msgspec.structs.replace(queue, version=0, modified_at=0) for queue in queues],
+        owners=owners,
+        schedule=schedule,
+        runs=runs,
+        entries=entries,
+    )
 
 
-def _bodies(alerts: list[Peeked]) -> object:
-    """Their ids are the store's own, and the order of deaths within one step is nobody's business."""
-    return sorted(alert.body for alert in alerts)
+async def _look_around(
+    store: Store,
+) -> tuple[list[QueueInfo], list[OwnerRow], Schedule, list[Run], list[KeyInfo]]:
+    return await asyncio.gather(
+        store.list_queues(),
+        store.list_owners(),
+        store.get_schedule("nightly"),
+        store.list_runs("nightly", limit=_ALL),
+        store.kv_list("ns", prefix="", limit=_ALL, after=None),
+    )
 
 
-def _counts(metrics: Any) -> object:
+def _count(metrics: QueueMetrics) -> tuple[int, int, int]:
     return metrics.backlog_messages, metrics.backlog_bytes, metrics.leased
-
-
-def _operating(queues: Any) -> object:
-    return [(queue.name, queue.settings, queue.consumer, queue.paused) for queue in queues]

@@ -1,0 +1,98 @@
+"""Every fenced Python example runs, each in a folder and a store of its own; every console line names verbs that are there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docs.markdown import ROOT, Block, blocks
+
+PYTHON = list(blocks("python"))
+CONSOLE = list(blocks("console"))
+FIRST = next(block for block in PYTHON if block.file == "README.md")
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    ours = {"CONVEYOR_URL": f"sqlite:///{folder}/conveyor.db", "PYTHONUNBUFFERED": "1", "CONVEYOR_LOG": "json"}
+    return {**os.environ, **ours}
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_an_example_runs(block: Block, tmp_path: Path) -> None:
+    if block.reason is not None:
+        pytest.skip(block.reason)
+    (tmp_path / "example.py").write_text(block.text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "example.py"],
+        cwd=tmp_path, env=_environment(tmp_path), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == _promised(block), "the example prints something else than its `# prints:` lines say"
+
+
+def _promised(block: Block) -> str:
+    return "".join(f"{line}\n" for line in re.findall(r"# prints: (.+)$", block.text, re.MULTILINE))
+
+
+def test_the_first_example_does_what_the_readme_shows(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(FIRST.text, encoding="utf-8")
+    subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, env=_environment(tmp_path), timeout=60, check=True)
+    with (tmp_path / "work.log").open("wb") as log:
+        work = subprocess.Popen(
+            [sys.executable, "-m", "conveyor", "work", "shop:app"],
+            cwd=tmp_path, env=_environment(tmp_path), stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while "packing lamp" not in (said := (tmp_path / "work.log").read_text(encoding="utf-8")):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.05)
+    finally:
+        work.send_signal(signal.SIGTERM)
+        assert work.wait(timeout=30) == 0
+    shown = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "\npacking lamp\n" in shown
+
+
+def _commands() -> Iterator[tuple[str, str]]:
+    for block in CONSOLE:
+        for line in block.text.splitlines():
+            if line.startswith("$ ") and block.reason is None:
+                yield str(block), line[2:].partition("  #")[0].strip()
+
+
+@pytest.mark.parametrize(("where", "command"), _commands(), ids=lambda value: str(value)[:60])
+def test_a_console_line_names_what_is_there(where: str, command: str, tmp_path: Path) -> None:
+    words = shlex.split(command)
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words = words[1:]
+    if words[0] == "make":
+        _check_make(words[1:])
+    elif words[0] == "conveyor":
+        _check_conveyor(words[1:], tmp_path)
+    else:
+        assert words[0] in {"python", "git", "cd", "curl", "pip", "sudo", "systemctl", "python3.11"}, where
+
+
+def _check_make(targets: list[str]) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in targets:
+        assert "=" in target or re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def _check_conveyor(words: list[str], folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "conveyor", words[0], "--help"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for word in words[1:]:
+        if word.startswith("-"):
+            assert word.partition("=")[0] in done.stdout, f"`conveyor {words[0]}` has no {word}"
