@@ -142,7 +142,7 @@ def test_an_explicit_retry_keeps_its_delay_and_the_error_of_a_later_exception() 
         (Reject("no"), "reject"),
         (RateLimited(30), "release 30"),
     ],
-    ids=str,
+    ids=["ack", "retry", "retry later", "reject", "rate limited"],
 )
 def test_verdicts_may_be_returned_or_raised(verdict: Any, result: str, raised: bool) -> None:
     error = verdict if raised and isinstance(verdict, BaseException) else None
@@ -158,7 +158,7 @@ def test_a_rate_limit_throttles_the_whole_queue_and_costs_no_attempt() -> None:
     assert settlement.action is Action.RELEASE and settlement.throttles
 
 
-@pytest.mark.parametrize("value", [0, "text", object(), [Ack()], Ack], ids=str)
+@pytest.mark.parametrize("value", [0, "text", object(), [Ack()], Ack], ids=["zero", "text", "object", "list", "class"])
 def test_any_other_return_value_is_an_ack(value: object) -> None:
     outcome, _ = deliver(lambda _: value)
     assert [in_short(each) for each in outcome.settlements] == ["ack"]

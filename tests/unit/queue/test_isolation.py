@@ -89,6 +89,9 @@ class App:
         function = {"q": plain, "loop": on_loop, "batch": in_batch}[queue]
         return read_handler(queue, function, ConsumerSettings(), run_in="process")
 
+    async def ensure_open(self):
+        pass
+
 
 def load_app(target):
     if target != "app":

@@ -47,9 +47,10 @@ def settle_pulled(tx: Transaction, settlements: Sequence[Settlement]) -> Settled
 
 def extend(tx: Transaction, seq: int, claim: int, lease_ms: int) -> None:
     """T7. `LeaseLostError`."""
-    if tx.row("extend_lease", tx.now + lease_ms, seq, claim) is None:
-        found = tx.row("read_id", seq)
-        raise LeaseLostError("gone" if found is None else show_id(found[0]))
+    found = tx.row("read_lane", seq)
+    is_live = found is not None and tx.catalog.has_lane(tx, found[0])
+    if not is_live or tx.run("extend_lease", tx.now + lease_ms, seq, claim) == 0:
+        raise LeaseLostError("gone" if found is None else show_id(found[1]))
 
 
 def _ack(tx: Transaction, acks: list[tuple[int, int, int]]) -> list[int]:

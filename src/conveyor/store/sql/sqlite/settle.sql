@@ -16,7 +16,7 @@ SELECT lane, ready_at, priority, key, max_retries, length(body), dedupe FROM mes
 UPDATE messages SET ready_at = :ready_at WHERE seq = :seq;
 
 -- name: find_ready
-SELECT shelf, claims FROM ready
+SELECT shelf, claims, releases FROM ready
 WHERE lane = :lane AND shelf IN (0, 1, 2) AND priority = :priority AND ready_at = :ready_at AND seq = :seq;
 
 -- name: find_lease
@@ -26,7 +26,7 @@ SELECT owner, claims, size FROM leased WHERE owner IN (SELECT 0 UNION ALL SELECT
 DELETE FROM leased WHERE owner = :owner AND seq = :seq;
 
 -- name: extend_lease
-UPDATE leased SET lease_until = :lease_until WHERE owner = 0 AND seq = :seq AND claims = :claims RETURNING seq;
+UPDATE leased SET lease_until = :lease_until WHERE owner = 0 AND seq = :seq AND claims = :claims;
 
--- name: read_id
-SELECT id FROM messages WHERE seq = :seq;
+-- name: read_lane
+SELECT lane, id FROM messages WHERE seq = :seq;
