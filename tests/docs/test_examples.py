@@ -69,7 +69,7 @@ def _commands() -> Iterator[tuple[str, str]]:
                 yield str(block), line[2:].partition("  #")[0].strip()
 
 
-@pytest.mark.parametrize(("where", "command"), _commands(), ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("where", "command"), list(_commands()), ids=lambda value: str(value)[:60])
 def test_a_console_line_names_what_is_there(where: str, command: str, tmp_path: Path) -> None:
     words = shlex.split(command)
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
@@ -79,7 +79,7 @@ def test_a_console_line_names_what_is_there(where: str, command: str, tmp_path: 
     elif words[0] == "conveyor":
         _check_conveyor(words[1:], tmp_path)
     else:
-        assert words[0] in {"python", "git", "cd", "curl", "pip", "sudo", "systemctl", "python3.11"}, where
+        assert words[0].rpartition("/")[2] in {"python", "curl"}, where
 
 
 def _check_make(targets: list[str]) -> None:

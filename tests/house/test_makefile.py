@@ -19,4 +19,4 @@ def test_every_verb_says_what_it_does() -> None:
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.rstrip().endswith("exec make test")
-    assert "\nmake test" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "\n$ make test " in (ROOT / "README.md").read_text(encoding="utf-8")
