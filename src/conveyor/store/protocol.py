@@ -59,7 +59,8 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     """The answer to a settle: what could not be done, and what died."""
 
     lost: list[int]
-    """seqs whose lease was no longer this owner's; nothing was done to them. An ack of a message that is gone is not lost."""
+    """seqs whose lease was no longer this owner's; nothing was done to them. An ack of a message that is gone is not
+    lost."""
     dead: list[int]
     """seqs that were dead-lettered, or deleted for want of a dead letter queue."""
 
@@ -269,7 +270,8 @@ class MessageStore(Protocol):
         ...
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
-        """As `settle` for leases taken by `PULL_OWNER`, whose tokens the caller has verified; a late ack counts (T3')."""
+        """As `settle` for leases taken by `PULL_OWNER`, whose tokens the caller has verified; a late ack counts
+        (T3')."""
         ...
 
     async def extend(self, seq: int, claim: int, lease_ms: int) -> None:
@@ -301,8 +303,8 @@ class QueueStore(Protocol):
     async def list_queues(self) -> list[QueueInfo]: ...
 
     async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
-        """What an app does at its start. Makes the queue, its dead letter queue and its alert queue if need be. Adopts a
-        consumer of the same script; writes its settings only if this declaration differs from that script's last one.
+        """What an app does at its start. Makes the queue, its dead letter queue and its alert queue if need be. Adopts
+        a consumer of the same script; writes its settings only if this declaration differs from that script's last one.
         `ConsumerConflictError` names both scripts."""
         ...
 

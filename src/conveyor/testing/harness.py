@@ -1,5 +1,5 @@
-"""`async with app.testing() as kit`: an app in memory, on a clock that stands still until the test moves it. Nothing runs
-unless the test says so, so nothing needs to be waited for."""
+"""`async with app.testing() as kit`: an app in memory, on a clock that stands still until the test moves it. Nothing
+runs unless the test says so, so nothing needs to be waited for."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class Harness:
 
     async def __aenter__(self) -> Self:
         if self.app.loop is not None:
-            raise InvalidSettingError("app", self.app.name, "is open", hint="take `app.testing()` before anything is sent")
+            raise InvalidSettingError(
+                "app", self.app.name, "is open", hint="take `app.testing()` before anything is sent"
+            )
         self._former = self.app.use_store(self.store)
         try:
             await self.app.__aenter__()
@@ -122,7 +124,9 @@ class Harness:
             while (made := sum([await self._call(handler, owner) for handler in handlers])) > 0:
                 calls += made
                 if calls > CALLS_MAX:
-                    raise AssertionError(f"not drained after {CALLS_MAX:,} calls: do handlers send to each other for ever?")
+                    raise AssertionError(
+                        f"not drained after {CALLS_MAX:,} calls: do handlers send to each other for ever?"
+                    )
         finally:
             await self.store.reap_owner(owner, Evidence(ending=Ending.EXITED))
         return calls
@@ -141,7 +145,9 @@ class Harness:
         if delivery.argument is not None:
             returned, error = await _attempt(handler, delivery.argument)
         outcome = delivery.judge(returned, error, settings, self._chance)
-        await self.store.settle(owner, outcome.settlements, ended={handler.queue: claimed.calls} if claimed.calls else None)
+        await self.store.settle(
+            owner, outcome.settlements, ended={handler.queue: claimed.calls} if claimed.calls else None
+        )
         return True
 
 

@@ -60,6 +60,7 @@ class Belt(Floor):
         if first is not None:
             return Sent(first.id, deduped=True)
         now, settings, seq = self._now(), self._queue(draft.queue).settings, next(self._tables.seqs)
+        ready_at = now + (settings.delivery_delay_ms if draft.delay_ms is None else draft.delay_ms)
         self._tables.messages[seq] = Message(
             seq=seq,
             id=draft.id,
@@ -70,7 +71,8 @@ class Belt(Floor):
             priority=draft.priority,
             key=draft.key,
             sent_at=now,
-            ready_at=now + (settings.delivery_delay_ms if draft.delay_ms is None else draft.delay_ms),
+            ready_at=ready_at,
+            first_ready_at=ready_at,
             expires_at=None if draft.expires_in_ms is None else now + draft.expires_in_ms,
             max_retries=draft.max_retries,
         )
@@ -102,7 +104,7 @@ class Belt(Floor):
             return Claimed(leases=[], version=queue.version)
         taken, opens_at = self._choose(queue, request, limit)
         lease_until = self._lease_until(request)
-        leases = [message.lease(request.owner, lease_until) for message in taken]
+        leases = [message.lease(request.owner, lease_until, self._now()) for message in taken]
         calls = 0 if slots is None else -(-len(leases) // request.batch_size)
         if calls:
             held = self._tables.slots.get((queue.name, request.owner), 0)
@@ -157,12 +159,18 @@ class Belt(Floor):
                 is_behind = consumer.ordered and heads[message.key] != message.seq
                 if is_behind or busy[message.key] >= consumer.key_limit:
                     continue
-            if message.expires_at is not None and message.expires_at <= self._now():
+            if self._is_past(message):
                 self._kill(message, DeadReason.EXPIRED, None)
                 continue
             busy[message.key] += 1
             passed.append(message)
         return passed
+
+    def _is_past(self, message: Message) -> bool:
+        """T10: its own end has come, or it was put off for longer than the queue retains."""
+        retention_ms = self._queue(message.queue).settings.retention_ms
+        ended = message.expires_at is not None and message.expires_at <= self._now()
+        return ended or message.first_ready_at < self._now() - retention_ms
 
     def _lease_until(self, request: ClaimRequest) -> int | None:
         return None if request.lease_ms is None else self._now() + request.lease_ms
@@ -235,7 +243,8 @@ class Belt(Floor):
         message = self._tables.messages.get(seq)
         if message is None or message.owner != PULL_OWNER or message.claims != claim:
             raise LeaseLostError(f"#{seq}" if message is None else show_id(message.id))
-        message.lease_until = self._now() + lease_ms
+        assert message.lease_most is not None, "a pulled lease has an end"
+        message.lease_until = min(self._now() + lease_ms, message.lease_most)
 
     async def peek(self, queue: str, *, limit: int, after_seq: int = 0) -> list[Peeked]:
         self._queue(queue)

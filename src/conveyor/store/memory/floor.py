@@ -164,6 +164,7 @@ class Floor:
             key=None,
             sent_at=now,
             ready_at=now + delay_ms,
+            first_ready_at=now + delay_ms,
             expires_at=None,
             max_retries=None,
         )

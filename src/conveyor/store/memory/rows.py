@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from conveyor.model.ids import MessageId
-from conveyor.model.message import ContentType, DeadLetter, Lease, Peeked
+from conveyor.model.message import PULL_MS_MAX, ContentType, DeadLetter, Lease, Peeked
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.store.protocol import KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
 
@@ -26,6 +26,7 @@ class Message:
     key: str | None
     sent_at: int
     ready_at: int
+    first_ready_at: int
     expires_at: int | None
     max_retries: int | None
     claims: int = 0
@@ -34,6 +35,7 @@ class Message:
     crash_suspect: bool = False
     owner: int | None = None
     lease_until: int | None = None
+    lease_most: int | None = None
     dead: DeadLetter | None = None
 
     @property
@@ -48,10 +50,11 @@ class Message:
         """Its place in the order of claims."""
         return (-self.priority, self.ready_at, self.seq)
 
-    def lease(self, owner: int, lease_until: int | None) -> Lease:
+    def lease(self, owner: int, lease_until: int | None, now: int) -> Lease:
         """T2: the next claim."""
         self.claims += 1
         self.owner, self.lease_until = owner, lease_until
+        self.lease_most = None if lease_until is None else now + PULL_MS_MAX
         return Lease(
             seq=self.seq,
             claim=self.claims,
@@ -67,12 +70,13 @@ class Message:
         )
 
     def end_lease(self) -> None:
-        self.owner = self.lease_until = None
+        self.owner = self.lease_until = self.lease_most = None
 
     def start_anew(self, queue: str, now: int, dead: DeadLetter | None) -> None:
         """T6 and T12: the same message in another queue, as if it had just been sent there."""
         self.end_lease()
-        self.queue, self.ready_at, self.dead = queue, now, dead
+        self.queue, self.dead = queue, dead
+        self.ready_at = self.first_ready_at = now
         self.claims = self.releases = self.crashes = 0
         self.crash_suspect = False
         self.expires_at = self.max_retries = None

@@ -42,6 +42,8 @@ class Schedules(Belt):
         if entry.paused and firing.trigger != "manual":
             return Fired.PAUSED
         if (firing.schedule, firing.tick) in self._tables.runs:
+            if firing.next_tick is not None and entry.next_tick == firing.tick:  # a trigger by hand took this very tick
+                entry.next_tick = firing.next_tick
             return Fired.TAKEN
         fired, status = self._fate(entry, firing)
         message = self._append([firing.message])[0].id if fired is Fired.SENT else firing.message.id

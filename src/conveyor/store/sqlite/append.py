@@ -72,7 +72,7 @@ def append_one(tx: Transaction, row: QueueRow, draft: Draft) -> Sent:
     content = CONTENT_CODES[draft.content_type]
     tx.insert(
         # fmt: off
-        (seq, lane, draft.id, body, content, now, ready_at, priority,
+        (seq, lane, draft.id, body, content, now, ready_at, ready_at, priority,
          draft.key, draft.headers, expires_at, draft.max_retries, draft.dedupe),
         # fmt: on
         (lane, 0, priority, ready_at, seq, 0, 0, 0),
@@ -82,7 +82,7 @@ def append_one(tx: Transaction, row: QueueRow, draft: Draft) -> Sent:
         tx.flush()  # the next draft of the same key must see this one
         tx.run("put_dedupe", row.lane, draft.dedupe, seq, draft.id, tx.now + row.settings.dedupe_window_ms)
     if draft.key is not None and row.gates_keys:
-        add_key(tx, row, draft.key, seq)
+        add_key(tx, row, draft.key, seq, priority, ready_at)
     if not row.levels >> priority & 1:
         use_level(tx, row, priority)
     tx.woken.add(row.name)

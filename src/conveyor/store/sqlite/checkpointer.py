@@ -13,7 +13,8 @@ from conveyor.store.sqlite.connection import open_connection
 
 
 class Checkpointer:
-    """Asked by the writer when the WAL has grown; a checkpoint that readers or writers hinder is tried again next time."""
+    """Asked by the writer when the WAL has grown; a checkpoint that readers or writers hinder is tried again next
+    time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,7 +1,7 @@
 """T2 claim: READY messages become leases.
 
-On the plain path a claim takes the head of each priority level: one SELECT, one INSERT, one DELETE over the same contiguous
-range of keys, however many messages they are. Keys to gate and expired messages are dealt with one by one.
+On the plain path a claim takes the head of each priority level: one SELECT, one INSERT, one DELETE over the same
+contiguous range of keys, however many messages they are. Keys to gate and expired messages are dealt with one by one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from conveyor.model.batching import cut_batches
-from conveyor.model.message import Lease
+from conveyor.model.message import PULL_MS_MAX, Lease
 from conveyor.model.verdict import DeadReason
 from conveyor.store.protocol import PULL_OWNER, Claimed, ClaimRequest
 from conveyor.store.sqlite import keys, leases
@@ -19,8 +19,8 @@ from conveyor.store.sqlite.dead import bury
 from conveyor.store.sqlite.transaction import Row, Transaction
 
 # Columns of `select_ready`.
-_SEQ, _READY_AT, _CLAIMS, _RELEASES, _CRASHES, _ID, _BODY, _CONTENT, _SENT_AT, _KEY, _HEADERS, _EXPIRES_AT = range(12)
-_PRIORITY: Final = 12  # added by us
+_SEQ, _READY_AT, _CLAIMS, _RELEASES, _CRASHES, _ID, _BODY, _CONTENT, _SENT_AT, _KEY, _HEADERS, _EXPIRES_AT, _FIRST = range(13)
+_PRIORITY: Final = 13  # added by us
 
 
 def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
@@ -75,12 +75,15 @@ def _hold_slots(tx: Transaction, row: QueueRow, request: ClaimRequest, taken: in
     return calls
 
 
-def _take(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, limit: int) -> tuple[list[Row], int | None]:
+def _take(
+    tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, limit: int
+) -> tuple[list[Row], int | None]:
     """Lease up to `limit` messages; the rows, and when a batch that is not yet open will be."""
     candidates: list[Row] = []
     while len(candidates) < limit:
         found = _select(tx, row, shelf, limit - len(candidates), candidates)
-        fit = [each for each in found if _fits(tx, row, each, shelf)] if row.gates_keys or _has_expiry(found) else found
+        each_is_judged = row.gates_keys or any(_is_past(tx, row, each) for each in found)
+        fit = [each for each in found if _fits(tx, row, each, shelf)] if each_is_judged else found
         candidates += fit
         if len(fit) == len(found):
             break
@@ -112,14 +115,16 @@ def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, seen: list[R
     return found[:limit]
 
 
-def _has_expiry(found: list[Row]) -> bool:
-    return any(each[_EXPIRES_AT] is not None for each in found)
+def _is_past(tx: Transaction, row: QueueRow, found: Row) -> bool:
+    """T10: its own end has come, or it has been here longer than the queue retains, whatever put it off."""
+    expires_at = found[_EXPIRES_AT]
+    return (expires_at is not None and expires_at <= tx.now) or found[_FIRST] < tx.now - row.settings.retention_ms
 
 
 def _fits(tx: Transaction, row: QueueRow, found: Row, shelf: int) -> bool:
     """Whether it may be leased now; if not, it is put where it belongs."""
     place = (row.lane, shelf, found[_PRIORITY], found[_READY_AT], found[_SEQ])
-    if found[_EXPIRES_AT] is not None and found[_EXPIRES_AT] <= tx.now:
+    if _is_past(tx, row, found):
         tx.run("leave_ready", *place)
         bury(tx, row, found[_SEQ], DeadReason.EXPIRED, attempts=found[_CLAIMS] - found[_RELEASES])
         return False
@@ -136,26 +141,27 @@ def _fits(tx: Transaction, row: QueueRow, found: Row, shelf: int) -> bool:
 
 def _lease_ranges(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[Row]) -> None:
     """All rows of a level up to the last one taken: nobody else writes between our SELECT and this."""
-    until = _lease_until(tx, request)
+    until, most = _lease_until(tx, request)
     lasts = {each[_PRIORITY]: (each[_READY_AT], each[_SEQ]) for each in taken}
     for priority, last in lasts.items():
-        tx.run("lease_range", request.owner, until, row.lane, shelf, priority, *last)
+        tx.run("lease_range", request.owner, until, most, row.lane, shelf, priority, *last)
         tx.run("leave_range", row.lane, shelf, priority, *last)
 
 
 def _lease_each(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[Row]) -> None:
-    until = _lease_until(tx, request)
+    until, most = _lease_until(tx, request)
     for each in taken:
         tx.run("leave_ready", row.lane, shelf, each[_PRIORITY], each[_READY_AT], each[_SEQ])
         tx.run(
             "insert_lease",
             *(request.owner, each[_SEQ], row.lane, each[_CLAIMS] + 1, each[_RELEASES], each[_CRASHES]),
-            *(shelf == keys.SUSPECT, len(each[_BODY]), until),
+            *(shelf == keys.SUSPECT, len(each[_BODY]), until, most),
         )
 
 
-def _lease_until(tx: Transaction, request: ClaimRequest) -> int | None:
-    return None if request.lease_ms is None else tx.now + request.lease_ms
+def _lease_until(tx: Transaction, request: ClaimRequest) -> tuple[int | None, int | None]:
+    """When a pulled lease ends, and the moment past which it cannot be extended (T7)."""
+    return (None, None) if request.lease_ms is None else (tx.now + request.lease_ms, tx.now + PULL_MS_MAX)
 
 
 def _next_ready_at(tx: Transaction, row: QueueRow, shelf: int) -> int | None:

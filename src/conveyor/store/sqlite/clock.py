@@ -1,7 +1,7 @@
 """One clock for all processes of one file: an anchor kept in it, plus the time since boot.
 
-Wall clocks jump; the time since boot does not, and every process of a machine reads the same. So `now` is the wall time of
-the anchor plus the boot time that has passed since. A new boot sets a new anchor.
+Wall clocks jump; the time since boot does not, and every process of a machine reads the same. So `now` is the wall time
+of the anchor plus the boot time that has passed since. A new boot sets a new anchor.
 """
 
 from __future__ import annotations
@@ -50,5 +50,5 @@ def boot_name() -> str:
         return linux.read_text(encoding="ascii").strip()
     if sys.platform == "darwin":
         command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 fixed words
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return f"boot-{(wall_ms() - boot_ms()) // 60_000}"

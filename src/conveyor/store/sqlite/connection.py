@@ -23,7 +23,7 @@ BUSY_WAIT_S: Final = 30.0
 BUSY_NAP_S: Final = 0.000_2
 CACHE_KIB: Final = 16_384
 
-# Every SQLite up to 3.51.2 can lose a WAL reset between two connections (fixed in 3.51.3), so none of them may write here.
+# Every SQLite up to 3.51.2 can lose a WAL reset between two connections (fixed in 3.51.3), so none may write here.
 SAFE_LIBRARY: Final = (3, 51, 3)
 
 
@@ -53,7 +53,8 @@ def open_connection(path: Path, *, writes: bool) -> apsw.Connection:
 
 
 class _BusyNaps:
-    """Waits for another process's commit in naps of 0.2 ms: SQLite's own handler sleeps up to 100 ms and is not fair."""
+    """Waits for another process's commit in naps of 0.2 ms: SQLite's own handler sleeps up to 100 ms and is not
+    fair."""
 
     def __init__(self) -> None:
         self._since = 0.0

@@ -1,4 +1,5 @@
-"""T6: a message that failed for good moves to the dead letter queue, and whoever wants to know is told in the same commit."""
+"""T6: a message that failed for good moves to the dead letter queue, and whoever wants to know is told in the same
+commit."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def _move(
     tx.run("put_dead_letter", target.lane, seq, row.name, str(reason), shortened, tx.now)
     tx.count(target.lane, 1, size)
     if key is not None and target.gates_keys:
-        keys.add_key(tx, target, key, seq)
+        keys.add_key(tx, target, key, seq, priority, tx.now)
     if not target.holds_dead:
         tx.run("mark_holds_dead", target.lane)
         tx.catalog.bump(tx)

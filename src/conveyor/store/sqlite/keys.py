@@ -1,7 +1,7 @@
 """Ordered keys and per-key concurrency. Touched only where the consumer gates keys.
 
-A message that may not go yet is found by a claim, moved to the shelf of the blocked, and put back when its key has room: so
-a claim never wades through a long queue behind one key.
+A message that may not go yet is found by a claim, moved to the shelf of the blocked, and put back when its key has
+room: so a claim never wades through a long queue behind one key.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ OPEN, SUSPECT, BLOCKED = 0, 1, 2  # shelves of `ready`
 _WAITING, _LEASED, _BLOCKED = 0, 1, 2  # places of `keyed`
 
 
-def add_key(tx: Transaction, row: QueueRow, key: str, seq: int) -> None:
+def add_key(tx: Transaction, row: QueueRow, key: str, seq: int, priority: int, ready_at: int) -> None:
     """A message with a key has come to a queue that gates keys."""
-    tx.run("add_keyed", row.lane, key, seq)
+    tx.run("add_keyed", row.lane, key, seq, priority, ready_at)
 
 
 def may_go(tx: Transaction, row: QueueRow, consumer: ConsumerSettings, key: str, seq: int) -> bool:
@@ -41,7 +41,7 @@ def note_left(tx: Transaction, row: QueueRow, left: list[tuple[str, int]]) -> No
 
 def block(tx: Transaction, row: QueueRow, key: str, seq: int, priority: int, ready_at: int) -> None:
     """Put a message aside until its key has room."""
-    tx.run("place_keyed", _BLOCKED, row.lane, key, seq)
+    tx.run("block_keyed", priority, ready_at, row.lane, key, seq)
     tx.run("move_shelf", BLOCKED, row.lane, OPEN, priority, ready_at, seq)
 
 

@@ -34,7 +34,14 @@ def read_ended(found: Row) -> Ended:
 
 
 def put_back(
-    tx: Transaction, row: QueueRow, ended: Ended, *, ready_at: int | None, shelf: int = keys.OPEN, releases: int = 0, crashes: int = 0
+    tx: Transaction,
+    row: QueueRow,
+    ended: Ended,
+    *,
+    ready_at: int | None,
+    shelf: int = keys.OPEN,
+    releases: int = 0,
+    crashes: int = 0,
 ) -> None:
     """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes."""
     place = tx.row("read_place", ended.seq)
@@ -89,6 +96,8 @@ def expire_pulled(tx: Transaction, *, limit: int) -> int:
         ended = read_ended(each)
         tx.run("drop_lease", 0, ended.seq)
         row = tx.catalog.of_lane(tx, ended.lane)
-        if row is not None:
+        if row is None:  # purged meanwhile
+            tx.run("delete_message", ended.seq)
+        else:
             lose(tx, row, ended, "the lease ran out")
     return len(found)

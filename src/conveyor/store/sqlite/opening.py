@@ -1,4 +1,5 @@
-"""Brings a file to the present schema, and sets the anchor of its clock. Runs once, before the writer's thread begins."""
+"""Brings a file to the present schema, and sets the anchor of its clock. Runs once, before the writer's thread
+begins."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ def renew_owners(tx: Transaction, owners: Sequence[int]) -> list[int]:
 
 
 def list_owners(tx: Transaction) -> list[OwnerRow]:
-    return [OwnerRow(owner=owner, info=_INFO.decode(info), lease_until=until) for owner, info, until in tx.rows("list_owners")]
+    found = tx.rows("list_owners")
+    return [OwnerRow(owner=owner, info=_INFO.decode(info), lease_until=until) for owner, info, until in found]
 
 
 def reap_expired(tx: Transaction) -> int:

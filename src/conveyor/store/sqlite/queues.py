@@ -204,7 +204,7 @@ def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) -> bool:
     if key is not None and row.gates_keys:
         keys.drop_key(tx, row, key, seq)
     if key is not None and target.gates_keys:
-        keys.add_key(tx, target, key, seq)
+        keys.add_key(tx, target, key, seq, priority, tx.now)
     if not target.levels >> priority & 1:
         append.use_level(tx, target, priority)
     tx.wake(target)

@@ -49,6 +49,8 @@ def fire(tx: Transaction, firing: Firing) -> Fired:
     if schedule.paused and firing.trigger != "manual":
         return Fired.PAUSED
     if tx.row("find_run", firing.schedule, firing.tick) is not None:
+        if firing.next_tick is not None and schedule.next_tick == firing.tick:  # a trigger by hand took this very tick
+            tx.run("write_next_tick", firing.next_tick, firing.schedule)
         return Fired.TAKEN
     tx.flush()
     fired, status = _fate(tx, schedule, firing)
@@ -98,6 +100,7 @@ def finish_run(tx: Transaction, schedule: str, tick: int, error: str | None) -> 
 
 def list_runs(tx: Transaction, schedule: str, limit: int, before_tick: int | None) -> list[Run]:
     queue = get_schedule(tx, schedule).draft.queue
+    tx.flush()
     before = _LAST_TICK if before_tick is None else before_tick
     return [_run(found) for found in tx.rows("list_runs", queue, schedule, before, limit)]
 

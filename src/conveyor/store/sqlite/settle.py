@@ -152,7 +152,8 @@ def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -> bool
 
 
 def _shelf_after_release(ended: Ended, each: Settlement) -> int:
-    """A suspect that was given back unstarted is still one; a handler that ran and asked for a delay has shown its innocence."""
+    """A suspect that was given back unstarted is still one; a handler that ran and asked for a delay has shown its
+    innocence."""
     return keys.SUSPECT if ended.suspect and each.delay_ms is None else keys.OPEN
 
 

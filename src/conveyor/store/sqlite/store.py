@@ -1,4 +1,5 @@
-"""The store's front: each method hands an operation to the writer. What an operation does stands in the room of its name."""
+"""The store's front: each method hands an operation to the writer. What an operation does stands in the room of its
+name."""
 
 from __future__ import annotations
 

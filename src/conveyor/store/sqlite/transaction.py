@@ -1,7 +1,7 @@
 """One write transaction: many operations share it, and what they add up to is written once, at its end.
 
-Operations are plain functions of a Transaction. It buffers inserts (so that fifty sends become one `executemany`), counts
-per lane, and the names of queues to wake; `finish` writes all that before COMMIT.
+Operations are plain functions of a Transaction. It buffers inserts (so that fifty sends become one `executemany`),
+counts per lane, and the names of queues to wake; `finish` writes all that before COMMIT.
 """
 
 from __future__ import annotations

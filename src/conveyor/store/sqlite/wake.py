@@ -1,7 +1,7 @@
 """Tells the other processes of one file that a queue has work: a unix datagram to each, a hint that may be lost.
 
-Every process that listens binds a socket in a folder that belongs to the file and the user. Who commits sends the names of
-the woken queues to all of them. A poll runs beside it, so nothing depends on a datagram's arrival.
+Every process that listens binds a socket in a folder that belongs to the file and the user. Who commits sends the names
+of the woken queues to all of them. A poll runs beside it, so nothing depends on a datagram's arrival.
 """
 
 from __future__ import annotations

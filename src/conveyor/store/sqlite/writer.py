@@ -3,8 +3,8 @@
     loop thread     submit(operation) -> future            woken in one go, after COMMIT
     writer thread   get one, take the rest -> BEGIN IMMEDIATE -> run each -> finish -> COMMIT
 
-A domain error fails its caller alone, since operations check before they write. If the database refuses, the group is rolled
-back and each operation runs again alone, so that the one at fault does not fail the others.
+A domain error fails its caller alone, since operations check before they write. If the database refuses, the group is
+rolled back and each operation runs again alone, so that the one at fault does not fail the others.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Operation:
 
 
 class Writer:
-    """Group commit over one connection. `on_commit` gets the names of queues to wake and runs on the writer's thread."""
+    """Group commit over one connection. `on_commit` gets the names of queues to wake and runs on the writer's
+    thread."""
 
     def __init__(self, path: Path, clock: Clock, *, on_commit: Callable[[frozenset[str]], None]) -> None:
         self._path = path

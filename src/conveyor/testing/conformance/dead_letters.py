@@ -25,7 +25,7 @@ from conveyor.testing.conformance.steps import (
     send_many,
     settle,
 )
-from conveyor.testing.factories import a_consumer, a_queue, a_reject, a_retry, an_ack
+from conveyor.testing.factories import a_consumer, a_queue, a_reject, a_release, a_retry, an_ack
 
 
 async def a_dead_letter(store: Store, worker: int, **parts: object) -> MessageId:
@@ -352,6 +352,16 @@ class TestExpiry:
         await clock.advance(1)
         assert (await store.sweep()).expired_messages == 1
         assert await look(store, DEAD) == []
+
+    async def test_putting_a_message_off_does_not_make_it_younger(self, store: Store, clock: ManualClock) -> None:
+        await open_queue(store, retention_ms=60_000)
+        await send(store)
+        worker = await a_worker(store)
+        await clock.advance(50)
+        await settle(store, worker, a_release(await claim_one(store, worker), delay_ms=11_000))
+        await clock.advance(11)
+        assert await claim(store, worker) == []
+        assert await look(store) == []
 
     async def test_a_leased_message_is_not_swept(self, store: Store, clock: ManualClock) -> None:
         await open_queue(store, retention_ms=60_000)

@@ -201,6 +201,19 @@ class TestKeyConcurrency:
         ready = await send(store, key="k")
         assert ids_of(await claim(store, await a_worker(store))) == [ready]
 
+    async def test_priority_holds_among_those_that_wait_for_their_key(self, store: Store) -> None:
+        await open_inbox(store, key_concurrency=1)
+        worker = await a_worker(store)
+        first = await send(store, key="k", priority=9)
+        low, high = await send(store, key="k", priority=0), await send(store, key="k", priority=8)
+        (lease,) = await claim(store, worker)
+        assert lease.id == first
+        await settle(store, worker, an_ack(lease))
+        (lease,) = await claim(store, worker)
+        assert lease.id == high
+        await settle(store, worker, an_ack(lease))
+        assert ids_of(await claim(store, worker)) == [low]
+
     async def test_retried_and_released_messages_make_room(self, store: Store) -> None:
         await open_inbox(store, key_concurrency=1)
         worker = await a_worker(store)

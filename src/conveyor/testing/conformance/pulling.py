@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conveyor.model.errors import LeaseLostError
-from conveyor.model.message import Lease
+from conveyor.model.message import PULL_MS_MAX, Lease
 from conveyor.model.verdict import Settlement
 from conveyor.store.protocol import Store
 from conveyor.testing.clock import ManualClock
@@ -143,6 +143,17 @@ class TestPulling:
         await clock.advance(31)
         await store.extend(lease.seq, lease.claim, 30_000)
         assert await pull(store) == []
+
+    async def test_no_lease_lives_longer_than_twelve_hours(self, store: Store, clock: ManualClock) -> None:
+        await open_inbox(store)
+        await send(store)
+        lease = await pull_one(store)
+        await clock.advance(10)
+        await store.extend(lease.seq, lease.claim, PULL_MS_MAX)
+        await clock.advance(PULL_MS_MAX / 1000 - 11)
+        assert await pull(store) == []
+        await clock.advance(1)
+        assert len(await pull(store)) == 1
 
     async def test_a_lost_lease_cannot_be_extended(self, store: Store, clock: ManualClock) -> None:
         await open_inbox(store)

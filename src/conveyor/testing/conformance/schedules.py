@@ -92,6 +92,13 @@ class TestSchedules:
             await store.declare_schedule(a_schedule(name=name), 1_000)
             assert await store.fire(a_firing(schedule=name)) is Fired.SENT
 
+    async def test_a_tick_taken_by_hand_does_not_stop_the_schedule(self, store: Store) -> None:
+        await open_queue(store)
+        await store.declare_schedule(a_schedule(), 1_000)
+        assert await store.fire(a_firing(tick=1_000, next_tick=None, trigger="manual")) is Fired.SENT
+        assert await store.fire(a_firing(tick=1_000, next_tick=2_000)) is Fired.TAKEN
+        assert (await store.get_schedule("nightly")).next_tick == 2_000
+
     async def test_an_older_version_does_not_fire(self, store: Store) -> None:
         await open_queue(store)
         await store.declare_schedule(a_schedule(), 1_000)

@@ -1,7 +1,7 @@
 -- name: insert_message
-INSERT INTO messages (seq, lane, id, body, content_type, sent_at, ready_at, priority, key, headers, expires_at,
+INSERT INTO messages (seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers, expires_at,
   max_retries, dedupe)
-VALUES (:seq, :lane, :id, :body, :content_type, :sent_at, :ready_at, :priority, :key, :headers, :expires_at,
+VALUES (:seq, :lane, :id, :body, :content_type, :sent_at, :ready_at, :first_ready_at, :priority, :key, :headers, :expires_at,
   :max_retries, :dedupe);
 
 -- name: insert_ready

@@ -1,15 +1,15 @@
 -- name: select_ready
 -- The head of one priority level: a contiguous range of the primary key of `ready`.
 SELECT r.seq, r.ready_at, r.claims, r.releases, r.crashes,
-       m.id, m.body, m.content_type, m.sent_at, m.key, m.headers, m.expires_at
+       m.id, m.body, m.content_type, m.sent_at, m.key, m.headers, m.expires_at, m.first_ready_at
 FROM ready r CROSS JOIN messages m ON m.seq = r.seq
 WHERE r.lane = :lane AND r.shelf = :shelf AND r.priority = :priority AND r.ready_at <= :now
 ORDER BY r.ready_at, r.seq LIMIT :limit;
 
 -- name: lease_range
 -- All that `select_ready` saw, in one statement. The bodies are not touched.
-INSERT INTO leased (owner, seq, lane, claims, releases, crashes, suspect, size, lease_until)
-SELECT :owner, r.seq, r.lane, r.claims + 1, r.releases, r.crashes, r.shelf = 1, length(m.body), :lease_until
+INSERT INTO leased (owner, seq, lane, claims, releases, crashes, suspect, size, lease_until, lease_most)
+SELECT :owner, r.seq, r.lane, r.claims + 1, r.releases, r.crashes, r.shelf = 1, length(m.body), :lease_until, :lease_most
 FROM ready r CROSS JOIN messages m ON m.seq = r.seq
 WHERE r.lane = :lane AND r.shelf = :shelf AND r.priority = :priority AND (r.ready_at, r.seq) <= (:ready_at, :seq);
 
@@ -18,8 +18,9 @@ DELETE FROM ready
 WHERE lane = :lane AND shelf = :shelf AND priority = :priority AND (ready_at, seq) <= (:ready_at, :seq);
 
 -- name: insert_lease
-INSERT INTO leased (owner, seq, lane, claims, releases, crashes, suspect, size, lease_until)
-VALUES (:owner, :seq, :lane, :claims, :releases, :crashes, :suspect, :size, :lease_until);
+INSERT INTO leased (owner, seq, lane, claims, releases, crashes, suspect, size, lease_until, lease_most)
+VALUES (:owner, :seq, :lane, :claims, :releases, :crashes, :suspect, :size, :lease_until,
+  :lease_most);
 
 -- name: leave_ready
 DELETE FROM ready

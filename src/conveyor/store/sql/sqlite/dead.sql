@@ -3,7 +3,8 @@
 UPDATE dedupe SET seq = 0 WHERE lane = :lane AND key = :key AND seq = :seq;
 
 -- name: move_to_lane
-UPDATE messages SET lane = :lane, ready_at = :ready_at, expires_at = NULL, max_retries = NULL, dedupe = NULL
+UPDATE messages SET lane = :lane, ready_at = :now, first_ready_at = :now, expires_at = NULL, max_retries = NULL,
+  dedupe = NULL
 WHERE seq = :seq
 RETURNING id, priority, key, headers, length(body);
 

@@ -1,5 +1,5 @@
 -- name: add_keyed
-INSERT INTO keyed (lane, key, seq, place) VALUES (:lane, :key, :seq, 0);
+INSERT INTO keyed (lane, key, seq, place, priority, ready_at) VALUES (:lane, :key, :seq, 0, :priority, :ready_at);
 
 -- name: drop_keyed
 DELETE FROM keyed WHERE lane = :lane AND key = :key AND seq = :seq;
@@ -7,11 +7,16 @@ DELETE FROM keyed WHERE lane = :lane AND key = :key AND seq = :seq;
 -- name: place_keyed
 UPDATE keyed SET place = :place WHERE lane = :lane AND key = :key AND seq = :seq;
 
+-- name: block_keyed
+UPDATE keyed SET place = 2, priority = :priority, ready_at = :ready_at WHERE lane = :lane AND key = :key AND seq = :seq;
+
 -- name: first_of_key
 SELECT seq, place FROM keyed WHERE lane = :lane AND key = :key ORDER BY seq LIMIT 1;
 
 -- name: first_blocked_of_key
-SELECT seq FROM keyed WHERE lane = :lane AND key = :key AND place = 2 ORDER BY seq LIMIT 1;
+-- In the order of claims.
+SELECT seq FROM keyed WHERE lane = :lane AND key = :key AND place = 2
+ORDER BY priority DESC, ready_at, seq LIMIT 1;
 
 -- name: count_leased_of_key
 SELECT count(*) FROM keyed WHERE lane = :lane AND key = :key AND place = 1;
@@ -21,13 +26,13 @@ UPDATE ready SET shelf = :shelf
 WHERE lane = :lane AND shelf = :from_shelf AND priority = :priority AND ready_at = :ready_at AND seq = :seq;
 
 -- name: gate_ready_keys
-INSERT OR IGNORE INTO keyed (lane, key, seq, place)
-SELECT r.lane, m.key, r.seq, 0 FROM ready r CROSS JOIN messages m ON m.seq = r.seq
+INSERT OR IGNORE INTO keyed (lane, key, seq, place, priority, ready_at)
+SELECT r.lane, m.key, r.seq, 0, m.priority, m.ready_at FROM ready r CROSS JOIN messages m ON m.seq = r.seq
 WHERE r.lane = :lane AND m.key IS NOT NULL;
 
 -- name: gate_leased_keys
-INSERT OR IGNORE INTO keyed (lane, key, seq, place)
-SELECT l.lane, m.key, l.seq, 1 FROM leased l CROSS JOIN messages m ON m.seq = l.seq
+INSERT OR IGNORE INTO keyed (lane, key, seq, place, priority, ready_at)
+SELECT l.lane, m.key, l.seq, 1, m.priority, m.ready_at FROM leased l CROSS JOIN messages m ON m.seq = l.seq
 WHERE l.lane = :lane AND m.key IS NOT NULL;
 
 -- name: unblock_lane

@@ -26,7 +26,7 @@ SELECT owner, claims, size FROM leased WHERE owner IN (SELECT 0 UNION ALL SELECT
 DELETE FROM leased WHERE owner = :owner AND seq = :seq;
 
 -- name: extend_lease
-UPDATE leased SET lease_until = :lease_until WHERE owner = 0 AND seq = :seq AND claims = :claims;
+UPDATE leased SET lease_until = min(:lease_until, lease_most) WHERE owner = 0 AND seq = :seq AND claims = :claims;
 
 -- name: read_lane
 SELECT lane, id FROM messages WHERE seq = :seq;

@@ -44,6 +44,7 @@ CREATE TABLE messages (
   content_type INTEGER NOT NULL,        -- 0 json, 1 text, 2 bytes
   sent_at INTEGER NOT NULL,
   ready_at INTEGER NOT NULL,            -- with priority, its place in `ready`
+  first_ready_at INTEGER NOT NULL,      -- retention counts from here
   priority INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 9),
   key TEXT,
   headers BLOB,
@@ -75,7 +76,8 @@ CREATE TABLE leased (
   crashes INTEGER NOT NULL,
   suspect INTEGER NOT NULL,
   size INTEGER NOT NULL,
-  lease_until INTEGER,
+  lease_until INTEGER,                  -- pulled leases only, as is the moment past which none is extended
+  lease_most INTEGER,
   PRIMARY KEY (owner, seq)
 ) WITHOUT ROWID;
 CREATE INDEX leased_until ON leased (lease_until) WHERE lease_until IS NOT NULL;
@@ -100,8 +102,11 @@ CREATE TABLE keyed (
   key TEXT NOT NULL,
   seq INTEGER NOT NULL,
   place INTEGER NOT NULL CHECK (place IN (0, 1, 2)),
+  priority INTEGER NOT NULL,
+  ready_at INTEGER NOT NULL,            -- of a blocked one, its place in the order of claims
   PRIMARY KEY (lane, key, seq)
 ) WITHOUT ROWID;
+CREATE INDEX keyed_blocked ON keyed (lane, key, priority DESC, ready_at, seq) WHERE place = 2;
 CREATE INDEX keyed_leased ON keyed (lane, key) WHERE place = 1;
 
 CREATE TABLE dedupe (
