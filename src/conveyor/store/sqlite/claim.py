@@ -118,7 +118,7 @@ def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, seen: list[R
 def _is_past(tx: Transaction, row: QueueRow, found: Row) -> bool:
     """T10: its own end has come, or it has been here longer than the queue retains, whatever put it off."""
     expires_at = found[_EXPIRES_AT]
-    return (expires_at is not None and expires_at <= tx.now) or found[_FIRST] < tx.now - row.settings.retention_ms
+    return bool((expires_at is not None and expires_at <= tx.now) or found[_FIRST] < tx.now - row.settings.retention_ms)
 
 
 def _fits(tx: Transaction, row: QueueRow, found: Row, shelf: int) -> bool:

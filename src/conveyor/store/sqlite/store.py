@@ -72,10 +72,9 @@ class SQLiteStore:
         connection, identity = open_store(self._path)
         if self._given_clock is None:
             self._clock = read_clock(connection)
-        self._writer = Writer(self._path, self._clock, on_commit=self._tell)
         self._checkpointer = Checkpointer(self._path)
-        self._writer.on_wal = self._checkpointer.ask
         self._checkpointer.start()
+        self._writer = Writer(self._path, self._clock, self._checkpointer, on_commit=self._tell)
         self._postbox = Postbox(identity)
         self._writer.start(connection, self._loop)
 

@@ -10,6 +10,7 @@ rolled back and each operation runs again alone, so that the one at fault does n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -24,13 +25,14 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreClosedError, StoreError
 from conveyor.model.ids import IdSource
 from conveyor.store.sqlite.catalog import Catalog
+from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.connection import open_connection, translate
 from conveyor.store.sqlite.transaction import SQL, Transaction
 
 T = TypeVar("T")
 
 GROUP_OPERATIONS_MAX: Final = 1_000
-CHECKPOINT_PAGES: Final = 4_000  # 16 MB: then the checkpointer is asked
+CHECKPOINT_PAGES: Final = 2_000  # 8 MB: then the checkpointer is asked
 WAL_PAGES_MAX: Final = 48_000  # 192 MB: then the writer waits for it
 
 
@@ -71,9 +73,12 @@ class Writer:
     """Group commit over one connection. `on_commit` gets the names of queues to wake and runs on the writer's
     thread."""
 
-    def __init__(self, path: Path, clock: Clock, *, on_commit: Callable[[frozenset[str]], None]) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, checkpointer: Checkpointer, *, on_commit: Callable[[frozenset[str]], None]
+    ) -> None:
         self._path = path
         self._clock = clock
+        self._checkpointer = checkpointer
         self._on_commit = on_commit
         self._ids = IdSource(clock)
         self._queue: SimpleQueue[Operation | None] = SimpleQueue()
@@ -84,8 +89,7 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._name = os.urandom(16)
         self._groups = 0
-        self.wal_pages = 0
-        self.on_wal: Callable[[], None] = lambda: None
+        self._wal_pages = 0
 
     def start(self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop) -> None:
         """Take over a prepared connection; from here on only the writer's thread touches it."""
@@ -119,7 +123,7 @@ class Writer:
         return connection
 
     def _saw_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
-        self.wal_pages = pages
+        self._wal_pages = pages
         return 0
 
     def _work(self) -> None:
@@ -160,7 +164,7 @@ class Writer:
         if woken:
             self._on_commit(woken)  # first: whoever waits for an answer would take the interpreter from us
         _deliver_on(loop or _loop_of(group), group)
-        if self.wal_pages >= CHECKPOINT_PAGES:
+        if self._wal_pages >= CHECKPOINT_PAGES:
             self._tend_wal()
 
     def _transact(self, group: list[Operation]) -> frozenset[str]:
@@ -217,15 +221,16 @@ class Writer:
             self._synchronous = durability
 
     def _tend_wal(self) -> None:
-        if self.wal_pages < WAL_PAGES_MAX:
-            self.on_wal()
+        """The checkpointer moves the bulk; then the rest is small, and done here the WAL starts anew."""
+        is_moved = self._checkpointer.take_moved()
+        if not is_moved and self._wal_pages < WAL_PAGES_MAX:
+            self._checkpointer.ask()
             return
-        try:
+        mode = apsw.SQLITE_CHECKPOINT_PASSIVE if is_moved else apsw.SQLITE_CHECKPOINT_RESTART
+        with contextlib.suppress(apsw.Error):  # a reader holds it: the next commit tries again
             if self._connection is not None:
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-        except apsw.Error:  # a reader holds it: the next commit tries again
-            return
-        self.wal_pages = 0
+                self._connection.wal_checkpoint(mode=mode)
+                self._wal_pages = 0
 
 
 def _loop_of(group: list[Operation]) -> asyncio.AbstractEventLoop | None:
