@@ -122,11 +122,11 @@ async def work_embedded(
 
     def lost() -> None:
         for worker in workers:
-            loop.call_soon_threadsafe(worker.stop, Stop.NOW)
+            loop.call_soon_threadsafe(worker.lose_leases)
 
     async with _kept_alive(store, owner, another_store, lost):
-        try:
-            await work(
+        working = asyncio.create_task(
+            work(
                 store,
                 handlers,
                 scheduler,
@@ -137,9 +137,26 @@ async def work_embedded(
                 emit=emit,
                 on_start=workers.append,
             )
+        )
+        try:
+            await asyncio.shield(working)
         finally:
-            await store.reap_owner(owner, Evidence(ending=Ending.EXITED))
+            for worker in workers:
+                worker.stop(Stop.NOW)
+            await _see_through(working)
+            await _see_through(asyncio.create_task(_give_back(store, owner)))
             board.close()
+
+
+async def _give_back(store: Store, owner: int) -> None:
+    await store.reap_owner(owner, Evidence(ending=Ending.EXITED))
+
+
+async def _see_through(task: asyncio.Task[None]) -> None:
+    """Wait for its end, however often we are cancelled meanwhile (a cancelled anyio scope does so at every await)."""
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
 
 
 @contextlib.asynccontextmanager
@@ -152,7 +169,7 @@ async def _kept_alive(
         try:
             yield
         finally:
-            await asyncio.get_running_loop().run_in_executor(None, heartbeat.stop)
+            await _see_through(asyncio.create_task(asyncio.to_thread(heartbeat.stop)))
         return
     ends = threading.Event()
     beating = asyncio.create_task(keep_alive(store, owner, ends=ends, on_lost=lost))
@@ -161,5 +178,4 @@ async def _kept_alive(
     finally:
         ends.set()
         beating.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await beating
+        await _see_through(beating)
