@@ -168,7 +168,7 @@ class Dispatcher:
             self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="conveyor-handler")
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, context.run, attempt, function, argument)
+        return await loop.run_in_executor(self._threads, lambda: context.run(attempt, function, argument))
 
     async def _in_child(self, call: Call) -> Outcome:
         assert self._isolation is not None, "the worker lets no call into a child that there is not"

@@ -1,4 +1,5 @@
-"""Renews the leases of a worker that lives in somebody else's process, from a thread, so that a busy event loop keeps them.
+"""Renews the leases of a worker that lives in somebody else's process, from a thread, so that a busy event loop keeps
+them.
 
 A thread cannot help while one C call holds the GIL for longer than a lease (15 s); workers under `conveyor work` have a
 supervisor process for that.

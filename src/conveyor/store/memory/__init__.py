@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from conveyor.store.memory.key_values import KeyValues
 from conveyor.store.memory.owners import Owners
 from conveyor.store.memory.queues import Queues
@@ -13,7 +11,10 @@ from conveyor.store.memory.schedules import Schedules
 class MemoryStore(Schedules, Queues, Owners, KeyValues):
     """A `Store` that lives as long as its object; no method waits, so each is one transaction."""
 
-    host: Final = "memory"
+    @property
+    def host(self) -> str:
+        """One process is all there is."""
+        return "memory"
 
     async def open(self) -> None:
         self._is_open = True

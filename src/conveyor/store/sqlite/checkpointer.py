@@ -1,7 +1,7 @@
 """Moves the WAL into the database on a connection and a thread of its own, so that no commit waits for the bulk of it.
 
-The writer does the small rest in one go when the bulk is done, and the next commit starts the WAL from its beginning. That
-matters: overwriting a file costs half the sync of making it grow (docs/decisions/0007).
+The writer does the small rest in one go when the bulk is done, and the next commit starts the WAL from its beginning.
+That matters: overwriting a file costs half the sync of making it grow (docs/decisions/0007).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from conveyor.store.sqlite.connection import open_connection
 
 
 class Checkpointer:
-    """Asked by the writer when the WAL has grown; a checkpoint that readers or writers hinder is tried again next time."""
+    """Asked by the writer when the WAL has grown; a checkpoint that readers or writers hinder is tried again next
+    time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -19,7 +19,8 @@ from conveyor.store.sqlite.dead import bury
 from conveyor.store.sqlite.transaction import Row, Transaction
 
 # Columns of `select_ready`.
-_SEQ, _READY_AT, _CLAIMS, _RELEASES, _CRASHES, _ID, _BODY, _CONTENT, _SENT_AT, _KEY, _HEADERS, _EXPIRES_AT, _FIRST = range(13)
+_SEQ, _READY_AT, _CLAIMS, _RELEASES, _CRASHES, _ID = range(6)
+_BODY, _CONTENT, _SENT_AT, _KEY, _HEADERS, _EXPIRES_AT, _FIRST = range(6, 13)
 _PRIORITY: Final = 13  # added by us
 
 

@@ -58,15 +58,23 @@ def drop_key(tx: Transaction, row: QueueRow, key: str, seq: int) -> None:
 
 
 def _promote(tx: Transaction, row: QueueRow, key: str) -> None:
-    found = tx.row("first_of_key" if row.consumer and row.consumer.ordered else "first_blocked_of_key", row.lane, key)
-    if found is None or (len(found) > 1 and found[1] != _BLOCKED):
+    seq = _next_blocked(tx, row, key)
+    if seq is None:
         return
-    seq = int(found[0])
     place = tx.row("read_place", seq)
     assert place is not None, "a blocked message has a row"
     tx.run("place_keyed", _WAITING, row.lane, key, seq)
     tx.run("move_shelf", OPEN, row.lane, BLOCKED, place[2], place[1], seq)
     tx.wake(row)
+
+
+def _next_blocked(tx: Transaction, row: QueueRow, key: str) -> int | None:
+    """Whose turn it is, if it was put aside: the first of an ordered key, else the first in the order of claims."""
+    if row.consumer is not None and row.consumer.ordered:
+        first = tx.row("first_of_key", row.lane, key)
+        return first[0] if first is not None and first[1] == _BLOCKED else None
+    blocked = tx.row("first_blocked_of_key", row.lane, key)
+    return None if blocked is None else blocked[0]
 
 
 def regate(tx: Transaction, row: QueueRow, before: ConsumerSettings | None) -> None:

@@ -34,7 +34,8 @@ from conveyor.store.protocol import (
     Swept,
     Wake,
 )
-from conveyor.store.sqlite import append, claim, kv, owners, queues, schedules, settle, sweep
+from conveyor.store.sqlite import append, claim, kv, queues, schedules, settle, sweep
+from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.clock import boot_name
 from conveyor.store.sqlite.opening import open_store, read_clock
@@ -188,16 +189,16 @@ class SQLiteStore:
     # Owners
 
     async def register_owner(self, info: OwnerInfo) -> int:
-        return await self._live.submit(lambda tx: owners.register_owner(tx, info), _RELAXED)
+        return await self._live.submit(lambda tx: workers.register_owner(tx, info), _RELAXED)
 
-    async def renew_owners(self, owned: Sequence[int]) -> list[int]:
-        return await self._live.submit(lambda tx: owners.renew_owners(tx, owned), _RELAXED)
+    async def renew_owners(self, owners: Sequence[int]) -> list[int]:
+        return await self._live.submit(lambda tx: workers.renew_owners(tx, owners), _RELAXED)
 
     async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
-        return await self._live.submit(lambda tx: owners.reap_owner(tx, owner, evidence))
+        return await self._live.submit(lambda tx: workers.reap_owner(tx, owner, evidence))
 
     async def list_owners(self) -> list[OwnerRow]:
-        return await self._live.submit(owners.list_owners, _RELAXED)
+        return await self._live.submit(workers.list_owners, _RELAXED)
 
     async def sweep(self) -> Swept:
         return await self._live.submit(sweep.sweep, _RELAXED)
