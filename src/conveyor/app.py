@@ -56,7 +56,9 @@ class Conveyor:
     `async with app:`, a worker, or the first send.
     """
 
-    def __init__(self, name: str, *, url: str | None = None, clock: Clock | None = None, emit: Emit | None = None) -> None:
+    def __init__(
+        self, name: str, *, url: str | None = None, clock: Clock | None = None, emit: Emit | None = None
+    ) -> None:
         check_name("app", name)
         self.name = name
         self.url = url or os.environ.get("CONVEYOR_URL") or DEFAULT_URL
@@ -67,7 +69,7 @@ class Conveyor:
         self._clock = clock
         self._store = make_store(self.url, clock=clock)
         self._ids = IdSource(self._store.clock)
-        self._emit: Emit = emit or _ignore
+        self.emit: Emit = emit or (lambda _event: None)
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = {}
         self._handles: dict[str, Queue] = {}
@@ -102,8 +104,8 @@ class Conveyor:
     ) -> Callable[[F], F]:
         """Declare the function that handles a queue's messages: it takes a `Message[T]` or a `Batch[T]`.
 
-        Without `dead_letter_queue` it is `<queue>-dlq`; None deletes what failed for good. `run_in="process"` runs it in a
-        child process that may be killed at its `timeout`. Raises `InvalidSettingError`.
+        Without `dead_letter_queue` it is `<queue>-dlq`; None deletes what failed for good. `run_in="process"` runs it
+        in a child process that may be killed at its `timeout`. Raises `InvalidSettingError`.
         """
         settings = ConsumerSettings(
             script=self.name,
@@ -112,7 +114,9 @@ class Conveyor:
                 max_batch_timeout, name="max_batch_timeout", most_ms=BATCH_TIMEOUT_MS_MAX
             ),
             max_retries=max_retries,
-            retry_delay=_backoff(retry_delay),
+            retry_delay=retry_delay
+            if isinstance(retry_delay, Backoff)
+            else Backoff(base_ms=read_duration_ms(retry_delay, name="retry_delay", most_ms=BACKOFF_MS_MAX)),
             max_concurrency=max_concurrency,
             dead_letter_queue=f"{queue}-dlq" if isinstance(dead_letter_queue, Default) else dead_letter_queue,
             alert_queue=alert_queue,
@@ -143,7 +147,7 @@ class Conveyor:
         jitter: Duration = 0,
         max_retries: int = 0,
     ) -> Callable[[F], F]:
-        """Declare a function that runs by the clock; it takes a `CronRun`. Raises `CronSyntaxError`, `InvalidSettingError`."""
+        """Declare a function that runs by the clock; it takes a `CronRun`. `CronSyntaxError`, `InvalidSettingError`."""
         from conveyor.cron.expression import CronExpression, Syntax  # only apps with schedules pay for it
 
         parsed = CronExpression.parse(expression, syntax=read_choice(Syntax, "syntax", syntax), timezone=timezone)
@@ -184,6 +188,8 @@ class Conveyor:
 
     def queue(self, name: str) -> Queue:
         """The way into a queue, declared here or elsewhere."""
+        if self._loop is not None and self._loop.is_closed():
+            self._renew_handles()
         handle = self._handles.get(name)
         if handle is None:
             handle = self._handles[name] = Queue(self._store, self._ids, self._settings_of, name)
@@ -191,11 +197,10 @@ class Conveyor:
 
     def kv(self, namespace: str) -> KV:
         """A namespace of named values."""
-        kept = self._kvs.get(namespace)
-        if kept is None:
-            check_name("namespace", namespace)
-            kept = self._kvs[namespace] = KV(self._store, self.ensure_open, namespace)
-        return kept
+        check_name("namespace", namespace)
+        if namespace not in self._kvs:
+            self._kvs[namespace] = KV(self._store, self.ensure_open, namespace)
+        return self._kvs[namespace]
 
     async def trigger(self, schedule: str, *, correlation_id: str | None = None) -> str:
         """Run a schedule of this app now; the run's correlation id. `ScheduleNotFoundError`."""
@@ -285,6 +290,7 @@ class Conveyor:
                 await hook()
         finally:
             self._loop = None
+            self._renew_handles()
             await self._store.close()
 
     def testing(self) -> Harness:
@@ -303,14 +309,6 @@ class Conveyor:
     def store(self) -> Store:
         """The store, open or not."""
         return self._store
-
-    @property
-    def emit(self) -> Emit:
-        return self._emit
-
-    @emit.setter
-    def emit(self, emit: Emit) -> None:
-        self._emit = emit
 
     @property
     def cron_queue(self) -> str:
@@ -350,12 +348,15 @@ class Conveyor:
     def use_store(self, store: Store) -> Store:
         """Work on another store from now on, handles that were given out included; the former one. For tests."""
         former, self._store, self._cron, self._scheduler = self._store, store, None, None
-        self._ids.follow(store.clock)
-        for name, handle in self._handles.items():
-            Queue.__init__(handle, store, self._ids, self._settings_of, name)
-        for namespace, kept in self._kvs.items():
-            KV.__init__(kept, store, self.ensure_open, namespace)
+        self._renew_handles()
         return former
+
+    def _renew_handles(self) -> None:
+        """What was given out must look again whether the store is open, and which it is."""
+        for name, handle in self._handles.items():
+            Queue.__init__(handle, self._store, self._ids, self._settings_of, name)
+        for namespace in self._kvs:
+            KV.__init__(self._kvs[namespace], self._store, self.ensure_open, namespace)
 
     def another_store(self) -> Store:
         """A second, independent way to the same store, for another thread."""
@@ -391,18 +392,8 @@ class Conveyor:
         )
 
     def _tell(self, event: Event) -> None:
-        self._emit(event)
+        self.emit(event)
 
     async def _settings_of(self, queue: str) -> QueueSettings:
         await self.ensure_open()
         return (await self._store.get_queue(queue)).settings
-
-
-def _backoff(delay: Duration | Backoff) -> Backoff:
-    if isinstance(delay, Backoff):
-        return delay
-    return Backoff(base_ms=read_duration_ms(delay, name="retry_delay", most_ms=BACKOFF_MS_MAX))
-
-
-def _ignore(_event: Event) -> None:
-    """Nobody listens."""

@@ -100,7 +100,9 @@ class KV:
             raise InvalidKeyError(f"the value of `{key}` has {len(content):,} bytes, the limit is {VALUE_BYTES_MAX:,}")
         packed = None if metadata is None else _pack(key, metadata)
         if packed is not None and len(packed) > METADATA_BYTES_MAX:
-            raise InvalidKeyError(f"the metadata of `{key}` has {len(packed):,} bytes, the limit is {METADATA_BYTES_MAX:,}")
+            raise InvalidKeyError(
+                f"the metadata of `{key}` has {len(packed):,} bytes, the limit is {METADATA_BYTES_MAX:,}"
+            )
         lifetime = None if ttl is None else read_duration_ms(ttl, name="ttl", least_ms=1, most_ms=TTL_MS_MAX)
         await self._ensure_open()
         expires_at = None if lifetime is None else self._store.clock.now_ms() + lifetime
@@ -138,7 +140,9 @@ def _check_key(key: str) -> None:
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
-        raise InvalidKeyError("a key holds half of a surrogate pair", hint="a key is text that UTF-8 can hold") from None
+        raise InvalidKeyError(
+            "a key holds half of a surrogate pair", hint="a key is text that UTF-8 can hold"
+        ) from None
     if "\0" in key:
         raise InvalidKeyError("a key holds a NUL", hint="not every store can keep one")
     if size > KEY_BYTES_MAX:
@@ -149,7 +153,9 @@ def _read_value(key: str, value: str | bytes) -> bytes:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if not isinstance(value, str):
-        raise InvalidKeyError(f"the value of `{key}` is a `{type(value).__qualname__}`", hint="str, bytes, or `put_json`")
+        raise InvalidKeyError(
+            f"the value of `{key}` is a `{type(value).__qualname__}`", hint="str, bytes, or `put_json`"
+        )
     try:
         return value.encode()
     except UnicodeEncodeError:

@@ -98,7 +98,8 @@ def choose_handlers(handlers: Sequence[Handler], queues: Sequence[str] | None) -
     known = {each.queue: each for each in handlers}
     for queue in queues:
         if queue not in known:
-            raise InvalidSettingError("queues", queue, "has no consumer in this app", hint=f"it has {', '.join(known)}")
+            there = ", ".join(known) or "none at all: declare one with `@app.consumer(...)`"
+            raise InvalidSettingError("queues", queue, "has no consumer in this app", hint=f"it has {there}")
     return [known[queue] for queue in queues]
 
 

@@ -1,4 +1,5 @@
-"""Every fenced Python example runs, each in a folder and a store of its own; every console line names verbs that are there."""
+"""Every fenced Python example runs, each in a folder and a store of its own; every console line names verbs that are
+there."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from docs.markdown import ROOT, Block, blocks
 
 PYTHON = list(blocks("python"))
@@ -89,10 +91,10 @@ def _check_make(targets: list[str]) -> None:
 
 
 def _check_conveyor(words: list[str], folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "conveyor", words[0], "--help"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    verb = [word for word in words[:2] if not word.startswith("-")]
+    command = [sys.executable, "-m", "conveyor", *verb, "--help"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for word in words[1:]:
+    for word in words:
         if word.startswith("-"):
-            assert word.partition("=")[0] in done.stdout, f"`conveyor {words[0]}` has no {word}"
+            assert word.partition("=")[0] in done.stdout, f"`conveyor {' '.join(verb)}` has no {word}"

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from kit.fleet import Fleet
 
 HANDLER_S = 0.25

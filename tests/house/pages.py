@@ -1,4 +1,5 @@
-"""The pages of docs/ that are written from the code: `python tests/house/pages.py` (or `make docs`) writes them anew."""
+"""The pages of docs/ that are written from the code: `python tests/house/pages.py` (or `make docs`) writes them
+anew."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import click
 import msgspec
+
 from conveyor import ConsumerSettings, Conveyor, QueueSettings
 from conveyor.model import errors, message, settings
 from conveyor.model.states import STEPS, State, Step
@@ -29,13 +31,13 @@ STATES: Final[Mapping[State, str]] = {
 }
 
 STEP_NOTES: Final[Mapping[Step, str]] = {
-    Step.SEND: "Limits are checked; the answer comes after COMMIT. A live dedupe key returns the first message instead.",
-    Step.CLAIM: "Attempts grow by one. Not while the queue is paused or throttled; an ordered key gives its first message only.",
+    Step.SEND: "Limits are checked; the answer comes after COMMIT. A live dedupe key returns the first message.",
+    Step.CLAIM: "Attempts grow by one. Not of a paused or throttled queue; an ordered key gives its first only.",
     Step.ACK: "By the owner of the current lease. Of a message that is gone it is ok and counts for nothing.",
     Step.LATE_ACK: "Pull consumers only: an earlier lease of the same message, whose token is verified.",
     Step.RETRY: "While retries are left. It is ready again after the delay of the verdict, else of the consumer.",
     Step.EXPIRY: "The owner's lease ended, or its supervisor saw it die. Ready at once, in its old place.",
-    Step.DEAD_LETTER: "Retries or the crash budget spent, rejected, or expired: it moves to the dead letter queue with its id.",
+    Step.DEAD_LETTER: "Retries or the crash budget spent, rejected, or expired: it moves to the dead letter queue.",
     Step.DROP: "The same, where the consumer has no dead letter queue.",
     Step.EXTEND: "Pull consumers only: the deadline moves.",
     Step.RELEASE: "Given back as if never taken: no attempt is counted. `RateLimited`, a stop and a pause do this.",
@@ -58,8 +60,8 @@ def states_page() -> str:
     """docs/states.md."""
     lines = [
         "# States of a message\n",
-        "The table of steps is `conveyor.model.states.STEPS`; stores, tests and this page are held to it. The T numbers are those",
-        "of the specification. Each step is one database transaction.\n",
+        "The table of steps is `conveyor.model.states.STEPS`; stores, tests and this page are held to it. Each step is one",
+        "database transaction.\n",
         "| state | where it lies |\n| --- | --- |",
         *(f"| `{state.name}` | {STATES[state]} |" for state in State),
         "\n| step | from | to | what it takes, and what happens |\n| --- | --- | --- | --- |",
@@ -67,7 +69,7 @@ def states_page() -> str:
             f"| {step} | {' or '.join(_froms(step))} | {' or '.join(_tos(step))} | {STEP_NOTES[step]} |"
             for step in Step
         ),
-        "\nA dead letter is no state: it is a READY message in another queue, which knows where it came from and why:\n",
+        "\nA dead letter is no state: it is a READY message of another queue, and knows where it came from and why:\n",
         "| reason | when |\n| --- | --- |",
         *(f"| `{reason}` | {DEAD_REASONS[reason]} |" for reason in DeadReason),
     ]
@@ -89,8 +91,8 @@ def errors_page() -> str:
     tree = "\n".join(line[4:] for line in drawing[0].rstrip().splitlines())
     lines = [
         "# Errors\n",
-        "Whatever conveyor raises on purpose is a `ConveyorError`: `code` is for programs, `hint` for people, `facts` for both.",
-        "All but `ConveyorError` itself are imported from `conveyor.model.errors`.\n",
+        "Whatever conveyor raises on purpose is a `ConveyorError`: `code` is for programs, `hint` for people, `facts` for",
+        "both. All but `ConveyorError` itself are imported from `conveyor.model.errors`.\n",
         f"```text\n{tree}\n```\n",
         "| error | code | hint |\n| --- | --- | --- |",
         *(f"| `{each.__name__}` | `{each.code}` | {_hint(each)} |" for each in _errors()),
@@ -152,7 +154,8 @@ def _struct(kind: type[msgspec.Struct]) -> Iterator[str]:
 def _limits() -> Iterator[tuple[str, int]]:
     for module in (message, settings):
         for name, value in vars(module).items():
-            if re.search(r"_(MAX|MIN|BUDGET)$", name) and isinstance(value, int) and f"{name}: Final" in inspect.getsource(module):
+            is_ours = f"\n{name}: Final" in inspect.getsource(module)
+            if is_ours and isinstance(value, int) and name.endswith(("_MAX", "_MIN", "_BUDGET")):
                 yield name, value
 
 
@@ -192,7 +195,8 @@ def cli_verbs() -> Mapping[str, tuple[str, str]]:
 
 
 def _command(path: str, command: click.Command, depth: int = 2) -> Iterator[str]:
-    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+    names = ["-h", "--help"]  # those of the root, which its verbs inherit
+    context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100, help_option_names=names)
     yield f"{'#' * depth} {path}\n\n```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

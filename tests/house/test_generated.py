@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from conveyor.model.states import State, Step
 from conveyor.model.verdict import DeadReason
 from house.pages import DEAD_REASONS, DOCS, PAGES, STATES, STEP_NOTES, cli_verbs

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from house.source import ROOT
 
 FILES = sorted((ROOT / "requirements").glob("*.txt"))

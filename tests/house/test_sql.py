@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+
 from conveyor.store.queries import load_statements
 from house.source import SRC, imported, modules
 
@@ -47,8 +48,8 @@ def _used(module: ast.Module) -> Iterator[str]:
     """`tx.rows("name", ...)` and `SQL["name"]`."""
     for node in ast.walk(module):
         first: ast.expr | None = None
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in VERBS and node.args:
-            first = node.args[0]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in VERBS:
+            first = node.args[0] if node.args else None
         elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "SQL":
             first = node.slice
         if isinstance(first, ast.Constant) and isinstance(first.value, str):

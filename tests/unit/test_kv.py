@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conveyor import Conveyor
-from conveyor.kv import KV, KEY_BYTES_MAX, LIST_MAX
+from conveyor.kv import KEY_BYTES_MAX, KV, LIST_MAX
 from conveyor.model.errors import BodyDecodeError, InvalidDurationError, InvalidKeyError, InvalidSettingError
 from conveyor.testing.clock import NOON_MS, ManualClock
 

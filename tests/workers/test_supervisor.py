@@ -6,12 +6,10 @@ import os
 import signal
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from .conftest import Shop
+from kit.shop import Shop
 
 pytestmark = pytest.mark.anyio
 

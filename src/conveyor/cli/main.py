@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
@@ -14,7 +15,8 @@ _VERBS: Final = {
     "demo": ("conveyor.cli.demo", "Run plotburn end to end against a sandbox, and show what happens."),
     "serve": ("conveyor.cli.run", "Serve HTTP, run schedules and supervised workers, under one command."),
     "work": ("conveyor.cli.run", "Run supervised workers and schedules; any number of machines may."),
-    "queues": ("conveyor.cli.queues", "List queues, look at one, pause and resume delivery, purge."),
+    "queues": ("conveyor.cli.queues", "List queues, make and change them, stop and resume delivery, purge."),
+    "messages": ("conveyor.cli.messages", "Send messages by hand, and look at those that wait."),
     "dlq": ("conveyor.cli.dlq", "Look at dead letters, and send them back where they came from."),
     "cron": ("conveyor.cli.cron", "List schedules and their runs; trigger, pause and resume them."),
     "kv": ("conveyor.cli.kv", "Read and write named values."),
@@ -48,12 +50,24 @@ def _conveyor() -> None:
     """
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def main(arguments: Sequence[str] | None = None) -> Any:
     """Exit codes: 0 ok, 1 the operation failed, 2 usage."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        _conveyor(arguments)
+        _conveyor(given)
     except ConveyorError as error:
-        click.echo(f"conveyor: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  hint: {error.hint}", err=True)
-        sys.exit(1)
+        _complain(error.message, error.code, error.hint, as_json="--json" in given)
+    except OSError as error:
+        where = f"`{error.filename}`: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}", "os_error", "", as_json="--json" in given)
+
+
+def _complain(message: str, code: str, hint: str, *, as_json: bool) -> None:
+    if as_json:
+        import msgspec
+
+        text = msgspec.json.encode({"error": {"code": code, "message": message, "hint": hint or None}}).decode()
+    else:
+        text = f"conveyor: {message} [{code}]" + (f"\n  hint: {hint}" if hint else "")
+    click.echo(text, err=True)
+    sys.exit(1)

@@ -31,10 +31,11 @@ _TARGET_HELP = "TARGET names your app: MODULE:VARIABLE, or path/to/file.py:VARIA
 def work(target: str, processes: int, concurrency: int, queues: str, url: str | None) -> None:
     """Run supervised workers and schedules of an app.
 
-    Ctrl-C or SIGTERM stops in good order: running handlers get 10 s, the rest goes back to its queue. A second one stops
-    at once. A worker that dies is replaced, and its messages are redelivered within 2 s.
+    Ctrl-C or SIGTERM stops in good order: running handlers get 10 s, the rest goes back to its queue. A second one
+    stops at once. A worker that dies is replaced, and its messages are redelivered within 2 s.
     """
-    plan = Plan(app=target, worker=worker_command(target, concurrency=concurrency, queues=_names(queues)), processes=processes)
+    command = worker_command(target, concurrency=concurrency, queues=_names(queues))
+    plan = Plan(app=target, worker=command, processes=processes)
     sys.exit(_supervise(plan, url))
 
 
@@ -42,7 +43,12 @@ def work(target: str, processes: int, concurrency: int, queues: str, url: str | 
 @click.argument("target")
 @click.option("--host", envvar="CONVEYOR_HOST", default="127.0.0.1", show_default=True, help="Or CONVEYOR_HOST.")
 @click.option(
-    "--port", envvar="CONVEYOR_PORT", type=click.IntRange(0, 65_535), default=8787, show_default=True, help="Or CONVEYOR_PORT."
+    "--port",
+    envvar="CONVEYOR_PORT",
+    type=click.IntRange(0, 65_535),
+    default=8787,
+    show_default=True,
+    help="Or CONVEYOR_PORT.",
 )
 @click.option("--processes", "-p", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes.")
 @click.option(
@@ -67,7 +73,10 @@ def _check_host(host: str) -> None:
     except ValueError:
         pass
     raise InvalidSettingError(
-        "CONVEYOR_HOST", host, "is not a loopback address", hint="bind 127.0.0.1, and put a proxy that authenticates before it"
+        "CONVEYOR_HOST",
+        host,
+        "is not a loopback address",
+        hint="bind 127.0.0.1, and put a proxy that authenticates before it",
     )
 
 

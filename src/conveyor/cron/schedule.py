@@ -116,7 +116,8 @@ def read_declared(
         inspect.signature(function).bind(None)
     except TypeError as error:
         hint = f"as in `async def {declared.name}(run: CronRun) -> None`"
-        raise InvalidSettingError("schedule", declared.name, f"it cannot be given its `CronRun`: {error}", hint=hint) from None
+        problem = f"it cannot be given its `CronRun`: {error}"
+        raise InvalidSettingError("schedule", declared.name, problem, hint=hint) from None
     return declared
 
 

@@ -39,7 +39,15 @@ class Scheduler:
     """Declares an app's schedules and fires what is due, for as long as it runs."""
 
     def __init__(
-        self, store: Store, ids: IdSource, app: str, queue: str, declared: Sequence[Declared], *, emit: Emit, chance: random.Random
+        self,
+        store: Store,
+        ids: IdSource,
+        app: str,
+        queue: str,
+        declared: Sequence[Declared],
+        *,
+        emit: Emit,
+        chance: random.Random,
     ) -> None:
         self._store = store
         self._ids = ids

@@ -1,4 +1,5 @@
-"""Durations as people write them (`90`, `1.5`, `timedelta(minutes=5)`, `"5m"`), read once at the door into milliseconds."""
+"""Durations as people write them (`90`, `1.5`, `timedelta(minutes=5)`, `"5m"`), read once at the door into
+milliseconds."""
 
 from __future__ import annotations
 

@@ -217,7 +217,9 @@ class HandlerTimeoutError(ConveyorError):
 class AppLoadError(ConveyorError):
     code = "app_load"
 
-    def __init__(self, target: str, problem: str, *, hint: str = "name it as MODULE:VARIABLE, as in `shop.jobs:app`") -> None:
+    def __init__(
+        self, target: str, problem: str, *, hint: str = "name it as MODULE:VARIABLE, as in `shop.jobs:app`"
+    ) -> None:
         super().__init__(f"cannot load `{target}`: {problem}", hint=hint, target=target)
 
 
@@ -238,7 +240,9 @@ class StoreReadOnlyError(StoreError):
     code = "store_read_only"
 
     def __init__(self, where: str) -> None:
-        super().__init__(f"`{where}` cannot be written", hint="check the owner and mode of the file and its folder", where=where)
+        super().__init__(
+            f"`{where}` cannot be written", hint="check the owner and mode of the file and its folder", where=where
+        )
 
 
 class StoreFullError(StoreError):
@@ -265,7 +269,9 @@ class StoreCorruptError(StoreError):
     code = "store_corrupt"
 
     def __init__(self, where: str, problem: str) -> None:
-        super().__init__(f"`{where}` is damaged: {problem}", hint="restore a backup; do not write to the file", where=where)
+        super().__init__(
+            f"`{where}` is damaged: {problem}", hint="restore a backup; do not write to the file", where=where
+        )
 
 
 class StoreUnsupportedError(StoreError):

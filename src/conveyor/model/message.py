@@ -1,6 +1,7 @@
 """What travels: a draft on its way into a store, a lease on its way to a handler, and the limits of both.
 
-These are `msgspec.Struct`s because every message passes through them: one is built in 0.2 us, a frozen dataclass in 2 us.
+These are `msgspec.Struct`s because every message passes through them: one is built in 0.2 us, a frozen dataclass in 2
+us.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Settings of queues and consumers, checked once at the door. Names and defaults are Cloudflare's, in milliseconds inside."""
+"""Settings of queues and consumers, checked once at the door. Names and defaults are Cloudflare's, in milliseconds
+inside."""
 
 from __future__ import annotations
 
@@ -105,10 +106,14 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_name(what: str, name: str) -> None:
-    """`InvalidSettingError` unless `name` has 1 to 63 letters, digits or `_ . : -`, and begins and ends with one of the former."""
+    """`InvalidSettingError` unless `name` has 1 to 63 letters, digits or `_ . : -`, and begins and ends with one of the
+    former."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise InvalidSettingError(
-            what, name, "is not a name", hint="1 to 63 letters, digits, `-`, `_`, `.` or `:`, as in `movie-processing-queue`"
+            what,
+            name,
+            "is not a name",
+            hint="1 to 63 letters, digits, `-`, `_`, `.` or `:`, as in `movie-processing-queue`",
         )
 
 

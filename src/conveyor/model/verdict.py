@@ -33,7 +33,8 @@ class Reject(Exception):
 
 
 class RateLimited(Exception):
-    """The other side asks us to wait: the whole queue rests for `after`, and no attempt is counted. May be returned or raised."""
+    """The other side asks us to wait: the whole queue rests for `after`, and no attempt is counted. May be returned or
+    raised."""
 
     def __init__(self, after: Duration, *, reason: str | None = None) -> None:
         super().__init__(reason or "rate limited")
@@ -86,9 +87,11 @@ BACKOFF_MS_MAX: Final = DAY_MS
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
-    """The delay before the next attempt: `base * factor ** (attempt - 1)`, at most `most`, drawn from zero up with full jitter.
+    """The delay before the next attempt: `base * factor ** (attempt - 1)`, at most `most`, drawn from zero up with full
+    jitter.
 
-    Full jitter as in "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): it spreads a wave of failures best.
+    Full jitter as in "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): it spreads a wave of failures
+    best.
     """
 
     base_ms: int

@@ -1,4 +1,5 @@
-"""Events as log lines: for people (`CONVEYOR_LOG=pretty`) or for machines (`json`), on stderr. Bodies are never logged."""
+"""Events as log lines: for people (`CONVEYOR_LOG=pretty`) or for machines (`json`), on stderr. Bodies are never
+logged."""
 
 from __future__ import annotations
 

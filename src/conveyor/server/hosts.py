@@ -1,4 +1,5 @@
-"""Which Host headers are answered, so that a web page cannot reach a loopback server under a name of its own (rebinding)."""
+"""Which Host headers are answered, so that a web page cannot reach a loopback server under a name of its own
+(rebinding)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`python -m conveyor.server.web`: the HTTP server's process. It loads the app, serves, and ends with its supervisor."""
+"""`python -m conveyor.server.web`: the HTTP server's process. It loads the app, serves, and ends with its
+supervisor."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class ChildProcess:
             self.is_silent = True
         *lines, self._heard = self._heard.split(b"\n")
         for line in lines:
-            with contextlib.suppress(msgspec.MsgspecError):  # a handler wrote to a descriptor that is none of its business
+            with contextlib.suppress(msgspec.MsgspecError):  # a handler wrote to what is none of its business
                 self._take(msgspec.json.decode(line, type=Report))
 
     def _take(self, report: Report) -> None:
@@ -185,7 +185,8 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def end_badly(error: Exception) -> NoReturn:
-    """In a child that cannot begin: our own errors in a line with a hint, an app's with its trace, and no second try."""
+    """In a child that cannot begin: our own errors in a line with a hint, an app's with its trace, and no second
+    try."""
     if isinstance(error, ConveyorError):
         hint = f"\n  hint: {error.hint}" if error.hint else ""
         print(f"conveyor: {error.message} [{error.code}]{hint}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Starts worker processes, renews their leases, and settles their affairs when they die.
 
-It runs no user code, so nothing that a handler does can keep it from its heartbeat. When a worker dies it knows from the
-board which handlers had begun, and hands that to the store as evidence (T5).
+It runs no user code, so nothing that a handler does can keep it from its heartbeat. When a worker dies it knows from
+the board which handlers had begun, and hands that to the store as evidence (T5).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from conveyor.model.events import Emit, WorkerDelayed, WorkerDied
 from conveyor.queue.board import Board
 from conveyor.queue.heartbeat import HEARTBEAT_S, SWEEP_S
 from conveyor.queue.worker import GRACE_S, LAST_WORDS_S
-from conveyor.store.protocol import Ending, Evidence, OwnerInfo, OwnerRow, Reaped, Store
+from conveyor.store.protocol import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped, Store
 from conveyor.supervisor.process import CHILD_FAILED, ChildProcess, Exit
 from conveyor.working import machine_of
 
@@ -72,13 +72,16 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._stop: Stop | None = None
         self._is_proven = False
-        """A worker has been ready, so the app can be loaded. Until then only one tries, and speaks once if it cannot."""
+        """A worker has been ready, so the app can be loaded. Until then only one tries, and speaks once if it
+        cannot."""
         self._quick_deaths = 0
         self._young_deaths = 0
         self._failed = False
         self._restart_at = 0.0
         self._stopped_at = 0.0
         self._orphans: set[int] = set()
+        self._beat_at = store.clock.now_ms()
+        self._sweep_from = 0
 
     async def run(self) -> int:
         """Start everything, tend it, and end it in good order."""
@@ -100,7 +103,8 @@ class Supervisor:
         return 1 if self._failed else 0
 
     def stop(self) -> None:
-        """Gracefully; the second time at once. Two signals in a blink are one: a terminal and `timeout` send them so."""
+        """Gracefully; the second time at once. Two signals in a blink are one: a terminal and `timeout` send them
+        so."""
         now = self._store.clock.monotonic()
         if self._stop is None:
             self._stop, self._stopped_at = Stop.GRACEFULLY, now
@@ -245,14 +249,28 @@ class Supervisor:
             workers = list(self._workers)
             with contextlib.suppress(StoreError):  # the next beat tries again; a lease is three beats long
                 lost = await self._store.renew_owners([worker.owner for worker in workers])
+                self._count_beat(self._store.clock.now_ms())
                 for worker in workers:
                     if worker.owner in lost:
                         worker.kill()  # somebody has given its messages away
+
+    def _count_beat(self, now: int) -> None:
+        if now - self._beat_at > OWNER_LEASE_MS:
+            self._sweep_from = now + OWNER_LEASE_MS
+        self._beat_at = now
+
+    def _may_sweep(self) -> bool:
+        """Not after a store that refused for long, or a machine that slept: all leases are over then, and their living
+        owners must come to renew them first."""
+        now = self._store.clock.now_ms()
+        return now >= self._sweep_from and now - self._beat_at <= OWNER_LEASE_MS
 
     async def _tend_store(self) -> None:
         """What time makes due; jittered, since every supervisor does it."""
         while True:
             await self._store.clock.sleep(SWEEP_S * (0.75 + self._chance.random() / 2))
+            if not self._may_sweep():
+                continue
             with contextlib.suppress(StoreError):
                 swept = await self._store.sweep()
                 await self._reap_orphans()
@@ -294,13 +312,12 @@ def _evidence(worker: ChildProcess, ended: Exit) -> Evidence:
     running = worker.board.running()
     if worker.stuck:
         return Evidence(ending=Ending.TIMED_OUT, started=running, culprit=worker.stuck[0], detail="timeout")
-    if ended.stopped:
-        return Evidence(ending=Ending.LOST, detail=ended.detail)
     return Evidence(ending=Ending.CRASHED, started=running, detail=ended.detail)
 
 
 def _has_keeper(row: OwnerRow) -> bool:
-    """Whether the process that renews this owner lives. A pid that was used again hides a death until the lease ends."""
+    """Whether the process that renews this owner lives. A pid that was used again hides a death until the lease
+    ends."""
     try:
         os.kill(row.info.supervisor_pid, 0)
     except ProcessLookupError:

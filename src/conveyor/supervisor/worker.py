@@ -20,7 +20,8 @@ from conveyor.supervisor.process import ORPHANED, Control, Report, end_badly, ig
 from conveyor.working import choose_handlers, work
 
 SWITCH_S: Final = 0.001
-"""The writer's thread gets the interpreter back this soon from a busy handler; CPython's usual 5 ms would slow commits."""
+"""The writer's thread gets the interpreter back this soon from a busy handler; CPython's usual 5 ms would slow
+commits."""
 
 
 @click.command()

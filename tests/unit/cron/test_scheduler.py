@@ -68,9 +68,9 @@ async def note(run: CronRun) -> None:
 
 
 async def a_scheduler(store: Store, *declared: Declared, events: list[Event] | None = None) -> Scheduler:
-    emit = [].append if events is None else events.append
+    heard: list[Event] = [] if events is None else events
     scheduler = Scheduler(
-        store, IdSource(store.clock), "shop", QUEUE, declared or (declare(),), emit=emit, chance=random.Random(1)
+        store, IdSource(store.clock), "shop", QUEUE, declared or (declare(),), emit=heard.append, chance=random.Random(1)
     )
     await scheduler.declare()
     return scheduler

@@ -24,7 +24,7 @@ from conveyor.queue.outcome import Outcome
 from conveyor.store.protocol import Claimed, ClaimRequest, Ending, Evidence
 
 if TYPE_CHECKING:
-    from tests.unit.queue.conftest import Workshop
+    from unit.queue.conftest import Workshop
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")]
 

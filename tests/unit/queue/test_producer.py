@@ -12,7 +12,7 @@ from conveyor.model.settings import QueueSettings
 from conveyor.queue.producer import SETTINGS_FRESH_S, Outgoing
 
 if TYPE_CHECKING:
-    from tests.unit.queue.conftest import Workshop
+    from unit.queue.conftest import Workshop
 
 pytestmark = pytest.mark.anyio
 

@@ -19,9 +19,8 @@ from conveyor.store.protocol import Claimed, ClaimRequest, Ending, Evidence, Set
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tests.unit.queue.conftest import Workshop
-
     from conveyor.model.verdict import Settlement
+    from unit.queue.conftest import Workshop
 
 pytestmark = pytest.mark.anyio
 

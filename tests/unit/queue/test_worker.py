@@ -28,7 +28,7 @@ from conveyor.queue.worker import Stop
 from conveyor.store.protocol import Claimed, ClaimRequest
 
 if TYPE_CHECKING:
-    from tests.unit.queue.conftest import Workshop
+    from unit.queue.conftest import Workshop
 
 pytestmark = pytest.mark.anyio
 

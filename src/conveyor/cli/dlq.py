@@ -1,0 +1,164 @@
+"""`conveyor dlq`: look at dead letters, send them back where they came from, throw them away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from conveyor.cli.answers import (
+    ask,
+    confirm,
+    force_option,
+    message_row,
+    print_facts,
+    print_rows,
+    store_options,
+)
+from conveyor.model.errors import NotFoundError
+from conveyor.model.message import PEEK_MESSAGES_MAX, Peeked
+from conveyor.queue.dead_letter import DeadLetters
+from conveyor.store.protocol import Store
+
+_COLUMNS = ("id", "origin_queue", "reason", "dead_at", "last_error", "body")
+
+
+@click.group()
+def dlq() -> None:
+    """Look at dead letters, and send them back where they came from.
+
+    QUEUE is a dead letter queue, or a queue whose consumer has one.
+
+    \b
+    Example:
+      conveyor dlq list movie-processing-dlq
+      conveyor dlq redrive movie-processing-dlq
+    """
+
+
+@dlq.command("list")
+@click.argument("queue", required=False)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
+@store_options
+def list_letters(queue: str | None, *, limit: int, url: str | None, as_json: bool) -> None:
+    """Dead letters, oldest first; without QUEUE, the dead letter queues and how many lie in each."""
+    if queue is None:
+        rows = ask(url, _count)
+        columns = ("dead_letter_queue", "messages", "of")
+        print_rows(rows, columns=columns, as_json=as_json, empty="no dead letter queues")
+        return
+
+    async def question(store: Store) -> tuple[str, list[dict[str, Any]]]:
+        letters = await _letters(store, queue)
+        return letters.queue, [_row(each) for each in await _pages(letters, limit)]
+
+    name, rows = ask(url, question)
+    print_rows(rows, columns=_COLUMNS, as_json=as_json, empty=f"no dead letters in `{name}`")
+
+
+@dlq.command()
+@click.argument("queue")
+@click.argument("message_id", metavar="ID")
+@store_options
+def show(queue: str, message_id: str, *, url: str | None, as_json: bool) -> None:
+    """One dead letter with all that is known of it. The first signs of its ID will do."""
+
+    async def question(store: Store) -> dict[str, Any]:
+        [found] = await _find(await _letters(store, queue), [message_id])
+        return _row(found)
+
+    print_facts(ask(url, question), as_json=as_json)
+
+
+@dlq.command()
+@click.argument("queue")
+@click.option("--id", "ids", multiple=True, help="Only this one; may be given again.")
+@store_options
+def redrive(queue: str, *, ids: Sequence[str], url: str | None, as_json: bool) -> None:
+    """Send dead letters back to the queues they came from, with their attempts at zero.
+
+    \b
+    Example:
+      conveyor dlq redrive movie-processing-dlq --id 019bc3a0 --id 019bc3a1
+    """
+
+    async def question(store: Store) -> tuple[str, int]:
+        letters = await _letters(store, queue)
+        seqs = [each.seq for each in await _find(letters, ids)] if ids else None
+        return letters.queue, await letters.redrive(seqs=seqs)
+
+    name, count = ask(url, question)
+    if as_json:
+        print_facts({"queue": name, "redriven": count}, as_json=True)
+    else:
+        click.echo(f"{count:,} messages went back to where they came from")
+
+
+@dlq.command()
+@click.argument("queue")
+@force_option
+@store_options
+def purge(queue: str, *, force: bool, url: str | None, as_json: bool) -> None:
+    """Throw away all dead letters of a queue. There is no way back."""
+
+    async def count(store: Store) -> tuple[str, int]:
+        letters = await _letters(store, queue)
+        return letters.queue, (await store.metrics(letters.queue)).backlog_messages
+
+    name, waiting = ask(url, count)
+    confirm(f"throw away {waiting:,} dead letters in `{name}`", force=force)
+    gone = ask(url, lambda store: DeadLetters(store, name).purge())
+    if as_json:
+        print_facts({"queue": name, "purged": gone}, as_json=True)
+    else:
+        click.echo(f"{gone:,} dead letters are gone")
+
+
+async def _count(store: Store) -> list[dict[str, Any]]:
+    feeders: dict[str, list[str]] = {}
+    for info in await store.list_queues():
+        if info.consumer is not None and info.consumer.dead_letter_queue is not None:
+            feeders.setdefault(info.consumer.dead_letter_queue, []).append(info.name)
+    return [
+        {"dead_letter_queue": name, "messages": (await store.metrics(name)).backlog_messages, "of": ", ".join(origins)}
+        for name, origins in sorted(feeders.items())
+    ]
+
+
+async def _letters(store: Store, name: str) -> DeadLetters:
+    """The dead letter queue that is meant: this one, or that of this queue's consumer."""
+    present = await store.get_queue(name)
+    known = {each.consumer.dead_letter_queue for each in await store.list_queues() if each.consumer is not None}
+    behind = None if present.consumer is None else present.consumer.dead_letter_queue
+    return DeadLetters(store, name if name in known or behind is None else behind)
+
+
+async def _pages(letters: DeadLetters, limit: int | None) -> list[Peeked]:
+    found: list[Peeked] = []
+    while limit is None or len(found) < limit:
+        size = PEEK_MESSAGES_MAX if limit is None else min(PEEK_MESSAGES_MAX, limit - len(found))
+        page = await letters.list(limit=size, after_seq=found[-1].seq if found else 0)
+        if not page:
+            break
+        found += page
+    return found
+
+
+async def _find(letters: DeadLetters, ids: Sequence[str]) -> list[Peeked]:
+    """The one letter behind each id, or behind its first signs."""
+    present = await _pages(letters, None)
+    found = []
+    for wanted in ids:
+        matching = [each for each in present if each.id.hex().startswith(wanted.lower())]
+        if len(matching) != 1:
+            how = "no message has" if not matching else f"{len(matching)} messages have"
+            problem = f"{how} an id that begins with `{wanted}` in `{letters.queue}`"
+            raise NotFoundError(problem, hint=f"see `conveyor dlq list {letters.queue}`")
+        found += matching
+    return found
+
+
+def _row(message: Peeked) -> dict[str, Any]:
+    nothing = dict.fromkeys(("origin_queue", "reason", "last_error", "dead_at"))
+    return nothing | message_row(message)

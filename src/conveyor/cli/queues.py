@@ -1,0 +1,228 @@
+"""`conveyor queues`: wrangler's verbs for queues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from msgspec.structs import replace
+
+from conveyor.cli.answers import (
+    DurationType,
+    ask,
+    confirm,
+    force_option,
+    print_facts,
+    print_rows,
+    show_duration,
+    show_moment,
+    store_options,
+    tell,
+)
+from conveyor.model.message import DELAY_MS_MAX
+from conveyor.model.settings import DEDUPE_MS_MAX, RETENTION_MS_MAX, RETENTION_MS_MIN, QueueSettings
+from conveyor.queue.admin import Queues
+from conveyor.store.protocol import QueueInfo, QueueMetrics
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_COLUMNS = ("name", "messages", "leased", "consumer", "paused", "dead_letter_queue")
+_DELAY = ("--delivery-delay", "--delivery-delay-secs", "delivery_delay_ms")
+_RETENTION = ("--message-retention-period", "--message-retention-period-secs", "retention_ms")
+
+
+def _settings_options(command: Command) -> Command:
+    """What a queue promises its producers; wrangler's spellings are taken too."""
+    delay = DurationType(most_ms=DELAY_MS_MAX)
+    retention = DurationType(least_ms=RETENTION_MS_MIN, most_ms=RETENTION_MS_MAX)
+    window = DurationType(most_ms=DEDUPE_MS_MAX)
+    for names, kind, words in (
+        (("--max-backlog-bytes",), click.INT, "Backlog in bytes at which sends are refused."),
+        (("--max-backlog-messages",), click.INT, "Backlog in messages at which sends are refused."),
+        (("--max-message-bytes",), click.INT, "The largest body."),
+        (("--dedupe-window", "dedupe_window_ms"), window, "How long a dedupe key counts."),
+        (_RETENTION, retention, "How long messages are kept: 60s to 14d."),
+        (_DELAY, delay, "Before a message is delivered: 0 to 1d."),
+    ):
+        command = click.option(*names, type=kind, help=words)(command)
+    return command
+
+
+@click.group()
+def queues() -> None:
+    """List queues, make and change them, stop and resume their delivery.
+
+    \b
+    Example:
+      conveyor queues create letters --delivery-delay 5m
+      conveyor queues info letters
+    """
+
+
+@queues.command("list")
+@store_options
+def list_queues(*, url: str | None, as_json: bool) -> None:
+    """All queues, with their backlog."""
+
+    async def question(store: Any) -> list[dict[str, Any]]:
+        known = Queues(store)
+        return [_row(info, await known.metrics(info.name)) for info in await known.list()]
+
+    rows = ask(url, question)
+    print_rows(rows, columns=_COLUMNS, as_json=as_json, empty="no queues yet; `conveyor queues create NAME` makes one")
+
+
+@queues.command()
+@click.argument("name")
+@store_options
+def info(name: str, *, url: str | None, as_json: bool) -> None:
+    """A queue as it operates now: backlog, settings, consumer."""
+
+    async def question(store: Any) -> dict[str, Any]:
+        known = Queues(store)
+        return _facts(await known.info(name), await known.metrics(name))
+
+    print_facts(ask(url, question), as_json=as_json)
+
+
+@queues.command()
+@click.argument("name")
+@_settings_options
+@store_options
+def create(name: str, *, url: str | None, as_json: bool, **settings: int | None) -> None:
+    """Make a queue.
+
+    \b
+    Example:
+      conveyor queues create letters --message-retention-period 7d
+    """
+    wanted = replace(QueueSettings(), **_given(settings))
+
+    async def question(store: Any) -> dict[str, Any]:
+        known = Queues(store)
+        return _facts(await known.create(name, wanted), await known.metrics(name))
+
+    facts = tell(url, question)
+    if as_json:
+        print_facts(facts, as_json=True)
+    else:
+        click.echo(f"made queue `{name}`; send with `conveyor messages send {name} BODY`")
+
+
+@queues.command()
+@click.argument("name")
+@_settings_options
+@store_options
+def update(name: str, *, url: str | None, as_json: bool, **settings: int | None) -> None:
+    """Change a queue's settings; what is not named stays as it is.
+
+    \b
+    Example:
+      conveyor queues update letters --delivery-delay 0 --max-backlog-messages 100000
+    """
+    changes = _given(settings)
+    if not changes:
+        raise click.UsageError("name a setting to change; see `conveyor queues update --help`")
+
+    async def question(store: Any) -> dict[str, Any]:
+        known = Queues(store)
+        present = await known.info(name)
+        changed = await known.update(name, replace(present.settings, **changes))
+        return _facts(changed, await known.metrics(name))
+
+    print_facts(ask(url, question), as_json=as_json)
+
+
+@queues.command()
+@click.argument("name")
+@force_option
+@store_options
+def delete(name: str, *, force: bool, url: str | None, as_json: bool) -> None:
+    """Delete a queue and all its messages."""
+    waiting = ask(url, lambda store: store.metrics(name)).backlog_messages
+    confirm(f"delete queue `{name}` with {waiting:,} messages", force=force or not waiting)
+    ask(url, lambda store: Queues(store).delete(name))
+    _say(f"deleted queue `{name}`", {"deleted": name, "messages": waiting}, as_json=as_json)
+
+
+@queues.command("pause-delivery")
+@click.argument("name")
+@store_options
+def pause_delivery(name: str, *, url: str | None, as_json: bool) -> None:
+    """Deliver nothing until `resume-delivery`; sends go on, and running handlers finish."""
+    ask(url, lambda store: Queues(store).pause(name))
+    _say(f"queue `{name}` delivers nothing now", {"queue": name, "paused": True}, as_json=as_json)
+
+
+@queues.command("resume-delivery")
+@click.argument("name")
+@store_options
+def resume_delivery(name: str, *, url: str | None, as_json: bool) -> None:
+    """Deliver again."""
+    ask(url, lambda store: Queues(store).resume(name))
+    _say(f"queue `{name}` delivers again", {"queue": name, "paused": False}, as_json=as_json)
+
+
+@queues.command()
+@click.argument("name")
+@force_option
+@store_options
+def purge(name: str, *, force: bool, url: str | None, as_json: bool) -> None:
+    """Throw away all messages of a queue. There is no way back.
+
+    \b
+    Example:
+      conveyor queues purge letters --force
+    """
+    waiting = ask(url, lambda store: store.metrics(name)).backlog_messages
+    confirm(f"throw away {waiting:,} messages of queue `{name}`", force=force)
+    gone = ask(url, lambda store: Queues(store).purge(name))
+    _say(f"{gone:,} messages are gone", {"queue": name, "purged": gone}, as_json=as_json)
+
+
+def _say(sentence: str, facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_facts(facts, as_json=True)
+    else:
+        click.echo(sentence)
+
+
+def _given(settings: dict[str, int | None]) -> dict[str, int]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _row(info: QueueInfo, metrics: QueueMetrics) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "messages": metrics.backlog_messages,
+        "leased": metrics.leased,
+        "bytes": metrics.backlog_bytes,
+        "oldest_ready_at": show_moment(metrics.oldest_ready_at),
+        "consumer": None if info.consumer is None else info.consumer.script or info.consumer.type.value,
+        "dead_letter_queue": None if info.consumer is None else info.consumer.dead_letter_queue,
+        "paused": info.paused,
+    }
+
+
+def _facts(info: QueueInfo, metrics: QueueMetrics) -> dict[str, Any]:
+    settings, consumer = info.settings, info.consumer
+    facts = _row(info, metrics) | {
+        "delivery_delay": show_duration(settings.delivery_delay_ms),
+        "message_retention_period": show_duration(settings.retention_ms),
+        "dedupe_window": show_duration(settings.dedupe_window_ms),
+        "max_message_bytes": settings.max_message_bytes,
+        "max_backlog_messages": settings.max_backlog_messages,
+        "max_backlog_bytes": settings.max_backlog_bytes,
+        "created_at": show_moment(info.created_at),
+        "modified_at": show_moment(info.modified_at),
+    }
+    if consumer is not None:
+        facts |= {
+            "max_batch_size": consumer.max_batch_size,
+            "max_batch_timeout": show_duration(consumer.max_batch_timeout_ms),
+            "max_retries": consumer.max_retries,
+            "max_concurrency": consumer.max_concurrency,
+            "timeout": show_duration(consumer.timeout_ms),
+        }
+    return facts
