@@ -51,14 +51,17 @@ class Heartbeat:
 
 
 async def keep_alive(store: Store, owner: int, *, ends: threading.Event, on_lost: Callable[[], None]) -> None:
-    """Renew one owner every `HEARTBEAT_S` and sweep every `SWEEP_S`, until `ends` is set."""
-    renewed_at = store.clock.monotonic()
+    """Renew one owner every `HEARTBEAT_S` and sweep every `SWEEP_S`, until `ends` is set.
+
+    By the store's own time, which goes on while the machine sleeps: a sweep before the renewal would bury the sleeper.
+    """
+    renewed_at = store.clock.now_ms()
     while not ends.is_set():
         with contextlib.suppress(StoreError):  # the next beat tries again; the lease is three beats long
-            if store.clock.monotonic() - renewed_at >= HEARTBEAT_S:
+            if store.clock.now_ms() - renewed_at >= HEARTBEAT_S * 1000:
                 if await store.renew_owners([owner]):
                     on_lost()
                     return
-                renewed_at = store.clock.monotonic()
+                renewed_at = store.clock.now_ms()
             await store.sweep()
         await asyncio.get_running_loop().run_in_executor(None, ends.wait, SWEEP_S)

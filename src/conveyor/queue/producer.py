@@ -126,6 +126,7 @@ class Queue:
 
     async def metrics(self) -> QueueMetrics:
         """Its backlog now."""
+        await self._reload()  # opens the app if need be
         return await self._store.metrics(self.name)
 
     def __repr__(self) -> str:
