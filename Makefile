@@ -12,9 +12,9 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3.14 python
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$each; break; }; done)
 # pytest's processes.
 JOBS ?= 2
-# The dice of a fault campaign, and how many kills it takes.
+# The dice of a fault campaign, and how many workers it kills.
 SEED ?= 11
-KILLS ?= 200
+KILLS ?= 20
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore

@@ -17,7 +17,8 @@ from .movie import Movie
 from .room import Room
 from .runs import Begin, Cause
 
-Trigger = Callable[[str], Awaitable[object]]
+Trigger = Callable[[str], Awaitable[bool]]
+"""Starts a run; False if the previous one is not over and this one was skipped."""
 
 LOGS_LIMIT: Final = 50
 LOGS_LIMIT_MAX: Final = 500
@@ -84,7 +85,8 @@ class Desk:
             return answer({"error": "A run is starting already", "correlation_id": starting}, status=409)
         self._last_ms = max(clock.now_ms(), self._last_ms + 1)
         run = f"manual-trigger-{self._last_ms}"
-        await self._trigger(run)
+        if not await self._trigger(run):
+            return answer({"error": "A run is starting already"}, status=409)
         await self._room().daily.announce(Begin(run=run, cause=Cause.MANUAL, tick_ms=self._last_ms))
         body = {
             "message": "Cron job started in background",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import httpx2
 from starlette.applications import Starlette
 
-from conveyor import Conveyor, ConveyorError, CronRun, Message, Outgoing, RateLimited, Reject, Retry
+from conveyor import Conveyor, ConveyorError, CronRun, Message, Outgoing, RateLimited, Reject, Retry, ScheduleBusyError
 
 from . import clock
 from .alerts import DeadLetterAlert
@@ -85,9 +85,18 @@ def build_plotburn(
     app.on_close(doorway.close)
     declare_consumers(app, doorway, retry_delay=retry_delay)
     declare_schedule(app, doorway)
-    endpoints = create_endpoints(doorway.room, lambda run: app.trigger(DAILY, correlation_id=run))
+    endpoints = create_endpoints(doorway.room, lambda run: start_run(app, run))
     app.mount(endpoints)
     return Plotburn(app=app, doorway=doorway, endpoints=endpoints)
+
+
+async def start_run(app: Conveyor, run: str) -> bool:
+    """Whether the daily schedule runs now, and was not skipped for the run before it."""
+    try:
+        await app.trigger(DAILY, correlation_id=run)
+    except ScheduleBusyError:
+        return False
+    return True
 
 
 def declare_consumers(app: Conveyor, doorway: Doorway, *, retry_delay: str) -> None:

@@ -12,8 +12,21 @@
 
 from conveyor.app import Conveyor
 from conveyor.cron.schedule import CronRun
-from conveyor.kv import KV
-from conveyor.model.errors import ConveyorError
+from conveyor.kv import KV, KVEntry, KVKey, KVPage
+from conveyor.model.errors import (
+    BodyDecodeError,
+    BodyTooLargeError,
+    ConflictError,
+    ConveyorError,
+    CronSyntaxError,
+    InvalidError,
+    LeaseLostError,
+    NotFoundError,
+    QueueFullError,
+    QueueNotFoundError,
+    ScheduleBusyError,
+    StoreError,
+)
 from conveyor.model.message import Priority
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Ack, Backoff, RateLimited, Reject, Retry
@@ -25,17 +38,31 @@ __all__ = [
     "Ack",
     "Backoff",
     "Batch",
+    "BodyDecodeError",
+    "BodyTooLargeError",
+    "ConflictError",
     "ConsumerSettings",
     "Conveyor",
     "ConveyorError",
     "CronRun",
+    "CronSyntaxError",
+    "InvalidError",
+    "KVEntry",
+    "KVKey",
+    "KVPage",
+    "LeaseLostError",
     "Message",
+    "NotFoundError",
     "Outgoing",
     "Priority",
     "Queue",
+    "QueueFullError",
+    "QueueNotFoundError",
     "QueueSettings",
     "RateLimited",
     "Reject",
     "Retry",
+    "ScheduleBusyError",
     "SentMessage",
+    "StoreError",
 ]

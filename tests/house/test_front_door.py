@@ -8,6 +8,20 @@ import sys
 import conveyor
 
 NAMES = {
+    "KVEntry",
+    "KVKey",
+    "KVPage",
+    "BodyDecodeError",
+    "BodyTooLargeError",
+    "ConflictError",
+    "CronSyntaxError",
+    "InvalidError",
+    "LeaseLostError",
+    "NotFoundError",
+    "QueueFullError",
+    "QueueNotFoundError",
+    "ScheduleBusyError",
+    "StoreError",
     "KV",
     "Ack",
     "Backoff",

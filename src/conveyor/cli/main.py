@@ -14,7 +14,7 @@ from conveyor.model.errors import ConveyorError
 _VERBS: Final = {
     "demo": ("conveyor.cli.demo", "Run plotburn end to end against a sandbox, and show what happens."),
     "serve": ("conveyor.cli.run", "Serve HTTP, run schedules and supervised workers, under one command."),
-    "work": ("conveyor.cli.run", "Run supervised workers and schedules; any number of machines may."),
+    "work": ("conveyor.cli.run", "Run supervised workers and schedules; as many as share the store."),
     "queues": ("conveyor.cli.queues", "List queues, make and change them, stop and resume delivery, purge."),
     "messages": ("conveyor.cli.messages", "Send messages by hand, and look at those that wait."),
     "dlq": ("conveyor.cli.dlq", "Look at dead letters, and send them back where they came from."),

@@ -16,7 +16,7 @@ import msgspec
 
 from conveyor.cron.schedule import CronRun, Declared, Misfire, Overlap, Tick
 from conveyor.model.duration import DAY_MS, MINUTE_MS
-from conveyor.model.errors import ConveyorError, ScheduleNotFoundError, StoreError
+from conveyor.model.errors import ConveyorError, ScheduleBusyError, ScheduleNotFoundError, StoreError
 from conveyor.model.events import Emit, ScheduleDelayed, ScheduleFailed, ScheduleFired
 from conveyor.model.ids import IdSource
 from conveyor.model.message import ERROR_CHARS_MAX, Draft
@@ -111,15 +111,23 @@ class Scheduler:
         return following
 
     async def trigger(self, name: str, correlation_id: str | None = None) -> str:
-        """Run a schedule now, also while it is paused; the run's correlation id. `ScheduleNotFoundError`."""
+        """Run a schedule now, also while it is paused; the run's correlation id.
+
+        `ScheduleNotFoundError`; `ScheduleBusyError` where its overlap rule skips the run.
+        """
         declared = self._declared.get(name)
         if declared is None:
             raise ScheduleNotFoundError(name)
         tick = self._store.clock.now_ms()
         chosen = correlation_id or f"manual-{tick}"
-        while await self.fire(declared, tick, trigger="manual", correlation_id=chosen) is Fired.TAKEN:
+        while (fired := await self._fire_by_hand(declared, tick, chosen)) is Fired.TAKEN:
             tick += 1  # two triggers in one millisecond
+        if fired is Fired.SKIPPED:
+            raise ScheduleBusyError(name)
         return chosen
+
+    async def _fire_by_hand(self, declared: Declared, tick: int, correlation_id: str) -> Fired:
+        return await self.fire(declared, tick, trigger="manual", correlation_id=correlation_id)
 
     async def fire(
         self,

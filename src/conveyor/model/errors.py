@@ -13,7 +13,8 @@
     |  `- ScheduleNotFoundError
     |- ConflictError
     |  |- QueueExistsError
-    |  `- ConsumerConflictError     one consumer per queue
+    |  |- ConsumerConflictError     one consumer per queue
+    |  `- ScheduleBusyError         overlap="skip", and the previous run is not over
     |- QueueFullError               a backlog limit is reached
     |- LeaseLostError               somebody else holds the message now
     |- BodyDecodeError              a body does not fit the handler's type
@@ -159,6 +160,19 @@ class ConsumerConflictError(ConflictError):
             queue=queue,
             present=present,
             wanted=wanted,
+        )
+
+
+class ScheduleBusyError(ConflictError):
+    """Recorded as a skipped run; nothing was sent."""
+
+    code = "schedule_busy"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"schedule `{name}` skips this run: its previous one is not over",
+            hint=f'see `conveyor cron history {name}`, or declare the schedule with `overlap="queue"`',
+            name=name,
         )
 
 
