@@ -7,20 +7,28 @@ import atexit
 import os
 import threading
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from conveyor.model.errors import InvalidSettingError
 
-if TYPE_CHECKING:
-    from conveyor.app import Conveyor
-
 T = TypeVar("T")
+
+
+class App(Protocol):
+    """What a portal needs of an app."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """Where it is open."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Portal:
     """Runs coroutines in the app's own event loop if it has one, else in a loop of the portal's, in a thread."""
 
-    def __init__(self, app: Conveyor) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -10,11 +10,22 @@ from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
 from conveyor.store.protocol import QueueInfo
 
-if TYPE_CHECKING:
-    from conveyor.store.sqlite.transaction import Transaction
-
 _SETTINGS: Final = msgspec.json.Decoder(QueueSettings)
 _CONSUMER: Final = msgspec.json.Decoder(ConsumerSettings)
+
+
+class Statements(Protocol):
+    """What the catalog needs of a transaction."""
+
+    now: int
+
+    def row(self, name: str, *values: Any) -> tuple[Any, ...] | None:
+        """The first row of a named statement, or None."""
+        ...
+
+    def run(self, name: str, *values: Any) -> int:
+        """Run a named statement that answers nothing."""
+        ...
 
 
 class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +82,7 @@ class Catalog:
         self._rows: dict[str, QueueRow] = {}
         self._names: dict[int, str | None] = {}
 
-    def refresh(self, tx: Transaction) -> None:
+    def refresh(self, tx: Statements) -> None:
         found = tx.row("read_catalog_version")
         assert found is not None
         if found[0] != self._version:
@@ -84,14 +95,14 @@ class Catalog:
         self._rows.clear()
         self._names.clear()
 
-    def get(self, tx: Transaction, name: str) -> QueueRow:
+    def get(self, tx: Statements, name: str) -> QueueRow:
         """`QueueNotFoundError`."""
         row = self.find(tx, name)
         if row is None:
             raise QueueNotFoundError(name)
         return row
 
-    def find(self, tx: Transaction, name: str) -> QueueRow | None:
+    def find(self, tx: Statements, name: str) -> QueueRow | None:
         row = self._rows.get(name)
         if row is None:
             found = tx.row("read_queue", name)
@@ -99,7 +110,7 @@ class Catalog:
                 row = self._rows[name] = decode_queue(found)
         return row
 
-    def of_lane(self, tx: Transaction, lane: int) -> QueueRow | None:
+    def of_lane(self, tx: Statements, lane: int) -> QueueRow | None:
         """None: the lane was purged, or its queue deleted."""
         if lane not in self._names:
             found = tx.row("read_queue_of_lane", lane)
@@ -107,20 +118,20 @@ class Catalog:
         name = self._names[lane]
         return None if name is None else self.find(tx, name)
 
-    def has_lane(self, tx: Transaction, lane: int) -> bool:
+    def has_lane(self, tx: Statements, lane: int) -> bool:
         return self.of_lane(tx, lane) is not None
 
-    def ensure(self, tx: Transaction, name: str) -> QueueRow:
+    def ensure(self, tx: Statements, name: str) -> QueueRow:
         """The queue of this name, made with default settings if there is none."""
         return self.find(tx, name) or self.create(tx, name, QueueSettings())
 
-    def create(self, tx: Transaction, name: str, settings: QueueSettings) -> QueueRow:
+    def create(self, tx: Statements, name: str, settings: QueueSettings) -> QueueRow:
         check_name("queue", name)
         settings.check()
         tx.run("insert_queue", name, self.new_lane(tx), _json(settings), tx.now)
         return self.changed(tx, name)
 
-    def write(self, tx: Transaction, row: QueueRow) -> QueueRow:
+    def write(self, tx: Statements, row: QueueRow) -> QueueRow:
         """Store a changed row; its version grows."""
         tx.run(
             "write_queue",
@@ -129,18 +140,18 @@ class Catalog:
         )
         return self.changed(tx, row.name)
 
-    def changed(self, tx: Transaction, name: str) -> QueueRow:
+    def changed(self, tx: Statements, name: str) -> QueueRow:
         """Tell all caches, and read the queue anew."""
         self.bump(tx)
         return self.get(tx, name)
 
-    def bump(self, tx: Transaction) -> None:
+    def bump(self, tx: Statements) -> None:
         self.forget()
         found = tx.row("bump_catalog_version")
         assert found is not None
         self._version = int(found[0])
 
-    def new_lane(self, tx: Transaction) -> int:
+    def new_lane(self, tx: Statements) -> int:
         found = tx.row("next_lane")
         assert found is not None
         return int(found[0])
