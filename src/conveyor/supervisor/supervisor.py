@@ -197,7 +197,7 @@ class Supervisor:
         evidence = _evidence(worker, ended)
         self._forget(worker)
         reaped = await self._reap(worker.owner, evidence)
-        self._judge(worker, ended)
+        self._judge(worker, ended, running=len(evidence.started))
         if evidence.ending is not Ending.EXITED:
             self._emit(
                 WorkerDied(
@@ -222,13 +222,16 @@ class Supervisor:
                 return Reaped(released=[], suspects=[], failed=[], dead=[])
             await self._store.clock.sleep(STORE_RETRY_S)
 
-    def _judge(self, child: ChildProcess, ended: Exit) -> None:
-        """Whether to start another, and how soon: after the first death at once, then ever later."""
+    def _judge(self, child: ChildProcess, ended: Exit, *, running: int = 0) -> None:
+        """Whether to start another, and how soon: after the first death at once, then ever later.
+
+        One that died with messages in hand is replaced at once, however often: messages have a crash budget, so it ends.
+        """
         now = self._store.clock.monotonic()
         if self._stop is not None:
             return
         if child.is_ready:
-            is_young = now - child.started_at < YOUNG_S
+            is_young = now - child.started_at < YOUNG_S and not running
             self._young_deaths = self._young_deaths + 1 if is_young else 0
             rounds = (self._young_deaths - 1) // self._plan.processes  # all may die of one thing
             self._restart_at = now + (min(RESTART_S_MAX, 0.05 * 2**rounds) if rounds > 0 else 0)
