@@ -222,10 +222,13 @@ async def test_hot_statements_walk_their_keys_whatever_the_backlog(store: SQLite
     from conveyor.store.sqlite.transaction import SQL
 
     connection = apsw.Connection(str(tmp_path / "store.db"))
-    for name in ("select_ready", "leave_range", "end_lease", "next_ready_at", "has_suspects", "find_dedupe"):
+    for name in (
+        *("select_ready", "leave_range", "end_lease", "next_ready_at", "has_suspects", "find_dedupe", "delete_messages"),
+        *("sweep_dedupe", "sweep_kv", "aged_ready", "expired_leases", "leases_of_owner"),
+    ):
         names = {word for word in re.findall(r":(\w+)", SQL[name])}
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", dict.fromkeys(names, 0))]
-        scans = [step for step in plan if step.startswith("SCAN")]
+        scans = [step for step in plan if step.startswith("SCAN") and "carray" not in step]
         assert scans == [], f"{name}: {plan}"
 
 

@@ -225,7 +225,7 @@ class Supervisor:
     def _judge(self, child: ChildProcess, ended: Exit, *, running: int = 0) -> None:
         """Whether to start another, and how soon: after the first death at once, then ever later.
 
-        One that died with messages in hand is replaced at once, however often: messages have a crash budget, so it ends.
+        One that died with messages in hand is replaced at once, however often: their crash budget ends it.
         """
         now = self._store.clock.monotonic()
         if self._stop is not None:

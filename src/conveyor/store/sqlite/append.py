@@ -44,10 +44,7 @@ def _without_repeats(drafts: Sequence[Draft]) -> list[Draft]:
 
 
 def _is_known(tx: Transaction, row: QueueRow, draft: Draft) -> bool:
-    if draft.dedupe is None:
-        return False
-    tx.flush()
-    return tx.row("find_dedupe", row.lane, draft.dedupe, tx.now) is not None
+    return draft.dedupe is not None and tx.row("find_dedupe", row.lane, draft.dedupe, tx.now) is not None
 
 
 def _check_backlog(tx: Transaction, row: QueueRow, messages: int, size: int) -> None:
@@ -79,7 +76,9 @@ def append_one(tx: Transaction, row: QueueRow, draft: Draft) -> Sent:
     )
     tx.count(lane, 1, len(body))
     if draft.dedupe is not None:
-        tx.flush()  # the next draft of the same key must see this one
+        if not row.uses_dedupe:
+            tx.run("mark_uses_dedupe", lane)
+            tx.catalog.bump(tx)
         tx.run("put_dedupe", row.lane, draft.dedupe, seq, draft.id, tx.now + row.settings.dedupe_window_ms)
     if draft.key is not None and row.gates_keys:
         add_key(tx, row, draft.key, seq, priority, ready_at)

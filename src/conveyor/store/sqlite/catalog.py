@@ -40,6 +40,7 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
     throttled_until: int
     levels: int
     holds_dead: bool
+    uses_dedupe: bool
     version: int
     created_at: int
     modified_at: int
@@ -136,7 +137,7 @@ class Catalog:
         tx.run(
             "write_queue",
             *(_json(row.settings), _json(row.consumer), _json(row.declared)),
-            *(row.paused, row.lane, row.holds_dead, tx.now, row.name),
+            *(row.paused, row.lane, row.holds_dead, row.uses_dedupe, tx.now, row.name),
         )
         return self.changed(tx, row.name)
 
@@ -159,7 +160,7 @@ class Catalog:
 
 def decode_queue(found: tuple[Any, ...]) -> QueueRow:
     """A row of `read_queue`."""
-    name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, *rest = found
+    name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, uses_dedupe, *rest = found
     return QueueRow(
         name=name,
         lane=lane,
@@ -170,6 +171,7 @@ def decode_queue(found: tuple[Any, ...]) -> QueueRow:
         throttled_until=throttled_until,
         levels=levels,
         holds_dead=bool(holds_dead),
+        uses_dedupe=bool(uses_dedupe),
         version=rest[0],
         created_at=rest[1],
         modified_at=rest[2],

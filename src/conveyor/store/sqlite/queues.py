@@ -119,7 +119,7 @@ def purge(tx: Transaction, queue: str) -> int:
     _abandon_lane(tx, row)
     lane = tx.catalog.new_lane(tx)
     tx.run("move_slots", lane, row.lane)  # calls that run still run
-    _change(tx, row, lane=lane, holds_dead=False)
+    _change(tx, row, lane=lane, holds_dead=False, uses_dedupe=False)
     return gone
 
 

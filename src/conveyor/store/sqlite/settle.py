@@ -74,6 +74,8 @@ def _forget(tx: Transaction, lane: int, group: list[Row]) -> None:
         tx.count(lane, -len(group), -sum(found[6] for found in group))
         if row.gates_keys:
             _drop_keys(tx, row, seqs)
+        if row.uses_dedupe:
+            tx.run_many("release_dedupe", tx.rows("dedupe_keys_of", _bind(seqs)))
         if row.holds_dead:
             tx.run("drop_dead_letters", lane, _bind(seqs))
     tx.run("delete_messages", _bind(seqs))

@@ -9,13 +9,13 @@ INSERT INTO ready (lane, shelf, priority, ready_at, seq, claims, releases, crash
 VALUES (:lane, :shelf, :priority, :ready_at, :seq, :claims, :releases, :crashes);
 
 -- name: find_dedupe
--- Live while its message is in the lane and not final, or until its window ends.
-SELECT d.id FROM dedupe d
-WHERE d.lane = :lane AND d.key = :key
-  AND (d.until > :now OR EXISTS (SELECT 1 FROM messages m WHERE m.seq = d.seq AND m.id = d.id AND m.lane = d.lane));
+SELECT id FROM dedupe WHERE lane = :lane AND key = :key AND (seq <> 0 OR until > :now);
 
 -- name: put_dedupe
 INSERT OR REPLACE INTO dedupe (lane, key, seq, id, until) VALUES (:lane, :key, :seq, :id, :until);
 
 -- name: add_level
 UPDATE queues SET levels = levels | :bit WHERE lane = :lane;
+
+-- name: mark_uses_dedupe
+UPDATE queues SET uses_dedupe = 1 WHERE lane = :lane;

@@ -31,3 +31,6 @@ ORDER BY d.seq LIMIT :limit;
 
 -- name: drop_message
 DELETE FROM messages WHERE seq = :seq RETURNING id, headers;
+
+-- name: dedupe_keys_of
+SELECT lane, dedupe, seq FROM messages WHERE seq IN carray(:seqs) AND dedupe IS NOT NULL;

@@ -1,5 +1,6 @@
 -- name: read_queue
-SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, version, created_at, modified_at
+SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead,
+  uses_dedupe, version, created_at, modified_at
 FROM queues WHERE name = :name;
 
 -- name: read_queue_of_lane
@@ -14,7 +15,7 @@ VALUES (:name, :lane, :settings, 1, :now, :now);
 
 -- name: write_queue
 UPDATE queues SET settings = :settings, consumer = :consumer, declared = :declared, paused = :paused,
-  lane = :lane, holds_dead = :holds_dead, version = version + 1, modified_at = :now
+  lane = :lane, holds_dead = :holds_dead, uses_dedupe = :uses_dedupe, version = version + 1, modified_at = :now
 WHERE name = :name;
 
 -- name: throttle_queue

@@ -25,6 +25,7 @@ CREATE TABLE queues (
   throttled_until INTEGER NOT NULL DEFAULT 0,
   levels INTEGER NOT NULL DEFAULT 0,    -- a bit for each priority that was ever sent
   holds_dead INTEGER NOT NULL DEFAULT 0 CHECK (holds_dead IN (0, 1)),
+  uses_dedupe INTEGER NOT NULL DEFAULT 0 CHECK (uses_dedupe IN (0, 1)),
   version INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
   modified_at INTEGER NOT NULL
@@ -109,6 +110,7 @@ CREATE TABLE keyed (
 CREATE INDEX keyed_blocked ON keyed (lane, key, priority DESC, ready_at, seq) WHERE place = 2;
 CREATE INDEX keyed_leased ON keyed (lane, key) WHERE place = 1;
 
+-- Live until its message is final (then seq is 0), or until its window ends, whichever is later.
 CREATE TABLE dedupe (
   lane INTEGER NOT NULL,
   key TEXT NOT NULL,
@@ -117,6 +119,7 @@ CREATE TABLE dedupe (
   until INTEGER NOT NULL,
   PRIMARY KEY (lane, key)
 ) WITHOUT ROWID;
+CREATE INDEX dedupe_ended ON dedupe (until) WHERE seq = 0;
 
 CREATE TABLE dead_letters (
   lane INTEGER NOT NULL,
