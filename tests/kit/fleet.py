@@ -53,6 +53,10 @@ class Fleet:
                 pytest.fail(f"not within {seconds} s, or no tree lives: {ended}\n{log}")
             time.sleep(0.02)
 
+    def rest(self, seconds: float) -> None:
+        """Let the fleet work on; for campaigns whose faults come by the clock."""
+        time.sleep(seconds)
+
     def workers(self, tree: subprocess.Popen[bytes]) -> list[int]:
         """pids of the worker processes of a tree, oldest first."""
         children = Path(f"/proc/{tree.pid}/task/{tree.pid}/children").read_text(encoding="ascii")

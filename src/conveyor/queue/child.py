@@ -1,7 +1,8 @@
 """`python -m conveyor.queue.child MODULE:APP FD`: where handlers run whose death must harm nobody.
 
-The zygote imports the app, once and single-threaded, and forks a runner, which runs one call after another. When a
-runner dies the zygote says so and forks the next, in milliseconds. When the worker is gone, so are they.
+The zygote imports the app, once and single-threaded, and forks a runner whenever the worker wants one more: in
+milliseconds, and sharing the memory of the import. A runner runs one call after another. When one dies the zygote says
+so; when the worker is gone, all of them are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from conveyor.model.errors import ConveyorError
 from conveyor.queue.dispatch import Attempt, attempt
 from conveyor.queue.frames import (
     DIED,
+    FORK,
     KILL,
     RECORD_BYTES,
     RUNNER,
@@ -33,7 +35,7 @@ from conveyor.queue.handler import Handler
 from conveyor.queue.outcome import Delivery, Outcome, settle_as
 
 _POLL_MS: Final = 20
-"""How often a zygote looks after its runner where the system has no pidfd."""
+"""How often a zygote looks after its runners where the system has no pidfd."""
 
 
 class App(Protocol):
@@ -50,58 +52,77 @@ def main(arguments: list[str]) -> NoReturn:
     control = socket.socket(fileno=int(fd))
     app: App = importlib.import_module("conveyor.loader").load_app(target)  # a room above: known only at run time
     try:
-        while True:
-            pid = _fork_runner(app, control)
-            status = _watch(pid, control)
-            control.sendall(Record(DIED, status).encode())
+        Zygote(app, control).serve()
     except ConnectionError:  # the worker is gone
         sys.exit(0)
 
 
-def _fork_runner(app: App, control: socket.socket) -> int:
-    """A new runner; the worker gets its pid and one end of the connection to it."""
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            control.close()
-            ours.close()
-            run_calls(app, theirs)
-        finally:
-            os._exit(1)
-    theirs.close()
-    socket.send_fds(control, [Record(RUNNER, pid).encode()], [ours.fileno()])
-    ours.close()
-    return pid
+class Zygote:
+    """Forks runners, and reaps them."""
 
+    def __init__(self, app: App, control: socket.socket) -> None:
+        self._app = app
+        self._control = control
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._runners: dict[int, int | None] = {}
+        """pid to pidfd, where the system has such."""
 
-def _watch(pid: int, control: socket.socket) -> int:
-    """Wait until the runner is dead, killing it if the worker says so or is gone; its wait status."""
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
-    if pidfd is not None:
-        poll.register(pidfd, select.POLLIN)
-    try:
+    def serve(self) -> NoReturn:
+        """Until the worker hangs up."""
         while True:
-            ready = {fd for fd, _ in poll.poll(None if pidfd is not None else _POLL_MS)}
-            if control.fileno() in ready:
-                _obey(pid, control)
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                return status
-    finally:
-        if pidfd is not None:
-            os.close(pidfd)
+            waits = not self._runners or hasattr(os, "pidfd_open")
+            ready = dict(self._poll.poll(None if waits else _POLL_MS))
+            heard = ready.get(self._control.fileno(), 0)
+            if heard & select.POLLHUP:  # the worker is gone, whatever it still wanted
+                self._end()
+            if heard:
+                self._obey()
+            self._reap()
 
-
-def _obey(pid: int, control: socket.socket) -> None:
-    raw = control.recv(RECORD_BYTES)
-    if not raw:  # the worker is gone
-        os.kill(pid, signal.SIGKILL)
+    def _end(self) -> NoReturn:
+        for pid in self._runners:
+            os.kill(pid, signal.SIGKILL)
         os._exit(0)
-    if Record.decode(raw) == Record(KILL, pid):
-        os.kill(pid, signal.SIGKILL)
+
+    def _obey(self) -> None:
+        raw = self._control.recv(RECORD_BYTES, socket.MSG_WAITALL)
+        if len(raw) < RECORD_BYTES:
+            self._end()
+        record = Record.decode(raw)
+        if record.kind == FORK:
+            self._fork()
+        elif record.kind == KILL and record.pid in self._runners:
+            os.kill(record.pid, signal.SIGKILL)
+
+    def _fork(self) -> None:
+        """A new runner; the worker gets its pid and one end of the connection to it."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._control.close()
+                ours.close()
+                run_calls(self._app, theirs)
+            finally:
+                os._exit(1)
+        theirs.close()
+        self._runners[pid] = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        if (pidfd := self._runners[pid]) is not None:
+            self._poll.register(pidfd, select.POLLIN)
+        socket.send_fds(self._control, [Record(RUNNER, pid).encode()], [ours.fileno()])
+        ours.close()
+
+    def _reap(self) -> None:
+        for pid in list(self._runners):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if not found:
+                continue
+            pidfd = self._runners.pop(pid)
+            if pidfd is not None:
+                self._poll.unregister(pidfd)
+                os.close(pidfd)
+            self._control.sendall(Record(DIED, pid, status).encode())
 
 
 def run_calls(app: App, connection: socket.socket) -> NoReturn:

@@ -50,8 +50,13 @@ class Desk(Protocol):
         """There are leases to be started."""
         ...
 
+    @property
+    def suspects_max(self) -> int:
+        """Crash suspects at once."""
+        ...
+
     async def run_alone(self, consumer: Consumer, leases: Sequence[Lease]) -> Ran:
-        """Run a crash suspect in a child, no other beside it, until its call is over."""
+        """Run a crash suspect in a child of its own until its call is over."""
         ...
 
 
@@ -287,17 +292,33 @@ class Consumer:
         self.wake()
 
     async def _run_suspects(self) -> None:
-        """Crash suspects, one after another, each alone in a child."""
-        while self._is_open and not self._is_stopping:
-            request = ClaimRequest(queue=self.queue, owner=self._owner, limit=1, calls=1, suspects=True)
-            claimed = await self._ask(request)
-            if claimed is None or not claimed.leases:
-                return
-            portion: Portion = (claimed.leases, claimed.calls)
-            if not self._is_open or self._is_stopping:
-                self._release(portion)
-                return
-            if await self._desk.run_alone(self, claimed.leases) is Ran.NOT:
-                self._release(portion)
-            elif claimed.calls:
-                self._settler.give_back(self.queue, claimed.calls)
+        """Crash suspects, each alone in a child of its own, until there are no more."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while await self._claim_suspects(running, self._desk.suspects_max - len(running)) or running:
+                _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            for task in running:
+                task.cancel()
+            raise
+
+    async def _claim_suspects(self, running: set[asyncio.Task[None]], count: int) -> bool:
+        """Start as many as there are, up to `count`; whether there was one."""
+        if count <= 0 or not self._is_open or self._is_stopping:
+            return False
+        request = ClaimRequest(queue=self.queue, owner=self._owner, limit=count, calls=count, suspects=True)
+        claimed = await self._ask(request)
+        if claimed is None:
+            return False
+        for number, lease in enumerate(claimed.leases):
+            portion: Portion = ([lease], 1 if number < claimed.calls else 0)
+            running.add(asyncio.create_task(self._run_suspect(portion)))
+        return bool(claimed.leases)
+
+    async def _run_suspect(self, portion: Portion) -> None:
+        leases, slots = portion
+        is_wanted = self._is_open and not self._is_stopping
+        if not is_wanted or await self._desk.run_alone(self, leases) is Ran.NOT:
+            self._release(portion)
+        elif slots:
+            self._settler.give_back(self.queue, slots)

@@ -1,5 +1,5 @@
-"""What a worker and its child processes say to each other: length-prefixed msgpack of typed structs, and 9-byte records
-between a worker and the zygote that keeps a runner ready for it."""
+"""What a worker and its child processes say to each other: length-prefixed msgpack of typed structs, and records of
+17 bytes between a worker and the zygote that makes its runners."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from conveyor.model.settings import ConsumerSettings
 from conveyor.queue.outcome import Outcome
 
 _LENGTH: Final = struct.Struct("<I")
-_RECORD: Final = struct.Struct("<cq")
+_RECORD: Final = struct.Struct("<cqq")
 RECORD_BYTES: Final = _RECORD.size
 
+FORK: Final = b"F"
+"""worker to zygote: make a runner."""
 RUNNER: Final = b"R"
 """zygote to worker: a runner is ready, here is its pid and (as ancillary data) the socket to it."""
 DIED: Final = b"D"
-"""zygote to worker: the runner is dead, here is its wait status."""
+"""zygote to worker: the runner of this pid is dead, here is its wait status."""
 KILL: Final = b"K"
-"""worker to zygote: kill the runner, if this is still its pid."""
+"""worker to zygote: kill the runner of this pid, if it is still one."""
 
 
 class ChildRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,15 +70,15 @@ class Isolation(Protocol):
 
 class Record(NamedTuple):
     kind: bytes
-    value: int
+    pid: int = 0
+    status: int = 0
 
     def encode(self) -> bytes:
-        return _RECORD.pack(self.kind, self.value)
+        return _RECORD.pack(*self)
 
     @classmethod
     def decode(cls, raw: bytes) -> Record:
-        kind, value = _RECORD.unpack(raw)
-        return cls(kind, value)
+        return cls(*_RECORD.unpack(raw))
 
 
 encode_request: Final = msgspec.msgpack.Encoder().encode

@@ -31,6 +31,7 @@ from conveyor.queue.consumer import Consumer, Portion, Ran
 from conveyor.queue.dispatch import Call, Dispatcher, Interruption
 from conveyor.queue.frames import Isolation
 from conveyor.queue.handler import Handler, RunIn
+from conveyor.queue.isolation import SUSPECTS_MAX
 from conveyor.queue.settle import Ended, Settler
 from conveyor.store.protocol import Store
 
@@ -109,7 +110,9 @@ class Worker:
         self._stop_wanted = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._calls_over = asyncio.Event()
-        self._alone = asyncio.Lock()
+        # Without children one at a time, with them each in a child of its own.
+        self.suspects_max = 1 if isolation is None else min(SUSPECTS_MAX, concurrency)
+        self._alone = asyncio.Semaphore(self.suspects_max)
         self._context = contextvars.copy_context()
         self._check_isolation()
 

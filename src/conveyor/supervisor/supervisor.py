@@ -238,7 +238,7 @@ class Supervisor:
             return
         self._quick_deaths += 1
         self._restart_at = now + min(RESTART_S_MAX, 0.1 * 2**self._quick_deaths)
-        if ended.code == CHILD_FAILED or self._quick_deaths >= QUICK_DEATHS_MAX:
+        if ended.code == CHILD_FAILED or (not self._is_proven and self._quick_deaths >= QUICK_DEATHS_MAX):
             self._failed = True
 
     def _forget(self, child: ChildProcess) -> None:
