@@ -18,7 +18,7 @@ from conveyor.testing.factories import a_draft, a_firing
 if TYPE_CHECKING:
     from .conftest import Terminal
 
-VERBS = ["demo", "serve", "work", "queues", "messages", "dlq", "cron", "kv"]
+VERBS = ["demo", "serve", "work", "queues", "messages", "dlq", "cron", "kv", "doctor", "backup", "restore", "migrate"]
 
 
 def test_help_is_fast_and_names_every_verb() -> None:

@@ -65,13 +65,18 @@ def chosen_url(url: str | None) -> str:
 def ask(url: str | None, question: Callable[[Store], Awaitable[T]]) -> T:
     """Open a store that is there, ask, and close it."""
     chosen = chosen_url(url)
+    check_there(chosen)
+    return tell(chosen, question)
+
+
+def check_there(chosen: str) -> None:
+    """`StoreUnsupportedError` if a question would make the store."""
     path = Path(chosen.partition(":///")[2])
     if chosen.startswith("sqlite:///") and not path.exists():
         raise StoreUnsupportedError(
             f"there is no store at `{path}`",
             hint="start an app, or say with `--url` or CONVEYOR_URL where the store is",
         )
-    return tell(chosen, question)
 
 
 def tell(url: str | None, question: Callable[[Store], Awaitable[T]]) -> T:
@@ -164,6 +169,11 @@ def _shown(value: object) -> str:
     text = value if isinstance(value, str) else str(value)
     if not isinstance(value, (str, int, float)):
         text = msgspec.json.encode(value, enc_hook=str).decode()
+    return show_text(text)
+
+
+def show_text(text: str) -> str:
+    """Signs that move a cursor are spelt out."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 

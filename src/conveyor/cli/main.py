@@ -20,6 +20,10 @@ _VERBS: Final = {
     "dlq": ("conveyor.cli.dlq", "Look at dead letters, and send them back where they came from."),
     "cron": ("conveyor.cli.cron", "List schedules and their runs; trigger, pause and resume them."),
     "kv": ("conveyor.cli.kv", "Read and write named values."),
+    "doctor": ("conveyor.cli.doctor", "Examine the store, and say what to do."),
+    "backup": ("conveyor.cli.keeping", "Copy the store while workers run."),
+    "restore": ("conveyor.cli.keeping", "Put a backup into the store's place."),
+    "migrate": ("conveyor.cli.keeping", "Bring the store's schema up to this release, or show it."),
 }
 
 

@@ -25,6 +25,7 @@
        |- StoreReadOnlyError
        |- StoreFullError
        |- StoreBusyError
+       |- StoreInUseError          a restore would pull the file from under somebody
        |- StoreCorruptError
        |- StoreUnsupportedError     library, file system or schema that cannot be trusted
        `- OutcomeUnknownError       the answer to a commit was lost
@@ -275,6 +276,17 @@ class StoreBusyError(StoreError):
         super().__init__(
             f"`{where}` was locked by another process for {waited_s:g} s",
             hint="look for a long transaction or a backup tool that holds the file",
+            where=where,
+        )
+
+
+class StoreInUseError(StoreError):
+    code = "store_in_use"
+
+    def __init__(self, where: str, users: str) -> None:
+        super().__init__(
+            f"`{where}` is in use by {users}",
+            hint="stop every process that uses it; `--force` goes on all the same",
             where=where,
         )
 

@@ -23,6 +23,34 @@ class Migration(msgspec.Struct, frozen=True):
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
+class AppliedMigration(msgspec.Struct, frozen=True, kw_only=True):
+    """One that ran here, as the store recorded it."""
+
+    number: int
+    name: str
+    checksum: str
+    ran_at: int
+
+
+class SchemaState(msgspec.Struct, frozen=True, kw_only=True):
+    """A store's schema beside the one that we ship."""
+
+    applied: list[AppliedMigration]
+    due: list[Migration]
+    problem: str | None = None
+    """Why this release cannot use the store."""
+    hint: str = ""
+
+
+def compare_schema(dialect: str, applied: list[AppliedMigration]) -> SchemaState:
+    """As `plan_migrations`, for those who want to look rather than go on."""
+    try:
+        due = plan_migrations(dialect, {each.number: each.checksum for each in applied})
+    except StoreUnsupportedError as error:
+        return SchemaState(applied=applied, due=[], problem=error.message, hint=error.hint)
+    return SchemaState(applied=applied, due=due)
+
+
 def plan_migrations(dialect: str, applied: Mapping[int, str]) -> list[Migration]:
     """Those still to run, given the checksums of those that ran, by number.
 

@@ -1,4 +1,4 @@
-"""A store by its URL; the library behind it is imported only then."""
+"""A store, or its keeper, by its URL; the library behind it is imported only then."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from conveyor.model.clock import Clock, SystemClock
 from conveyor.model.errors import InvalidSettingError
+from conveyor.store.keeping import Keeper
 from conveyor.store.protocol import Store
 
 DEFAULT_URL: Final = "sqlite:///conveyor.db"
@@ -25,6 +26,20 @@ def make_store(url: str, *, clock: Clock | None = None) -> Store:
             from conveyor.store.memory import MemoryStore
 
             return MemoryStore(clock or SystemClock())
+        case _:
+            raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
+
+
+def make_keeper(url: str) -> Keeper:
+    """Who looks after the store behind `url`. `InvalidSettingError`."""
+    parts = urlsplit(url)
+    match parts.scheme:
+        case "sqlite":
+            from conveyor.store.sqlite.keeper import SQLiteKeeper
+
+            return SQLiteKeeper(_file_path(url, parts.netloc, parts.path))
+        case "memory":
+            raise InvalidSettingError("CONVEYOR_URL", url, "lives in one process only", hint="use `sqlite:///conveyor.db`")
         case _:
             raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
 

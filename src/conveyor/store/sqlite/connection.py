@@ -29,11 +29,26 @@ SAFE_LIBRARY: Final = (3, 51, 3)
 
 def check_library() -> None:
     """`StoreUnsupportedError` if apsw brings an SQLite that can corrupt a WAL file."""
-    version = tuple(int(part) for part in apsw.sqlite_lib_version().split(".")[:3])
-    if version < SAFE_LIBRARY:
+    if library_version() < SAFE_LIBRARY:
         raise StoreUnsupportedError(
             f"SQLite {apsw.sqlite_lib_version()} can corrupt a WAL file", hint="install apsw 3.51.3 or newer"
         )
+
+
+def library_version() -> tuple[int, ...]:
+    """SQLite's, as numbers."""
+    return tuple(int(part) for part in apsw.sqlite_lib_version().split(".")[:3])
+
+
+def look_into(path: Path) -> apsw.Connection:
+    """A connection that changes nothing: makes no file, sets no journal mode, moves no WAL. Raises `apsw.Error`."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX)
+    connection.set_busy_handler(_BusyNaps())
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size > 0:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.pragma("query_only", 1)
+    return connection
 
 
 def open_connection(path: Path, *, writes: bool) -> apsw.Connection:
@@ -71,6 +86,13 @@ def _prepare(connection: apsw.Connection, *, writes: bool) -> None:
     mode = connection.pragma("journal_mode", "wal")
     if mode != "wal":
         raise apsw.CantOpenError(f"journal mode is {mode}, not wal")
+    use_pragmas(connection)
+    if not writes:
+        connection.pragma("query_only", 1)
+
+
+def use_pragmas(connection: apsw.Connection) -> None:
+    """What a connection of ours keeps to; nothing of it is kept in the file."""
     connection.pragma("synchronous", 2)  # FULL: an acknowledged send survives a power cut
     connection.pragma("fullfsync", 1)  # macOS: fsync alone does not reach the platter
     connection.pragma("checkpoint_fullfsync", 1)
@@ -79,8 +101,6 @@ def _prepare(connection: apsw.Connection, *, writes: bool) -> None:
     connection.pragma("temp_store", 2)
     connection.pragma("mmap_size", 0)  # an I/O error must be an error, not a signal
     connection.pragma("trusted_schema", 0)
-    if not writes:
-        connection.pragma("query_only", 1)
 
 
 def translate(error: apsw.Error, path: Path | str) -> StoreError:

@@ -9,9 +9,12 @@ from typing import Final
 
 import apsw
 
-from conveyor.store.migrate import plan_migrations
+from conveyor.model.errors import StoreUnsupportedError
+from conveyor.store.facts import NETWORK_FILE_SYSTEMS
+from conveyor.store.migrate import AppliedMigration, Migration, plan_migrations
 from conveyor.store.sqlite.clock import DRIFT_MS_MAX, AnchoredClock, boot_ms, boot_name, wall_ms
 from conveyor.store.sqlite.connection import open_connection, translate
+from conveyor.store.sqlite.mounts import file_system_of
 from conveyor.store.sqlite.transaction import SQL
 
 _TABLE: Final = """
@@ -19,11 +22,13 @@ CREATE TABLE IF NOT EXISTS migrations (
   number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, ran_at INTEGER NOT NULL
 )
 """
+_APPLIED: Final = "SELECT number, name, checksum, ran_at FROM migrations ORDER BY number"
 _FIRST_ROW: Final = "INSERT OR IGNORE INTO store VALUES (1, ?, ?, 0, 0, 0, 0, ?, ?, ?)"
 
 
 def open_store(path: Path) -> tuple[apsw.Connection, str]:
     """A writing connection to a migrated file, and the file's identity. Raises a `StoreError`."""
+    check_place(path)
     connection = open_connection(path, writes=True)
     try:
         _migrate(connection)
@@ -38,20 +43,42 @@ def open_store(path: Path) -> tuple[apsw.Connection, str]:
     return connection, found[0].hex()
 
 
-def _migrate(connection: apsw.Connection) -> None:
+def migrate_file(path: Path) -> list[Migration]:
+    """Run what is due on a file, which is made if need be; those that ran. Raises a `StoreError`."""
+    check_place(path)
+    connection = open_connection(path, writes=True)
+    try:
+        return _migrate(connection)
+    except apsw.Error as error:
+        raise translate(error, path) from error
+    finally:
+        connection.close()
+
+
+def check_place(path: Path) -> None:
+    """`StoreUnsupportedError` on a network's file system, where WAL mode corrupts."""
+    kind = file_system_of(path.parent)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise StoreUnsupportedError(
+            f"`{path}` lies on {kind}, where SQLite's WAL mode corrupts", hint="put the file on a local disk"
+        )
+
+
+def _migrate(connection: apsw.Connection) -> list[Migration]:
     """All in one transaction: a kill leaves the old schema or the new one."""
-    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'migrations'").fetchone()
-    if found is not None and not plan_migrations("sqlite", _applied(connection)):
-        return
+    if _has_schema(connection) and not plan_migrations("sqlite", _checksums(connection)):
+        return []
     connection.execute("BEGIN IMMEDIATE")
     with _RollBack(connection):
         connection.execute(_TABLE)
-        for migration in plan_migrations("sqlite", _applied(connection)):
+        due = plan_migrations("sqlite", _checksums(connection))
+        for migration in due:
             connection.execute(migration.text)
             row = (migration.number, migration.name, migration.checksum, wall_ms())
             connection.execute("INSERT INTO migrations VALUES (?, ?, ?, ?)", row)
         connection.execute(_FIRST_ROW, (os.urandom(16), os.urandom(32), boot_name(), boot_ms(), wall_ms()))
         connection.execute("COMMIT")
+    return due
 
 
 class _RollBack:
@@ -67,8 +94,22 @@ class _RollBack:
             self._connection.execute("ROLLBACK")
 
 
-def _applied(connection: apsw.Connection) -> dict[int, str]:
-    return {number: checksum for number, checksum in connection.execute("SELECT number, checksum FROM migrations")}
+def read_applied(connection: apsw.Connection) -> list[AppliedMigration]:
+    """Those that ran in this file; none in a file that is no store."""
+    if not _has_schema(connection):
+        return []
+    return [
+        AppliedMigration(number=number, name=name, checksum=checksum, ran_at=ran_at)
+        for number, name, checksum, ran_at in connection.execute(_APPLIED)
+    ]
+
+
+def _has_schema(connection: apsw.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'migrations'").fetchone() is not None
+
+
+def _checksums(connection: apsw.Connection) -> dict[int, str]:
+    return {each.number: each.checksum for each in read_applied(connection)}
 
 
 def read_clock(connection: apsw.Connection) -> AnchoredClock:

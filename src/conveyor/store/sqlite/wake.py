@@ -79,6 +79,17 @@ class Postbox:
             while True:
                 deliver(_decode(self._receiver.recv(DATAGRAM_BYTES_MAX)))
 
+    def echoes(self) -> bool:
+        """Whether a datagram to this very box arrives; for `conveyor doctor`."""
+        if not self.open():
+            return False
+        heard: set[str] = set()
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(_encode(frozenset({ANY_QUEUE})), str(self._folder / str(self._own)))
+            self.read(heard.update)
+        self.close()
+        return ANY_QUEUE in heard
+
     def close(self) -> None:
         for each in (self._receiver, self._sender):
             if each is not None:
