@@ -28,6 +28,7 @@ from conveyor.model.message import Lease
 from conveyor.model.verdict import Settlement
 from conveyor.queue.board import Board
 from conveyor.queue.consumer import Consumer, Portion, Ran
+from conveyor.queue.delivery import Fence
 from conveyor.queue.dispatch import Call, Dispatcher, Interruption
 from conveyor.queue.frames import Isolation
 from conveyor.queue.handler import Handler, RunIn
@@ -91,7 +92,8 @@ class Worker:
         self._settler = Settler(
             store, owner, self._clock, board, emit, on_lost=self._tell_lost, on_dead=self._tell_dead
         )
-        self._dispatcher = Dispatcher(random, emit, isolation, concurrency=concurrency, on_end=self._end)
+        fence = Fence(owner, store.join)
+        self._dispatcher = Dispatcher(random, emit, isolation, fence, concurrency=concurrency, on_end=self._end)
         self._consumers = [
             Consumer(store, owner, emit, self._settler, self, handler, weight=(weights or {}).get(handler.queue, 1))
             for handler in handlers

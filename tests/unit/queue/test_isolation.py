@@ -132,7 +132,7 @@ def request(*bodies: str, queue: str = "q") -> ChildRequest:
         Lease(seq=seq, claim=1, id=bytes(16), queue=queue, body=body.encode(), content_type=ContentType.JSON, sent_at=0)  # type: ignore[arg-type]
         for seq, body in enumerate(bodies, 1)
     ]
-    return ChildRequest(queue=queue, leases=leases, settings=ConsumerSettings(), chance=0.5)
+    return ChildRequest(queue=queue, owner=1, leases=leases, settings=ConsumerSettings(), chance=0.5)
 
 
 async def until_there(path: Path) -> None:

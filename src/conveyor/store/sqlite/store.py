@@ -38,6 +38,7 @@ from conveyor.store.sqlite import append, claim, kv, queues, schedules, settle, 
 from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.clock import boot_name
+from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
 from conveyor.store.sqlite.wake import Postbox
 from conveyor.store.sqlite.writer import Durability, Writer
@@ -57,6 +58,7 @@ class SQLiteStore:
         self._postbox: Postbox | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wakes: list[Wake] = []
+        self._bells = Bells(self._ring)
 
     @property
     def clock(self) -> Clock:
@@ -121,9 +123,20 @@ class SQLiteStore:
         if postbox is not None:
             postbox.ring(names)
 
+    def _ring(self, names: frozenset[str]) -> None:
+        """While the user's own COMMIT runs, in the user's thread."""
+        writer = self._writer
+        if writer is not None:
+            writer.wake_after(names)
+
     def _notify(self, names: frozenset[str]) -> None:
         for wake in list(self._wakes):
             wake(names)
+
+    def join(self, tx: object) -> JoinedTransaction:
+        if self._writer is None:
+            raise StoreClosedError
+        return JoinedTransaction(read_connection(tx, self._path), self._path, self._clock, self._bells)
 
     # T1 to T8
 
