@@ -1,8 +1,8 @@
 """Sends and acks inside the user's own transaction: on the user's apsw connection, in the caller's thread.
 
 The file's write lock is taken first, as `BEGIN IMMEDIATE` would, and a savepoint keeps each operation whole. A commit
-hook beside the user's own tells the writer which queues to wake: the writer's next `BEGIN IMMEDIATE` waits for the end of
-the user's COMMIT, so the wake-up comes when there is something to find.
+hook beside the user's own tells the writer which queues to wake: its next `BEGIN IMMEDIATE` waits for the end of the
+user's COMMIT, so the wake-up comes when there is something to find.
 """
 
 from __future__ import annotations
