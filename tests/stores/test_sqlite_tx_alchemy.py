@@ -22,7 +22,9 @@ def an_engine(folder: Path) -> tuple[Any, Any]:
     from kit import apsw_dbapi
 
     url = f"sqlite+pysqlite:///{folder}/store.db"
-    return sqlalchemy.create_engine(url, module=apsw_dbapi), importlib.import_module("sqlalchemy.orm")
+    engine = sqlalchemy.create_engine(url, module=apsw_dbapi)
+    sqlalchemy.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine, importlib.import_module("sqlalchemy.orm")
 
 
 async def test_an_sqlalchemy_session_over_apsw(app: Conveyor, user: apsw.Connection, tmp_path: Path) -> None:
