@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from conveyor import BodyTooLargeError, Conveyor, Outgoing, QueueFullError, QueueNotFoundError
-from conveyor.model.errors import InvalidTransactionError, StoreBusyError, StoreClosedError
+from conveyor.model.errors import InvalidTransactionError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.settings import ConsumerSettings
 from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import ClaimRequest, OwnerInfo
@@ -172,6 +172,39 @@ async def test_what_a_send_refuses_leaves_the_transaction_usable(app: Conveyor, 
     assert user.execute("SELECT n FROM orders").get == 1
 
 
+async def test_a_send_that_breaks_off_leaves_nothing_behind(app: Conveyor, user: apsw.Connection) -> None:
+    user.execute("BEGIN IMMEDIATE")
+    await app.queue("jobs").send(1, tx=user)
+    user.exec_trace = lambda _cursor, text, _values: "INTO ready" not in text
+    with pytest.raises(StoreError):
+        await app.queue("jobs").send(2, tx=user)
+    user.exec_trace = None
+    user.execute("COMMIT")
+    assert await bodies(app) == [b"1"]
+    assert (await app.queue("jobs").metrics()).backlog_messages == 1
+
+
+async def test_the_users_last_rowid_is_still_the_users(app: Conveyor, user: apsw.Connection) -> None:
+    user.execute("BEGIN IMMEDIATE")
+    user.execute("INSERT INTO orders VALUES (4711)")
+    await app.queue("jobs").send(1, tx=user)
+    assert user.last_insert_rowid() == 4711
+    user.execute("COMMIT")
+
+
+async def test_the_folder_of_the_process_may_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = Conveyor("shop", url="sqlite:///store.db")
+    app.declare_queue("jobs")
+    async with app:
+        monkeypatch.chdir("/")
+        with contextlib.closing(connect(tmp_path)) as user, user:
+            await app.queue("jobs").send(1, tx=user)
+        assert await bodies(app) == [b"1"]
+
+
 async def test_a_tracer_of_the_users_does_not_bend_our_rows(app: Conveyor, user: apsw.Connection) -> None:
     user.row_trace = lambda _cursor, row: {"row": row}
     user.execute("BEGIN IMMEDIATE")
@@ -256,6 +289,12 @@ def _closed(folder: Path) -> object:
     return connection
 
 
+def _closed_cursor(folder: Path) -> object:
+    cursor = connect(folder).cursor()
+    cursor.close()
+    return cursor
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
@@ -263,6 +302,7 @@ def _closed(folder: Path) -> object:
         (_elsewhere, "its file is `:memory:`"),
         (_another_file, "its file is `.*other.db`"),
         (_closed, "closed"),
+        (_closed_cursor, "closed"),
         (lambda _folder: object(), "no apsw connection"),
         (lambda _folder: True, "no apsw connection"),
     ],

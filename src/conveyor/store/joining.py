@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from conveyor.model.errors import InvalidTransactionError
 from conveyor.model.message import Draft, Lease, Sent
 from conveyor.model.settings import QueueSettings
 
@@ -45,6 +46,8 @@ def find_connection(tx: object) -> object:
     part: Any = tx
     part = getattr(part, "sync_session", part)  # AsyncSession
     part = getattr(part, "sync_connection", part)  # AsyncConnection
+    if part is None:
+        raise InvalidTransactionError(tx, "it is not started")
     if hasattr(part, "get_bind"):  # a Session: the connection of its transaction
         part = part.connection()
     return part.connection.driver_connection

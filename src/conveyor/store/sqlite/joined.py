@@ -87,6 +87,7 @@ class JoinedTransaction:
         """One operation, all of it or nothing; what it did before the user's ROLLBACK, if one comes, is undone too."""
         cursor = apsw.Cursor(self._connection)  # not by `cursor()`, which is the user's to shape
         cursor.row_trace = _as_it_is
+        last_rowid = self._connection.last_insert_rowid()  # the user may not have asked for it yet
         try:
             self._lock(cursor)
             cursor.execute("SAVEPOINT conveyor")
@@ -102,6 +103,7 @@ class JoinedTransaction:
             raise self._busy(error) from error
         except apsw.Error as error:
             raise translate(error, self._path) from error
+        self._connection.set_last_insert_rowid(last_rowid)
         if tx.woken:
             self._bells.hang(self._connection, tx.woken)
         return result
@@ -130,14 +132,14 @@ def _as_it_is(_cursor: apsw.Cursor, row: Row) -> Row:
 
 def read_connection(tx: object, path: Path) -> apsw.Connection:
     """The apsw connection of an open transaction on this file. `InvalidTransactionError`."""
-    connection = _unwrap(tx)
     try:
+        connection = _unwrap(tx)
+        if getattr(connection, "is_async", False):
+            raise InvalidTransactionError(tx, "apsw's async connections run elsewhere", hint="use a plain connection")
         filename, is_open = connection.filename, connection.in_transaction
-    except apsw.ConnectionClosedError:
-        raise InvalidTransactionError(tx, "its connection is closed") from None
-    if getattr(connection, "is_async", False):
-        raise InvalidTransactionError(tx, "apsw's async connections run elsewhere", hint="use a plain connection")
-    if not filename or not Path(filename).samefile(path):
+    except (apsw.ConnectionClosedError, apsw.CursorClosedError):
+        raise InvalidTransactionError(tx, "it is closed") from None
+    if not _is_same(filename, path):
         raise InvalidTransactionError(
             tx,
             f"its file is `{filename or ':memory:'}`, the queue's is `{path}`",
@@ -146,6 +148,13 @@ def read_connection(tx: object, path: Path) -> apsw.Connection:
     if not is_open:
         raise InvalidTransactionError(tx, "no transaction is open on it", hint=_BEGIN)
     return connection
+
+
+def _is_same(filename: str, path: Path) -> bool:
+    try:
+        return Path(filename).samefile(path) if filename else False
+    except OSError:  # one of them is no longer there
+        return False
 
 
 def _unwrap(tx: object) -> apsw.Connection:

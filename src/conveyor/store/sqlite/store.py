@@ -51,6 +51,7 @@ class SQLiteStore:
 
     def __init__(self, path: str | Path, *, clock: Clock | None = None) -> None:
         self._path = Path(path)
+        self._file = self._path  # absolute once it is open
         self._clock: Clock = clock or SystemClock()
         self._given_clock = clock
         self._writer: Writer | None = None
@@ -73,6 +74,7 @@ class SQLiteStore:
             self._writer.stop()
         self._loop = asyncio.get_running_loop()
         connection, identity = open_store(self._path)
+        self._file = Path(connection.filename)
         if self._given_clock is None:
             self._clock = read_clock(connection)
         self._checkpointer = Checkpointer(self._path)
@@ -136,7 +138,7 @@ class SQLiteStore:
     def join(self, tx: object) -> JoinedTransaction:
         if self._writer is None:
             raise StoreClosedError
-        return JoinedTransaction(read_connection(tx, self._path), self._path, self._clock, self._bells)
+        return JoinedTransaction(read_connection(tx, self._file), self._file, self._clock, self._bells)
 
     # T1 to T8
 
