@@ -179,9 +179,11 @@ async def test_a_send_that_breaks_off_leaves_nothing_behind(app: Conveyor, user:
     with pytest.raises(StoreError):
         await app.queue("jobs").send(2, tx=user)
     user.exec_trace = None
+    assert user.execute("SELECT count(*) FROM messages").get == 1
+    await app.queue("jobs").send(3, tx=user)
     user.execute("COMMIT")
-    assert await bodies(app) == [b"1"]
-    assert (await app.queue("jobs").metrics()).backlog_messages == 1
+    assert await bodies(app) == [b"1", b"3"]
+    assert (await app.queue("jobs").metrics()).backlog_messages == 2
 
 
 async def test_the_users_last_rowid_is_still_the_users(app: Conveyor, user: apsw.Connection) -> None:
@@ -324,6 +326,25 @@ async def test_a_reader_that_is_behind_is_told_to_begin_as_a_writer(app: Conveyo
     assert "BEGIN IMMEDIATE" in caught.value.hint
     user.execute("ROLLBACK")
     assert await bodies(app) == [b'"between"']
+
+
+async def test_nobody_writes_between_our_first_read_and_our_first_write(
+    app: Conveyor, user: apsw.Connection, tmp_path: Path
+) -> None:
+    rival = connect(tmp_path)
+    rival.set_busy_timeout(0)
+
+    def write(_cursor: object, _text: object, _values: object) -> bool:
+        with contextlib.suppress(apsw.BusyError):
+            rival.execute("INSERT INTO orders DEFAULT VALUES")
+        return True
+
+    user.execute("BEGIN")
+    user.exec_trace = write
+    await app.queue("jobs").send(1, tx=user)
+    user.exec_trace = None
+    user.execute("COMMIT")
+    assert await bodies(app) == [b"1"]
 
 
 async def test_a_lock_that_is_held_is_an_error_with_a_hint(

@@ -15,6 +15,7 @@ import pytest
 from conveyor import Conveyor, LeaseLostError, Message
 from conveyor.model.errors import InvalidTransactionError
 from conveyor.model.events import Event, MessageFailed
+from conveyor.model.verdict import Action, Settlement
 from conveyor.queue.delivery import Fence
 from conveyor.store.protocol import ClaimRequest, Ending, Evidence, OwnerInfo
 from kit.borrowed import bodies, connect
@@ -77,6 +78,21 @@ async def test_what_somebody_else_has_or_has_done_is_lost(
     with pytest.raises(LeaseLostError):
         await message.ack(tx=user)
     user.execute("ROLLBACK")
+
+
+async def test_an_earlier_lease_of_the_same_worker_is_lost(app: Conveyor, user: apsw.Connection) -> None:
+    await app.queue("jobs").send(1)
+    message = await claim(app)
+    fence, lease = message._fence, message._lease
+    assert fence is not None
+    await app.store.settle(fence.owner, [Settlement(lease.seq, lease.claim, Action.RELEASE)])
+    [again] = (await app.store.claim(ClaimRequest(queue="jobs", owner=fence.owner, limit=1))).leases
+    user.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LeaseLostError):
+        await message.ack(tx=user)
+    await Message(again, None, None, fence).ack(tx=user)
+    user.execute("COMMIT")
+    assert await bodies(app) == []
 
 
 async def test_the_first_word_wins(app: Conveyor, user: apsw.Connection) -> None:
