@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
+from conveyor import Conveyor
+from conveyor.model.settings import QueueSettings
 from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import Store
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.testing.clock import ManualClock
+from kit.borrowed import connect
 
 pytest.register_assert_rewrite("conveyor.testing.conformance")
 
@@ -37,3 +41,22 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClo
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[Conveyor]:
+    app = Conveyor("shop", url=f"sqlite:///{tmp_path}/store.db")
+    app.declare_queue("jobs")
+    app.declare_queue("small", QueueSettings(max_backlog_messages=1, max_message_bytes=100))
+    app.declare_queue("once", QueueSettings(dedupe_window_ms=60_000))
+    async with app:
+        yield app
+
+
+@pytest.fixture
+def user(app: Conveyor, tmp_path: Path) -> Iterator[apsw.Connection]:
+    """The user's connection, with a table of the user's own."""
+    connection = connect(tmp_path)
+    connection.execute("CREATE TABLE orders (n INTEGER PRIMARY KEY)")
+    yield connection
+    connection.close()

@@ -6,6 +6,7 @@
     |  |- InvalidDurationError      a delay, timeout or time to live
     |  |- InvalidMessageError       a priority, key, header or content type
     |  |- BodyTooLargeError         a body, or a batch of bodies
+    |  |- InvalidTransactionError   `tx=` is no open transaction of the store's own database
     |  |- CronSyntaxError           a schedule's expression
     |  `- InvalidKeyError           a kv key, value, metadata or ttl
     |- NotFoundError
@@ -97,6 +98,14 @@ class BodyTooLargeError(InvalidError):
             size_bytes=size_bytes,
             limit_bytes=limit_bytes,
         )
+
+
+class InvalidTransactionError(InvalidError):
+    code = "invalid_transaction"
+
+    def __init__(self, tx: object, problem: str, *, hint: str = "") -> None:
+        kind = f"{type(tx).__module__}.{type(tx).__qualname__}"
+        super().__init__(f"`tx` is a `{kind}`: {problem}", hint=hint, kind=kind)
 
 
 class CronSyntaxError(InvalidError):
@@ -272,10 +281,10 @@ class StoreFullError(StoreError):
 class StoreBusyError(StoreError):
     code = "store_busy"
 
-    def __init__(self, where: str, waited_s: float) -> None:
+    def __init__(self, where: str, waited_s: float = 0, *, problem: str = "", hint: str = "") -> None:
         super().__init__(
-            f"`{where}` was locked by another process for {waited_s:g} s",
-            hint="look for a long transaction or a backup tool that holds the file",
+            problem or f"`{where}` was locked by another process for {waited_s:g} s",
+            hint=hint or "look for a long transaction or a backup tool that holds the file",
             where=where,
         )
 

@@ -15,6 +15,10 @@ class Ack:
     """Done: the message is deleted. Returning nothing says the same."""
 
 
+class TxAck(Ack):
+    """Done if the user's transaction is committed; if not, it was never said."""
+
+
 class Retry(Exception):
     """This attempt failed: try again, after `delay` or the consumer's own. May be returned or raised."""
 

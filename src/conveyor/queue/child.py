@@ -17,6 +17,7 @@ import sys
 from typing import Any, Final, NoReturn, Protocol
 
 from conveyor.model.errors import ConveyorError
+from conveyor.queue.delivery import Fence
 from conveyor.queue.dispatch import Attempt, attempt
 from conveyor.queue.frames import (
     DIED,
@@ -33,6 +34,7 @@ from conveyor.queue.frames import (
 )
 from conveyor.queue.handler import Handler
 from conveyor.queue.outcome import Delivery, Outcome, settle_as
+from conveyor.store.protocol import Store
 
 _POLL_MS: Final = 20
 """How often a zygote looks after its runners where the system has no pidfd."""
@@ -42,6 +44,11 @@ class App(Protocol):
     """What a child needs to know of an app."""
 
     def handler(self, queue: str) -> Handler: ...
+
+    @property
+    def store(self) -> Store:
+        """Open after `ensure_open`."""
+        ...
 
     async def ensure_open(self) -> None: ...
 
@@ -144,7 +151,7 @@ def _run_call(app: App, request: ChildRequest, loop: asyncio.Runner) -> Outcome:
         return Outcome(
             settlements=[settle_as(lease, error, error, request.settings, chance) for lease in request.leases]
         )
-    delivery = Delivery(handler, request.leases)
+    delivery = Delivery(handler, request.leases, Fence(request.owner, app.store.join))
     result: Attempt = (None, None)
     if delivery.argument is not None:
         pid = os.getpid()

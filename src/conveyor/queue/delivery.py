@@ -7,27 +7,37 @@ replaces the delay of the first. Calls that count for nothing are remembered and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar, overload
 
 import msgspec
 
 from conveyor.model.duration import Duration
+from conveyor.model.errors import InvalidTransactionError, LeaseLostError
 from conveyor.model.events import VerdictIgnored
 from conveyor.model.message import Lease
-from conveyor.model.verdict import Ack, RateLimited, Reject, Retry, Verdict
+from conveyor.model.verdict import Ack, RateLimited, Reject, Retry, TxAck, Verdict
+from conveyor.store.joining import Joined
 
 T = TypeVar("T")
 
 ACK: Final = Ack()
+TX_ACK: Final = TxAck()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Fence(NamedTuple):
+    """For acks inside the user's transaction: whose lease it is, and the store that knows."""
+
+    owner: int
+    join: Callable[[object], Joined]
 
 
 class Message(Generic[T]):
     """One delivery of a message. Returning acknowledges it; an exception is a failed attempt."""
 
-    __slots__ = ("_batch", "_headers", "_ignored", "_lease", "body", "lease_lost", "verdict")
+    __slots__ = ("_batch", "_fence", "_headers", "_ignored", "_lease", "body", "lease_lost", "verdict")
 
     body: T
     lease_lost: bool
@@ -35,9 +45,10 @@ class Message(Generic[T]):
     verdict: Ack | Retry | Reject | None
     """What was said of it so far."""
 
-    def __init__(self, lease: Lease, body: T, batch: Batch[T] | None = None) -> None:
+    def __init__(self, lease: Lease, body: T, batch: Batch[T] | None = None, fence: Fence | None = None) -> None:
         self._lease = lease
         self._batch = batch
+        self._fence = fence
         self._headers: dict[str, Any] | None = None
         self._ignored: list[VerdictIgnored] | None = None
         self.body = body
@@ -79,12 +90,38 @@ class Message(Generic[T]):
             self._headers = {} if raw is None else msgspec.json.decode(raw, type=dict[str, Any])
         return self._headers
 
-    def ack(self) -> None:
-        """Done, whatever else this call may still raise."""
+    @overload
+    def ack(self) -> None: ...
+
+    @overload
+    def ack(self, *, tx: object) -> Coroutine[Any, Any, None]: ...
+
+    def ack(self, *, tx: object = None) -> Coroutine[Any, Any, None] | None:
+        """Done, whatever else this call may still raise.
+
+        `await message.ack(tx=connection)`: done if and when your own transaction is committed, tried again if it is
+        not. `LeaseLostError` there, so that it rolls back, if somebody else has the message by now.
+        """
+        if tx is not None:
+            return self._ack_in(tx)
         if self.verdict is None and not isinstance(self._batch_verdict, Retry):
             self.verdict = ACK
         elif not isinstance(self.verdict, Ack):
             self._ignore("ack")
+        return None
+
+    async def _ack_in(self, tx: object) -> None:
+        if not (self.verdict is None or isinstance(self.verdict, TxAck)) or isinstance(self._batch_verdict, Retry):
+            self._ignore("ack")
+            return
+        if self._fence is None:
+            raise InvalidTransactionError(tx, "no worker delivered this message, so there is no lease to end")
+        try:
+            await self._fence.join(tx).ack(self._fence.owner, self._lease)
+        except LeaseLostError:
+            self.lease_lost = True
+            raise
+        self.verdict = TX_ACK
 
     def retry(self, delay: Duration | None = None) -> None:
         """Try again, after `delay` or the consumer's own. A second call replaces the delay, or clears it."""

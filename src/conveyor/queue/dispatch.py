@@ -19,7 +19,7 @@ from conveyor.model.events import Emit, MessageFailed
 from conveyor.model.message import Lease
 from conveyor.model.settings import ConsumerSettings
 from conveyor.model.verdict import Action, Settlement
-from conveyor.queue.delivery import Message
+from conveyor.queue.delivery import Fence, Message
 from conveyor.queue.handler import Handler, RunIn, Takes
 from conveyor.queue.isolation import ChildRequest, ChildUnusable, Crashed, Isolation
 from conveyor.queue.outcome import Delivery, Outcome, Released, judge_one, release, settle_as
@@ -79,11 +79,12 @@ class Dispatcher:
     """Runs calls; `concurrency` bounds its threads."""
 
     def __init__(
-        self, random: Random, emit: Emit, isolation: Isolation | None, *, concurrency: int, on_end: OnEnd
+        self, random: Random, emit: Emit, isolation: Isolation | None, fence: Fence, *, concurrency: int, on_end: OnEnd
     ) -> None:
         self._chance = random.random
         self._emit = emit
         self._isolation = isolation
+        self._fence = fence
         self._concurrency = concurrency
         self._on_end = on_end
         self._threads: ThreadPoolExecutor | None = None
@@ -123,7 +124,7 @@ class Dispatcher:
         returned: object = None
         message: Message[Any] | None = None
         try:
-            message = Message(lease, handler.reader.read(lease.body, lease.content_type))
+            message = Message(lease, handler.reader.read(lease.body, lease.content_type), None, self._fence)
             call.messages = (message,)
             returned = await handler.function(message)
         except BaseException as caught:  # noqa: BLE001  # also SystemExit and KeyboardInterrupt: they end this call, not the worker
@@ -145,7 +146,7 @@ class Dispatcher:
         if call.run_in is RunIn.PROCESS:
             self._finish(call, await self._in_child(call))
             return
-        delivery = Delivery(call.handler, call.leases)
+        delivery = Delivery(call.handler, call.leases, self._fence)
         call.messages = delivery.messages
         returned, error = None, None
         if delivery.argument is not None:
@@ -173,8 +174,9 @@ class Dispatcher:
     async def _in_child(self, call: Call) -> Outcome:
         assert self._isolation is not None, "the worker lets no call into a child that there is not"
         request = ChildRequest(
-            queue=call.handler.queue, leases=list(call.leases), settings=call.settings, chance=self._chance()
-        )
+            queue=call.handler.queue, owner=self._fence.owner, leases=list(call.leases), settings=call.settings,
+            chance=self._chance(),
+        )  # fmt: skip
         try:
             answer = await self._isolation.run(request)
         except BaseException as caught:  # noqa: BLE001  # our own cancellation; the child is dead by now

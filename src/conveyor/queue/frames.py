@@ -31,6 +31,7 @@ class ChildRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One handler call."""
 
     queue: str
+    owner: int
     leases: list[Lease]
     settings: ConsumerSettings
     chance: float

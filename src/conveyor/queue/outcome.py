@@ -12,8 +12,8 @@ from conveyor.model.errors import BodyDecodeError, ConveyorError, HandlerTimeout
 from conveyor.model.events import HandlerRaised, VerdictIgnored
 from conveyor.model.message import ERROR_CHARS_MAX, Lease
 from conveyor.model.settings import ConsumerSettings
-from conveyor.model.verdict import Ack, Action, DeadReason, RateLimited, Reject, Retry, Settlement, Verdict
-from conveyor.queue.delivery import ACK, Batch, Message, ignored_calls
+from conveyor.model.verdict import Ack, Action, DeadReason, RateLimited, Reject, Retry, Settlement, TxAck, Verdict
+from conveyor.queue.delivery import ACK, Batch, Fence, Message, ignored_calls
 from conveyor.queue.handler import Handler, Takes
 
 Chance: TypeAlias = Callable[[], float]
@@ -44,10 +44,10 @@ class Delivery:
     argument: Message[Any] | Batch[Any] | None
     """None: nothing of it could be read, so that there is no call to make."""
 
-    def __init__(self, handler: Handler, leases: Sequence[Lease]) -> None:
+    def __init__(self, handler: Handler, leases: Sequence[Lease], fence: Fence | None = None) -> None:
         self._leases = leases
         self._batch: Batch[Any] | None = Batch(handler.queue) if handler.takes is Takes.BATCH else None
-        self._entries = [_read(handler, lease, self._batch) for lease in leases]
+        self._entries = [_read(handler, lease, self._batch, fence) for lease in leases]
         self.messages = [entry for entry in self._entries if isinstance(entry, Message)]
         if self._batch is not None:
             self._batch.messages = self.messages
@@ -81,9 +81,11 @@ def judge_one(
     return Outcome(settlements=[settlement], ignored=ignored, raised=_unheard(error, messages, [settlement]))
 
 
-def _read(handler: Handler, lease: Lease, batch: Batch[Any] | None) -> Message[Any] | BodyDecodeError:
+def _read(
+    handler: Handler, lease: Lease, batch: Batch[Any] | None, fence: Fence | None
+) -> Message[Any] | BodyDecodeError:
     try:
-        return Message(lease, handler.reader.read(lease.body, lease.content_type), batch)
+        return Message(lease, handler.reader.read(lease.body, lease.content_type), batch, fence)
     except BodyDecodeError as error:
         return error
 
@@ -104,6 +106,8 @@ def settle_as(
 ) -> Settlement:
     """The settlement of a lease of which this was said; an exception that is no verdict is a failed attempt."""
     match said:
+        case TxAck():  # committed: it is gone, and nothing finds it; else the attempt has failed
+            return settle_as(lease, Retry() if error is None else _unwrapped(error), error, settings, chance)
         case Ack():
             return Settlement(lease.seq, lease.claim)
         case Retry():

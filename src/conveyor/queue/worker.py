@@ -28,6 +28,7 @@ from conveyor.model.message import Lease
 from conveyor.model.verdict import Settlement
 from conveyor.queue.board import Board
 from conveyor.queue.consumer import Consumer, Portion, Ran
+from conveyor.queue.delivery import Fence
 from conveyor.queue.dispatch import Call, Dispatcher, Interruption
 from conveyor.queue.frames import Isolation
 from conveyor.queue.handler import Handler, RunIn
@@ -92,7 +93,8 @@ class Worker:
         self._settler = Settler(
             store, owner, self._clock, board, emit, on_lost=self._tell_lost, on_dead=self._tell_dead
         )
-        self._dispatcher = Dispatcher(random, emit, isolation, concurrency=concurrency, on_end=self._end)
+        fence = Fence(owner, store.join)
+        self._dispatcher = Dispatcher(random, emit, isolation, fence, concurrency=concurrency, on_end=self._end)
         self._consumers = [
             Consumer(store, owner, emit, self._settler, self, handler, weight=(weights or {}).get(handler.queue, 1))
             for handler in handlers
@@ -110,8 +112,7 @@ class Worker:
         self._stop_wanted = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._calls_over = asyncio.Event()
-        # Without children one at a time, with them each in a child of its own.
-        self.suspects_max = 1 if isolation is None else min(SUSPECTS_MAX, concurrency)
+        self.suspects_max = 1 if isolation is None else min(SUSPECTS_MAX, concurrency)  # each in a child, if there are
         self._alone = asyncio.Semaphore(self.suspects_max)
         self._context = contextvars.copy_context()
         self._check_isolation()

@@ -16,6 +16,7 @@ from conveyor.model.clock import Clock
 from conveyor.model.message import Draft, Lease, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
+from conveyor.store.joining import Joinable
 
 PULL_OWNER: Final = 0
 """The owner of leases taken over HTTP; each has a deadline of its own."""
@@ -59,8 +60,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     """The answer to a settle: what could not be done, and what died."""
 
     lost: list[int]
-    """seqs whose lease was no longer this owner's; nothing was done to them. An ack of a message that is gone is not
-    lost."""
+    """seqs whose lease was not this owner's any more; nothing was done to them. An ack of what is gone is not lost."""
     dead: list[int]
     """seqs that were dead-lettered, or deleted for want of a dead letter queue."""
 
@@ -396,7 +396,7 @@ class KeyValueStore(Protocol):
         ...
 
 
-class Store(MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, Protocol):
+class Store(MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, Joinable, Protocol):
     """All of it, with a beginning and an end."""
 
     @property

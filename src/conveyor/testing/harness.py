@@ -14,6 +14,7 @@ import msgspec
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.errors import InvalidSettingError, QueueNotFoundError
 from conveyor.model.message import ContentType, Peeked
+from conveyor.queue.delivery import Fence
 from conveyor.queue.dispatch import attempt
 from conveyor.queue.encoding import encode_body
 from conveyor.queue.handler import Handler, Takes
@@ -140,7 +141,7 @@ class Harness:
         claimed = await self.store.claim(request)
         if not claimed.leases:
             return False
-        delivery = Delivery(handler, claimed.leases)
+        delivery = Delivery(handler, claimed.leases, Fence(owner, self.store.join))
         returned, error = None, None
         if delivery.argument is not None:
             returned, error = await _attempt(handler, delivery.argument)

@@ -11,10 +11,10 @@ import pytest
 from conveyor.model.ids import MessageId
 from conveyor.model.message import ContentType, Lease
 from conveyor.model.settings import ConsumerSettings
-from conveyor.model.verdict import Ack, Action, Backoff, RateLimited, Reject, Retry, Settlement
+from conveyor.model.verdict import Ack, Action, Backoff, RateLimited, Reject, Retry, Settlement, TxAck
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.handler import read_handler
-from conveyor.queue.outcome import Delivery, Outcome
+from conveyor.queue.outcome import Delivery, Outcome, Released
 
 SETTINGS = ConsumerSettings(retry_delay=Backoff(base_ms=7_000))
 
@@ -219,3 +219,26 @@ def test_jitter_is_drawn_for_the_attempt_that_failed() -> None:
     delivery = Delivery(ONE, [a_lease(claim=4, releases=1)])
     [settlement] = delivery.judge(None, ValueError(), settings, lambda: 0.5).settlements
     assert settlement.delay_ms == 20_000
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes"),
+    [
+        (None, Settlement(1, 3, Action.RETRY, 7_000)),
+        (OSError("x"), Settlement(1, 3, Action.RETRY, 7_000, None, "OSError: x")),
+        (Retry(delay=1), Settlement(1, 3, Action.RETRY, 1_000)),
+        (Reject("no"), Settlement(1, 3, Action.REJECT, None, "no")),
+        (Released(), Settlement(1, 3, Action.RELEASE)),
+    ],
+)  # fmt: skip
+def test_an_ack_in_a_transaction_is_as_if_never_said_should_the_message_still_be_there(
+    error: BaseException | None, becomes: Settlement
+) -> None:
+    def say(message: Message[int]) -> None:
+        message.verdict = TxAck()
+
+    outcome, _ = deliver(say, error=error)
+    [settlement] = outcome.settlements
+    assert (settlement.action, settlement.delay_ms, settlement.error) == (
+        becomes.action, becomes.delay_ms, becomes.error
+    )  # fmt: skip

@@ -31,10 +31,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:This process
 APP = """
 import os, signal, sys, time, types
 from typing import Any
+from conveyor.model.clock import SystemClock
 from conveyor.model.settings import ConsumerSettings
 from conveyor.model.verdict import Retry
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.handler import read_handler
+from conveyor.store.memory import MemoryStore
 
 
 def do(message):
@@ -85,6 +87,8 @@ async def in_batch(batch: Batch[Any]) -> None:
 
 
 class App:
+    store = MemoryStore(SystemClock())
+
     def handler(self, queue):
         function = {"q": plain, "loop": on_loop, "batch": in_batch}[queue]
         return read_handler(queue, function, ConsumerSettings(), run_in="process")
@@ -132,7 +136,7 @@ def request(*bodies: str, queue: str = "q") -> ChildRequest:
         Lease(seq=seq, claim=1, id=bytes(16), queue=queue, body=body.encode(), content_type=ContentType.JSON, sent_at=0)  # type: ignore[arg-type]
         for seq, body in enumerate(bodies, 1)
     ]
-    return ChildRequest(queue=queue, leases=leases, settings=ConsumerSettings(), chance=0.5)
+    return ChildRequest(queue=queue, owner=1, leases=leases, settings=ConsumerSettings(), chance=0.5)
 
 
 async def until_there(path: Path) -> None:

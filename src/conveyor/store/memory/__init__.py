@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
+from conveyor.model.errors import InvalidTransactionError
 from conveyor.store.memory.key_values import KeyValues
 from conveyor.store.memory.owners import Owners
 from conveyor.store.memory.queues import Queues
@@ -15,6 +18,12 @@ class MemoryStore(Schedules, Queues, Owners, KeyValues):
     def host(self) -> str:
         """One process is all there is."""
         return "memory"
+
+    def join(self, tx: object) -> NoReturn:
+        """There is no database to share a transaction with."""
+        raise InvalidTransactionError(
+            tx, "the store in memory has no transactions", hint='test this on a file: `Conveyor(..., url="sqlite:///...")`'
+        )
 
     async def open(self) -> None:
         self._is_open = True

@@ -9,6 +9,7 @@ import apsw
 
 from conveyor.model.errors import LeaseLostError
 from conveyor.model.ids import show_id
+from conveyor.model.message import Lease
 from conveyor.model.verdict import Action, DeadReason, Settlement
 from conveyor.store.protocol import PULL_OWNER, Settled
 from conveyor.store.sqlite import keys, leases
@@ -51,6 +52,14 @@ def extend(tx: Transaction, seq: int, claim: int, lease_ms: int) -> None:
     is_live = found is not None and tx.catalog.has_lane(tx, found[0])
     if not is_live or tx.run("extend_lease", tx.now + lease_ms, seq, claim) == 0:
         raise LeaseLostError("gone" if found is None else show_id(found[1]))
+
+
+def ack_or_lose(tx: Transaction, owner: int, lease: Lease) -> None:
+    """T3 in the user's transaction, which must not stand unless this owner has the message. `LeaseLostError`."""
+    found = tx.row("find_lease", lease.seq)
+    if found is None or found[:2] != (owner, lease.claim):
+        raise LeaseLostError(show_id(lease.id))
+    _ack(tx, [(owner, lease.seq, lease.claim)])
 
 
 def _ack(tx: Transaction, acks: list[tuple[int, int, int]]) -> list[int]:

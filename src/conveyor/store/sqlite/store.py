@@ -38,6 +38,7 @@ from conveyor.store.sqlite import append, claim, kv, queues, schedules, settle, 
 from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.clock import boot_name
+from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
 from conveyor.store.sqlite.wake import Postbox
 from conveyor.store.sqlite.writer import Durability, Writer
@@ -50,6 +51,7 @@ class SQLiteStore:
 
     def __init__(self, path: str | Path, *, clock: Clock | None = None) -> None:
         self._path = Path(path)
+        self._file = self._path  # absolute once it is open
         self._clock: Clock = clock or SystemClock()
         self._given_clock = clock
         self._writer: Writer | None = None
@@ -57,6 +59,7 @@ class SQLiteStore:
         self._postbox: Postbox | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wakes: list[Wake] = []
+        self._bells = Bells(self._ring)
 
     @property
     def clock(self) -> Clock:
@@ -71,6 +74,7 @@ class SQLiteStore:
             self._writer.stop()
         self._loop = asyncio.get_running_loop()
         connection, identity = open_store(self._path)
+        self._file = Path(connection.filename)
         if self._given_clock is None:
             self._clock = read_clock(connection)
         self._checkpointer = Checkpointer(self._path)
@@ -121,9 +125,20 @@ class SQLiteStore:
         if postbox is not None:
             postbox.ring(names)
 
+    def _ring(self, names: frozenset[str]) -> None:
+        """While the user's own COMMIT runs, in the user's thread."""
+        writer = self._writer
+        if writer is not None:
+            writer.wake_after(names)
+
     def _notify(self, names: frozenset[str]) -> None:
         for wake in list(self._wakes):
             wake(names)
+
+    def join(self, tx: object) -> JoinedTransaction:
+        if self._writer is None:
+            raise StoreClosedError
+        return JoinedTransaction(read_connection(tx, self._file), self._file, self._clock, self._bells)
 
     # T1 to T8
 

@@ -105,6 +105,10 @@ class Writer:
         self._queue.put(Operation(run, durability, future))
         return future
 
+    def wake_after(self, names: frozenset[str]) -> None:
+        """Have these queues woken once whoever holds the file's lock has let go of it."""
+        self._queue.put(Operation(lambda tx: tx.woken.update(names), Durability.RELAXED, None))
+
     def stop(self) -> None:
         """Commit what was submitted, then end. Blocks until the thread is gone."""
         self._loop = None

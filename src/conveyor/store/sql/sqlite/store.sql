@@ -10,6 +10,10 @@ SELECT last_seq FROM store;
 -- name: write_last_seq
 UPDATE store SET last_seq = :last_seq;
 
+-- name: take_write_lock
+-- Changes nothing: the first write of a transaction that somebody else began.
+UPDATE store SET last_seq = last_seq;
+
 -- name: next_lane
 UPDATE store SET last_lane = last_lane + 1 RETURNING last_lane;
 
