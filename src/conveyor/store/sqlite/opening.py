@@ -9,8 +9,9 @@ from typing import Final
 
 import apsw
 
+from conveyor.store.host import boot_name
 from conveyor.store.migrate import plan_migrations
-from conveyor.store.sqlite.clock import DRIFT_MS_MAX, AnchoredClock, boot_ms, boot_name, wall_ms
+from conveyor.store.sqlite.clock import DRIFT_MS_MAX, AnchoredClock, boot_ms, wall_ms
 from conveyor.store.sqlite.connection import open_connection, translate
 from conveyor.store.sqlite.transaction import SQL
 
