@@ -1,7 +1,7 @@
 """LISTEN and NOTIFY on one connection of their own: a hint to the other processes, off the path of every commit.
 
-What commits leave their queues' names here; they go out in one NOTIFY as soon as the one before has gone. A name that is
-lost with a connection, or swallowed by a pooler, costs a poll.
+Commits leave the names of their queues here; they go out in one NOTIFY as soon as the one before has gone. A name lost
+with a connection, or swallowed by a pooler, costs a poll.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The queues, read whole and kept until somebody, in any process, changes one.
 
-A `Catalog` never changes. Every transaction holds the catalog's lock (shared), so that what it reads stays true until its
-end; whoever changes a queue holds it alone.
+A `Catalog` never changes. Every transaction holds the catalog's lock (shared), so that what it reads stays true until
+its end; whoever changes a queue holds it alone.
 """
 
 from __future__ import annotations

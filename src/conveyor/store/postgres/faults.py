@@ -55,5 +55,5 @@ def translate(error: BaseException, where: str) -> StoreError:
     if state in {"3D000", "28P01", "28000"}:
         return StoreUnsupportedError(f"`{where}`: {error}", hint="check CONVEYOR_URL: database, user and password")
     if is_lost(error):
-        return StoreError(f"`{where}` cannot be reached: {error}", hint="is the server running? work goes on when it is")
+        return StoreError(f"`{where}` cannot be reached: {error}", hint="is it running? work goes on when it is")
     return StoreError(f"`{where}`: {type(error).__name__} {state}: {error}")

@@ -1,4 +1,4 @@
-"""One connection, and how a transaction runs on it. The last one's receipt tells, after a lost answer, what became of it."""
+"""One connection, and how a transaction runs on it. After a lost answer its receipt tells what became of it."""
 
 from __future__ import annotations
 

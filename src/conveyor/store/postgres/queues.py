@@ -10,11 +10,11 @@ import msgspec
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError
 from conveyor.model.message import DeadLetter, Peeked
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
-from conveyor.store.protocol import QueueInfo, QueueMetrics
 from conveyor.store.postgres import append, catalog, keys
 from conveyor.store.postgres.append import CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import Row, Transaction
+from conveyor.store.protocol import QueueInfo, QueueMetrics
 
 _LAST_SEQ: Final = 2**62
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from conveyor.model.errors import LeaseLostError
 from conveyor.model.ids import show_id
 from conveyor.model.verdict import Action, DeadReason, Settlement
-from conveyor.store.protocol import PULL_OWNER, Settled
 from conveyor.store.postgres import catalog, keys, leases
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.leases import Ended, read_ended
 from conveyor.store.postgres.transaction import Row, Transaction
+from conveyor.store.protocol import PULL_OWNER, Settled
 
 
 async def settle(tx: Transaction, owner: int, settlements: Sequence[Settlement], ended: Mapping[str, int]) -> Settled:
@@ -137,7 +137,8 @@ async def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -
             return await leases.crash(tx, row, ended, each.error)
         case Action.RELEASE:
             ready_at = None if each.delay_ms is None else tx.now + each.delay_ms
-            await leases.put_back(tx, row, ended, ready_at=ready_at, shelf=_shelf_after_release(ended, each), releases=1)
+            shelf = _shelf_after_release(ended, each)
+            await leases.put_back(tx, row, ended, ready_at=ready_at, shelf=shelf, releases=1)
             if each.throttles and ready_at is not None:
                 tx.require_catalog()
                 await tx.run("throttle_queue", ready_at, row.lane)

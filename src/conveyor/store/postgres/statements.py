@@ -30,11 +30,16 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def in_schema(name: str, schema: str) -> str:
+    """A statement that names its schema, which no parameter can."""
+    return _TEXTS[name].replace(":schema", quoted(schema))
+
+
 class Beginnings:
     """What opens a transaction in one schema: one round trip, nothing that outlives it."""
 
     def __init__(self, schema: str) -> None:
-        begin = _TEXTS["begin"].replace(":schema", quoted(schema))
+        begin = in_schema("begin", schema)
         self._scripts = {
             (relaxed, exclusive): ";\n".join(
                 [

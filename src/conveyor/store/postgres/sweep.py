@@ -6,11 +6,11 @@ from typing import Final
 
 from conveyor.model.duration import HOUR_MS
 from conveyor.model.verdict import DeadReason
-from conveyor.store.protocol import SWEEP_ROWS_MAX, Swept
 from conveyor.store.postgres import keys, leases, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.protocol import SWEEP_ROWS_MAX, Swept
 
 RECEIPT_MS: Final = HOUR_MS
 
