@@ -37,7 +37,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 def read_address(url: str) -> Address:
     """`InvalidSettingError`. Ours are `schema`, `pool` and `statement_cache_size`; the other parameters are libpq's."""
     parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
     schema = options.pop("schema", DEFAULT_SCHEMA)
     if not 1 <= len(schema.encode()) <= 40 or "\0" in schema:
         hint = "1 to 40 bytes, as in `?schema=conveyor`"
