@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,9 +17,8 @@ from conveyor.model.message import Draft
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.postgres import PostgresStore
-from conveyor.store.postgres import link as link_room
 from conveyor.store.postgres.opening import read_address
-from conveyor.store.postgres.statements import SQL
+from conveyor.store.postgres.statements import SQL, Beginnings
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import ClaimRequest, Ending, Evidence, OwnerInfo
 from conveyor.testing.clock import ManualClock
@@ -117,7 +117,7 @@ async def test_hot_statements_walk_indexes_whatever_the_statistics(store: Postgr
     connection = await asyncpg.connect(address.dsn)
     try:
         await connection.execute("BEGIN")
-        await connection.execute(link_room.Beginnings(address.schema).script(relaxed=False, exclusive=False))
+        await connection.execute(Beginnings(address.schema).script(relaxed=False, exclusive=False))
         for name in ("claim_ready", "select_ready", "ack_leases", "end_lease", "look_ahead", "find_dedupe", "read_counts"):
             types = [kind.name for kind in (await connection.prepare(SQL[name])).get_parameters()]
             await connection.execute(f"PREPARE {name} ({', '.join(_sql_type(kind) for kind in types)}) AS {SQL[name]}")
@@ -142,8 +142,8 @@ async def test_one_store_wakes_another(stores: list[PostgresStore]) -> None:
     async with asyncio.timeout(20):
         while "jobs" not in names:  # LISTEN begins in the background
             await here.append(drafts(here, 1))
-            names |= await heard.get() if not heard.empty() else set()
-            await asyncio.sleep(0.01)
+            with contextlib.suppress(TimeoutError):
+                names |= await asyncio.wait_for(heard.get(), timeout=0.05)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ async def test_a_cancelled_caller_neither_withdraws_its_send_nor_breaks_the_stor
     for _ in range(10):
         sending = asyncio.ensure_future(store.append(drafts(store, 1)))
         looking = asyncio.ensure_future(store.metrics("jobs"))
-        await asyncio.sleep(0)
+        await store.get_queue("jobs")  # both are on their way
         sending.cancel()
         looking.cancel()
     await store.append(drafts(store, 1))

@@ -175,7 +175,7 @@ async def _fits(tx: Transaction, row: QueueRow, found: _Found, shelf: int) -> bo
 async def _lease_taken(
     tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[_Found]
 ) -> None:
-    places = [(each[_PRIORITY], each[_READY_AT], each[_SEQ], len(each[_BODY])) for each in taken]
+    places = [(each[_PRIORITY], each[_READY_AT], each[_SEQ]) for each in taken]
     await tx.run(
         "lease_taken",
         *zip(*places, strict=True),

@@ -61,7 +61,8 @@ async def _lock_lanes(tx: Transaction, owner: int, settlements: Sequence[Settlem
 
 async def _ack(tx: Transaction, owner: int, acks: Sequence[Settlement]) -> list[int]:
     """LEASED -> DONE; the seqs whose lease is somebody else's now."""
-    done = await tx.rows("ack_leases", [each.seq for each in acks], [each.claim for each in acks], owner)
+    seqs, claims = [each.seq for each in acks], [each.claim for each in acks]
+    done = await tx.rows("ack_leases", seqs, claims, owner, tx.catalog.gates_keys)
     by_lane: dict[int, list[Row]] = {}
     for found in done:
         by_lane.setdefault(found[1], []).append(found)

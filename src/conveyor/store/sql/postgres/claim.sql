@@ -22,21 +22,25 @@ SELECT * FROM found ORDER BY ready_at, seq;
 -- The head of one priority level, locked, to be judged one by one.
 SELECT r.seq, r.ready_at, r.claims, r.releases, r.crashes,
        m.id, m.body, m.content_type, m.sent_at, m.key, m.headers, m.expires_at, m.first_ready_at
-FROM ready r JOIN messages m ON m.seq = r.seq
+FROM ready r CROSS JOIN LATERAL (SELECT * FROM messages WHERE seq = r.seq OFFSET 0) m
 WHERE r.lane = :lane AND r.shelf = :shelf AND r.priority = :priority AND r.ready_at <= :now
 ORDER BY r.ready_at, r.seq LIMIT :limit FOR UPDATE OF r SKIP LOCKED;
 
 -- name: lease_taken
 -- Those of `select_ready` that were found fit.
-WITH taken AS (
-  DELETE FROM ready r
-  USING unnest(:priorities::smallint[], :ready_ats::bigint[], :seqs::bigint[], :sizes::integer[])
-    AS t (priority, ready_at, seq, size)
-  WHERE r.lane = :lane AND r.shelf = :shelf AND r.priority = t.priority AND r.ready_at = t.ready_at AND r.seq = t.seq
-  RETURNING r.seq, r.claims, r.releases, r.crashes, t.size
+WITH fit AS MATERIALIZED (
+  SELECT r.ctid AS place
+  FROM unnest(:priorities::smallint[], :ready_ats::bigint[], :seqs::bigint[]) AS t (priority, ready_at, seq)
+  CROSS JOIN LATERAL (SELECT ctid FROM ready WHERE lane = :lane AND shelf = :shelf AND priority = t.priority
+    AND ready_at = t.ready_at AND seq = t.seq OFFSET 0) r
+), taken AS (
+  DELETE FROM ready WHERE ctid = ANY (ARRAY(SELECT place FROM fit))
+  RETURNING seq, claims, releases, crashes
 )
 INSERT INTO leased (owner, seq, lane, claims, releases, crashes, suspect, size, lease_until, lease_most)
-SELECT :owner, seq, :lane, claims + 1, releases, crashes, :shelf = 1, size, :lease_until, :lease_most FROM taken;
+SELECT :owner, seq, :lane, claims + 1, releases, crashes, :shelf = 1,
+  (SELECT octet_length(body) FROM messages m WHERE m.seq = t.seq), :lease_until, :lease_most
+FROM taken t;
 
 -- name: leave_ready
 DELETE FROM ready

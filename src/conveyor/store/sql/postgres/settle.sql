@@ -1,13 +1,16 @@
 -- name: ack_leases
 -- LEASED -> DONE, in one statement. The fence: another claim of the message has another owner or a higher `claims`.
+-- `OFFSET 0` and the arrays keep every step a lookup by key, however many there are. Keys are read where they are gated.
 WITH ended AS (
-  DELETE FROM leased l USING unnest(:seqs::bigint[], :claims::integer[]) AS a (seq, claims)
-  WHERE l.owner = :owner AND l.seq = a.seq AND l.claims = a.claims
-  RETURNING l.seq, l.lane, l.size
+  DELETE FROM leased WHERE ctid = ANY (ARRAY(
+    SELECT l.ctid FROM unnest(:seqs::bigint[], :claims::integer[]) AS a (seq, claims) CROSS JOIN LATERAL (
+      SELECT ctid FROM leased WHERE owner = :owner AND seq = a.seq AND claims = a.claims OFFSET 0) l))
+  RETURNING seq, lane, size
 ), gone AS (
-  DELETE FROM messages WHERE seq = ANY (ARRAY(SELECT seq FROM ended)) RETURNING seq, key
+  DELETE FROM messages WHERE seq = ANY (ARRAY(SELECT seq FROM ended))
 )
-SELECT e.seq, e.lane, e.size, g.key FROM ended e LEFT JOIN gone g ON g.seq = e.seq;
+SELECT e.seq, e.lane, e.size, CASE WHEN :gated::boolean THEN (SELECT m.key FROM messages m WHERE m.seq = e.seq) END
+FROM ended e;
 
 -- name: lanes_of_leases
 SELECT DISTINCT lane FROM leased WHERE owner = :owner AND seq = ANY (:seqs::bigint[]) ORDER BY lane;
