@@ -16,6 +16,7 @@ from conveyor.store.postgres import keys, leases
 from conveyor.store.postgres.append import CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.marks import HEAD, Level
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import PULL_OWNER, Claimed, ClaimRequest
 
@@ -93,13 +94,11 @@ async def _look_ahead(tx: Transaction, row: QueueRow, shelf: int) -> tuple[int |
 
 async def _take(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, limit: int) -> list[_Found]:
     """Lease the head of each level. Messages past their end are few: they are leased too, and then buried."""
-    until, most = _lease_until(tx, request)
     taken: list[_Found] = []
     for priority in row.priorities:
         while len(taken) < limit:
             wanted = limit - len(taken)
-            place = (row.lane, shelf, priority, tx.now, wanted)
-            found = await tx.rows("claim_ready", *place, request.owner, until, most)
+            found = await _take_head(tx, request, (row.lane, shelf, priority), wanted)
             past = [each for each in found if _is_past(tx, row, each)]
             for each in past:
                 await tx.run("drop_lease", request.owner, each[_SEQ])
@@ -108,6 +107,26 @@ async def _take(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: in
             if len(found) < wanted:
                 break
     return taken
+
+
+async def _take_head(tx: Transaction, request: ClaimRequest, level: Level, limit: int) -> list[_Found]:
+    """From where the last claim of this process ended; from the very head if that is too little, or it is time."""
+    marks, changes = tx.marks, tx.marks.changes
+    until = _lease_until(tx, request)
+    found: list[_Found] = []
+    start = marks.start(level)
+    if start != HEAD:
+        found = await tx.rows("claim_ready", *level, tx.now, *start, limit, request.owner, *until)
+        if found:
+            marks.moved(level, (found[-1][_READY_AT], found[-1][_SEQ]), changes)
+        if len(found) == limit or not marks.is_worth_a_look(level):
+            return found
+    began = marks.monotonic()
+    earlier = await tx.rows("claim_ready", *level, tx.now, *HEAD, limit - len(found), request.owner, *until)
+    found = earlier + found
+    if found:
+        marks.looked(level, (found[-1][_READY_AT], found[-1][_SEQ]), began, changes)
+    return found
 
 
 async def _take_judged(

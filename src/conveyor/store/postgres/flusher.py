@@ -16,6 +16,7 @@ from typing import Final
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError
 from conveyor.model.message import Draft, Sent
 from conveyor.store.postgres.append import Depths, append
+from conveyor.store.postgres.faults import is_lost
 from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.transaction import Transaction
@@ -64,7 +65,7 @@ class Flusher:
         try:
             answers = await self._pool.run(lambda tx: self._append_all(tx, group), Durability.SYNCED)
         except Exception as error:  # noqa: BLE001 whatever it is, the flusher lives on and the callers are told
-            if len(group) > 1 and not isinstance(error, StoreBusyError | OutcomeUnknownError):
+            if len(group) > 1 and not _fails_for_all(error):
                 for call in group:
                     await self._commit([call])
                 return
@@ -85,3 +86,9 @@ class Flusher:
             except ConveyorError as error:
                 answers.append(error)
         return answers
+
+
+def _fails_for_all(error: Exception) -> bool:
+    """No call of the group is at fault: each alone would fare no better."""
+    cause = error.__cause__
+    return isinstance(error, StoreBusyError | OutcomeUnknownError) or (cause is not None and is_lost(cause))

@@ -15,12 +15,13 @@ from conveyor.model.ids import IdSource
 from conveyor.store.postgres.catalog import EMPTY, Catalog, read_catalog
 from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.faults import is_lost
+from conveyor.store.postgres.marks import Marks
 from conveyor.store.postgres.statements import SQL, Beginnings
 from conveyor.store.postgres.transaction import Connection, Transaction
 
 T = TypeVar("T")
 
-CONNECT_S: Final = 10.0
+RECEIPT_USES_MAX: Final = 128
 
 
 class Durability(IntEnum):
@@ -51,6 +52,7 @@ class Shared:
         self.clock = clock
         self.server_clock = server_clock
         self.ids = IdSource(clock)
+        self.marks = Marks()
         self.catalog: Catalog = EMPTY
 
     def bound_now(self) -> int | None:
@@ -81,12 +83,14 @@ class Link:
             await self._connection.execute(self._shared.beginnings.script(relaxed=relaxed, exclusive=exclusive))
             tx = await self._enter(exclusive=exclusive)
             result = await work(tx)
-            self._number += 1
+            self._count_up()
             has_receipt = await tx.finish(self._writer, self._number)
         except BaseException:
             await self._roll_back()
             raise
         await self._commit(result, tx, has_receipt=has_receipt)
+        if tx.puts_back:
+            self._shared.marks.forget()
         return result, frozenset(tx.woken)
 
     async def _enter(self, *, exclusive: bool) -> Transaction:
@@ -96,7 +100,7 @@ class Link:
         now, version = head
         if shared.server_clock is not None:
             shared.server_clock.set(now)
-        tx = Transaction(self._connection, shared.ids, now, holds_catalog=exclusive)
+        tx = Transaction(self._connection, shared.ids, shared.marks, now, holds_catalog=exclusive)
         if shared.catalog.version != version:
             shared.catalog = await read_catalog(tx, version)
         tx.catalog = shared.catalog
@@ -109,6 +113,12 @@ class Link:
             if has_receipt and is_lost(error):
                 raise CommitLostError(self._writer, self._number, result, frozenset(tx.woken)) from error
             raise
+
+    def _count_up(self) -> None:
+        """Under a held snapshot every version of a receipt stays, and is walked past: so no row has very many."""
+        if self._number == RECEIPT_USES_MAX:
+            self._writer, self._number = os.urandom(16), 0
+        self._number += 1
 
     async def _roll_back(self) -> None:
         if self.is_open:

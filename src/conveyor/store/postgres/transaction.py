@@ -13,11 +13,13 @@ import msgspec
 
 from conveyor.model.ids import IdSource
 from conveyor.store.postgres.catalog import EMPTY, Catalog, QueueRow
+from conveyor.store.postgres.marks import Marks
 from conveyor.store.postgres.statements import SQL, WRITES
 
 Row: TypeAlias = Any  # asyncpg's Record; each statement's reader knows its columns
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
+PUTS_BACK: Final = frozenset({"insert_ready", "move_shelf", "unblock_lane"})
 FOLD_ROWS: Final = 200
 """So many deltas of one lane are folded into one by whoever has just summed them."""
 
@@ -59,14 +61,17 @@ class Draught(msgspec.Struct, gc=False):
 class Transaction:
     """Lives from BEGIN to COMMIT."""
 
-    def __init__(self, connection: Connection, ids: IdSource, now: int, *, holds_catalog: bool) -> None:
+    def __init__(self, connection: Connection, ids: IdSource, marks: Marks, now: int, *, holds_catalog: bool) -> None:
         self._connection = connection
         self._holds_catalog = holds_catalog
         self.now = now
         self.ids = ids
+        self.marks = marks
         self.catalog: Catalog = EMPTY
         self.woken: set[str] = set()
         self.is_dirty = False
+        self.puts_back = False
+        """Whether a message went to READY otherwise than by a send."""
         self._inserts: list[Draught] = []
         self._dedupe: dict[tuple[int, str], bytes] = {}
         self._counts: dict[int, list[int]] = {}
@@ -89,6 +94,7 @@ class Transaction:
 
     async def run(self, name: str, *values: Any) -> int:
         """Run a named statement that answers nothing; the number of rows it changed."""
+        self.puts_back = self.puts_back or name in PUTS_BACK
         status = await self._connection.execute(SQL[name], *values)
         changed = int(status.rpartition(" ")[2])
         self.is_dirty = self.is_dirty or changed > 0

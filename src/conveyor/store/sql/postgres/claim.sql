@@ -3,6 +3,7 @@
 WITH head AS MATERIALIZED (
   SELECT ctid FROM ready
   WHERE lane = :lane AND shelf = :shelf AND priority = :priority AND ready_at <= :now
+    AND (ready_at, seq) > (:after_at::bigint, :after_seq::bigint)
   ORDER BY ready_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED
 ), taken AS (
   DELETE FROM ready WHERE ctid = ANY (ARRAY(SELECT ctid FROM head))
