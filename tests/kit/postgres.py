@@ -75,7 +75,8 @@ class Server:
 
     def remove(self) -> None:
         self.stop("immediate")
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for _ in range(3):  # the last of its processes may still write while it is told to end
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def url(self, **options: str) -> str:
         """The URL of a fresh schema."""
