@@ -20,6 +20,32 @@ STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|DROP|ALTER|
 # These speak before there is a schema to have statements of.
 SPEAKS_SQL = {"src/conveyor/store/sqlite/opening.py"}
 
+# What one dialect says otherwise than the other, and why.
+SQLITE_ALONE = {
+    # Its clock is an anchor in the file; the file has a name for its processes' datagrams.
+    "read_anchor", "write_anchor", "count_live_owners", "read_identity",
+    # One writer: numbers come from a row, inserts one by one, queues when first asked for.
+    "read_last_seq", "write_last_seq", "next_owner", "insert_message", "read_catalog_version", "read_queue",
+    "read_queue_of_lane", "list_queues", "put_receipt",
+    # Nobody else writes between a SELECT and the statement after it.
+    "lease_range", "leave_range", "insert_lease", "has_suspects", "next_ready_at", "purged_ready",
+    # PostgreSQL has these still to come: keys of ended messages apart, the doctor's facts, `tx=`.
+    "mark_uses_dedupe", "dedupe_keys_of", "count_purged", "count_dead_letters", "due_since", "take_write_lock",
+}  # fmt: skip
+POSTGRES_ALONE = {
+    # A schema is made and found by name.
+    "has_schema", "create_schema", "use_schema", "lock_migrations", "knows_migrations", "create_migrations",
+    "applied_migrations", "note_migration", "insert_store",
+    # Many write at once: what they lock, and how a transaction begins.
+    "begin", "relax", "share_catalog", "hold_catalog", "lock_lane", "lock_sweep", "lock_dedupe", "lock_schedule",
+    "lanes_of_leases", "lanes_of_owner", "read_head", "read_queues", "fold_counters", "notify",
+    # A round trip costs more than a statement: several in one.
+    "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "read_lanes",
+}  # fmt: skip
+# With the receipt, and by arrays; the number comes from a sequence; `uses_dedupe`, as above.
+OTHER_PARAMETERS = {"add_counts", "insert_owner", "write_queue"}
+PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
+
 
 def _store_modules(dialect: str) -> list[ast.Module]:
     prefix = f"src/conveyor/store/{dialect}/"
@@ -93,3 +119,19 @@ def test_no_python_file_speaks_sql() -> None:
 @pytest.mark.parametrize("path", modules())
 def test_nothing_imports_a_second_sqlite_library(path: str) -> None:
     assert "sqlite3" not in imported(modules()[path])
+
+
+def test_both_dialects_have_the_same_statements_but_for_those_listed() -> None:
+    sqlite, postgres = load_statements("sqlite").keys(), load_statements("postgres").keys()
+    assert sqlite - postgres == SQLITE_ALONE
+    assert postgres - sqlite == POSTGRES_ALONE
+
+
+def test_statements_of_one_name_take_the_same_parameters_in_the_same_order() -> None:
+    sqlite, postgres = load_statements("sqlite"), load_statements("postgres")
+    found = {name for name in sqlite.keys() & postgres.keys() if _parameters(sqlite[name]) != _parameters(postgres[name])}
+    assert found == OTHER_PARAMETERS
+
+
+def _parameters(text: str) -> list[str]:
+    return list(dict.fromkeys(PARAMETER.findall(text)))

@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from conveyor.store.memory import MemoryStore
+from conveyor.store.postgres import PostgresStore
 from conveyor.store.protocol import Store
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.histories import StoreMachine
+from kit.postgres import the_server
 
 CI = settings(
     derandomize=True,
@@ -41,6 +43,20 @@ class SQLiteMachine(StoreMachine):
     @staticmethod
     def make_store(folder: Path, clock: ManualClock) -> Store:
         return SQLiteStore(folder / "store.db", clock=clock)
+
+
+class PostgresMachine(StoreMachine):
+    """PostgreSQL, each history in a schema of its own."""
+
+    @staticmethod
+    def make_store(folder: Path, clock: ManualClock) -> Store:
+        return PostgresStore(the_server().url(), clock=clock)
+
+
+@pytest.mark.timeout(3_600)
+def test_postgres_and_the_model_tell_the_same_story() -> None:
+    the_server()  # skips here, not inside a history
+    run_state_machine_as_test(PostgresMachine, settings=settings(PROFILE, max_examples=PROFILE.max_examples // 5))
 
 
 @pytest.mark.timeout(3_600)

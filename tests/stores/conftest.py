@@ -11,10 +11,12 @@ import pytest
 from conveyor import Conveyor
 from conveyor.model.settings import QueueSettings
 from conveyor.store.memory import MemoryStore
+from conveyor.store.postgres import PostgresStore
 from conveyor.store.protocol import Store
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.testing.clock import ManualClock
 from kit.borrowed import connect
+from kit.postgres import the_server
 
 pytest.register_assert_rewrite("conveyor.testing.conformance")
 
@@ -22,6 +24,8 @@ pytest.register_assert_rewrite("conveyor.testing.conformance")
 def make_store(kind: str, folder: Path, clock: ManualClock) -> Store:
     if kind == "memory":
         return MemoryStore(clock)
+    if kind == "postgres":
+        return PostgresStore(the_server().url(), clock=clock)
     return SQLiteStore(folder / "store.db", clock=clock)
 
 
@@ -35,7 +39,7 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
     store = make_store(request.param, tmp_path, clock)
     await store.open()

@@ -183,7 +183,9 @@ class _Zygote:
                 str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is the worker's to obey
+                # A supervised worker leads a group: with it dies all that it started, before its messages go to others.
+                # Elsewhere a terminal's Ctrl-C is the worker's to obey, not its children's.
+                start_new_session=os.getpgrp() != os.getpid(),
             )
         except BaseException:
             ours.close()

@@ -6,12 +6,14 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from conveyor.model.clock import Clock, SystemClock
-from conveyor.model.errors import InvalidSettingError
+from conveyor.model.errors import InvalidSettingError, StoreUnsupportedError
 from conveyor.store.keeping import Keeper
 from conveyor.store.protocol import Store
 
 DEFAULT_URL: Final = "sqlite:///conveyor.db"
-_HINT: Final = "as in `sqlite:///conveyor.db`, `sqlite:////var/lib/app/conveyor.db` or `memory://`"
+_HINT: Final = (
+    "as in `sqlite:///conveyor.db`, `sqlite:////var/lib/app/conveyor.db`, `postgresql://user@host/database` or `memory://`"
+)
 
 
 def make_store(url: str, *, clock: Clock | None = None) -> Store:
@@ -22,6 +24,8 @@ def make_store(url: str, *, clock: Clock | None = None) -> Store:
             from conveyor.store.sqlite import SQLiteStore
 
             return SQLiteStore(_file_path(url, parts.netloc, parts.path), clock=clock)
+        case "postgresql" | "postgres":
+            return _postgres_store(url, clock)
         case "memory":
             from conveyor.store.memory import MemoryStore
 
@@ -42,6 +46,16 @@ def make_keeper(url: str) -> Keeper:
             raise InvalidSettingError("CONVEYOR_URL", url, "lives in one process only", hint="use `sqlite:///conveyor.db`")
         case _:
             raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
+
+
+def _postgres_store(url: str, clock: Clock | None) -> Store:
+    try:
+        from conveyor.store.postgres import PostgresStore
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise StoreUnsupportedError("asyncpg is not installed", hint="pip install 'conveyor[postgres]'") from error
+    return PostgresStore(url, clock=clock)
 
 
 def _file_path(url: str, host: str, path: str) -> str:

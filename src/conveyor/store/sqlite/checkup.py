@@ -16,10 +16,11 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError
 from conveyor.model.ids import IdSource
 from conveyor.store.facts import BeltFacts, Facts, FileFacts, Integrity, QueueFacts
+from conveyor.store.host import boot_name
 from conveyor.store.migrate import SchemaState, compare_schema
 from conveyor.store.sqlite import owners, queues, schedules
 from conveyor.store.sqlite.catalog import Catalog
-from conveyor.store.sqlite.clock import AnchoredClock, boot_ms, boot_name, wall_ms
+from conveyor.store.sqlite.clock import AnchoredClock, boot_ms, wall_ms
 from conveyor.store.sqlite.connection import SAFE_LIBRARY, library_version, look_into, translate, use_pragmas
 from conveyor.store.sqlite.mounts import file_system_of
 from conveyor.store.sqlite.opening import read_applied

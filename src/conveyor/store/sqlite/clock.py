@@ -7,10 +7,7 @@ of the anchor plus the boot time that has passed since. A new boot sets a new an
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Final
 
 _SINCE_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -41,14 +38,3 @@ def boot_ms() -> int:
 
 def wall_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def boot_name() -> str:
-    """Names this boot of this machine."""
-    linux = Path("/proc/sys/kernel/random/boot_id")
-    if linux.exists():
-        return linux.read_text(encoding="ascii").strip()
-    if sys.platform == "darwin":
-        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    return f"boot-{(wall_ms() - boot_ms()) // 60_000}"

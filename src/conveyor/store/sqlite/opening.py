@@ -11,8 +11,9 @@ import apsw
 
 from conveyor.model.errors import StoreUnsupportedError
 from conveyor.store.facts import NETWORK_FILE_SYSTEMS
+from conveyor.store.host import boot_name
 from conveyor.store.migrate import AppliedMigration, Migration, plan_migrations
-from conveyor.store.sqlite.clock import DRIFT_MS_MAX, AnchoredClock, boot_ms, boot_name, wall_ms
+from conveyor.store.sqlite.clock import DRIFT_MS_MAX, AnchoredClock, boot_ms, wall_ms
 from conveyor.store.sqlite.connection import open_connection, translate
 from conveyor.store.sqlite.mounts import file_system_of
 from conveyor.store.sqlite.transaction import SQL

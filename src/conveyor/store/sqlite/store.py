@@ -13,6 +13,7 @@ from conveyor.model.errors import StoreClosedError
 from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
+from conveyor.store.host import boot_name
 from conveyor.store.protocol import (
     SWEEP_ROWS_MAX,
     Claimed,
@@ -37,7 +38,6 @@ from conveyor.store.protocol import (
 from conveyor.store.sqlite import append, claim, kv, queues, schedules, settle, sweep
 from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.checkpointer import Checkpointer
-from conveyor.store.sqlite.clock import boot_name
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
 from conveyor.store.sqlite.wake import Postbox

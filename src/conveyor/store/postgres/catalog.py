@@ -1,0 +1,160 @@
+"""The queues, read whole and kept until somebody, in any process, changes one.
+
+A `Catalog` never changes. Every transaction holds the catalog's lock (shared), so that what it reads stays true until
+its end; whoever changes a queue holds it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from conveyor.model.errors import QueueNotFoundError
+from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
+from conveyor.store.protocol import QueueInfo
+
+if TYPE_CHECKING:
+    from conveyor.store.postgres.transaction import Transaction
+
+_SETTINGS: Final = msgspec.json.Decoder(QueueSettings)
+_CONSUMER: Final = msgspec.json.Decoder(ConsumerSettings)
+
+
+class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `queues`, decoded."""
+
+    name: str
+    lane: int
+    settings: QueueSettings
+    consumer: ConsumerSettings | None
+    declared: ConsumerSettings | None
+    paused: bool
+    throttled_until: int
+    levels: int
+    holds_dead: bool
+    version: int
+    created_at: int
+    modified_at: int
+
+    @property
+    def info(self) -> QueueInfo:
+        """What rooms above see of it."""
+        return QueueInfo(
+            name=self.name,
+            settings=self.settings,
+            consumer=self.consumer,
+            paused=self.paused,
+            version=self.version,
+            created_at=self.created_at,
+            modified_at=self.modified_at,
+        )
+
+    @property
+    def gates_keys(self) -> bool:
+        return self.consumer is not None and self.consumer.gates_keys
+
+    @property
+    def priorities(self) -> list[int]:
+        """The levels that were ever used, highest first."""
+        return [level for level in range(9, -1, -1) if self.levels >> level & 1]
+
+    @property
+    def max_retries(self) -> int:
+        return (self.consumer or _DEFAULT).max_retries
+
+
+_DEFAULT: Final = ConsumerSettings()
+
+
+class Catalog:
+    """All queues at one version."""
+
+    def __init__(self, version: int, rows: Iterable[QueueRow]) -> None:
+        self.version = version
+        self.rows = {row.name: row for row in rows}
+        self._lanes = {row.lane: row for row in self.rows.values()}
+        self.gates_keys = any(row.gates_keys for row in self.rows.values())
+
+    def get(self, name: str) -> QueueRow:
+        """`QueueNotFoundError`."""
+        row = self.rows.get(name)
+        if row is None:
+            raise QueueNotFoundError(name)
+        return row
+
+    def find(self, name: str) -> QueueRow | None:
+        return self.rows.get(name)
+
+    def of_lane(self, lane: int) -> QueueRow | None:
+        """None: the lane was purged, or its queue deleted."""
+        return self._lanes.get(lane)
+
+
+EMPTY: Final = Catalog(-1, [])
+
+
+async def read_catalog(tx: Transaction, version: int) -> Catalog:
+    return Catalog(version, [_decode(found) for found in await tx.rows("read_queues")])
+
+
+async def ensure(tx: Transaction, name: str) -> QueueRow:
+    """The queue of this name, made with default settings if there is none."""
+    return tx.catalog.find(name) or await create(tx, name, QueueSettings())
+
+
+async def create(tx: Transaction, name: str, settings: QueueSettings) -> QueueRow:
+    check_name("queue", name)
+    settings.check()
+    tx.require_catalog()
+    await tx.run("insert_queue", name, await new_lane(tx), _json(settings), tx.now)
+    await bump(tx)
+    return tx.catalog.get(name)
+
+
+async def write(tx: Transaction, row: QueueRow) -> QueueRow:
+    """Store a changed row; its version grows."""
+    tx.require_catalog()
+    await tx.run(
+        "write_queue",
+        *(_json(row.settings), _json(row.consumer), _json(row.declared)),
+        *(row.paused, row.lane, row.holds_dead, tx.now, row.name),
+    )
+    await bump(tx)
+    return tx.catalog.get(row.name)
+
+
+async def bump(tx: Transaction) -> None:
+    """Tell all caches, and read the queues anew."""
+    found = await tx.row("bump_catalog_version")
+    assert found is not None
+    tx.catalog = await read_catalog(tx, found[0])
+
+
+async def new_lane(tx: Transaction) -> int:
+    found = await tx.row("next_lane")
+    assert found is not None
+    return int(found[0])
+
+
+def _decode(found: Any) -> QueueRow:
+    name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, *rest = found
+    return QueueRow(
+        name=name,
+        lane=lane,
+        settings=_SETTINGS.decode(settings),
+        consumer=None if consumer is None else _CONSUMER.decode(consumer),
+        declared=None if declared is None else _CONSUMER.decode(declared),
+        paused=paused,
+        throttled_until=throttled_until,
+        levels=levels,
+        holds_dead=holds_dead,
+        version=rest[0],
+        created_at=rest[1],
+        modified_at=rest[2],
+    )
+
+
+def _json(value: msgspec.Struct | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

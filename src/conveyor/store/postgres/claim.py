@@ -1,0 +1,229 @@
+"""T2 claim: READY messages become leases.
+
+On the plain path one statement takes the head of a priority level, however many messages it is. Where keys are gated or
+messages wait for a batch, the head is locked, judged here, and what was found fit is leased by a second statement.
+What another claim holds is passed over (SKIP LOCKED), never waited for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from conveyor.model.batching import cut_batches
+from conveyor.model.message import PULL_MS_MAX, Lease
+from conveyor.model.verdict import DeadReason
+from conveyor.store.postgres import keys, leases
+from conveyor.store.postgres.append import CONTENT_TYPES
+from conveyor.store.postgres.catalog import QueueRow
+from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.marks import HEAD, Level
+from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.protocol import PULL_OWNER, Claimed, ClaimRequest
+
+# Columns of `select_ready` and `claim_ready`.
+_SEQ, _READY_AT, _CLAIMS, _RELEASES, _CRASHES, _ID = range(6)
+_BODY, _CONTENT, _SENT_AT, _KEY, _HEADERS, _EXPIRES_AT, _FIRST = range(6, 13)
+_PRIORITY: Final = 13  # added by us
+
+_Found = tuple[Any, ...]
+
+
+async def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
+    """`QueueNotFoundError`."""
+    row = tx.catalog.get(request.queue)
+    if request.owner == PULL_OWNER:
+        await leases.expire_pulled(tx, limit=request.limit)
+    elif await tx.row("find_owner", request.owner) is None:  # reaped: nobody would ever end these leases
+        return Claimed(leases=[], version=row.version)
+    row = tx.catalog.get(request.queue)
+    if row.paused:
+        return Claimed(leases=[], version=row.version)
+    if row.throttled_until > tx.now:
+        return Claimed(leases=[], opens_at=row.throttled_until, version=row.version)
+    if row.gates_keys or _is_limited(row, request):
+        await tx.lock_lane(row.lane)
+    limit = await _limit(tx, row, request)
+    if limit == 0:
+        return Claimed(leases=[], version=row.version)
+    shelf = keys.SUSPECT if request.suspects else keys.OPEN
+    if row.gates_keys or request.batch_size > 1:
+        taken, opens_at = await _take_judged(tx, row, request, shelf, limit)
+    else:
+        taken, opens_at = await _take(tx, row, request, shelf, limit), None
+    calls = await _hold_slots(tx, row, request, len(taken))
+    next_ready_at, has_suspects = await _look_ahead(tx, row, shelf)
+    if len(taken) < limit:
+        opens_at = _earlier(opens_at, next_ready_at)
+    return Claimed(
+        leases=[_lease(found, row.name, shelf) for found in taken],
+        calls=calls,
+        opens_at=opens_at,
+        suspects=has_suspects,
+        version=row.version,
+    )
+
+
+async def _limit(tx: Transaction, row: QueueRow, request: ClaimRequest) -> int:
+    """Messages that may be taken: whole batches, and no more handler calls than the queue has free slots."""
+    batches = max(1, request.limit // request.batch_size)
+    if _is_limited(row, request):
+        assert row.consumer is not None and row.consumer.max_concurrency is not None
+        held = await tx.row("sum_slots", row.lane)
+        assert held is not None
+        batches = min(batches, request.calls, max(0, row.consumer.max_concurrency - int(held[0])))
+    return batches * request.batch_size
+
+
+def _is_limited(row: QueueRow, request: ClaimRequest) -> bool:
+    return request.lease_ms is None and row.consumer is not None and row.consumer.max_concurrency is not None
+
+
+async def _hold_slots(tx: Transaction, row: QueueRow, request: ClaimRequest, taken: int) -> int:
+    if not taken or not _is_limited(row, request):
+        return 0
+    calls = -(-taken // request.batch_size)
+    await tx.run("take_slots", row.lane, request.owner, calls)
+    return calls
+
+
+async def _look_ahead(tx: Transaction, row: QueueRow, shelf: int) -> tuple[int | None, bool]:
+    found = await tx.row("look_ahead", row.priorities, row.lane, shelf, tx.now)
+    assert found is not None
+    return found[0], found[1]
+
+
+async def _take(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, limit: int) -> list[_Found]:
+    """Lease the head of each level. Messages past their end are few: they are leased too, and then buried."""
+    taken: list[_Found] = []
+    for priority in row.priorities:
+        while len(taken) < limit:
+            wanted = limit - len(taken)
+            found = await _take_head(tx, request, (row.lane, shelf, priority), wanted)
+            past = [each for each in found if _is_past(tx, row, each)]
+            for each in past:
+                await tx.run("drop_lease", request.owner, each[_SEQ])
+                await bury(tx, row, each[_SEQ], DeadReason.EXPIRED, attempts=each[_CLAIMS] - each[_RELEASES])
+            taken += [each for each in found if not _is_past(tx, row, each)] if past else found
+            if len(found) < wanted:
+                break
+    return taken
+
+
+async def _take_head(tx: Transaction, request: ClaimRequest, level: Level, limit: int) -> list[_Found]:
+    """From where the last claim of this process ended; from the very head if that is too little, or it is time."""
+    marks, changes = tx.marks, tx.marks.changes
+    until = _lease_until(tx, request)
+    found: list[_Found] = []
+    start = marks.start(level)
+    if start != HEAD:
+        found = await tx.rows("claim_ready", *level, tx.now, *start, limit, request.owner, *until)
+        if found:
+            marks.moved(level, (found[-1][_READY_AT], found[-1][_SEQ]), changes)
+        if len(found) == limit or not marks.is_worth_a_look(level):
+            return found
+    began = marks.monotonic()
+    earlier = await tx.rows("claim_ready", *level, tx.now, *HEAD, limit - len(found), request.owner, *until)
+    found = earlier + found
+    if found:
+        marks.looked(level, (found[-1][_READY_AT], found[-1][_SEQ]), began, changes)
+    return found
+
+
+async def _take_judged(
+    tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, limit: int
+) -> tuple[list[_Found], int | None]:
+    """Lease up to `limit` messages; the rows, and when a batch that is not yet open will be."""
+    candidates: list[_Found] = []
+    while len(candidates) < limit:
+        found = await _select(tx, row, shelf, limit - len(candidates), candidates)
+        fit = [each for each in found if await _fits(tx, row, each, shelf)]
+        candidates += fit
+        if len(fit) == len(found):
+            break
+    count, opens_at = cut_batches(
+        [each[_READY_AT] for each in candidates],
+        limit_reached=len(candidates) >= limit,
+        batch_size=request.batch_size,
+        timeout_ms=request.batch_timeout_ms,
+        now=tx.now,
+    )
+    taken, left = candidates[:count], candidates[count:]
+    if taken:
+        await _lease_taken(tx, row, request, shelf, taken)
+    if row.gates_keys:
+        await keys.note_left(tx, row, [(each[_KEY], each[_SEQ]) for each in left if each[_KEY] is not None])
+    return taken, opens_at
+
+
+async def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, seen: list[_Found]) -> list[_Found]:
+    """The next candidates, highest priority first. Those seen already are still there."""
+    found: list[_Found] = []
+    known = {each[_SEQ] for each in seen}
+    for priority in row.priorities:
+        if len(found) >= limit:
+            break
+        rows = await tx.rows("select_ready", row.lane, shelf, priority, tx.now, limit - len(found) + len(known))
+        found += [(*each, priority) for each in rows if each[_SEQ] not in known]
+    return found[:limit]
+
+
+def _is_past(tx: Transaction, row: QueueRow, found: _Found) -> bool:
+    """T10: its own end has come, or it has been here longer than the queue retains, whatever put it off."""
+    expires_at = found[_EXPIRES_AT]
+    return bool((expires_at is not None and expires_at <= tx.now) or found[_FIRST] < tx.now - row.settings.retention_ms)
+
+
+async def _fits(tx: Transaction, row: QueueRow, found: _Found, shelf: int) -> bool:
+    """Whether it may be leased now; if not, it is put where it belongs."""
+    place = (row.lane, shelf, found[_PRIORITY], found[_READY_AT], found[_SEQ])
+    if _is_past(tx, row, found):
+        await tx.run("leave_ready", *place)
+        await bury(tx, row, found[_SEQ], DeadReason.EXPIRED, attempts=found[_CLAIMS] - found[_RELEASES])
+        return False
+    if not row.gates_keys or found[_KEY] is None:
+        return True
+    assert row.consumer is not None
+    if await keys.may_go(tx, row, row.consumer, found[_KEY], found[_SEQ]):
+        await keys.note_leased(tx, row, found[_KEY], found[_SEQ])  # at once: the next may have the same key
+        return True
+    if shelf == keys.OPEN:
+        await keys.block(tx, row, found[_KEY], found[_SEQ], found[_PRIORITY], found[_READY_AT])
+    return False
+
+
+async def _lease_taken(
+    tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[_Found]
+) -> None:
+    places = [(each[_PRIORITY], each[_READY_AT], each[_SEQ]) for each in taken]
+    await tx.run(
+        "lease_taken",
+        *zip(*places, strict=True),
+        *(row.lane, shelf, request.owner, *_lease_until(tx, request)),
+    )
+
+
+def _lease_until(tx: Transaction, request: ClaimRequest) -> tuple[int | None, int | None]:
+    """When a pulled lease ends, and the moment past which it cannot be extended (T7)."""
+    return (None, None) if request.lease_ms is None else (tx.now + request.lease_ms, tx.now + PULL_MS_MAX)
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def _lease(found: _Found, queue: str, shelf: int) -> Lease:
+    return Lease(
+        seq=found[_SEQ],
+        claim=found[_CLAIMS] + 1,
+        id=found[_ID],
+        queue=queue,
+        body=found[_BODY],
+        content_type=CONTENT_TYPES[found[_CONTENT]],
+        sent_at=found[_SENT_AT],
+        releases=found[_RELEASES],
+        key=found[_KEY],
+        headers=found[_HEADERS],
+        crash_suspect=shelf == keys.SUSPECT,
+    )

@@ -1,0 +1,89 @@
+"""T6: a message that failed for good moves to the dead letter queue, and whoever wants to know is told in the same
+commit."""
+
+from __future__ import annotations
+
+import msgspec
+
+from conveyor.model.ids import show_id
+from conveyor.model.message import ERROR_CHARS_MAX, ContentType, Draft, Priority
+from conveyor.store.postgres import append, catalog, keys
+from conveyor.store.postgres.catalog import QueueRow
+from conveyor.store.postgres.transaction import Transaction, storable
+
+
+async def bury(
+    tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int, error: str | None = None
+) -> None:
+    """The caller has taken it out of `ready` or `leased`."""
+    place = await tx.row("read_place", seq)
+    assert place is not None, "a message that dies has a row"
+    await _leave_queue(tx, row, seq, place)
+    target = row.consumer.dead_letter_queue if row.consumer is not None else None
+    if target is None:
+        headers, message_id = await _drop(tx, seq)
+    else:
+        headers, message_id = await _move(tx, row, await catalog.ensure(tx, target), seq, reason, error)
+    if row.consumer is not None and row.consumer.alert_queue is not None:
+        facts = {
+            "event": "message.dead_lettered",
+            "queue": row.name,
+            "dead_letter_queue": target,
+            "message_id": show_id(message_id),
+            "reason": str(reason),
+            "error": error,
+            "attempts": attempts,
+            "dead_at": tx.now,
+            "headers": None if headers is None else msgspec.json.decode(headers),
+        }
+        await _alert(tx, row.consumer.alert_queue, facts)
+
+
+async def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:
+    lane, _ready_at, _priority, key, _max_retries, size, dedupe = place
+    tx.count(row.lane, -1, -int(str(size)))
+    if key is not None and row.gates_keys:
+        await keys.drop_key(tx, row, str(key), seq)
+    if dedupe is not None:
+        await tx.run("release_dedupe", lane, dedupe, seq)
+    if row.holds_dead:
+        await tx.run("drop_dead_letter", lane, seq)
+
+
+async def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, bytes]:
+    found = await tx.row("drop_message", seq)
+    assert found is not None
+    return found[1], found[0]
+
+
+async def _move(
+    tx: Transaction, row: QueueRow, target: QueueRow, seq: int, reason: str, error: str | None
+) -> tuple[bytes | None, bytes]:
+    found = await tx.row("move_to_lane", target.lane, tx.now, seq)
+    assert found is not None
+    message_id, priority, key, headers, size = found
+    await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
+    shortened = None if error is None else storable(error[:ERROR_CHARS_MAX])
+    await tx.run("put_dead_letter", target.lane, seq, row.name, storable(str(reason)), shortened, tx.now)
+    tx.count(target.lane, 1, size)
+    if key is not None and target.gates_keys:
+        await keys.add_key(tx, target, key, seq, priority, tx.now)
+    if not target.holds_dead:
+        tx.require_catalog()
+        await tx.run("mark_holds_dead", target.lane)
+        await catalog.bump(tx)
+    await append.use_level(tx, target, priority)
+    tx.wake(target)
+    return headers, message_id
+
+
+async def _alert(tx: Transaction, queue: str, facts: dict[str, object]) -> None:
+    row = await catalog.ensure(tx, queue)
+    draft = Draft(
+        id=tx.ids.new(),
+        queue=row.name,
+        body=msgspec.json.encode(facts),
+        content_type=ContentType.JSON,
+        priority=Priority.NORMAL,
+    )
+    await append.append_one(tx, row, draft)  # past the backlog check: an alert is owed whatever the depth

@@ -1,0 +1,103 @@
+"""What becomes of a lease that ends without an ack: back to READY, or dead."""
+
+from __future__ import annotations
+
+import msgspec
+
+from conveyor.model.message import CRASH_BUDGET
+from conveyor.model.verdict import DeadReason
+from conveyor.store.postgres import keys
+from conveyor.store.postgres.catalog import QueueRow
+from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.transaction import Row, Transaction
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A lease that was just taken away: the columns of `end_lease`."""
+
+    seq: int
+    lane: int
+    claims: int
+    releases: int
+    crashes: int
+    suspect: bool
+    size: int
+
+    @property
+    def attempts(self) -> int:
+        return self.claims - self.releases
+
+
+def read_ended(found: Row) -> Ended:
+    return Ended(*found)
+
+
+async def put_back(
+    tx: Transaction,
+    row: QueueRow,
+    ended: Ended,
+    *,
+    ready_at: int | None,
+    shelf: int = keys.OPEN,
+    releases: int = 0,
+    crashes: int = 0,
+) -> None:
+    """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes."""
+    place = await tx.row("read_place", ended.seq)
+    assert place is not None, "a leased message has a row"
+    _lane, old_ready_at, priority, key, *_ = place
+    moment = old_ready_at if ready_at is None else ready_at
+    if moment != old_ready_at:
+        await tx.run("write_ready_at", moment, ended.seq)
+    await tx.run(
+        "insert_ready",
+        *(row.lane, shelf, priority, moment, ended.seq),
+        *(ended.claims, ended.releases + releases, ended.crashes + crashes),
+    )
+    if key is not None and row.gates_keys:
+        await keys.end_turn(tx, row, key, ended.seq)
+    tx.wake(row)
+
+
+async def retries_are_spent(tx: Transaction, row: QueueRow, ended: Ended) -> bool:
+    """T4's guard, judged by the message's own limit, else the consumer's."""
+    place = await tx.row("read_place", ended.seq)
+    assert place is not None
+    own = place[4]
+    return ended.attempts > (row.max_retries if own is None else int(own))
+
+
+async def crash(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bool:
+    """It killed its worker and ran alone: dead if that was the last time; True then. It runs alone from now on."""
+    if ended.crashes + 1 >= CRASH_BUDGET:
+        await bury(tx, row, ended.seq, DeadReason.CRASHES, attempts=ended.attempts, error=error)
+        return True
+    if await retries_are_spent(tx, row, ended):
+        await bury(tx, row, ended.seq, DeadReason.RETRIES, attempts=ended.attempts, error=error)
+        return True
+    await put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT, crashes=1)
+    return False
+
+
+async def lose(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bool:
+    """Its owner vanished, nobody knows why: an attempt, never a crash; True if it is dead now."""
+    if await retries_are_spent(tx, row, ended):
+        await bury(tx, row, ended.seq, DeadReason.LOST, attempts=ended.attempts, error=error)
+        return True
+    await put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT if ended.suspect else keys.OPEN)
+    return False
+
+
+async def expire_pulled(tx: Transaction, *, limit: int) -> int:
+    """T5 for pull consumers: leases past their deadline end."""
+    found = await tx.rows("expired_leases", tx.now, limit)
+    await tx.lock_gated({each[1] for each in found})
+    for each in found:
+        ended = read_ended(each)
+        await tx.run("drop_lease", 0, ended.seq)
+        row = tx.catalog.of_lane(ended.lane)
+        if row is None:  # purged meanwhile
+            await tx.run("delete_message", ended.seq)
+        else:
+            await lose(tx, row, ended, "the lease ran out")
+    return len(found)

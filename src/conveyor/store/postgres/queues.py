@@ -1,0 +1,210 @@
+"""Queues and consumers: made, changed, paused, purged (T9), looked at, redriven (T12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from conveyor.model.errors import ConsumerConflictError, QueueExistsError
+from conveyor.model.message import DeadLetter, Peeked
+from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
+from conveyor.store.postgres import append, catalog, keys
+from conveyor.store.postgres.append import CONTENT_TYPES
+from conveyor.store.postgres.catalog import QueueRow
+from conveyor.store.postgres.transaction import Row, Transaction
+from conveyor.store.protocol import QueueInfo, QueueMetrics
+
+_LAST_SEQ: Final = 2**62
+
+
+async def create_queue(tx: Transaction, name: str, settings: QueueSettings) -> QueueInfo:
+    if tx.catalog.find(name) is not None:
+        raise QueueExistsError(name)
+    return (await catalog.create(tx, name, settings)).info
+
+
+async def update_queue(tx: Transaction, name: str, settings: QueueSettings) -> QueueInfo:
+    settings.check()
+    return (await _change(tx, tx.catalog.get(name), settings=settings)).info
+
+
+async def delete_queue(tx: Transaction, name: str) -> None:
+    row = tx.catalog.get(name)
+    tx.require_catalog()
+    await _abandon_lane(tx, row)
+    await tx.run("drop_slots", row.lane)
+    await tx.run("delete_queue", name)
+    await catalog.bump(tx)
+
+
+async def get_queue(tx: Transaction, name: str) -> QueueInfo:
+    return tx.catalog.get(name).info
+
+
+async def list_queues(tx: Transaction) -> list[QueueInfo]:
+    return [row.info for row in tx.catalog.rows.values()]
+
+
+async def declare_consumer(tx: Transaction, queue: str, settings: ConsumerSettings) -> QueueInfo:
+    settings.check()
+    present = tx.catalog.find(queue)
+    if present is not None and present.consumer is not None:
+        _check_adoption(present, present.consumer, settings)
+        if present.declared == settings:
+            return present.info
+    row = await catalog.ensure(tx, queue)
+    await _ensure_targets(tx, settings)
+    return (await _set_consumer(tx, row, settings, declared=settings)).info
+
+
+def _check_adoption(row: QueueRow, present: ConsumerSettings, wanted: ConsumerSettings) -> None:
+    if present.type is not wanted.type or present.script != wanted.script:
+        raise ConsumerConflictError(row.name, _describe(present), _describe(wanted))
+
+
+def _describe(consumer: ConsumerSettings) -> str:
+    return consumer.script if consumer.type is ConsumerType.WORKER else consumer.type.value
+
+
+async def put_consumer(tx: Transaction, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+    row = tx.catalog.get(queue)
+    if settings is None:
+        return (await _set_consumer(tx, row, None, declared=None)).info
+    settings.check()
+    await _ensure_targets(tx, settings)
+    return (await _set_consumer(tx, row, settings, declared=row.declared)).info
+
+
+async def _ensure_targets(tx: Transaction, settings: ConsumerSettings) -> None:
+    for name in (settings.dead_letter_queue, settings.alert_queue):
+        if name is not None:
+            await catalog.ensure(tx, name)
+
+
+async def _set_consumer(
+    tx: Transaction, row: QueueRow, consumer: ConsumerSettings | None, *, declared: ConsumerSettings | None
+) -> QueueRow:
+    before = row.consumer
+    row = await _change(tx, row, consumer=consumer, declared=declared)
+    if _gating(before) != _gating(consumer):
+        await keys.regate(tx, row, before)
+    return row
+
+
+def _gating(consumer: ConsumerSettings | None) -> tuple[bool, int | None]:
+    return (False, None) if consumer is None else (consumer.ordered, consumer.key_concurrency)
+
+
+async def _change(tx: Transaction, row: QueueRow, **changes: object) -> QueueRow:
+    row = await catalog.write(tx, msgspec.structs.replace(row, **changes))
+    tx.wake(row)
+    return row
+
+
+async def pause(tx: Transaction, queue: str) -> None:
+    await _change(tx, tx.catalog.get(queue), paused=True)
+
+
+async def resume(tx: Transaction, queue: str) -> None:
+    await _change(tx, tx.catalog.get(queue), paused=False)
+
+
+async def purge(tx: Transaction, queue: str) -> int:
+    """T9: the queue moves to a new lane, and the old one is left to the sweep."""
+    row = tx.catalog.get(queue)
+    tx.require_catalog()
+    gone, _ = await tx.backlog(row.lane)
+    await _abandon_lane(tx, row)
+    lane = await catalog.new_lane(tx)
+    await tx.run("move_slots", lane, row.lane)  # calls that run still run
+    await _change(tx, row, lane=lane, holds_dead=False)
+    return gone
+
+
+async def _abandon_lane(tx: Transaction, row: QueueRow) -> None:
+    await tx.run("add_purged", row.lane)
+    await tx.run("drop_counters", row.lane)
+    tx.forget_counts(row.lane)
+
+
+async def metrics(tx: Transaction, queue: str) -> QueueMetrics:
+    row = tx.catalog.get(queue)
+    messages, size = await tx.backlog(row.lane)
+    oldest = [await tx.row("oldest_ready_at", row.lane, priority) for priority in row.priorities]
+    leased = await tx.row("count_leased", row.lane)
+    return QueueMetrics(
+        backlog_messages=messages,
+        backlog_bytes=size,
+        oldest_ready_at=min((each[0] for each in oldest if each is not None and each[0] is not None), default=None),
+        leased=0 if leased is None else leased[0],
+    )
+
+
+async def peek(tx: Transaction, queue: str, limit: int, after_seq: int) -> list[Peeked]:
+    row = tx.catalog.get(queue)
+    return [_peeked(found, row.name) for found in await tx.rows("peek_messages", row.lane, after_seq, limit)]
+
+
+def _peeked(found: Row, queue: str) -> Peeked:
+    seq, message_id, body, content, sent_at, ready_at, attempts, leased, priority, key, headers, *dead = found
+    origin_queue, reason, dead_at, last_error = dead
+    letter = None
+    if origin_queue is not None:
+        letter = DeadLetter(origin_queue=origin_queue, reason=reason, dead_at=dead_at, last_error=last_error)
+    return Peeked(
+        seq=seq,
+        id=message_id,
+        queue=queue,
+        body=body,
+        content_type=CONTENT_TYPES[content],
+        sent_at=sent_at,
+        ready_at=ready_at,
+        attempts=attempts,
+        leased=bool(leased),
+        priority=priority,
+        key=key,
+        headers=headers,
+        dead=letter,
+    )
+
+
+async def redrive(tx: Transaction, queue: str, seqs: Sequence[int] | None, limit: int) -> int:
+    """T12. Dead letters that are leased now, or whose queue is gone, stay."""
+    row = tx.catalog.get(queue)
+    if row.gates_keys:
+        await tx.lock_lane(row.lane)
+    letters = await _letters(tx, row, seqs, limit)
+    return sum([await _redrive_one(tx, row, seq, origin) for seq, origin in letters])
+
+
+async def _letters(tx: Transaction, row: QueueRow, seqs: Sequence[int] | None, limit: int) -> list[Row]:
+    if seqs is None:
+        return await tx.rows("list_dead_letters", row.lane, 0, _LAST_SEQ, limit)
+    found = [each for seq in seqs for each in await tx.rows("list_dead_letters", row.lane, seq, seq, 1)]
+    return found[:limit]
+
+
+async def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) -> bool:
+    target = tx.catalog.find(origin)
+    place = await tx.row("read_place", seq)
+    if target is None or place is None:
+        return False
+    _lane, ready_at, priority, key, _retries, size, _dedupe = place
+    found = await tx.row("find_ready", row.lane, priority, ready_at, seq)
+    if found is None:
+        return False
+    await tx.run("leave_ready", row.lane, found[0], priority, ready_at, seq)
+    await tx.run("drop_dead_letter", row.lane, seq)
+    await tx.run("move_to_lane", target.lane, tx.now, seq)
+    await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
+    tx.count(row.lane, -1, -size)
+    tx.count(target.lane, 1, size)
+    if key is not None and row.gates_keys:
+        await keys.drop_key(tx, row, key, seq)
+    if key is not None and target.gates_keys:
+        await keys.add_key(tx, target, key, seq, priority, tx.now)
+    await append.use_level(tx, target, priority)
+    tx.wake(target)
+    return True

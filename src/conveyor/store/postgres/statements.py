@@ -1,0 +1,56 @@
+"""The dialect's statements, with the numbered parameters that asyncpg wants, and the words that begin a transaction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from conveyor.store.queries import load_statements
+
+_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z]\w*)")  # not the second colon of a cast
+_WRITES: Final = re.compile(r"\b(INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b")
+
+
+def _numbered(text: str) -> str:
+    """`:name` becomes `$n`, counted by first appearance; a name that comes again is the same parameter."""
+    order: dict[str, int] = {}
+    return _PARAMETER.sub(lambda found: f"${order.setdefault(found[1], len(order) + 1)}", text)
+
+
+_TEXTS: Final = load_statements("postgres")
+SQL: Final[Mapping[str, str]] = MappingProxyType({name: _numbered(text) for name, text in _TEXTS.items()})
+WRITES: Final = frozenset(name for name, text in SQL.items() if _WRITES.search(text))
+"""Names of the statements after which a transaction has something to lose."""
+
+
+def quoted(name: str) -> str:
+    """An identifier as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def in_schema(name: str, schema: str) -> str:
+    """A statement that names its schema, which no parameter can."""
+    return _TEXTS[name].replace(":schema", quoted(schema))
+
+
+class Beginnings:
+    """What opens a transaction in one schema: one round trip, nothing that outlives it."""
+
+    def __init__(self, schema: str) -> None:
+        begin = in_schema("begin", schema)
+        self._scripts = {
+            (relaxed, exclusive): ";\n".join(
+                [
+                    begin,
+                    *([_TEXTS["relax"]] if relaxed else []),
+                    _TEXTS["hold_catalog"] if exclusive else _TEXTS["share_catalog"],
+                ]
+            )
+            for relaxed in (False, True)
+            for exclusive in (False, True)
+        }
+
+    def script(self, *, relaxed: bool, exclusive: bool) -> str:
+        return self._scripts[relaxed, exclusive]

@@ -1,0 +1,280 @@
+"""The store's front: each method is an operation, run in one transaction on one of a few connections. What an operation
+does stands in the room of its name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from conveyor.model.clock import Clock
+from conveyor.model.errors import InvalidTransactionError, StoreClosedError
+from conveyor.model.message import Draft, Peeked, Sent
+from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.verdict import Action, Settlement
+from conveyor.store.host import boot_name
+from conveyor.store.postgres import claim, kv, queues, schedules, settle, sweep
+from conveyor.store.postgres import owners as workers
+from conveyor.store.postgres.append import Depths
+from conveyor.store.postgres.bell import Bell
+from conveyor.store.postgres.clock import ServerClock
+from conveyor.store.postgres.flusher import Flusher
+from conveyor.store.postgres.link import Durability, Shared
+from conveyor.store.postgres.opening import connect, migrate, read_address
+from conveyor.store.postgres.pool import Pool
+from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.protocol import (
+    SWEEP_ROWS_MAX,
+    Claimed,
+    ClaimRequest,
+    Evidence,
+    Fired,
+    Firing,
+    KeyInfo,
+    KeyValue,
+    OwnerInfo,
+    OwnerRow,
+    QueueInfo,
+    QueueMetrics,
+    Reaped,
+    Run,
+    Schedule,
+    ScheduleDraft,
+    Settled,
+    Swept,
+    Wake,
+)
+
+T = TypeVar("T")
+
+_RELAXED = Durability.RELAXED
+
+
+class PostgresStore:
+    """`Store` in one schema of a PostgreSQL database, shared by any number of machines. `clock` is for tests."""
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        self._address = read_address(url)
+        self._server_clock = ServerClock() if clock is None else None
+        self._clock: Clock = clock or self._server_clock or ServerClock()
+        self._depths = Depths()
+        self._pool: Pool | None = None
+        self._flusher: Flusher | None = None
+        self._bell: Bell | None = None
+        self._running: set[asyncio.Task[Any]] = set()
+        self._wakes: list[Wake] = []
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def host(self) -> str:
+        return boot_name()
+
+    def join(self, tx: object) -> NoReturn:
+        """Not yet: `tx=` works on SQLite."""
+        raise InvalidTransactionError(
+            tx, "the PostgreSQL store cannot send inside a transaction of yours yet", hint="send after your COMMIT"
+        )
+
+    async def open(self) -> None:
+        address = self._address
+        await migrate(address)
+        shared = Shared(address.schema, self._clock, self._server_clock)
+        self._bell = Bell(lambda: connect(address), f"conveyor:{address.schema}", self._notify)
+        self._pool = self._make_pool(shared, address.pool)
+        self._flusher = Flusher(self._make_pool(shared, 1), self._depths)
+        if self._wakes:
+            self._bell.listen()
+        await self._pool.run(_look, _RELAXED)  # sets the clock
+
+    def _make_pool(self, shared: Shared, size: int) -> Pool:
+        address = self._address
+        return Pool(lambda: connect(address), shared, size=size, where=address.where, tell=self._tell)
+
+    async def close(self) -> None:
+        """Commits what was submitted; a store that is closed may be opened again."""
+        pool, self._pool = self._pool, None
+        flusher, self._flusher = self._flusher, None
+        bell, self._bell = self._bell, None
+        if pool is None or flusher is None or bell is None:
+            return
+        await flusher.stop()
+        if self._running:
+            await asyncio.wait(self._running)
+        await pool.close()
+        await bell.close()
+
+    def subscribe(self, wake: Wake) -> Callable[[], None]:
+        self._wakes.append(wake)
+        if self._bell is not None:
+            self._bell.listen()
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._wakes.remove(wake)
+
+        return unsubscribe
+
+    def _tell(self, names: frozenset[str]) -> None:
+        """After COMMIT."""
+        self._notify(names)
+        if self._bell is not None:
+            self._bell.ring(names)
+
+    def _notify(self, names: frozenset[str]) -> None:
+        for wake in list(self._wakes):
+            wake(names)
+
+    async def _run(
+        self,
+        work: Callable[[Transaction], Awaitable[T]],
+        durability: Durability = Durability.SYNCED,
+        *,
+        exclusive: bool = False,
+    ) -> T:
+        """In a task of its own: a caller that is cancelled neither breaks the connection nor withdraws the work."""
+        if self._pool is None:
+            raise StoreClosedError
+        task = asyncio.get_running_loop().create_task(self._pool.run(work, durability, exclusive=exclusive))
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may be gone
+
+    @property
+    def _live(self) -> Flusher:
+        if self._flusher is None:
+            raise StoreClosedError
+        return self._flusher
+
+    # T1 to T8
+
+    async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
+        return await self._live.submit(drafts)
+
+    async def claim(self, request: ClaimRequest) -> Claimed:
+        return await self._run(lambda tx: claim.claim(tx, request), _RELAXED)
+
+    async def settle(
+        self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
+    ) -> Settled:
+        durability = Durability.SYNCED if any(each.action is not Action.RELEASE for each in settlements) else _RELAXED
+        return await self._run(lambda tx: settle.settle(tx, owner, settlements, ended or {}), durability)
+
+    async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
+        return await self._run(lambda tx: settle.settle_pulled(tx, settlements))
+
+    async def extend(self, seq: int, claim: int, lease_ms: int) -> None:
+        await self._run(lambda tx: settle.extend(tx, seq, claim, lease_ms), _RELAXED)
+
+    async def peek(self, queue: str, *, limit: int, after_seq: int = 0) -> list[Peeked]:
+        return await self._run(lambda tx: queues.peek(tx, queue, limit, after_seq), _RELAXED)
+
+    # Queues and consumers
+
+    async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        return await self._run(lambda tx: queues.create_queue(tx, name, settings), exclusive=True)
+
+    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        return await self._run(lambda tx: queues.update_queue(tx, name, settings), exclusive=True)
+
+    async def delete_queue(self, name: str) -> None:
+        await self._run(lambda tx: queues.delete_queue(tx, name), exclusive=True)
+
+    async def get_queue(self, name: str) -> QueueInfo:
+        return await self._run(lambda tx: queues.get_queue(tx, name), _RELAXED)
+
+    async def list_queues(self) -> list[QueueInfo]:
+        return await self._run(queues.list_queues, _RELAXED)
+
+    async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
+        return await self._run(lambda tx: queues.declare_consumer(tx, queue, settings), exclusive=True)
+
+    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+        return await self._run(lambda tx: queues.put_consumer(tx, queue, settings), exclusive=True)
+
+    async def pause(self, queue: str) -> None:
+        await self._run(lambda tx: queues.pause(tx, queue), exclusive=True)
+
+    async def resume(self, queue: str) -> None:
+        await self._run(lambda tx: queues.resume(tx, queue), exclusive=True)
+
+    async def purge(self, queue: str) -> int:
+        return await self._run(lambda tx: queues.purge(tx, queue), exclusive=True)
+
+    async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
+        return await self._run(lambda tx: queues.redrive(tx, queue, seqs, limit))
+
+    async def metrics(self, queue: str) -> QueueMetrics:
+        return await self._run(lambda tx: queues.metrics(tx, queue), _RELAXED)
+
+    # Owners
+
+    async def register_owner(self, info: OwnerInfo) -> int:
+        return await self._run(lambda tx: workers.register_owner(tx, info), _RELAXED)
+
+    async def renew_owners(self, owners: Sequence[int]) -> list[int]:
+        return await self._run(lambda tx: workers.renew_owners(tx, owners), _RELAXED)
+
+    async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
+        return await self._run(lambda tx: workers.reap_owner(tx, owner, evidence))
+
+    async def list_owners(self) -> list[OwnerRow]:
+        return await self._run(workers.list_owners, _RELAXED)
+
+    async def sweep(self) -> Swept:
+        return await self._run(sweep.sweep, _RELAXED)
+
+    # Schedules
+
+    async def declare_schedule(self, draft: ScheduleDraft, next_tick: int | None) -> Schedule:
+        return await self._run(lambda tx: schedules.declare_schedule(tx, draft, next_tick))
+
+    async def list_schedules(self) -> list[Schedule]:
+        return await self._run(schedules.list_schedules, _RELAXED)
+
+    async def get_schedule(self, name: str) -> Schedule:
+        return await self._run(lambda tx: schedules.get_schedule(tx, name), _RELAXED)
+
+    async def fire(self, firing: Firing) -> Fired:
+        return await self._run(lambda tx: schedules.fire(tx, firing, self._depths))
+
+    async def pause_schedule(self, name: str) -> None:
+        await self._run(lambda tx: schedules.pause_schedule(tx, name))
+
+    async def resume_schedule(self, name: str, next_tick: int | None) -> None:
+        await self._run(lambda tx: schedules.resume_schedule(tx, name, next_tick))
+
+    async def begin_run(self, schedule: str, tick: int) -> None:
+        await self._run(lambda tx: schedules.begin_run(tx, schedule, tick), _RELAXED)
+
+    async def finish_run(self, schedule: str, tick: int, *, error: str | None) -> None:
+        await self._run(lambda tx: schedules.finish_run(tx, schedule, tick, error))
+
+    async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
+        return await self._run(lambda tx: schedules.list_runs(tx, schedule, limit, before_tick), _RELAXED)
+
+    # Key-value
+
+    async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
+        return await self._run(lambda tx: kv.kv_get(tx, namespace, key), _RELAXED)
+
+    async def kv_put(self, namespace: str, entry: KeyValue) -> None:
+        await self._run(lambda tx: kv.kv_put(tx, namespace, entry))
+
+    async def kv_delete(self, namespace: str, key: str) -> bool:
+        return await self._run(lambda tx: kv.kv_delete(tx, namespace, key))
+
+    async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
+        return await self._run(lambda tx: kv.kv_list(tx, namespace, prefix, limit, after), _RELAXED)
+
+
+async def _look(_tx: Transaction) -> None:
+    """A transaction reads the server's time and the queues at its beginning."""

@@ -1,0 +1,78 @@
+"""What time alone makes due, at most `SWEEP_ROWS_MAX` rows of each kind a transaction."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from conveyor.model.duration import HOUR_MS
+from conveyor.model.verdict import DeadReason
+from conveyor.store.postgres import keys, leases, owners
+from conveyor.store.postgres.catalog import QueueRow
+from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.protocol import SWEEP_ROWS_MAX, Swept
+
+RECEIPT_MS: Final = HOUR_MS
+
+
+async def sweep(tx: Transaction) -> Swept:
+    """One process at a time: whoever finds another at it has nothing to do."""
+    alone = await tx.row("lock_sweep")
+    if alone is None or not alone[0]:
+        return Swept()
+    for row in tx.catalog.rows.values():
+        await tx.run("fold_counters", row.lane)
+    return Swept(
+        owners=await owners.reap_expired(tx),
+        expired_leases=await leases.expire_pulled(tx, limit=SWEEP_ROWS_MAX),
+        expired_messages=await _expire_messages(tx),
+        purged_messages=await _clear_purged(tx),
+        dedupe_keys=await tx.run("sweep_dedupe", tx.now, SWEEP_ROWS_MAX),
+        receipts=await tx.run("sweep_receipts", tx.now - RECEIPT_MS, SWEEP_ROWS_MAX),
+        kv_entries=await tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
+    )
+
+
+async def _expire_messages(tx: Transaction) -> int:
+    """T10: READY longer than the queue retains."""
+    left = SWEEP_ROWS_MAX
+    for row in list(tx.catalog.rows.values()):
+        for shelf in (keys.OPEN, keys.SUSPECT, keys.BLOCKED):
+            for priority in row.priorities:
+                left -= await _expire_level(tx, row, shelf, priority, left)
+                if left <= 0:
+                    return SWEEP_ROWS_MAX
+    return SWEEP_ROWS_MAX - left
+
+
+async def _expire_level(tx: Transaction, row: QueueRow, shelf: int, priority: int, limit: int) -> int:
+    if row.gates_keys:
+        await tx.lock_lane(row.lane)
+    aged = await tx.rows("aged_ready", row.lane, shelf, priority, tx.now - row.settings.retention_ms, limit)
+    for seq, *_ in aged:
+        await _expire_one(tx, row, int(seq), priority)
+    return len(aged)
+
+
+async def _expire_one(tx: Transaction, row: QueueRow, seq: int, priority: int) -> None:
+    """Where it lies is read anew: the one before may have been the head of its key, and have moved it."""
+    place = await tx.row("read_place", seq)
+    assert place is not None, "a ready message has a row"
+    found = await tx.row("find_ready", row.lane, priority, place[1], seq)
+    assert found is not None, "an aged message is ready"
+    await tx.run("leave_ready", row.lane, found[0], priority, place[1], seq)
+    await bury(tx, row, seq, DeadReason.EXPIRED, attempts=found[1] - found[2])
+
+
+async def _clear_purged(tx: Transaction) -> int:
+    cleared = 0
+    for (lane,) in await tx.rows("purged_lanes"):
+        seqs = await tx.rows("leave_purged", lane, SWEEP_ROWS_MAX - cleared)
+        seqs += await tx.rows("purged_leased", lane, SWEEP_ROWS_MAX - cleared - len(seqs))
+        await tx.run("delete_messages", [seq for (seq,) in seqs])
+        cleared += len(seqs)
+        if cleared >= SWEEP_ROWS_MAX:
+            return cleared
+        for name in ("drop_purged_keyed", "drop_purged_dedupe", "drop_purged_dead", "drop_purged"):
+            await tx.run(name, lane)
+    return cleared

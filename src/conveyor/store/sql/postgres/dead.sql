@@ -1,0 +1,35 @@
+-- name: release_dedupe
+-- The message has left its queue: from here on the key lives by its window alone.
+UPDATE dedupe SET seq = 0 WHERE lane = :lane AND key = :key AND seq = :seq;
+
+-- name: move_to_lane
+UPDATE messages SET lane = :lane, ready_at = :now, first_ready_at = :now, expires_at = NULL, max_retries = NULL,
+  dedupe = NULL
+WHERE seq = :seq
+RETURNING id, priority, key, headers, octet_length(body);
+
+-- name: put_dead_letter
+INSERT INTO dead_letters (lane, seq, origin_queue, reason, last_error, dead_at)
+VALUES (:lane, :seq, :origin_queue, :reason, :last_error, :dead_at)
+ON CONFLICT (lane, seq) DO UPDATE SET origin_queue = excluded.origin_queue, reason = excluded.reason,
+  last_error = excluded.last_error, dead_at = excluded.dead_at;
+
+-- name: drop_dead_letter
+DELETE FROM dead_letters WHERE lane = :lane AND seq = :seq;
+
+-- name: drop_dead_letters
+DELETE FROM dead_letters WHERE lane = :lane AND seq = ANY (:seqs::bigint[]);
+
+-- name: mark_holds_dead
+UPDATE queues SET holds_dead = true WHERE lane = :lane;
+
+-- name: list_dead_letters
+-- Those that can go back: ready, and their queue of origin is still there.
+SELECT d.seq, d.origin_queue FROM dead_letters d JOIN messages m ON m.seq = d.seq JOIN queues q ON q.name = d.origin_queue
+WHERE d.lane = :lane AND d.seq >= :first AND d.seq <= :last
+  AND EXISTS (SELECT 1 FROM ready r WHERE r.lane = d.lane AND r.shelf IN (0, 1, 2) AND r.priority = m.priority
+              AND r.ready_at = m.ready_at AND r.seq = d.seq)
+ORDER BY d.seq LIMIT :limit;
+
+-- name: drop_message
+DELETE FROM messages WHERE seq = :seq RETURNING id, headers;

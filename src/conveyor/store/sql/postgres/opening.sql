@@ -1,0 +1,29 @@
+-- name: has_schema
+SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = :name);
+
+-- name: create_schema
+-- Asked for first: it may have been made by somebody else, for us, who may not.
+CREATE SCHEMA :schema;
+
+-- name: use_schema
+SET LOCAL search_path TO :schema;
+
+-- name: lock_migrations
+SELECT pg_advisory_xact_lock(hashtextextended(:name, 1));
+
+-- name: knows_migrations
+SELECT to_regclass(:name) IS NOT NULL;
+
+-- name: create_migrations
+CREATE TABLE IF NOT EXISTS migrations (
+  number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, ran_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: applied_migrations
+SELECT number, checksum FROM migrations;
+
+-- name: note_migration
+INSERT INTO migrations (number, name, checksum) VALUES (:number, :name, :checksum);
+
+-- name: insert_store
+INSERT INTO store (one, id, secret, catalog_version) VALUES (1, :id, :secret, 0) ON CONFLICT DO NOTHING;

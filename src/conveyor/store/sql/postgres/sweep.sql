@@ -1,0 +1,46 @@
+-- name: expired_leases
+SELECT seq, lane, claims, releases, crashes, suspect, size FROM leased
+WHERE owner = 0 AND lease_until IS NOT NULL AND lease_until <= :now ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED;
+
+-- name: aged_ready
+SELECT seq, shelf, priority, ready_at, claims, releases FROM ready
+WHERE lane = :lane AND shelf = :shelf AND priority = :priority AND ready_at < :before
+ORDER BY ready_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED;
+
+-- name: purged_lanes
+SELECT lane FROM purged ORDER BY lane;
+
+-- name: leave_purged
+DELETE FROM ready WHERE ctid = ANY (ARRAY(SELECT ctid FROM ready WHERE lane = :lane LIMIT :limit)) RETURNING seq;
+
+-- name: purged_leased
+-- Rows, not keys: no index of `leased` begins with the lane, and none is wanted there for the sweep alone.
+DELETE FROM leased WHERE ctid = ANY (ARRAY(SELECT ctid FROM leased WHERE lane = :lane LIMIT :limit)) RETURNING seq;
+
+-- name: delete_messages
+DELETE FROM messages WHERE seq = ANY (:seqs::bigint[]);
+
+-- name: drop_purged_keyed
+DELETE FROM keyed WHERE lane = :lane;
+
+-- name: drop_purged_dedupe
+DELETE FROM dedupe WHERE lane = :lane;
+
+-- name: drop_purged_dead
+DELETE FROM dead_letters WHERE lane = :lane;
+
+-- name: drop_purged
+DELETE FROM purged WHERE lane = :lane;
+
+-- name: sweep_dedupe
+DELETE FROM dedupe WHERE (lane, key) IN (
+  SELECT d.lane, d.key FROM dedupe d
+  WHERE d.until <= :now AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.seq = d.seq AND m.id = d.id AND m.lane = d.lane)
+  LIMIT :limit);
+
+-- name: sweep_receipts
+DELETE FROM receipts WHERE writer IN (SELECT writer FROM receipts WHERE committed_at <= :before LIMIT :limit);
+
+-- name: sweep_kv
+DELETE FROM kv WHERE (namespace, key) IN
+  (SELECT namespace, key FROM kv WHERE expires_at IS NOT NULL AND expires_at <= :now ORDER BY expires_at LIMIT :limit);

@@ -1,0 +1,370 @@
+"""What PostgreSQL alone must show: group commit, many stores on one schema, broken connections, the plain path's price."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from conveyor.model.errors import InvalidSettingError, QueueFullError, StoreError, StoreUnsupportedError
+from conveyor.model.ids import IdSource
+from conveyor.model.message import Draft
+from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.verdict import Action, Settlement
+from conveyor.store.postgres import PostgresStore
+from conveyor.store.postgres.opening import read_address
+from conveyor.store.postgres.statements import SQL, Beginnings
+from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.protocol import ClaimRequest, Ending, Evidence, OwnerInfo
+from conveyor.testing.clock import ManualClock
+from kit.postgres import Server, find_binaries, the_server
+
+pytestmark = pytest.mark.anyio
+
+STORES = 4
+
+
+@pytest.fixture
+def url() -> str:
+    return the_server().url()
+
+
+@pytest.fixture
+async def store(url: str, clock: ManualClock) -> AsyncIterator[PostgresStore]:
+    store = PostgresStore(url, clock=clock)
+    await store.open()
+    await store.create_queue("jobs", QueueSettings())
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def stores(url: str) -> AsyncIterator[list[PostgresStore]]:
+    """As many processes would be, on the database's own clock."""
+    stores = [PostgresStore(url) for _ in range(STORES)]
+    await asyncio.gather(*(store.open() for store in stores))
+    yield stores
+    await asyncio.gather(*(store.close() for store in stores))
+
+
+def drafts(store: PostgresStore, count: int, **options: object) -> list[Draft]:
+    ids = IdSource(store.clock)
+    return [Draft(id=ids.new(), **({"queue": "jobs", "body": b'{"n":1}'} | options)) for _ in range(count)]  # type: ignore[arg-type]  # tests name real options
+
+
+async def an_owner(store: PostgresStore) -> int:
+    return await store.register_owner(OwnerInfo(app="test", host=store.host, pid=1, supervisor_pid=1))
+
+
+async def look_inside(url: str, query: str) -> list[asyncpg.Record]:
+    address = read_address(url)
+    connection = await asyncpg.connect(address.dsn, server_settings={"search_path": address.schema})
+    try:
+        return await connection.fetch(query)
+    finally:
+        await connection.close()
+
+
+async def test_sends_that_gather_share_a_commit(store: PostgresStore, url: str) -> None:
+    await store.append(drafts(store, 1))
+    before = await look_inside(url, "SELECT count(*) FROM counters")
+    await asyncio.gather(*(store.append([draft]) for draft in drafts(store, 50)))
+    after = await look_inside(url, "SELECT count(*) FROM counters")
+    assert (await store.metrics("jobs")).backlog_messages == 51
+    assert after[0][0] - before[0][0] < 10
+
+
+async def test_the_plain_path_runs_a_fixed_number_of_statements(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await an_owner(store)
+    for _ in range(2):  # the queue's priority level, and then the queues, are known from here on
+        await store.append(drafts(store, 1))
+    names: list[str] = []
+    for verb in ("row", "rows", "run", "run_many"):
+        original = getattr(Transaction, verb)
+
+        def counted(self: Transaction, name: str, *values: object, original: object = original) -> object:
+            names.append(name)
+            return original(self, name, *values)  # type: ignore[operator]  # a method of the class
+
+        monkeypatch.setattr(Transaction, verb, counted)
+    await store.append(drafts(store, 100))
+    assert names == ["insert_messages", "add_counts"]
+    names.clear()
+    claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=100))
+    assert names == ["find_owner", "claim_ready", "look_ahead", "add_counts"]
+    names.clear()
+    await store.settle(owner, [Settlement(lease.seq, lease.claim) for lease in claimed.leases])
+    assert names == ["ack_leases", "add_counts"]
+
+
+async def test_the_plain_path_leaves_no_row_of_features_it_does_not_use(store: PostgresStore, url: str) -> None:
+    owner = await an_owner(store)
+    await store.append(drafts(store, 10, key="patient-7"))
+    await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=5))
+    for table in ("keyed", "dedupe", "slots", "dead_letters", "purged", "schedules", "runs", "kv"):
+        assert await look_inside(url, f"SELECT 1 FROM {table}") == []
+
+
+async def test_hot_statements_walk_indexes_whatever_the_statistics(store: PostgresStore, url: str) -> None:
+    address = read_address(url)
+    connection = await asyncpg.connect(address.dsn)
+    try:
+        await connection.execute("BEGIN")
+        await connection.execute(Beginnings(address.schema).script(relaxed=False, exclusive=False))
+        for name in ("claim_ready", "select_ready", "ack_leases", "end_lease", "look_ahead", "find_dedupe", "read_counts"):
+            types = [kind.name for kind in (await connection.prepare(SQL[name])).get_parameters()]
+            await connection.execute(f"PREPARE {name} ({', '.join(_sql_type(kind) for kind in types)}) AS {SQL[name]}")
+            values = ", ".join("NULL" for _ in types)
+            plan = [row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE {name} ({values})")]
+            assert not [step for step in plan if "Seq Scan" in step], "\n".join([name, *plan])
+            assert not [step for step in plan if "Hash Join" in step or "Merge Join" in step], "\n".join([name, *plan])
+    finally:
+        await connection.close()
+
+
+def _sql_type(name: str) -> str:
+    return name.removesuffix("[]") + "[]" if name.endswith("[]") else name
+
+
+async def test_one_store_wakes_another(stores: list[PostgresStore]) -> None:
+    here, there, *_ = stores
+    await here.create_queue("jobs", QueueSettings())
+    heard: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    there.subscribe(heard.put_nowait)
+    names: set[str] = set()
+    async with asyncio.timeout(20):
+        while "jobs" not in names:  # LISTEN begins in the background
+            await here.append(drafts(here, 1))
+            with contextlib.suppress(TimeoutError):
+                names |= await asyncio.wait_for(heard.get(), timeout=0.05)
+
+
+@pytest.mark.parametrize(
+    "consumer",
+    [{}, {"ordered": True}, {"key_concurrency": 2}, {"max_concurrency": 5}],
+    ids=["plain", "ordered", "keyed", "limited"],
+)
+async def test_many_stores_at_once_lose_nothing_and_lease_nothing_twice(
+    stores: list[PostgresStore], consumer: dict[str, object]
+) -> None:
+    settings = ConsumerSettings(script="shop", dead_letter_queue="dead", max_retries=100, **consumer)  # type: ignore[arg-type]  # tests name real settings
+    await stores[0].declare_consumer("jobs", settings)
+    scene = Scene(settings)
+    senders = [scene.send(store, seed) for seed, store in enumerate(stores)]
+    workers = [scene.work(store, seed) for seed, store in enumerate([*stores, *stores])]
+    async with asyncio.timeout(90):
+        await asyncio.gather(*senders, *workers)
+    assert scene.done == scene.sent
+    metrics = await stores[0].metrics("jobs")
+    assert (metrics.backlog_messages, metrics.backlog_bytes, metrics.leased) == (0, 0, 0)
+    assert (await stores[0].metrics("dead")).backlog_messages == 0
+
+
+class Scene:
+    """Senders and workers on many stores, watched for broken promises."""
+
+    CALLS = 15
+    BATCH = 4
+
+    def __init__(self, settings: ConsumerSettings) -> None:
+        self.settings = settings
+        self.sent: set[bytes] = set()
+        self.done: set[bytes] = set()
+        self.held: set[bytes] = set()
+        self.keys: Counter[str | None] = Counter()
+        self.senders = 0
+
+    async def send(self, store: PostgresStore, seed: int) -> None:
+        dice = random.Random(seed)
+        self.senders += 1
+        for _ in range(self.CALLS):
+            batch = [*drafts(store, self.BATCH - 1, key=dice.choice("abc")), *drafts(store, 1, priority=dice.randint(4, 6))]
+            self.sent |= {draft.id for draft in batch}
+            await store.append(batch)
+        self.senders -= 1
+
+    async def work(self, store: PostgresStore, seed: int) -> None:
+        dice = random.Random(seed)
+        owner = await an_owner(store)
+        while self.senders or self.done != self.sent:
+            claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=dice.randint(1, 9)))
+            for lease in claimed.leases:
+                assert lease.id not in self.held | self.done, "I2, I5"
+                self.held.add(lease.id)
+                self.keys[lease.key] += lease.key is not None
+            if self.settings.gates_keys:
+                assert max(self.keys.values(), default=0) <= self.settings.key_limit, "I9"
+            if self.settings.max_concurrency is not None:
+                assert len(self.held) <= self.settings.max_concurrency, "I8"
+            verdicts = [Settlement(lease.seq, lease.claim, self._action(dice)) for lease in claimed.leases]
+            for lease, verdict in zip(claimed.leases, verdicts, strict=True):
+                self.held.discard(lease.id)
+                self.keys[lease.key] -= lease.key is not None
+                if verdict.action is Action.ACK:
+                    self.done.add(lease.id)
+            if dice.random() < 0.1:
+                self.done -= {lease.id for lease in claimed.leases}
+                await store.reap_owner(owner, Evidence(ending=Ending.EXITED))
+                assert await store.settle(owner, verdicts) is not None
+                owner = await an_owner(store)
+            else:
+                settled = await store.settle(owner, verdicts, ended={"jobs": claimed.calls})
+                assert settled.lost == [] and settled.dead == []
+
+    @staticmethod
+    def _action(dice: random.Random) -> Action:
+        return dice.choice([Action.ACK, Action.ACK, Action.ACK, Action.RETRY, Action.RELEASE])
+
+
+async def test_a_dedupe_key_sent_by_all_at_once_counts_once(stores: list[PostgresStore]) -> None:
+    await stores[0].create_queue("jobs", QueueSettings())
+    sends = [store.append(drafts(store, 1, dedupe=f"k{n}")) for n in range(10) for store in stores]
+    answers = await asyncio.gather(*sends)
+    assert sum(not sent.deduped for (sent,) in answers) == 10
+    assert (await stores[0].metrics("jobs")).backlog_messages == 10
+
+
+async def test_a_depth_limit_holds_for_all_at_once(stores: list[PostgresStore]) -> None:
+    await stores[0].create_queue("jobs", QueueSettings(max_backlog_messages=25))
+    sends = [store.append(drafts(store, 2)) for _ in range(10) for store in stores]
+    answers = await asyncio.gather(*sends, return_exceptions=True)
+    assert (await stores[0].metrics("jobs")).backlog_messages == 24
+    assert {type(answer) for answer in answers if not isinstance(answer, list)} == {QueueFullError}
+
+
+async def test_purges_beside_sends_leave_no_orphans(stores: list[PostgresStore], url: str) -> None:
+    await stores[0].create_queue("jobs", QueueSettings())
+    work = [store.append(drafts(store, 3)) for _ in range(20) for store in stores]
+    purges = [store.purge("jobs") for store in stores for _ in range(5)]
+    await asyncio.gather(*work, *purges)
+    await stores[0].purge("jobs")
+    while (await stores[0].sweep()).total:
+        pass
+    for table in ("messages", "ready", "leased", "purged"):
+        assert await look_inside(url, f"SELECT 1 FROM {table}") == []
+    assert await look_inside(url, "SELECT 1 FROM counters HAVING coalesce(sum(messages), 0) <> 0") == []
+
+
+async def test_connections_that_are_cut_are_made_anew(stores: list[PostgresStore], url: str) -> None:
+    store = stores[0]
+    await store.create_queue("jobs", QueueSettings())
+    await store.append(drafts(store, 3))
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'conveyor'"
+    await look_inside(url, cut)
+    await store.append(drafts(store, 4))
+    assert (await store.metrics("jobs")).backlog_messages == 7
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_lost_commit_is_looked_up_by_its_receipt(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    real = asyncpg.Connection.execute
+    cuts = iter([True])
+
+    async def cutting(self: asyncpg.Connection[asyncpg.Record], query: str, *values: object, **options: object) -> str:
+        if query == "COMMIT" and next(cuts, False):
+            if committed:
+                await real(self, query)
+            self.terminate()
+            raise ConnectionResetError("injected")
+        return await real(self, query, *values, **options)  # type: ignore[arg-type]  # passed through as it came
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", cutting)
+    [sent] = await store.append(drafts(store, 1))
+    assert not sent.deduped
+    assert (await store.metrics("jobs")).backlog_messages == 1
+
+
+async def test_a_cancelled_caller_neither_withdraws_its_send_nor_breaks_the_store(store: PostgresStore) -> None:
+    for _ in range(10):
+        sending = asyncio.ensure_future(store.append(drafts(store, 1)))
+        looking = asyncio.ensure_future(store.metrics("jobs"))
+        await store.get_queue("jobs")  # both are on their way
+        sending.cancel()
+        looking.cancel()
+    await store.append(drafts(store, 1))
+    assert (await store.metrics("jobs")).backlog_messages == 11
+
+
+async def test_a_draft_that_the_database_refuses_fails_alone(store: PostgresStore) -> None:
+    good, bad = drafts(store, 1), drafts(store, 1, key="half \0")
+    results = await asyncio.gather(store.append(bad), store.append(good), return_exceptions=True)
+    assert isinstance(results[0], StoreError)
+    assert (await store.metrics("jobs")).backlog_messages == 1
+
+
+async def test_it_works_without_prepared_statements(clock: ManualClock) -> None:
+    """As behind a pooler that hands each transaction to another session."""
+    store = PostgresStore(the_server().url(statement_cache_size="0", pool="1"), clock=clock)
+    await store.open()
+    await store.create_queue("jobs", QueueSettings())
+    await store.append(drafts(store, 3))
+    owner = await an_owner(store)
+    claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=3))
+    await store.settle(owner, [Settlement(lease.seq, lease.claim) for lease in claimed.leases])
+    assert (await store.metrics("jobs")).backlog_messages == 0
+    await store.close()
+
+
+async def test_a_store_that_was_closed_opens_again(store: PostgresStore) -> None:
+    await store.append(drafts(store, 3))
+    await store.close()
+    await store.open()
+    assert (await store.metrics("jobs")).backlog_messages == 3
+
+
+async def test_a_newer_schema_is_refused(store: PostgresStore, url: str) -> None:
+    await look_inside(url, "INSERT INTO migrations (number, name, checksum) VALUES (9999, 'later', 'x')")
+    with pytest.raises(StoreUnsupportedError, match="9999"):
+        await PostgresStore(url).open()
+
+
+async def test_stores_that_open_a_new_schema_at_once_make_it_once(url: str) -> None:
+    stores = [PostgresStore(url) for _ in range(8)]
+    await asyncio.gather(*(store.open() for store in stores))
+    await asyncio.gather(*(store.close() for store in stores))
+    assert len(await look_inside(url, "SELECT 1 FROM store")) == 1
+
+
+@pytest.mark.parametrize("query", ["schema=", "pool=0", "pool=many", "statement_cache_size=-1"])
+def test_a_parameter_that_makes_no_sense_is_refused(query: str) -> None:
+    with pytest.raises(InvalidSettingError):
+        PostgresStore(f"postgresql://localhost/db?{query}")
+
+
+async def test_no_server_is_a_store_error_without_the_password() -> None:
+    with pytest.raises(StoreError) as caught:
+        await PostgresStore("postgresql://someone:secret@127.0.0.1:1/db").open()
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_server_that_crashes_and_comes_back_has_lost_nothing() -> None:
+    the_server()  # skips where there is none
+    binaries = find_binaries()
+    assert binaries is not None
+    server = Server(binaries, fsync="on", synchronous_commit="on")
+    try:
+        server.start()
+        store = PostgresStore(server.url())
+        await store.open()
+        await store.create_queue("jobs", QueueSettings())
+        confirmed = 0
+        for _ in range(3):
+            sends = [asyncio.ensure_future(store.append([draft])) for draft in drafts(store, 200)]
+            await sends[0]
+            server.stop("immediate")
+            confirmed += sum(not isinstance(each, Exception) for each in await asyncio.gather(*sends, return_exceptions=True))
+            server.start()
+        await store.append(drafts(store, 1))
+        assert (await store.metrics("jobs")).backlog_messages >= confirmed + 1
+        await store.close()
+    finally:
+        server.remove()
