@@ -46,7 +46,10 @@ def make_keeper(url: str) -> Keeper:
             raise InvalidSettingError("CONVEYOR_URL", url, "lives in one process only", hint="use `sqlite:///conveyor.db`")
         case "postgresql" | "postgres":
             raise InvalidSettingError(
-                "CONVEYOR_URL", _shown(url), "is not looked after by these verbs yet", hint="use `pg_dump` and PostgreSQL's own tools"
+                "CONVEYOR_URL",
+                _shown(url),
+                "is not looked after by these verbs yet",
+                hint="use `pg_dump` and PostgreSQL's own tools",
             )
         case _:
             raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
