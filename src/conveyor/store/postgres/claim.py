@@ -134,10 +134,13 @@ async def _take_judged(
 ) -> tuple[list[_Found], int | None]:
     """Lease up to `limit` messages; the rows, and when a batch that is not yet open will be."""
     candidates: list[_Found] = []
+    refused: list[_Found] = []  # suspects whose key is taken: they stay where they are, and must not be met again
     while len(candidates) < limit:
-        found = await _select(tx, row, shelf, limit - len(candidates), candidates)
+        found = await _select(tx, row, shelf, limit - len(candidates), candidates + refused)
         fit = [each for each in found if await _fits(tx, row, each, shelf)]
         candidates += fit
+        if shelf == keys.SUSPECT:
+            refused += [each for each in found if each not in fit]
         if len(fit) == len(found):
             break
     count, opens_at = cut_batches(

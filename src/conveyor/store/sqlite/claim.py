@@ -81,11 +81,14 @@ def _take(
 ) -> tuple[list[Row], int | None]:
     """Lease up to `limit` messages; the rows, and when a batch that is not yet open will be."""
     candidates: list[Row] = []
+    refused: list[Row] = []  # suspects whose key is taken: they stay where they are, and must not be met again
     while len(candidates) < limit:
-        found = _select(tx, row, shelf, limit - len(candidates), candidates)
+        found = _select(tx, row, shelf, limit - len(candidates), candidates + refused)
         each_is_judged = row.gates_keys or any(_is_past(tx, row, each) for each in found)
         fit = [each for each in found if _fits(tx, row, each, shelf)] if each_is_judged else found
         candidates += fit
+        if shelf == keys.SUSPECT:
+            refused += [each for each in found if each not in fit]
         if len(fit) == len(found):
             break
     count, opens_at = cut_batches(

@@ -23,7 +23,8 @@ def may_go(tx: Transaction, row: QueueRow, consumer: ConsumerSettings, key: str,
     """Whether a claim may take this message now."""
     if consumer.ordered:
         first = tx.row("first_of_key", row.lane, key)
-        return first is None or first[0] == seq
+        if first is not None and first[0] != seq:
+            return False  # and the first may be a redriven one, while a later one is leased
     leased = tx.row("count_leased_of_key", row.lane, key)
     assert leased is not None
     return int(leased[0]) < consumer.key_limit

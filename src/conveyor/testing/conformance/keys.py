@@ -188,6 +188,18 @@ class TestKeyConcurrency:
         await settle(store, first, an_ack(leases[0]))
         assert ids_of(await claim(store, second)) == ids[2:3]
 
+    async def test_a_suspect_waits_while_its_key_is_taken(self, store: Store) -> None:
+        await open_inbox(store, key_concurrency=1)
+        first, second = await a_worker(store), await a_worker(store)
+        await send(store, key="k")
+        await send(store, key="k")
+        lease = await claim_one(store, first)
+        await store.reap_owner(first, an_ending(Ending.CRASHED, started=frozenset({lease.seq})))
+        other = await claim_one(store, second)
+        assert await claim(store, second, suspects=True) == []
+        await settle(store, second, an_ack(other))
+        assert [each.seq for each in await claim(store, second, suspects=True)] == [lease.seq]
+
     async def test_other_keys_have_a_count_of_their_own(self, store: Store) -> None:
         await open_inbox(store, key_concurrency=2)
         for key in ("a", "b"):
