@@ -30,7 +30,8 @@ from conveyor.model.verdict import BACKOFF_MS_MAX, Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, read_handler
 from conveyor.queue.producer import Queue
-from conveyor.store.protocol import QueueInfo, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import QueueInfo
 from conveyor.store.urls import DEFAULT_URL, make_store
 
 if TYPE_CHECKING:

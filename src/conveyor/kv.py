@@ -11,7 +11,8 @@ import msgspec
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.errors import BodyDecodeError, InvalidKeyError, InvalidMessageError
 from conveyor.queue.encoding import encode_json
-from conveyor.store.protocol import KeyValue, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import KeyValue
 
 T = TypeVar("T")
 

@@ -20,7 +20,8 @@ from conveyor.queue.heartbeat import Heartbeat, keep_alive
 from conveyor.queue.isolation import ChildPool
 from conveyor.queue.outcome import show_error
 from conveyor.queue.worker import GRACE_S, OnStuck, Stop, Worker
-from conveyor.store.protocol import Ending, Evidence, OwnerInfo, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import Ending, Evidence, OwnerInfo
 
 SCHEDULER_RETRY_S: Final = 1.0
 BOARD_SLOTS: Final = 8_192

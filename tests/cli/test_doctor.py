@@ -19,8 +19,9 @@ from conveyor.model.verdict import Action, Settlement
 from conveyor.store import migrate
 from conveyor.store.facts import WAL_BYTES_MAX, BeltFacts, Facts, FileFacts, Integrity
 from conveyor.store.migrate import SchemaState
-from conveyor.store.protocol import PULL_OWNER, KeyValue, OwnerRow, Store
+from conveyor.store.protocol import Store
 from conveyor.store.queries import load_migrations
+from conveyor.store.records import PULL_OWNER, KeyValue, OwnerRow
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.store.sqlite.mounts import find_kind
 from conveyor.testing.clock import ManualClock
@@ -184,7 +185,9 @@ async def bury(store: Store) -> None:
     owner = await store.register_owner(an_owner())
     await store.append([a_draft()])
     claimed = await store.claim(a_claim(owner=owner))
-    await store.settle(owner, [Settlement(each.seq, each.claim, Action.REJECT, reason="torn") for each in claimed.leases])
+    await store.settle(
+        owner, [Settlement(each.seq, each.claim, Action.REJECT, reason="torn") for each in claimed.leases]
+    )
 
 
 def send_many(count: int) -> Callable[[Terminal], None]:
@@ -194,9 +197,9 @@ def send_many(count: int) -> Callable[[Terminal], None]:
     return by_store(question)
 
 
-LIVING: Final = "INSERT INTO owners VALUES (9, '{\"app\":\"shop\",\"host\":\"elsewhere\",\"pid\":1,\"supervisor_pid\":1}', 9e15)"
+LIVING: Final = 'INSERT INTO owners VALUES (9, \'{"app":"shop","host":"elsewhere","pid":1,"supervisor_pid":1}\', 9e15)'
 LATE: Final = (
-    "INSERT INTO schedules VALUES ('daily', '{\"name\":\"daily\",\"app\":\"shop\",\"queue\":\"inbox\",\"expression\":\"@daily\","
+    'INSERT INTO schedules VALUES (\'daily\', \'{"name":"daily","app":"shop","queue":"inbox","expression":"@daily",'
     '"syntax":"unix","timezone":"UTC","misfire":"latest","overlap":"allow","jitter_ms":0}\', 1, 1000, 0)'
 )
 
@@ -204,8 +207,18 @@ PLANTED = {
     "a zeroed page": (zero_a_page, "integrity", "problem", "damaged: "),
     "no database": (write_garbage, "integrity", "problem", "damaged: "),
     "a foreign database": (put_another_database, "schema", "problem", "no conveyor store"),
-    "a row that is no JSON": (sql("INSERT INTO owners VALUES (9, 'torn', 1)"), "contents", "problem", "a row cannot be read"),
-    "a newer schema": (sql("INSERT INTO migrations VALUES (9999, 'x', 'x', 1)"), "schema", "problem", "schema version 9999"),
+    "a row that is no JSON": (
+        sql("INSERT INTO owners VALUES (9, 'torn', 1)"),
+        "contents",
+        "problem",
+        "a row cannot be read",
+    ),
+    "a newer schema": (
+        sql("INSERT INTO migrations VALUES (9999, 'x', 'x', 1)"),
+        "schema",
+        "problem",
+        "schema version 9999",
+    ),
     "a changed migration": (sql("UPDATE migrations SET checksum = 'x'"), "schema", "problem", "in another form"),
     "another journal mode": (leave_wal_mode, "journal", "warning", "is delete, not wal"),
     "a WAL without bounds": (grow_wal, "wal", "problem", "the bound is"),
@@ -219,8 +232,18 @@ PLANTED = {
     "a value long over": (by_store(keep_value, hours_ago=1), "sweep", "warning", "kv entries for 59 min"),
     "messages past their retention": (by_store(send, hours_ago=99), "sweep", "warning", "past their retention for 3 h"),
     "purged rows": (by_store(purge), "sweep", "warning", "1 purged rows wait"),
-    "a queue without a consumer": (by_store(send, hours_ago=1), "consumers", "warning", "`inbox` (no consumer), 60 min"),
-    "a consumer without workers": (by_store(send_to_consumed, hours_ago=1), "consumers", "warning", "no worker of `shop` lives"),
+    "a queue without a consumer": (
+        by_store(send, hours_ago=1),
+        "consumers",
+        "warning",
+        "`inbox` (no consumer), 60 min",
+    ),
+    "a consumer without workers": (
+        by_store(send_to_consumed, hours_ago=1),
+        "consumers",
+        "warning",
+        "no worker of `shop` lives",
+    ),
     "dead letters": (by_store(bury), "dead letters", "warning", "1 in `inbox-dlq`"),
     "a queue nearly full": (send_many(8), "backlogs", "warning", "`inbox` at 80 %"),
     "a full queue": (send_many(10), "backlogs", "problem", "`inbox` at 100 %"),
@@ -310,7 +333,14 @@ MOUNTS: Final = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 
 @pytest.mark.parametrize(
     ("folder", "kind"),
-    [("/var", "ext4"), ("/", "ext4"), ("/srv/a", "nfs4"), ("/srvice", "ext4"), ("/srv/my disk/a", "xfs"), ("/mnt", "cifs")],
+    [
+        ("/var", "ext4"),
+        ("/", "ext4"),
+        ("/srv/a", "nfs4"),
+        ("/srvice", "ext4"),
+        ("/srv/my disk/a", "xfs"),
+        ("/mnt", "cifs"),
+    ],
 )
 def test_the_deepest_mount_tells_the_file_system(folder: str, kind: str) -> None:
     assert find_kind(folder, MOUNTS) == kind

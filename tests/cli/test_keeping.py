@@ -16,8 +16,9 @@ import pytest
 
 from conveyor.model.settings import QueueSettings
 from conveyor.store import migrate
-from conveyor.store.protocol import OWNER_LEASE_MS, Store
+from conveyor.store.protocol import Store
 from conveyor.store.queries import load_migrations
+from conveyor.store.records import OWNER_LEASE_MS
 from conveyor.store.sqlite import SQLiteStore, opening, restoring
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.factories import a_claim, a_draft, an_owner
@@ -114,7 +115,9 @@ def test_a_backup_under_load_has_every_send_that_was_acknowledged_before(termina
         before = {"a": read_numbers(a, 20), "b": read_numbers(b, 20)}
         terminal.ok("backup", "backup.db")
         after = {"a": read_numbers(a, 20), "b": read_numbers(b, 20)}
-        assert terminal.run("restore", "backup.db").err.startswith("conveyor: `conveyor.db` is in use by another process")
+        assert terminal.run("restore", "backup.db").err.startswith(
+            "conveyor: `conveyor.db` is in use by another process"
+        )
         assert not kept_of(terminal)
     terminal.ok("restore", "backup.db")
     [kept] = kept_of(terminal)
@@ -352,13 +355,20 @@ def test_migrate_makes_a_store_and_then_has_nothing_to_do(terminal: Terminal) ->
     assert terminal.ok("migrate", "--plan").out == "nothing is due\n"
 
 
-def test_migrate_shows_what_ran_and_what_is_due_and_runs_it(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrate_shows_what_ran_and_what_is_due_and_runs_it(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     terminal.ok("migrate")
     more = (2, "0002_more", "CREATE TABLE more (x)")
     shipped = [each for each in load_migrations("sqlite") if each[0] == 1]
     monkeypatch.setattr(migrate, "load_migrations", lambda _: [*shipped, more])
     first, second = terminal.ok("migrate", "--status", "--json").json
-    assert (first["name"], first["state"], len(first["checksum"]), first["ran_at"][-1]) == ("0001_belt", "applied", 64, "Z")
+    assert (first["name"], first["state"], len(first["checksum"]), first["ran_at"][-1]) == (
+        "0001_belt",
+        "applied",
+        64,
+        "Z",
+    )
     assert (second["name"], second["state"], second["ran_at"]) == ("0002_more", "due", None)
     assert [each["name"] for each in terminal.ok("migrate", "--plan", "--json").json] == ["0002_more"]
     assert terminal.ok("migrate").out == "ran 0002_more\n"

@@ -12,7 +12,8 @@ import pytest
 
 from conveyor.model.settings import ConsumerSettings
 from conveyor.model.verdict import Action, Settlement
-from conveyor.store.protocol import ClaimRequest, OwnerInfo, ScheduleDraft, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import ClaimRequest, OwnerInfo, ScheduleDraft
 from conveyor.testing.factories import a_draft, a_firing
 
 if TYPE_CHECKING:
@@ -63,11 +64,17 @@ def test_url_names_another_store(terminal: Terminal) -> None:
 
 def test_queues_are_made_changed_and_deleted(terminal: Terminal) -> None:
     assert "made queue `letters`" in terminal.ok("queues", "create", "letters", "--delivery-delay", "5m").out
-    assert terminal.run("queues", "create", "letters").err.startswith("conveyor: queue `letters` exists already [queue_exists]")
+    assert terminal.run("queues", "create", "letters").err.startswith(
+        "conveyor: queue `letters` exists already [queue_exists]"
+    )
     facts = terminal.ok(
         "queues", "update", "letters", "--message-retention-period-secs", "120", "--max-backlog-messages", "9", "--json"
     ).json
-    assert (facts["delivery_delay"], facts["message_retention_period"], facts["max_backlog_messages"]) == ("5m", "2m", 9)
+    assert (facts["delivery_delay"], facts["message_retention_period"], facts["max_backlog_messages"]) == (
+        "5m",
+        "2m",
+        9,
+    )
     assert "delivery delay            5m" in terminal.ok("queues", "info", "letters").out
     terminal.ok("queues", "delete", "letters")
     assert terminal.ok("queues", "list").out == "no queues yet; `conveyor queues create NAME` makes one\n"
@@ -166,15 +173,22 @@ async def bury(store: Store) -> None:
     claimed = await store.claim(ClaimRequest(queue="letters", owner=owner, limit=9))
     await store.settle(
         owner,
-        [Settlement(each.seq, each.claim, Action.REJECT, reason="torn", error="OSError: torn") for each in claimed.leases],
+        [
+            Settlement(each.seq, each.claim, Action.REJECT, reason="torn", error="OSError: torn")
+            for each in claimed.leases
+        ],
     )
 
 
 def test_dead_letters_are_listed_shown_and_redriven(terminal: Terminal) -> None:
     terminal.store(bury)
-    assert terminal.ok("dlq", "list", "--json").json == [{"dead_letter_queue": "letters-dlq", "messages": 3, "of": "letters"}]
+    assert terminal.ok("dlq", "list", "--json").json == [
+        {"dead_letter_queue": "letters-dlq", "messages": 3, "of": "letters"}
+    ]
     rows = terminal.ok("dlq", "list", "letters-dlq", "--json").json
-    assert [(each["body"], each["reason"], each["origin_queue"]) for each in rows] == [(n, "torn", "letters") for n in range(3)]
+    assert [(each["body"], each["reason"], each["origin_queue"]) for each in rows] == [
+        (n, "torn", "letters") for n in range(3)
+    ]
     assert terminal.ok("dlq", "list", "letters", "--json").json == rows, "the queue's name will do"
     shown = terminal.ok("dlq", "show", "letters-dlq", rows[1]["id"])
     assert "OSError: torn" in shown.out

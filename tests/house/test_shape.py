@@ -13,7 +13,7 @@ FUNCTION_LINES_MAX = 50
 NAMES_OF_NO_ROOM = {"util", "utils", "common", "helpers", "helper", "base", "misc", "manager"}
 
 # The ratchet: what was longer when the rule came may only shrink, and leaves the list when it fits.
-LONGER_FILES: dict[str, int] = {"src/conveyor/store/protocol.py": 418}
+LONGER_FILES: dict[str, int] = {}
 LONGER_FUNCTIONS: dict[str, int] = {}
 
 

@@ -20,7 +20,7 @@ from conveyor.store.postgres import PostgresStore
 from conveyor.store.postgres.opening import read_address
 from conveyor.store.postgres.statements import SQL, Beginnings
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.protocol import ClaimRequest, Ending, Evidence, OwnerInfo
+from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
 from conveyor.testing.clock import ManualClock
 from kit.postgres import Server, find_binaries, the_server
 
@@ -118,7 +118,15 @@ async def test_hot_statements_walk_indexes_whatever_the_statistics(store: Postgr
     try:
         await connection.execute("BEGIN")
         await connection.execute(Beginnings(address.schema).script(relaxed=False, exclusive=False))
-        for name in ("claim_ready", "select_ready", "ack_leases", "end_lease", "look_ahead", "find_dedupe", "read_counts"):
+        for name in (
+            "claim_ready",
+            "select_ready",
+            "ack_leases",
+            "end_lease",
+            "look_ahead",
+            "find_dedupe",
+            "read_counts",
+        ):
             types = [kind.name for kind in (await connection.prepare(SQL[name])).get_parameters()]
             await connection.execute(f"PREPARE {name} ({', '.join(_sql_type(kind) for kind in types)}) AS {SQL[name]}")
             values = ", ".join("NULL" for _ in types)
@@ -185,7 +193,10 @@ class Scene:
         dice = random.Random(seed)
         self.senders += 1
         for _ in range(self.CALLS):
-            batch = [*drafts(store, self.BATCH - 1, key=dice.choice("abc")), *drafts(store, 1, priority=dice.randint(4, 6))]
+            batch = [
+                *drafts(store, self.BATCH - 1, key=dice.choice("abc")),
+                *drafts(store, 1, priority=dice.randint(4, 6)),
+            ]
             self.sent |= {draft.id for draft in batch}
             await store.append(batch)
         self.senders -= 1
@@ -256,7 +267,9 @@ async def test_connections_that_are_cut_are_made_anew(stores: list[PostgresStore
     store = stores[0]
     await store.create_queue("jobs", QueueSettings())
     await store.append(drafts(store, 3))
-    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'conveyor'"
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'conveyor'"
+    )
     await look_inside(url, cut)
     await store.append(drafts(store, 4))
     assert (await store.metrics("jobs")).backlog_messages == 7
@@ -361,7 +374,9 @@ async def test_a_server_that_crashes_and_comes_back_has_lost_nothing() -> None:
             sends = [asyncio.ensure_future(store.append([draft])) for draft in drafts(store, 200)]
             await sends[0]
             server.stop("immediate")
-            confirmed += sum(not isinstance(each, Exception) for each in await asyncio.gather(*sends, return_exceptions=True))
+            confirmed += sum(
+                not isinstance(each, Exception) for each in await asyncio.gather(*sends, return_exceptions=True)
+            )
             server.start()
         await store.append(drafts(store, 1))
         assert (await store.metrics("jobs")).backlog_messages >= confirmed + 1

@@ -17,7 +17,7 @@ from conveyor.model.ids import IdSource
 from conveyor.model.message import Draft
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
-from conveyor.store.protocol import ClaimRequest, OwnerInfo
+from conveyor.store.records import ClaimRequest, OwnerInfo
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.store.sqlite import writer as writer_room
 from conveyor.store.sqlite.connection import open_connection
@@ -223,7 +223,15 @@ async def test_hot_statements_walk_their_keys_whatever_the_backlog(store: SQLite
 
     connection = apsw.Connection(str(tmp_path / "store.db"))
     for name in (
-        *("select_ready", "leave_range", "end_lease", "next_ready_at", "has_suspects", "find_dedupe", "delete_messages"),
+        *(
+            "select_ready",
+            "leave_range",
+            "end_lease",
+            "next_ready_at",
+            "has_suspects",
+            "find_dedupe",
+            "delete_messages",
+        ),
         *("sweep_dedupe", "sweep_kv", "aged_ready", "expired_leases", "leases_of_owner"),
     ):
         names = {word for word in re.findall(r":(\w+)", SQL[name])}

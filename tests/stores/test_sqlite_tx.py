@@ -19,7 +19,7 @@ from conveyor import BodyTooLargeError, Conveyor, Outgoing, QueueFullError, Queu
 from conveyor.model.errors import InvalidTransactionError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.settings import ConsumerSettings
 from conveyor.store.memory import MemoryStore
-from conveyor.store.protocol import ClaimRequest, OwnerInfo
+from conveyor.store.records import ClaimRequest, OwnerInfo
 from conveyor.testing.clock import ManualClock
 from kit.borrowed import bodies, connect
 
@@ -194,9 +194,7 @@ async def test_the_users_last_rowid_is_still_the_users(app: Conveyor, user: apsw
     user.execute("COMMIT")
 
 
-async def test_the_folder_of_the_process_may_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_folder_of_the_process_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     app = Conveyor("shop", url="sqlite:///store.db")
     app.declare_queue("jobs")

@@ -17,7 +17,7 @@ from conveyor.model.errors import InvalidTransactionError
 from conveyor.model.events import Event, MessageFailed
 from conveyor.model.verdict import Action, Settlement
 from conveyor.queue.delivery import Fence
-from conveyor.store.protocol import ClaimRequest, Ending, Evidence, OwnerInfo
+from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
 from kit.borrowed import bodies, connect
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ import pytest
 
 from conveyor.model.errors import StoreFullError
 from conveyor.store.memory import MemoryStore
-from conveyor.store.protocol import OWNER_LEASE_MS
+from conveyor.store.records import OWNER_LEASE_MS
 from conveyor.supervisor.supervisor import Plan, Supervisor
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.factories import an_owner
@@ -93,7 +93,7 @@ async def test_store_that_refused_for_long_does_not_cost_the_workers(
 
 
 async def test_worker_whose_owner_is_gone_is_killed(store: MemoryStore, clock: ManualClock, worker: Any) -> None:
-    from conveyor.store.protocol import Ending, Evidence
+    from conveyor.store.records import Ending, Evidence
 
     await store.reap_owner(worker.owner, Evidence(ending=Ending.LOST))
     await clock.advance(6)

@@ -10,7 +10,8 @@ import click
 from conveyor.cli.answers import ask, chosen_url, print_facts, print_rows, show_moment, store_options
 from conveyor.cron.expression import CronExpression, Syntax
 from conveyor.model.errors import ScheduleNotFoundError
-from conveyor.store.protocol import Run, Schedule, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import Run, Schedule
 
 _COLUMNS = ("name", "expression", "timezone", "next_tick", "paused", "last_run", "app")
 _RUN_COLUMNS = ("tick", "trigger", "status", "seconds", "correlation_id", "error")

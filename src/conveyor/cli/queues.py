@@ -23,7 +23,7 @@ from conveyor.cli.answers import (
 from conveyor.model.message import DELAY_MS_MAX
 from conveyor.model.settings import DEDUPE_MS_MAX, RETENTION_MS_MAX, RETENTION_MS_MIN, QueueSettings
 from conveyor.queue.admin import Queues
-from conveyor.store.protocol import QueueInfo, QueueMetrics
+from conveyor.store.records import QueueInfo, QueueMetrics
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

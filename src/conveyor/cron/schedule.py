@@ -14,7 +14,7 @@ import msgspec
 from conveyor.model.duration import HOUR_MS, Duration, read_duration_ms
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.settings import RETRIES_MAX, check_name
-from conveyor.store.protocol import ScheduleDraft
+from conveyor.store.records import ScheduleDraft
 
 if TYPE_CHECKING:
     from conveyor.cron.expression import CronExpression

@@ -22,7 +22,8 @@ from conveyor.model.ids import IdSource
 from conveyor.model.message import ERROR_CHARS_MAX, Draft
 from conveyor.model.verdict import RateLimited
 from conveyor.queue.delivery import Message
-from conveyor.store.protocol import Fired, Firing, Schedule, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import Fired, Firing, Schedule
 
 MISSED_TICKS_MAX: Final = 100
 MISFIRE_GRACE_MS: Final = MINUTE_MS
@@ -140,9 +141,7 @@ class Scheduler:
         missed: bool = False,
     ) -> Fired:
         """One tick, once over all processes."""
-        body = Tick(
-            schedule=declared.name, tick=tick, trigger=trigger, correlation_id=correlation_id or f"cron-{tick}"
-        )
+        body = Tick(schedule=declared.name, tick=tick, trigger=trigger, correlation_id=correlation_id or f"cron-{tick}")
         firing = Firing(
             schedule=declared.name,
             version=self._versions[declared.name],

@@ -9,7 +9,7 @@ from conveyor.model.duration import MINUTE_MS, SECOND_MS
 from conveyor.model.settings import ConsumerType
 from conveyor.store.facts import BeltFacts, QueueFacts
 from conveyor.store.migrate import SchemaState
-from conveyor.store.protocol import OwnerRow, Schedule
+from conveyor.store.records import OwnerRow, Schedule
 
 DRIFT_MS_MAX: Final = 1 * SECOND_MS
 LAG_MS_MAX: Final = 5 * MINUTE_MS

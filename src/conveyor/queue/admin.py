@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
-from conveyor.store.protocol import QueueInfo, QueueMetrics, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import QueueInfo, QueueMetrics
 
 
 class Queues:

@@ -16,7 +16,8 @@ from conveyor.queue.handler import Handler, Takes
 from conveyor.queue.outcome import release, show_error
 from conveyor.queue.pace import Pace
 from conveyor.queue.settle import NO_SLOT, Settler
-from conveyor.store.protocol import Claimed, ClaimRequest, QueueInfo, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import Claimed, ClaimRequest, QueueInfo
 
 PREFETCH_S: Final = 1.0
 """Messages for so long are kept at hand."""

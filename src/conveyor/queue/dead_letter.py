@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.message import PEEK_MESSAGES_MAX, Peeked
 from conveyor.model.settings import check_name
-from conveyor.store.protocol import SWEEP_ROWS_MAX, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import SWEEP_ROWS_MAX
 
 
 class DeadLetters:

@@ -16,7 +16,8 @@ from conveyor.model.ids import IdSource
 from conveyor.model.message import DELAY_MS_MAX, HEADERS_BYTES_MAX, KEY_CHARS_MAX, PRIORITY_MAX, Draft, Priority, Sent
 from conveyor.model.settings import RETENTION_MS_MAX, QueueSettings
 from conveyor.queue.encoding import encode_body, encode_json
-from conveyor.store.protocol import QueueMetrics, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import QueueMetrics
 
 Lookup: TypeAlias = Callable[[str], Awaitable[QueueSettings]]
 """A queue's settings now; `QueueNotFoundError`."""

@@ -18,7 +18,8 @@ from conveyor.model.message import Lease
 from conveyor.model.verdict import Settlement
 from conveyor.queue.board import Board
 from conveyor.queue.outcome import show_error
-from conveyor.store.protocol import MessageStore, Settled
+from conveyor.store.protocol import MessageStore
+from conveyor.store.records import Settled
 
 FLUSH_MESSAGES: Final = 200
 FLUSH_AFTER_S: Final = 0.005

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from conveyor.store.migrate import SchemaState
-from conveyor.store.protocol import OwnerRow, QueueInfo, QueueMetrics, Schedule
+from conveyor.store.records import OwnerRow, QueueInfo, QueueMetrics, Schedule
 
 WAL_BYTES_MAX: Final = 256 * 1024 * 1024
 """What the WAL of an SQLite store stays under unless somebody holds an old snapshot."""

@@ -23,7 +23,8 @@ from conveyor.model.events import Emit, WorkerDelayed, WorkerDied
 from conveyor.queue.board import Board
 from conveyor.queue.heartbeat import HEARTBEAT_S, SWEEP_S
 from conveyor.queue.worker import GRACE_S, LAST_WORDS_S
-from conveyor.store.protocol import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped
 from conveyor.supervisor.process import CHILD_FAILED, ChildProcess, Exit
 from conveyor.working import machine_of
 
@@ -336,5 +337,3 @@ def worker_command(target: str, *, concurrency: int, queues: Sequence[str]) -> l
     for queue in queues:
         command += ["--queue", queue]
     return command
-
-

@@ -11,15 +11,7 @@ from conveyor.model.ids import ID_BYTES, MessageId
 from conveyor.model.message import Draft, Lease
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
-from conveyor.store.protocol import (
-    ClaimRequest,
-    Ending,
-    Evidence,
-    Firing,
-    KeyValue,
-    OwnerInfo,
-    ScheduleDraft,
-)
+from conveyor.store.records import ClaimRequest, Ending, Evidence, Firing, KeyValue, OwnerInfo, ScheduleDraft
 
 
 def an_id() -> MessageId:

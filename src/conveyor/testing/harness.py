@@ -20,7 +20,8 @@ from conveyor.queue.encoding import encode_body
 from conveyor.queue.handler import Handler, Takes
 from conveyor.queue.outcome import Delivery
 from conveyor.store.memory import MemoryStore
-from conveyor.store.protocol import ClaimRequest, Ending, Evidence, OwnerInfo, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
 from conveyor.testing.clock import ManualClock
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, RateLimited, Settlement
 from conveyor.queue.delivery import Message
 from conveyor.store.memory import MemoryStore
-from conveyor.store.protocol import ClaimRequest, Fired, OwnerInfo, Run, RunStatus, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import ClaimRequest, Fired, OwnerInfo, Run, RunStatus
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.testing.clock import NOON_MS, ManualClock
 
@@ -53,7 +54,9 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClo
 
 
 async def prepare(store: Store) -> None:
-    settings = ConsumerSettings(script="shop", max_batch_size=1, max_retries=0, ordered=True, dead_letter_queue=f"{QUEUE}-dlq")
+    settings = ConsumerSettings(
+        script="shop", max_batch_size=1, max_retries=0, ordered=True, dead_letter_queue=f"{QUEUE}-dlq"
+    )
     await store.declare_consumer(QUEUE, settings)
 
 
@@ -70,7 +73,13 @@ async def note(run: CronRun) -> None:
 async def a_scheduler(store: Store, *declared: Declared, events: list[Event] | None = None) -> Scheduler:
     heard: list[Event] = [] if events is None else events
     scheduler = Scheduler(
-        store, IdSource(store.clock), "shop", QUEUE, declared or (declare(),), emit=heard.append, chance=random.Random(1)
+        store,
+        IdSource(store.clock),
+        "shop",
+        QUEUE,
+        declared or (declare(),),
+        emit=heard.append,
+        chance=random.Random(1),
     )
     await scheduler.declare()
     return scheduler
@@ -323,7 +332,9 @@ async def test_trigger_runs_now_also_while_paused(store: Store, clock: ManualClo
 async def test_full_queue_delays_one_schedule_and_not_the_others(store: Store, clock: ManualClock) -> None:
     events: list[Event] = []
     await store.update_queue(QUEUE, QueueSettings(max_backlog_messages=1))
-    scheduler = await a_scheduler(store, declare(name="a"), declare(name="b"), declare("0 0 1 1 *", name="c"), events=events)
+    scheduler = await a_scheduler(
+        store, declare(name="a"), declare(name="b"), declare("0 0 1 1 *", name="c"), events=events
+    )
     await clock.advance(600)
     await scheduler.fire_due()
     assert [each.schedule for each in events if isinstance(each, ScheduleFired)] == ["a"]
@@ -357,9 +368,7 @@ async def test_expression_without_a_tick_in_sight_never_fires(store: Store, cloc
         ("2026-10-24T12:00:00+00:00", ["25 00:30"]),  # 02:30 comes twice: the first time only
     ],
 )
-async def test_fixed_time_runs_once_on_days_when_the_clocks_change(
-    start: str, expected: list[str]
-) -> None:
+async def test_fixed_time_runs_once_on_days_when_the_clocks_change(start: str, expected: list[str]) -> None:
     clock = ManualClock(round(datetime.fromisoformat(start).timestamp() * 1000))
     store = MemoryStore(clock)
     await store.open()

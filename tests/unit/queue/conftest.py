@@ -20,7 +20,8 @@ from conveyor.queue.handler import Handler, read_handler
 from conveyor.queue.producer import Queue
 from conveyor.queue.worker import Stop, Worker
 from conveyor.store.memory import MemoryStore
-from conveyor.store.protocol import OwnerInfo, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import OwnerInfo
 from conveyor.testing.clock import ManualClock
 
 PATIENCE_S = 10.0

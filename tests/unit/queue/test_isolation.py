@@ -21,7 +21,7 @@ from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.frames import ChildRequest, ChildUnusable, Crashed
 from conveyor.queue.isolation import ChildPool
 from conveyor.queue.outcome import Outcome
-from conveyor.store.protocol import Claimed, ClaimRequest, Ending, Evidence
+from conveyor.store.records import Claimed, ClaimRequest, Ending, Evidence
 
 if TYPE_CHECKING:
     from unit.queue.conftest import Workshop

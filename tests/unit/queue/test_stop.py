@@ -14,7 +14,7 @@ from conveyor.queue.delivery import Message
 from conveyor.queue.dispatch import Interruption
 from conveyor.queue.worker import Stop
 from conveyor.store.memory import MemoryStore
-from conveyor.store.protocol import Claimed, ClaimRequest, Ending, Evidence, Settled
+from conveyor.store.records import Claimed, ClaimRequest, Ending, Evidence, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

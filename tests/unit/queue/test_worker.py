@@ -25,7 +25,7 @@ from conveyor.model.verdict import Backoff, RateLimited, Reject, Retry
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.pace import Pace
 from conveyor.queue.worker import Stop
-from conveyor.store.protocol import Claimed, ClaimRequest
+from conveyor.store.records import Claimed, ClaimRequest
 
 if TYPE_CHECKING:
     from unit.queue.conftest import Workshop

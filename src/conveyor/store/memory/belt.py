@@ -13,7 +13,7 @@ from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.verdict import Action, DeadReason, Settlement
 from conveyor.store.memory.floor import Floor
 from conveyor.store.memory.rows import Dedupe, Message, Queue
-from conveyor.store.protocol import PULL_OWNER, Claimed, ClaimRequest, Settled
+from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest, Settled
 
 
 class Belt(Floor):

@@ -14,7 +14,8 @@ from conveyor.model.message import CRASH_BUDGET, ERROR_CHARS_MAX, ContentType, D
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
 from conveyor.model.verdict import DeadReason
 from conveyor.store.memory.rows import Message, Queue, Tables
-from conveyor.store.protocol import PULL_OWNER, Wake
+from conveyor.store.protocol import Wake
+from conveyor.store.records import PULL_OWNER
 
 _NO_CONSUMER = ConsumerSettings()
 

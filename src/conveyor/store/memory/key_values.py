@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conveyor.store.memory.floor import Floor
-from conveyor.store.protocol import KeyInfo, KeyValue
+from conveyor.store.records import KeyInfo, KeyValue
 
 
 class KeyValues(Floor):

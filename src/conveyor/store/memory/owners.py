@@ -10,16 +10,7 @@ import msgspec
 from conveyor.model.verdict import DeadReason
 from conveyor.store.memory.floor import Floor
 from conveyor.store.memory.rows import Message
-from conveyor.store.protocol import (
-    OWNER_LEASE_MS,
-    SWEEP_ROWS_MAX,
-    Ending,
-    Evidence,
-    OwnerInfo,
-    OwnerRow,
-    Reaped,
-    Swept,
-)
+from conveyor.store.records import OWNER_LEASE_MS, SWEEP_ROWS_MAX, Ending, Evidence, OwnerInfo, OwnerRow, Reaped, Swept
 
 _Row = TypeVar("_Row")
 _NOBODY_SAW = Evidence(ending=Ending.LOST)

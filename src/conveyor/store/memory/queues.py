@@ -8,7 +8,7 @@ from conveyor.model.errors import ConsumerConflictError, QueueExistsError
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.store.memory.floor import Floor
 from conveyor.store.memory.rows import Queue
-from conveyor.store.protocol import SWEEP_ROWS_MAX, QueueInfo, QueueMetrics
+from conveyor.store.records import SWEEP_ROWS_MAX, QueueInfo, QueueMetrics
 
 
 class Queues(Floor):

@@ -9,7 +9,7 @@ from itertools import count
 from conveyor.model.ids import MessageId
 from conveyor.model.message import PULL_MS_MAX, ContentType, DeadLetter, Lease, Peeked
 from conveyor.model.settings import ConsumerSettings, QueueSettings
-from conveyor.store.protocol import KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
+from conveyor.store.records import KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
 
 
 @dataclass(slots=True, kw_only=True)

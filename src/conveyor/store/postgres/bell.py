@@ -18,7 +18,7 @@ from conveyor.model.clock import SystemClock
 from conveyor.model.errors import StoreError
 from conveyor.store.postgres.statements import SQL
 from conveyor.store.postgres.transaction import Connection
-from conveyor.store.protocol import ANY_QUEUE
+from conveyor.store.records import ANY_QUEUE
 
 PAYLOAD_BYTES_MAX: Final = 7_999
 _PAUSE_S: Final = 1.0

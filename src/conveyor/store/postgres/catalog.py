@@ -13,7 +13,7 @@ import msgspec
 
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
-from conveyor.store.protocol import QueueInfo
+from conveyor.store.records import QueueInfo
 
 if TYPE_CHECKING:
     from conveyor.store.postgres.transaction import Transaction

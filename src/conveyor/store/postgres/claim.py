@@ -18,7 +18,7 @@ from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.marks import HEAD, Level
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.protocol import PULL_OWNER, Claimed, ClaimRequest
+from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest
 
 # Columns of `select_ready` and `claim_ready`.
 _SEQ, _READY_AT, _CLAIMS, _RELEASES, _CRASHES, _ID = range(6)
@@ -194,9 +194,7 @@ async def _fits(tx: Transaction, row: QueueRow, found: _Found, shelf: int) -> bo
     return False
 
 
-async def _lease_taken(
-    tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[_Found]
-) -> None:
+async def _lease_taken(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[_Found]) -> None:
     places = [(each[_PRIORITY], each[_READY_AT], each[_SEQ]) for each in taken]
     await tx.run(
         "lease_taken",

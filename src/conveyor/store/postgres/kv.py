@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.protocol import KeyInfo, KeyValue
+from conveyor.store.records import KeyInfo, KeyValue
 
 
 async def kv_get(tx: Transaction, namespace: str, key: str) -> KeyValue | None:

@@ -13,7 +13,7 @@ from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.leases import Ended, read_ended
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.protocol import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped
+from conveyor.store.records import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped
 
 _INFO: Final = msgspec.json.Decoder(OwnerInfo)
 _NOBODY_SAW: Final = Evidence(ending=Ending.LOST)

@@ -14,7 +14,7 @@ from conveyor.store.postgres import append, catalog, keys
 from conveyor.store.postgres.append import CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import Row, Transaction
-from conveyor.store.protocol import QueueInfo, QueueMetrics
+from conveyor.store.records import QueueInfo, QueueMetrics
 
 _LAST_SEQ: Final = 2**62
 

@@ -9,7 +9,7 @@ import msgspec
 from conveyor.model.errors import ScheduleNotFoundError
 from conveyor.store.postgres.append import Depths, append
 from conveyor.store.postgres.transaction import Row, Transaction, storable
-from conveyor.store.protocol import Fired, Firing, Run, RunStatus, Schedule, ScheduleDraft
+from conveyor.store.records import Fired, Firing, Run, RunStatus, Schedule, ScheduleDraft
 
 _DRAFT: Final = msgspec.json.Decoder(ScheduleDraft)
 _LAST_TICK: Final = 2**62

@@ -12,7 +12,7 @@ from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.leases import Ended, read_ended
 from conveyor.store.postgres.transaction import Row, Transaction
-from conveyor.store.protocol import PULL_OWNER, Settled
+from conveyor.store.records import PULL_OWNER, Settled
 
 
 async def settle(tx: Transaction, owner: int, settlements: Sequence[Settlement], ended: Mapping[str, int]) -> Settled:

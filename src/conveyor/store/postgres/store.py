@@ -24,7 +24,8 @@ from conveyor.store.postgres.link import Durability, Shared
 from conveyor.store.postgres.opening import connect, migrate, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.protocol import (
+from conveyor.store.protocol import Wake
+from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
     ClaimRequest,
@@ -43,7 +44,6 @@ from conveyor.store.protocol import (
     ScheduleDraft,
     Settled,
     Swept,
-    Wake,
 )
 
 T = TypeVar("T")

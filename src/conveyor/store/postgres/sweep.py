@@ -10,7 +10,7 @@ from conveyor.store.postgres import keys, leases, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.protocol import SWEEP_ROWS_MAX, Swept
+from conveyor.store.records import SWEEP_ROWS_MAX, Swept
 
 RECEIPT_MS: Final = HOUR_MS
 

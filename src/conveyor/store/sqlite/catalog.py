@@ -8,7 +8,7 @@ import msgspec
 
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
-from conveyor.store.protocol import QueueInfo
+from conveyor.store.records import QueueInfo
 
 _SETTINGS: Final = msgspec.json.Decoder(QueueSettings)
 _CONSUMER: Final = msgspec.json.Decoder(ConsumerSettings)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from conveyor.model.batching import cut_batches
 from conveyor.model.message import PULL_MS_MAX, Lease
 from conveyor.model.verdict import DeadReason
-from conveyor.store.protocol import PULL_OWNER, Claimed, ClaimRequest
+from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest
 from conveyor.store.sqlite import keys, leases
 from conveyor.store.sqlite.append import CONTENT_TYPES
 from conveyor.store.sqlite.catalog import QueueRow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conveyor.store.protocol import KeyInfo, KeyValue
+from conveyor.store.records import KeyInfo, KeyValue
 from conveyor.store.sqlite.transaction import Transaction
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from conveyor.model.verdict import DeadReason
-from conveyor.store.protocol import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped
+from conveyor.store.records import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped
 from conveyor.store.sqlite import keys, leases
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury

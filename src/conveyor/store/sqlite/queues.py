@@ -10,7 +10,7 @@ import msgspec
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError
 from conveyor.model.message import DeadLetter, Peeked
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
-from conveyor.store.protocol import QueueInfo, QueueMetrics
+from conveyor.store.records import QueueInfo, QueueMetrics
 from conveyor.store.sqlite import append, keys
 from conveyor.store.sqlite.append import CONTENT_TYPES
 from conveyor.store.sqlite.catalog import QueueRow

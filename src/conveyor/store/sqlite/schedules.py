@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from conveyor.model.errors import ScheduleNotFoundError
-from conveyor.store.protocol import Fired, Firing, Run, RunStatus, Schedule, ScheduleDraft
+from conveyor.store.records import Fired, Firing, Run, RunStatus, Schedule, ScheduleDraft
 from conveyor.store.sqlite.append import append
 from conveyor.store.sqlite.transaction import Row, Transaction
 

@@ -11,7 +11,7 @@ from conveyor.model.errors import LeaseLostError
 from conveyor.model.ids import show_id
 from conveyor.model.message import Lease
 from conveyor.model.verdict import Action, DeadReason, Settlement
-from conveyor.store.protocol import PULL_OWNER, Settled
+from conveyor.store.records import PULL_OWNER, Settled
 from conveyor.store.sqlite import keys, leases
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury

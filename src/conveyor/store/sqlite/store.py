@@ -14,7 +14,8 @@ from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.protocol import (
+from conveyor.store.protocol import Wake
+from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
     ClaimRequest,
@@ -33,7 +34,6 @@ from conveyor.store.protocol import (
     ScheduleDraft,
     Settled,
     Swept,
-    Wake,
 )
 from conveyor.store.sqlite import append, claim, kv, queues, schedules, settle, sweep
 from conveyor.store.sqlite import owners as workers

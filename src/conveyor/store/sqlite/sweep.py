@@ -6,7 +6,7 @@ from typing import Final
 
 from conveyor.model.duration import HOUR_MS
 from conveyor.model.verdict import DeadReason
-from conveyor.store.protocol import SWEEP_ROWS_MAX, Swept
+from conveyor.store.records import SWEEP_ROWS_MAX, Swept
 from conveyor.store.sqlite import keys, leases, owners
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury

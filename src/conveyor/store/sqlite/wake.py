@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from conveyor.store.protocol import ANY_QUEUE
+from conveyor.store.records import ANY_QUEUE
 
 DATAGRAM_BYTES_MAX: Final = 4_096
 _TICK_NS: Final = 50_000_000

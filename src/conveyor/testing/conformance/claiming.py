@@ -6,7 +6,8 @@ import pytest
 
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.settings import QueueSettings
-from conveyor.store.protocol import PULL_OWNER, Ending, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import PULL_OWNER, Ending
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.conformance.steps import (
     a_worker,

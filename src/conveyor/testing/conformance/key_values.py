@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conveyor.store.protocol import KeyInfo, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import KeyInfo
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.factories import an_entry
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from conveyor.model.message import Lease
-from conveyor.store.protocol import Ending, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import Ending
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.conformance.steps import (
     DEAD,

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from conveyor.model.errors import StoreClosedError
-from conveyor.store.protocol import Ending, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import Ending
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.conformance.steps import (
     DEAD,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conveyor.store.protocol import Ending, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import Ending
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.conformance.steps import a_worker, ask, claim, claim_one, open_inbox, pull, send_many, settle
 from conveyor.testing.factories import a_consumer, an_ack, an_ending

@@ -8,7 +8,8 @@ import pytest
 
 from conveyor.model.message import Lease
 from conveyor.model.verdict import Settlement
-from conveyor.store.protocol import OWNER_LEASE_MS, Ending, OwnerRow, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import OWNER_LEASE_MS, Ending, OwnerRow
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.conformance.steps import (
     DEAD,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from conveyor.model.errors import QueueNotFoundError, ScheduleNotFoundError
-from conveyor.store.protocol import Fired, RunStatus, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import Fired, RunStatus
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.conformance.steps import (
     DEAD,

@@ -8,7 +8,8 @@ from conveyor.model.ids import MessageId
 from conveyor.model.message import Lease, Peeked
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
-from conveyor.store.protocol import PULL_OWNER, Claimed, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import PULL_OWNER, Claimed
 from conveyor.testing.factories import a_claim, a_consumer, a_draft, an_owner
 
 DEAD: Final = "inbox-dead"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft, Lease, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings
-from conveyor.store.protocol import PULL_OWNER, Claimed, ClaimRequest
+from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest
 
 
 class Ledger:

@@ -14,7 +14,8 @@ from conveyor.model.message import Draft, Lease, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.memory import MemoryStore
-from conveyor.store.protocol import PULL_OWNER, Claimed, Ending, Fired, Settled, Store, Swept
+from conveyor.store.protocol import Store
+from conveyor.store.records import PULL_OWNER, Claimed, Ending, Fired, Settled, Swept
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.factories import (
     a_claim,

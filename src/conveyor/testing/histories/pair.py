@@ -10,7 +10,8 @@ import msgspec
 
 from conveyor.model.errors import ConveyorError
 from conveyor.model.message import Peeked
-from conveyor.store.protocol import KeyInfo, OwnerRow, QueueInfo, QueueMetrics, Run, Schedule, Store
+from conveyor.store.protocol import Store
+from conveyor.store.records import KeyInfo, OwnerRow, QueueInfo, QueueMetrics, Run, Schedule
 
 T = TypeVar("T")
 
