@@ -5,6 +5,10 @@
 -- Each statement of a function sees what was committed before it began, so what is read after the catalog's lock holds.
 -- Plans are made once and walk indexes, whatever the statistics say or do not say.
 
+-- A key whose message is final says so (seq 0), and the sweep finds it without a walk through the others.
+UPDATE dedupe d SET seq = 0 WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.seq = d.seq AND m.id = d.id AND m.lane = d.lane);
+CREATE INDEX dedupe_ended ON dedupe (until) WHERE seq = 0;
+
 CREATE FUNCTION append_plain(
   known_version bigint, given_now bigint,
   lanes bigint[], ids bytea[], bodies bytea[], content_types smallint[], delays bigint[], priorities smallint[],
@@ -143,7 +147,10 @@ BEGIN
         SELECT ctid FROM leased WHERE owner = acking_owner AND seq = a.seq AND claims = a.claims OFFSET 0) l))
     RETURNING seq, lane, size
   ), gone AS (
-    DELETE FROM messages WHERE seq = ANY (ARRAY(SELECT e.seq FROM ended e))
+    DELETE FROM messages WHERE seq = ANY (ARRAY(SELECT e.seq FROM ended e)) RETURNING lane, seq, dedupe
+  ), released AS (
+    UPDATE dedupe d SET seq = 0 FROM gone g
+    WHERE g.dedupe IS NOT NULL AND d.lane = g.lane AND d.key = g.dedupe AND d.seq = g.seq
   ), forgotten AS (
     DELETE FROM dead_letters WHERE lane = ANY (dead_lanes) AND seq = ANY (ARRAY(SELECT e.seq FROM ended e))
   ), counted AS (
