@@ -112,8 +112,10 @@ class Link:
             await self._roll_back()
             raise
         await self._commit(result, tx, has_receipt=has_receipt)
-        if tx.puts_back:
+        if tx.regates:
             self._shared.marks.forget()
+        for level, place in tx.put_back.items():
+            self._shared.marks.lower(level, place)
         return result, frozenset(tx.woken)
 
     async def _enter(self, *, exclusive: bool) -> Transaction:
