@@ -15,7 +15,7 @@ import msgspec
 from conveyor.model.clock import Clock, SystemClock
 
 TRUST_S: Final = 1.0
-CHEAP_S: Final = 0.02
+CHEAP_S: Final = 0.05
 """A look at the very head that took no longer may be had by any claim; others are for scouts."""
 SLACK_MS: Final = 250
 """Where looks are dear, a mark stays this far behind: a send may be committed after a later one was claimed."""

@@ -103,6 +103,7 @@ class Transaction:
         if name in _PUT_BACK:
             level, place = _PUT_BACK[name](values)
             self.put_back[level] = min(place, self.put_back.get(level, place))
+            self.marks.lower(level, place)  # a claim may follow in this transaction; others see it after COMMIT
         self.regates = self.regates or name == "unblock_lane"
         status = await self._connection.execute(SQL[name], *values)
         changed = int(status.rpartition(" ")[2])
