@@ -15,11 +15,12 @@ import pytest
 from conveyor.model.errors import InvalidSettingError, QueueFullError, StoreError, StoreUnsupportedError
 from conveyor.model.ids import IdSource
 from conveyor.model.message import Draft
+from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.postgres.opening import read_address
-from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
+from conveyor.store.records import Claimed, ClaimRequest, Ending, Evidence, OwnerInfo
 from conveyor.testing.clock import ManualClock
 from kit.postgres import Server, find_binaries, the_server
 
@@ -104,7 +105,9 @@ async def test_the_plain_path_leaves_no_row_of_features_it_does_not_use(store: P
     owner = await an_owner(store)
     await store.append(drafts(store, 10, key="patient-7"))
     await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=5))
-    for table in ("keyed", "dedupe", "slots", "dead_letters", "purged", "schedules", "runs", "kv"):
+    for table in (
+        *("keyed", "dedupe", "slots", "dead_letters", "purged", "schedules", "runs", "kv", "rates", "turns", "called"),
+    ):
         assert await look_inside(url, f"SELECT 1 FROM {table}") == []
 
 
@@ -123,8 +126,11 @@ async def test_one_store_wakes_another(stores: list[PostgresStore]) -> None:
 
 @pytest.mark.parametrize(
     "consumer",
-    [{}, {"ordered": True}, {"key_concurrency": 2}, {"max_concurrency": 5}],
-    ids=["plain", "ordered", "keyed", "limited"],
+    [
+        {}, {"ordered": True}, {"key_concurrency": 2}, {"max_concurrency": 5}, {"fair": True},
+        {"rate": Rate(60, 1_000), "key_rate": Rate(30, 1_000)}, {"fair": True, "ordered": True, "key_rate": Rate(30, 1_000)},
+    ],
+    ids=["plain", "ordered", "keyed", "limited", "fair", "rated", "all of keys"],
 )
 async def test_many_stores_at_once_lose_nothing_and_lease_nothing_twice(
     stores: list[PostgresStore], consumer: dict[str, object]
@@ -155,6 +161,7 @@ class Scene:
         self.held: set[bytes] = set()
         self.keys: Counter[str | None] = Counter()
         self.senders = 0
+        self.leased: list[tuple[float, str | None]] = []
 
     async def send(self, store: PostgresStore, seed: int) -> None:
         dice = random.Random(seed)
@@ -173,11 +180,12 @@ class Scene:
         owner = await an_owner(store)
         while self.senders or self.done != self.sent:
             claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=dice.randint(1, 9)))
+            self._judge_rates(store, claimed)
             for lease in claimed.leases:
                 assert lease.id not in self.held | self.done, "I2, I5"
                 self.held.add(lease.id)
                 self.keys[lease.key] += lease.key is not None
-            if self.settings.gates_keys:
+            if self.settings.key_limit is not None:
                 assert max(self.keys.values(), default=0) <= self.settings.key_limit, "I9"
             if self.settings.max_concurrency is not None:
                 assert len(self.held) <= self.settings.max_concurrency, "I8"
@@ -195,6 +203,15 @@ class Scene:
             else:
                 settled = await store.settle(owner, verdicts, ended={"jobs": claimed.calls})
                 assert settled.lost == [] and settled.dead == []
+
+    def _judge_rates(self, store: PostgresStore, claimed: Claimed) -> None:
+        """By the time at which the answers came, so that only what overlaps for certain is counted."""
+        now = store.clock.monotonic()
+        self.leased += [(now, lease.key) for lease in claimed.leases]
+        rate = self.settings.rate
+        if rate is not None:
+            within = [moment for moment, _ in self.leased if moment > now - rate.period_ms / 2_000]
+            assert len(within) <= rate.count, "more than the rate"
 
     @staticmethod
     def _action(dice: random.Random) -> Action:

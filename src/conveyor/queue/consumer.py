@@ -182,12 +182,22 @@ class Consumer:
     def _wanted_calls(self) -> int:
         """For how many more calls to claim messages now."""
         free, waiting = self._desk.free_calls(self), len(self.ready)
-        if self.settings.max_concurrency is not None:  # each call holds a slot that others may want
+        if self._takes_from_others():
             self._target = free
             return max(0, free - waiting)
         soon = int((free + self.running) * self.pace.rate() * PREFETCH_S)
         self._target = target = min(max(free, soon), max(1, CLAIM_MESSAGES_MAX // self.batch_size))
         return target - waiting if waiting * 2 < target else 0
+
+    def _takes_from_others(self) -> bool:
+        """Whether what waits here to be started takes a slot, a part of a rate or a turn that others may want."""
+        settings = self.settings
+        return (
+            settings.max_concurrency is not None
+            or settings.rate is not None
+            or settings.key_rate is not None
+            or settings.fair
+        )
 
     async def _claim(self, calls: int) -> None:
         size, wakes = self.batch_size, self._wakes
