@@ -42,8 +42,8 @@ POSTGRES_ALONE = {
     # A round trip costs more than a statement: several in one.
     "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "read_lanes",
 }  # fmt: skip
-# With the receipt, and by arrays; the number comes from a sequence; `uses_dedupe`, as above.
-OTHER_PARAMETERS = {"add_counts", "insert_owner", "write_queue"}
+# With the receipt, and by arrays; `uses_dedupe`, as above.
+OTHER_PARAMETERS = {"add_counts", "write_queue"}
 PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
 
 
