@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from conveyor.cron.scheduler import Scheduler
-from conveyor.model.errors import QueueExistsError, StoreError
+from conveyor.model.errors import ConveyorError, QueueExistsError, StoreError
 from conveyor.model.events import DeclarationDelayed, Emit, QueueStray
 from conveyor.model.settings import QueueSettings
 from conveyor.queue.handler import Handler
@@ -29,14 +29,23 @@ async def declare(
     emit: Emit,
 ) -> asyncio.Task[None] | None:
     """Make queues, consumers and schedules what the code says; what goes on with the rest, if there is any."""
-    steps: list[_Step] = [_queue_step(store, name, settings) for name, settings in queues.items()]
+    steps = [_queue_step(store, name, settings) for name, settings in queues.items()]
     steps += [_consumer_step(store, handler) for handler in handlers]
     if scheduler is not None:
         steps.append(scheduler.declare)
-    late = await _run(steps, emit) if isinstance(store, RoutedStore) else await _run_all(steps)
-    if isinstance(store, RoutedStore):
-        await _tell_strays(store, emit)
-    return asyncio.create_task(_run_late(store, late, emit)) if late else None
+    if not isinstance(store, RoutedStore):
+        for step in steps:
+            await step()
+        return None
+    late: dict[_Step, str] = {}
+    for step in steps:
+        try:
+            await step()
+        except StoreError as error:
+            late[step] = str(error)
+            emit(DeclarationDelayed(error=str(error)))
+    await _tell_strays(store, emit)
+    return asyncio.create_task(_go_on(store, late, emit)) if late else None
 
 
 def _queue_step(store: Store, name: str, settings: QueueSettings) -> _Step:
@@ -54,35 +63,26 @@ def _consumer_step(store: Store, handler: Handler) -> _Step:
     return step
 
 
-async def _run_all(steps: Sequence[_Step]) -> list[_Step]:
-    for step in steps:
-        await step()
-    return []
-
-
-async def _run(steps: Sequence[_Step], emit: Emit) -> list[_Step]:
-    """Those whose store refuses now."""
-    late: list[_Step] = []
-    for step in steps:
-        try:
-            await step()
-        except StoreError as error:
-            late.append(step)
-            emit(DeclarationDelayed(error=str(error)))
-    return late
-
-
-async def _run_late(store: Store, late: Sequence[_Step], emit: Emit) -> None:
+async def _go_on(store: Store, late: dict[_Step, str], emit: Emit) -> None:
+    """Until all is written; each new reason why it is not is told once."""
     while late:
         await store.clock.sleep(RETRY_S)
-        late = await _run(late, emit)
+        for step, known in list(late.items()):
+            try:
+                await step()
+            except ConveyorError as error:
+                if str(error) != known:
+                    late[step] = str(error)
+                    emit(DeclarationDelayed(error=str(error)))
+            else:
+                del late[step]
 
 
 async def _tell_strays(store: RoutedStore, emit: Emit) -> None:
-    """Messages that lie where no route leads to any more have no workers."""
-    with contextlib.suppress(StoreError):
-        for name, info in await store.list_strays():
-            waiting = (await store.parts[name].metrics(info.name)).backlog_messages
-            if waiting:
+    """Messages that lie where no route leads any more have no workers."""
+    for name, part in store.parts.items():
+        with contextlib.suppress(StoreError):
+            for info in await part.list_queues():
                 home = store.routing.store_of(info.name)
-                emit(QueueStray(queue=info.name, store=name, routed_to=home, messages=waiting))
+                if home != name and (waiting := (await part.metrics(info.name)).backlog_messages):
+                    emit(QueueStray(queue=info.name, store=name, routed_to=home, messages=waiting))

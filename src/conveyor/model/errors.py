@@ -295,10 +295,10 @@ class StoreAwayError(StoreError):
 
     code = "store_away"
 
-    def __init__(self, name: str, problem: str, *, hint: str = "") -> None:
+    def __init__(self, name: str, problem: str) -> None:
         super().__init__(
             f"store `{name}` is away: {problem}",
-            hint=hint or "its queues go on when it answers; see `conveyor doctor`",
+            hint="its queues go on when it answers; see `conveyor doctor`",
             name=name,
         )
 

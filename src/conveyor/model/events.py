@@ -163,7 +163,7 @@ class ScheduleDelayed(Event, frozen=True, kw_only=True):
 
 
 class DeclarationDelayed(Event, frozen=True, kw_only=True):
-    """One of several stores refused while a queue, a consumer or a schedule was to be declared; it is tried again."""
+    """One of several stores refused a queue, a consumer or a schedule; it is tried again, and said once."""
 
     name: ClassVar[str] = "conveyor.declaration.delayed"
     error: str

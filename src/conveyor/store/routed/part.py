@@ -1,6 +1,6 @@
 """One of the stores that a routed store is made of: the same operations, with numbers that no other store has.
 
-A store that cannot be reached at the start is away: what it is asked raises, and it is opened as soon as it answers.
+A store that cannot be opened at the start is away: what it is asked raises, and it is opened as soon as that works.
 Later outages are the store's own business, as ever.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from msgspec.structs import replace
 
 from conveyor.model.clock import Clock
-from conveyor.model.errors import StoreAwayError, StoreError, StoreUnsupportedError
+from conveyor.model.errors import StoreAwayError, StoreError
 from conveyor.model.message import Draft, Lease, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
@@ -82,11 +82,9 @@ class Part(Undivided):
         return self._problem
 
     async def open(self) -> None:
-        """What cannot be reached is away; `StoreUnsupportedError` if it will not come by itself."""
+        """What cannot be opened is away, for whatever reason."""
         try:
             await self._store.open()
-        except StoreUnsupportedError:
-            raise
         except StoreError as error:
             self._problem = error
             self._coming_up = asyncio.create_task(self._come_up())
@@ -157,7 +155,7 @@ class Part(Undivided):
     @property
     def _live(self) -> Store:
         if self._problem is not None:
-            raise StoreAwayError(self.name, self._problem.message, hint=self._problem.hint)
+            raise StoreAwayError(self.name, str(self._problem))
         return self._store
 
     def join(self, tx: object) -> Joined:

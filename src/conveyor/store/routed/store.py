@@ -74,13 +74,12 @@ class RoutedStore:
         return self._home.host
 
     async def open(self) -> None:
-        """`StoreError` if none of them can be reached."""
-        opened = await asyncio.gather(*(part.open() for part in self.parts.values()), return_exceptions=True)
-        refusals = [each for each in opened if each is not None]
+        """`StoreError` if none of them can be opened."""
+        await asyncio.gather(*(part.open() for part in self.parts.values()))
         problems = [part.problem for part in self.parts.values() if part.problem is not None]
-        if refusals or len(problems) == len(self.parts):
+        if len(problems) == len(self.parts):
             await self.close()
-            raise (refusals or problems)[0]
+            raise problems[0]
         self._ids.follow(self._home.clock)
 
     async def close(self) -> None:
@@ -167,11 +166,6 @@ class RoutedStore:
         """Those that live where the routes say."""
         found = [(part, info) for part, infos in await self._of_all(Part.list_queues) for info in infos]
         return sorted((info for part, info in found if self.at(info.name) is part), key=lambda info: info.name)
-
-    async def list_strays(self) -> list[tuple[str, QueueInfo]]:
-        """Queues in a store that their route does not name, with that store's name. Nobody works on them."""
-        found = [(part, info) for part, infos in await self._of_all(Part.list_queues) for info in infos]
-        return [(part.name, info) for part, info in found if self.at(info.name) is not part]
 
     async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
         """`InvalidSettingError` if its dead letters or alerts lie in another store."""
