@@ -60,7 +60,7 @@ def environment_of(routing: Routing) -> Mapping[str, str]:
 
 def _read_settings() -> Routing:
     folder, table = _read_file()
-    url = os.environ.get("CONVEYOR_URL")
+    url = os.environ.get("CONVEYOR_URL") or None
     if url is None and "url" in table:
         url = _read_url(folder, "url", table["url"])
     stores = _from_environment("CONVEYOR_STORES")

@@ -50,8 +50,7 @@ class Owners:
         self._known.add((part, owner))
 
     async def renew(self, owners: Sequence[int]) -> list[int]:
-        asked = self._parts if owners else []
-        answers = await self._ask(asked, "renew", lambda part: self._renew_in(part, owners))
+        answers = await self._ask(self._parts, "renew", lambda part: self._renew_in(part, owners))
         gone = {owner for _, missing in answers for owner in missing}
         return [owner for owner in owners if owner in gone]
 

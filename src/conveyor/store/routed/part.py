@@ -52,6 +52,23 @@ PATIENCE_S: Final = 3.0
 """How long what concerns all stores waits for one of them."""
 
 
+class _Subscriber:
+    """Somebody who wants to be woken, perhaps before there is a store to listen to."""
+
+    def __init__(self, wake: Wake) -> None:
+        self._wake = wake
+        self._end: Callable[[], None] | None = None
+
+    def listen(self, store: Store) -> None:
+        if self._end is None:
+            self._end = store.subscribe(self._wake)
+
+    def end(self) -> None:
+        if self._end is not None:
+            self._end()
+            self._end = None
+
+
 class Part(Undivided):
     """A `Store` under a name, at the place of that name."""
 
@@ -64,7 +81,7 @@ class Part(Undivided):
         """Why it is away."""
         self._coming_up: asyncio.Task[None] | None = None
         self._hanging: dict[str, asyncio.Task[Any]] = {}
-        self._wakes: dict[Wake, Callable[[], None] | None] = {}
+        self._subscribers: list[_Subscriber] = []
 
     # Life
 
@@ -106,6 +123,8 @@ class Part(Undivided):
     async def close(self) -> None:
         tasks = [*self._hanging.values(), *([self._coming_up] if self._coming_up is not None else [])]
         self._hanging, self._coming_up, self._problem = {}, None, None
+        for subscriber in self._subscribers:
+            subscriber.end()
         for task in tasks:
             task.cancel()
         for task in tasks:
@@ -114,22 +133,22 @@ class Part(Undivided):
         await self._store.close()
 
     def subscribe(self, wake: Wake) -> Callable[[], None]:
-        self._wakes[wake] = None
+        subscriber = _Subscriber(wake)
+        self._subscribers.append(subscriber)
         if self._problem is None:
             self._listen()
 
         def unsubscribe() -> None:
-            end = self._wakes.pop(wake, None)
-            if end is not None:
-                end()
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
+                subscriber.end()
 
         return unsubscribe
 
     def _listen(self) -> None:
         """Only an open store can be listened to."""
-        for wake, end in self._wakes.items():
-            if end is None:
-                self._wakes[wake] = self._store.subscribe(wake)
+        for subscriber in self._subscribers:
+            subscriber.listen(self._store)
 
     async def patiently(self, what: str, question: Callable[[], Awaitable[T]]) -> T:
         """The answer within `PATIENCE_S`, else `StoreAwayError`; what hangs is not asked again before it ends."""
