@@ -47,7 +47,7 @@ def test_a_queue_whose_route_has_changed_is_shown_and_the_doctor_says_what_to_do
     terminal.ok("messages", "send", "mail", "1")
     settings.write_text(TABLE + '"mail" = "media"\n', encoding="utf-8")
     rows = terminal.ok("queues", "list", "--json").json
-    assert [(row["name"], row["store"], row["routed_to"]) for row in rows][0] == ("mail", "home", "media")
+    assert (rows[0]["name"], rows[0]["store"], rows[0]["routed_to"]) == ("mail", "home", "media")
     assert "ROUTED TO" in terminal.ok("queues", "list").out
     report = terminal.ok("doctor", "--json").json
     verdicts = {each["name"]: {check["check"]: check for check in each["checks"]} for each in report["stores"]}

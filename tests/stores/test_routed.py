@@ -222,7 +222,7 @@ async def test_a_store_that_cannot_be_opened_keeps_nobody_else_away(
 ) -> None:
     woken: list[str] = []
     async with opened(late) as store:
-        store.subscribe(lambda names: woken.extend(names))
+        store.subscribe(woken.extend)
         await store.create_queue("mail", QueueSettings())
         await store.append([a_draft(queue="mail")])
         with pytest.raises(StoreAwayError, match="mkdir -p .*missing"):

@@ -8,11 +8,11 @@ import pytest
 
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.ids import IdSource
-from conveyor.model.settings import ConsumerSettings
 from conveyor.store.chosen import choose_stores, environment_of
 from conveyor.store.routed.numbers import common_owner, is_common, mark_of, own, place_in
 from conveyor.store.routing import PLACES, Routing, place_of
 from conveyor.testing.clock import ManualClock
+from conveyor.testing.factories import a_consumer
 
 MEDIA = {"media": "sqlite:///media.db"}
 
@@ -78,9 +78,9 @@ def test_a_table_that_cannot_be_right_is_refused(routes: dict[str, str], stores:
 @pytest.mark.parametrize("what", ["dead_letter_queue", "alert_queue"])
 def test_a_death_must_not_need_two_stores(what: str) -> None:
     table = routing({"video-*": "media"})
-    table.check_consumer("video-1", ConsumerSettings(dead_letter_queue="video-1-dlq", alert_queue="video-alerts"))
+    table.check_consumer("video-1", a_consumer(dead_letter_queue="video-1-dlq", alert_queue="video-alerts"))
     with pytest.raises(InvalidSettingError, match="lives in store `home`") as caught:
-        table.check_consumer("video-1", ConsumerSettings(**{what: "graves-dlq"}))
+        table.check_consumer("video-1", a_consumer(**{what: "graves-dlq"}))
     assert '"graves" = "media"' in caught.value.hint
 
 

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -56,6 +57,10 @@ async def send(store: SQLiteStore, *bodies: int, queue: str = "video") -> None:
     await store.append([Draft(id=ids.new(), queue=queue, body=str(body).encode()) for body in bodies])
 
 
+def has_ended(shop: Shop, count: int) -> bool:
+    return len(shop.said("ended")) >= count
+
+
 async def test_a_killed_worker_s_messages_are_redelivered_in_both_stores(shop: Shop, far: SQLiteStore) -> None:
     shop.write(GATED)
     await shop.send(1)
@@ -75,7 +80,7 @@ async def test_kills_lose_nothing_in_either_store(shop: Shop, far: SQLiteStore) 
     await send(far, *range(40))
     tree = shop.start("--processes", "2", "--concurrency", "4")
     for count in (8, 24, 40):
-        await shop.until(lambda least=count: len(shop.said("ended")) >= least)
+        await shop.until(partial(has_ended, shop, count))
         os.kill(chance.choice(shop.workers(tree)), signal.SIGKILL)
     await shop.until_empty("jobs")
     await shop.until_async(lambda: _is_empty(far, "video"))
@@ -98,7 +103,7 @@ async def test_one_store_away_from_the_start_stops_nothing_and_is_served_when_it
     assert log.count("conveyor.declaration.delayed") == 2 and "store `far` is away" in log, "said once by each worker"
     (shop.folder / "data").mkdir()
     late = SQLiteStore(shop.folder / "data" / "far.db")
-    await shop.until(lambda: (shop.folder / "data" / "far.db").exists())
+    await shop.until((shop.folder / "data" / "far.db").exists)
     await late.open()
     try:
         await shop.until_async(lambda: _has_consumer(late))
