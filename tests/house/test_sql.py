@@ -50,9 +50,9 @@ POSTGRES_ALONE = {
     # Old versions of rows stay where others may still see them.
     "earliest_ready",
 }  # fmt: skip
-# With the receipt, and by arrays; the number comes from a sequence; `uses_dedupe`, as above.
+# With the receipt, and by arrays; `uses_dedupe`, as above.
 OTHER_PARAMETERS = {
-    "add_counts", "insert_owner", "write_queue",
+    "add_counts", "write_queue",
     # By arrays.
     "add_keyed", "drop_keyed", "join_line", "move_in_line", "leave_line",
 }  # fmt: skip

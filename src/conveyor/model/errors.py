@@ -26,6 +26,7 @@
        |- StoreReadOnlyError
        |- StoreFullError
        |- StoreBusyError
+       |- StoreAwayError           one of several stores cannot be reached
        |- StoreInUseError          a restore would pull the file from under somebody
        |- StoreCorruptError
        |- StoreUnsupportedError     library, file system or schema that cannot be trusted
@@ -286,6 +287,19 @@ class StoreBusyError(StoreError):
             problem or f"`{where}` was locked by another process for {waited_s:g} s",
             hint=hint or "look for a long transaction or a backup tool that holds the file",
             where=where,
+        )
+
+
+class StoreAwayError(StoreError):
+    """One of several stores: its queues rest, those of the others go on."""
+
+    code = "store_away"
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(
+            f"store `{name}` is away: {problem}",
+            hint="its queues go on when it answers; see `conveyor doctor`",
+            name=name,
         )
 
 

@@ -162,6 +162,23 @@ class ScheduleDelayed(Event, frozen=True, kw_only=True):
     error: str
 
 
+class DeclarationDelayed(Event, frozen=True, kw_only=True):
+    """One of several stores refused a queue, a consumer or a schedule; it is tried again, and said once."""
+
+    name: ClassVar[str] = "conveyor.declaration.delayed"
+    error: str
+
+
+class QueueStray(Event, frozen=True, kw_only=True):
+    """Messages lie in a store that the routes do not name for their queue, so nobody works on them."""
+
+    name: ClassVar[str] = "conveyor.queue.stray"
+    queue: str
+    store: str
+    routed_to: str
+    messages: int
+
+
 class WorkerDelayed(Event, frozen=True, kw_only=True):
     """The store refused while a worker was to be started, or a dead one's messages given back; it is tried again."""
 

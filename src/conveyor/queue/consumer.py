@@ -79,7 +79,7 @@ class Consumer:
         self._owner = owner
         self._clock = store.clock
         self._emit = emit
-        self._settler = settler
+        self.settler = settler
         self._desk = desk
         self._version = _NEVER
         self._must_reload = True
@@ -146,7 +146,7 @@ class Consumer:
         self.running -= 1
         self.pace.count(seconds)
         if slots:
-            self._settler.give_back(self.queue, slots)
+            self.settler.give_back(self.queue, slots)
             self._is_dry = False
         if not self.ready and not self._is_dry:
             self._hungry.set()
@@ -227,7 +227,7 @@ class Consumer:
 
     async def _ask(self, request: ClaimRequest) -> Claimed | None:
         """The answer, or None after a pause if the store refuses."""
-        self._settler.flush_soon()
+        self.settler.flush_soon()
         self._claims += 1
         try:  # a task, so that it is submitted after the settlements that were just flushed, and with them
             claimed = await asyncio.create_task(self._submit(request))
@@ -249,7 +249,7 @@ class Consumer:
         leases, slots = claimed.leases, claimed.calls
         starts = range(0, len(leases), size)
         if slots > len(starts):
-            self._settler.give_back(self.queue, slots - len(starts))
+            self.settler.give_back(self.queue, slots - len(starts))
         return [(leases[start : start + size], 1 if number < slots else 0) for number, start in enumerate(starts)]
 
     async def _pause_after(self, error: Exception) -> None:
@@ -286,9 +286,9 @@ class Consumer:
     def _release(self, portion: Portion) -> None:
         leases, slots = portion
         for lease in leases:
-            self._settler.add(release(lease), lease, NO_SLOT)
+            self.settler.add(release(lease), lease, NO_SLOT)
         if slots:
-            self._settler.give_back(self.queue, slots)
+            self.settler.give_back(self.queue, slots)
 
     def _open_at(self, moment_ms: int | None) -> None:
         if self._opening is not None:
@@ -332,4 +332,4 @@ class Consumer:
         if not is_wanted or await self._desk.run_alone(self, leases) is Ran.NOT:
             self._release(portion)
         elif slots:
-            self._settler.give_back(self.queue, slots)
+            self.settler.give_back(self.queue, slots)

@@ -115,6 +115,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ending: Ending
     started: frozenset[int] = frozenset()
     """seqs whose handler had begun and was not settled."""
+    elsewhere: int = 0
+    """How many more of its handlers had begun, with messages of other stores."""
     culprit: int | None = None
     detail: str = ""
     """For people, kept as `last_error`: `killed by signal 9`."""

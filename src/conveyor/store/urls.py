@@ -9,6 +9,7 @@ from conveyor.model.clock import Clock, SystemClock
 from conveyor.model.errors import InvalidSettingError, StoreUnsupportedError
 from conveyor.store.keeping import Keeper
 from conveyor.store.protocol import Store
+from conveyor.store.routing import Routing
 
 DEFAULT_URL: Final = "sqlite:///conveyor.db"
 _HINT: Final = (
@@ -32,6 +33,23 @@ def make_store(url: str, *, clock: Clock | None = None) -> Store:
             return MemoryStore(clock or SystemClock())
         case _:
             raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
+
+
+def make_stores(routing: Routing, *, clock: Clock | None = None) -> Store:
+    """The one store, or one made of all that the table names. `InvalidSettingError`."""
+    if not routing.stores:
+        return make_store(routing.url, clock=clock)
+    from conveyor.store.routed import RoutedStore
+
+    return RoutedStore(routing, {name: _make_named(name, url, clock) for name, url in routing.urls.items()})
+
+
+def _make_named(name: str, url: str, clock: Clock | None) -> Store:
+    try:
+        return make_store(url, clock=clock)
+    except InvalidSettingError as error:
+        error.hint = f"store `{name}`: {error.hint}"
+        raise
 
 
 def make_keeper(url: str) -> Keeper:

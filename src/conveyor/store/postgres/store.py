@@ -45,13 +45,14 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.undivided import Undivided
 
 T = TypeVar("T")
 
 _RELAXED = Durability.RELAXED
 
 
-class PostgresStore:
+class PostgresStore(Undivided):
     """`Store` in one schema of a PostgreSQL database, shared by any number of machines. `clock` is for tests."""
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
@@ -237,8 +238,8 @@ class PostgresStore:
 
     # Owners
 
-    async def register_owner(self, info: OwnerInfo) -> int:
-        return await self._run(lambda tx: workers.register_owner(tx, info), _RELAXED)
+    async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
+        return await self._run(lambda tx: workers.register_owner(tx, info, owner), _RELAXED)
 
     async def renew_owners(self, owners: Sequence[int]) -> list[int]:
         return await self._run(lambda tx: workers.renew_owners(tx, owners), _RELAXED)
