@@ -290,7 +290,7 @@ class Worker:
         self._is_stopping = True
         patience_s = NOW_S if self._stop_now.is_set() else LAST_WORDS_S
         end_at = self._clock.monotonic() + self._grace_s + 2 * patience_s
-        closing = asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+        closing = asyncio.create_task(self._stop_consumers())
         await self._wait(self._until_calls_over(), self._grace_s)
         for call in list(self._calls):
             self._dispatcher.interrupt(call, Interruption.SHUTDOWN, self._clock.monotonic())
@@ -302,6 +302,9 @@ class Worker:
         for consumer in self._consumers:
             consumer.abandon()
         return self._settler.abandon() + sum(len(call.leases) for call in self._calls)
+
+    async def _stop_consumers(self) -> None:
+        await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
 
     async def _until_calls_over(self) -> None:
         while self._calls:
