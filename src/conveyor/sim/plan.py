@@ -1,0 +1,134 @@
+"""What a seed decides before anything happens: the features that meet, the queues, the machines and the faults."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from random import Random
+from typing import Final
+
+import msgspec
+
+from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.verdict import Backoff
+
+SCRIPT: Final = "shop"
+CRON_QUEUE: Final = "shop-cron"
+
+
+class Feature(StrEnum):
+    """What may be part of a world. Each seed leaves out about half."""
+
+    DELAYS = "delays"
+    PRIORITIES = "priorities"
+    KEYS = "keys"
+    DEDUPE = "dedupe"
+    BATCHES = "batches"
+    LIMITS = "max_concurrency"
+    POISON = "poison"
+    PAUSES = "pauses"
+    PURGES = "purges"
+    REDRIVES = "redrives"
+    EXPIRY = "expiry"
+    CRON = "cron"
+    RATES = "rate limits"
+    TIMEOUTS = "timeouts"
+    CHILDREN = "children"
+    KILLS = "kills"
+    STOPS = "stops"
+    ROLLS = "rolling restarts"
+    FAULTS = "store faults"
+    DEAF = "lost wakes"
+
+
+class Backend(StrEnum):
+    """Which store lies under all that goes wrong."""
+
+    MEMORY = "memory"
+    SQLITE = "sqlite"
+
+
+class QueuePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue, with its consumer."""
+
+    name: str
+    settings: QueueSettings
+    consumer: ConsumerSettings
+    takes_batches: bool
+    in_child: bool
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A world, before its first step."""
+
+    seed: int
+    backend: Backend
+    features: frozenset[Feature]
+    queues: list[QueuePlan]
+    machines: int
+    processes: int
+    concurrency: int
+    clients: int
+    life_s: float
+    rate: float
+    """Sends a second and client, about."""
+    fault_rate: float
+    """Of the store's transactions."""
+    knobs: dict[str, object]
+    """BUGGIFY: constants of the code that are set to their extremes, by `module.NAME`."""
+
+
+_KNOBS: Final[dict[str, tuple[object, ...]]] = {
+    "conveyor.queue.settle.FLUSH_MESSAGES": (1, 2, 1_000),
+    "conveyor.queue.settle.FLUSH_AFTER_S": (0.0, 0.3),
+    "conveyor.queue.settle.FLIGHTS_MAX": (1,),
+    "conveyor.queue.consumer.PREFETCH_S": (0.0, 20.0),
+    "conveyor.queue.consumer.CLAIM_MESSAGES_MAX": (1, 3),
+    "conveyor.queue.consumer.CHECK_S": (0.5,),
+    "conveyor.queue.worker.STUCK_S": (0.5,),
+    "conveyor.cron.scheduler.POLL_S": (0.5, 30.0),
+    "conveyor.cron.scheduler.MISSED_TICKS_MAX": (1,),
+}
+
+
+def make_plan(seed: int) -> Plan:
+    """The same for the same seed, always."""
+    chance = Random(f"plan {seed}")
+    features = frozenset(each for each in Feature if chance.random() < 0.5)
+    return Plan(
+        seed=seed,
+        backend=Random(f"backend {seed}").choice((Backend.MEMORY, Backend.MEMORY, Backend.SQLITE)),
+        features=features,
+        queues=[_queue(chance, features, name) for name in ("alpha", "beta", "gamma")[: chance.choice((1, 2, 2, 3))]],
+        machines=chance.choice((1, 1, 2, 3)),
+        processes=chance.choice((1, 2, 3)),
+        concurrency=chance.choice((1, 2, 4, 10)),
+        clients=chance.choice((1, 2, 3)),
+        life_s=chance.choice((20.0, 60.0, 120.0)),
+        rate=chance.choice((0.3, 0.8, 2.0)),
+        fault_rate=chance.choice((0.01, 0.05, 0.2)) if Feature.FAULTS in features else 0.0,
+        knobs={name: chance.choice(values) for name, values in _KNOBS.items() if chance.random() < 0.25},
+    )
+
+
+def _queue(chance: Random, features: frozenset[Feature], name: str) -> QueuePlan:
+    keyed = Feature.KEYS in features and chance.random() < 0.7
+    ordered = keyed and chance.random() < 0.7
+    batches = Feature.BATCHES in features and chance.random() < 0.6
+    consumer = ConsumerSettings(
+        script=SCRIPT,
+        max_batch_size=chance.choice((1, 2, 5)) if batches else 1,
+        max_batch_timeout_ms=chance.choice((0, 500, 3_000)),
+        max_retries=chance.choice((0, 1, 3, 5)),
+        retry_delay=chance.choice((Backoff(base_ms=0), Backoff(base_ms=700), Backoff.exponential(0.5, most=4))),
+        max_concurrency=chance.choice((1, 2, 5)) if Feature.LIMITS in features and chance.random() < 0.7 else None,
+        dead_letter_queue=f"{name}-dlq" if chance.random() < 0.8 else None,
+        timeout_ms=4_000 if Feature.TIMEOUTS in features else 600_000,
+        ordered=ordered,
+        key_concurrency=chance.choice((1, 2)) if keyed and not ordered else None,
+    )
+    settings = QueueSettings(
+        delivery_delay_ms=chance.choice((0, 400)) if Feature.DELAYS in features else 0,
+        dedupe_window_ms=chance.choice((0, 5_000)) if Feature.DEDUPE in features else 0,
+    )
+    in_child = Feature.CHILDREN in features and chance.random() < 0.4
+    return QueuePlan(name=name, settings=settings, consumer=consumer, takes_batches=batches, in_child=in_child)
