@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from random import Random
 from typing import Any, Final, TypeAlias
@@ -90,9 +90,7 @@ class Worker:
         self._concurrency = concurrency
         self._grace_s = grace_s
         self._on_stuck = on_stuck
-        self._settler = Settler(
-            store, owner, self._clock, board, emit, on_lost=self._tell_lost, on_dead=self._tell_dead
-        )
+        self._settler = Settler(store, owner, self._clock, board, emit, self._tell_lost, self._tell_dead, self._doubt)
         fence = Fence(owner, store.join)
         self._dispatcher = Dispatcher(random, emit, isolation, fence, concurrency=concurrency, on_end=self._end)
         self._consumers = [
@@ -175,6 +173,15 @@ class Worker:
             self._begin(Call(consumer.handler, leases, consumer.settings, run_in, self._clock.monotonic()), over)
             await over.wait()
             return Ran.TO_ITS_END
+
+    def leases_of(self, queue: str) -> Iterator[Lease]:
+        for call in self._calls:
+            if call.handler.queue == queue:
+                yield from call.leases
+
+    def _doubt(self, queues: Iterable[str]) -> None:
+        for queue in queues:
+            self._by_queue[queue].doubt()
 
     def _fill(self) -> None:
         """Start what can be started."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from conveyor.model.verdict import Action, DeadReason, Settlement
@@ -28,11 +28,15 @@ class Ends(Record):
             self._give_back(self.shelves[queue], owner, calls)
         return f"owner {owner}: {' '.join(told)} {dict(ended or {})}"
 
-    def answered(self, verb: str, arguments: tuple[Any, ...]) -> None:
-        """The caller knows that it is done."""
+    def answered(self, verb: str, arguments: tuple[Any, ...], answer: Any) -> None:
+        """The caller knows what came of it."""
         if verb == "settle":
             owner, settlements = arguments
             self._answered.update((owner, each.seq, each.claim) for each in settlements)
+        elif verb == "claim":
+            self._delivered.update((lease.id, lease.claim) for lease in answer.leases)
+        elif verb == "register_owner":
+            self._adopted.add(answer)
 
     def _settled(self, owner: int, said: Settlement, *, lost: bool, dead: bool) -> str:
         card = self._by_seq[said.seq]
@@ -77,6 +81,32 @@ class Ends(Record):
             return
         self.check(held >= calls, f"I8: {calls} slots back, {held} held")
         shelf.held[owner] = max(0, held - calls)
+
+    # What an owner knows to hold
+
+    def _saw_reconcile(
+        self, _: SimProcess, returned: int, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int
+    ) -> str | None:
+        if owner not in self.owners:
+            self.check(not returned, f"T5: {returned} leases of owner {owner}, which is gone, are released")
+            return None
+        known = {(self._by_seq[seq].id, claim) for seq, claim in held}
+        mine = [card for card in self.live(queue) if card.owner == owner]
+        orphans = [card for card in mine if (card.id, card.claims) not in known]
+        for card in orphans:
+            is_known = (card.id, card.claims) in self._delivered
+            self.check(not is_known, f"T8: {self.name(card)} is held by owner {owner}, and taken away")
+            card.put_back(releases=1)
+        self.check(returned == len(orphans), f"T8: {returned} orphans of owner {owner}, not {len(orphans)}")
+        self._state_slots(self.shelves[queue], owner, calls)
+        names = " ".join(self.name(card) for card in orphans)
+        return f"owner {owner}: {len(mine)} leases, {calls} slots; orphans: {names}"
+
+    def _state_slots(self, shelf: Shelf, owner: int, calls: int) -> None:
+        running = self.running.get(shelf.name, {}).get(owner, 0)
+        if shelf.limit is not None:
+            self.check(calls >= running, f"I8: owner {owner} runs {running} calls and says {calls}")
+        shelf.held[owner] = calls
 
     # T5
 
@@ -135,7 +165,7 @@ class Ends(Record):
         for owner in over:
             keeper = self.owners.pop(owner)[1]
             calm_s = self._clock.monotonic() - keeper.troubled_at
-            is_well = keeper.life is Life.RUNNING and calm_s * 1000 > OWNER_LEASE_MS + 5_000
+            is_well = owner in self._adopted and keeper.life is Life.RUNNING and calm_s * 1000 > OWNER_LEASE_MS + 5_000
             self.check(not is_well, f"T5: owner {owner} lost its lease, though {keeper.name} was well")
             for card in self._held_by(owner):
                 if (reason := cards.fail(card, self.shelves[card.queue], "lost")) is not None:

@@ -19,10 +19,6 @@ from conveyor.sim.loop import Life, SimProcess
 from conveyor.store.protocol import Store, Wake
 
 _READS: Final = frozenset({"get_queue", "list_queues", "peek", "metrics", "list_owners", "list_schedules"})
-_ADOPTED: Final = frozenset({"claim", "register_owner"})
-"""What these took is held by nobody if their answer is lost while the caller lives on; a settlement that gives slots
-back gives them back twice if it is repeated. A store's receipts keep such answers from being lost; so does the
-weather."""
 
 
 class Fate(Enum):
@@ -49,8 +45,8 @@ class Witness(Protocol):
         """`answer` is what the store said, or the domain error that it raised."""
         ...
 
-    def answered(self, verb: str, arguments: tuple[Any, ...]) -> None:
-        """The caller has its answer."""
+    def answered(self, verb: str, arguments: tuple[Any, ...], answer: Any) -> None:
+        """The caller has this answer."""
         ...
 
     def found(self, places: Mapping[str, Sequence[Peeked]]) -> None:
@@ -70,21 +66,18 @@ class Weather:
         self.crashes = crashes
         self.deaf = deaf
         """How many of the wakes are lost."""
-        self.loses_claims = False
         self.is_down = False
 
     def clear_up(self) -> None:
         """From now on nothing goes wrong, but wakes may stay lost: nothing may depend on them."""
         self.rate, self.crashes, self.is_down = 0.0, False, False
 
-    def draw(self, verb: str, parts: Mapping[str, object]) -> Fate:
+    def draw(self, verb: str) -> Fate:
         if self.is_down:
             return Fate.REFUSED
         if self.chance.random() >= self.rate:
             return Fate.FINE
-        fates = [Fate.SLOW, Fate.REFUSED, Fate.BUSY]
-        if (verb not in _ADOPTED and not parts.get("ended")) or self.loses_claims:
-            fates += [Fate.UNKNOWN, Fate.ABSENT]
+        fates = [Fate.SLOW, Fate.REFUSED, Fate.BUSY, Fate.UNKNOWN, Fate.ABSENT]
         if self.crashes and self.chance.random() < 0.1:
             fates = [Fate.CRASH_BEFORE, Fate.CRASH_AFTER]
         fate = self.chance.choice(fates)
@@ -145,7 +138,7 @@ class FaultyStore:
         if self._process.is_ghost:
             await self.clock.sleep(1)
             raise StoreClosedError
-        fate = self._weather.draw(verb, parts)
+        fate = self._weather.draw(verb)
         await self.clock.sleep(self._weather.delay_s(fate))
         if fate in (Fate.REFUSED, Fate.BUSY, Fate.ABSENT, Fate.CRASH_BEFORE):
             await self._refuse(fate)
@@ -157,7 +150,7 @@ class FaultyStore:
             raise answer
         if fate is Fate.UNKNOWN:
             raise OutcomeUnknownError("the connection broke during COMMIT")
-        self._witness.answered(verb, arguments)
+        self._witness.answered(verb, arguments, answer)
         return answer
 
     def _commit(self, verb: str, arguments: tuple[Any, ...], parts: dict[str, Any]) -> object:

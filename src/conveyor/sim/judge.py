@@ -57,6 +57,7 @@ class Judge(Claims, Ends):
             for calls in (self.began, self.ended):
                 for lease in [lease for lease in calls if lease[0] == card.id]:
                     del calls[lease]  # its claims are counted anew
+            self._delivered = {each for each in self._delivered if each[0] != card.id}
             seqs = {seq for seq, each in self._by_seq.items() if each is card}
             self._answered = {each for each in self._answered if each[1] not in seqs}
         return f"{queue}: {len(letters)}"

@@ -127,13 +127,13 @@ class SimLoop(asyncio.BaseEventLoop):
     def add_reader(self, *_: Any) -> None:  # type: ignore[override]
         """There are no descriptors here."""
 
-    def remove_reader(self, *_: Any) -> bool:
+    def remove_reader(self, fd: object) -> bool:
         return False
 
     def add_signal_handler(self, *_: Any) -> None:  # type: ignore[override]
         """There are no signals here."""
 
-    def remove_signal_handler(self, *_: Any) -> bool:
+    def remove_signal_handler(self, sig: int) -> bool:
         return False
 
     def bury(self) -> None:
@@ -152,11 +152,12 @@ class SimLoop(asyncio.BaseEventLoop):
                 task.cancel()
             with contextlib.suppress(WorldStuckError):
                 self.run_until_complete(_wait(left))
-        for task in self.tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with contextlib.suppress(BaseException):
-                task.get_coro().close()
-        self.tasks.clear()
+        while self.tasks:  # what tidies up may begin more
+            left, self.tasks = list(self.tasks), {}
+            for task in left:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                with contextlib.suppress(BaseException):
+                    task.get_coro().close()
         self._ready.clear()
         self._scheduled.clear()
         self.close()

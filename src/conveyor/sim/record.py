@@ -34,6 +34,10 @@ class Record:
         self._uniques: dict[tuple[str, str], Unique] = {}
         self._by_seq: dict[int, Card] = {}
         self._answered: set[tuple[int, int, int]] = set()
+        self._delivered: set[tuple[MessageId, int]] = set()
+        """Leases of which their owner knows."""
+        self._adopted: set[int] = set()
+        """Owners of which their supervisor knows."""
         self._ticks: set[tuple[str, int]] = set()
         self.unheard: set[str] = set()
         """Queues whose handlers do not say when they begin and end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from conveyor.model.clock import Clock
@@ -14,7 +14,7 @@ from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import claim, kv, queues, schedules, settle, sweep
+from conveyor.store.postgres import claim, kv, queues, reconcile, schedules, settle, sweep
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
@@ -225,6 +225,9 @@ class PostgresStore:
 
     async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
         return await self._run(lambda tx: workers.reap_owner(tx, owner, evidence))
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        return await self._run(lambda tx: reconcile.reconcile(tx, owner, queue, held, calls), _RELAXED)
 
     async def list_owners(self) -> list[OwnerRow]:
         return await self._run(workers.list_owners, _RELAXED)

@@ -16,6 +16,7 @@ from conveyor.testing.conformance.limits import TestConcurrency
 from conveyor.testing.conformance.owners import TestEndings, TestOwners
 from conveyor.testing.conformance.pulling import TestPulling
 from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
+from conveyor.testing.conformance.reconciling import TestReconciling
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
@@ -39,6 +40,7 @@ __all__ = [
     "TestPulling",
     "TestPurge",
     "TestQueues",
+    "TestReconciling",
     "TestRedrive",
     "TestRetries",
     "TestRuns",
