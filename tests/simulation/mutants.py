@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from conveyor.model.errors import StoreClosedError, StoreError
 from conveyor.model.verdict import Action
 from conveyor.queue import consumer, dispatch, settle, worker
 from conveyor.queue.handler import RunIn
@@ -17,6 +18,7 @@ from conveyor.store.memory import belt, floor, owners, rows, schedules
 from conveyor.store.records import Ending
 from conveyor.store.sqlite import catalog, keys, leases
 from conveyor.store.sqlite import claim as sqlite_claim
+from conveyor.store.sqlite import reconcile as sqlite_reconcile
 from conveyor.store.sqlite import owners as sqlite_owners
 from conveyor.supervisor import supervisor
 
@@ -179,7 +181,57 @@ def _first_of_key_only_if_waiting(_former: Any) -> Any:
     return lambda tx, row, consumer, key, seq: True
 
 
+def _redriven_beside_the_first(_former: Any) -> Any:
+    def may_go(tx: Any, row: Any, consumer: Any, key: Any, seq: Any) -> bool:
+        if consumer.ordered:
+            first = tx.row("first_of_key", row.lane, key)
+            return first is None or first[0] == seq
+        return bool(tx.row("count_leased_of_key", row.lane, key)[0] < consumer.key_limit)
+
+    return may_go
+
+
+def _orphans_kept(_former: Any) -> Any:
+    def reconcile(tx: Any, owner: Any, queue: Any, held: Any, calls: Any) -> int:
+        sqlite_reconcile._state_slots(tx, tx.catalog.get(tx, queue), owner, calls)
+        return 0
+
+    return reconcile
+
+
 # Workers
+
+
+def _slots_given_back_again(_former: Any) -> Any:
+    async def write(self: Any, ended: Any, ended_calls: Any) -> None:
+        while True:
+            try:
+                settled = await self._store.settle(self._owner, [e.settlement for e in ended], ended=ended_calls)
+                break
+            except StoreClosedError:
+                return
+            except StoreError:
+                await self._clock.sleep(0.1)
+        self._note_given(ended_calls)
+        self._in_flight -= len(ended)
+        self._clear(ended, settled)
+
+    return write
+
+
+def _doubt_forgotten(_former: Any) -> Any:
+    async def reconcile(self: Any) -> None:
+        self._is_in_doubt = False
+        self._reconciled_at = self._clock.monotonic()
+
+    return reconcile
+
+
+def _nothing_kept_back(_former: Any) -> Any:
+    async def keep_back(self: Any, queue: str) -> None:
+        self._ended_calls.pop(queue, None)
+
+    return keep_back
 
 
 def _settlement_dropped(_former: Any) -> Any:
@@ -267,6 +319,14 @@ MUTANTS = [
     Mutant("SQLite: expired messages delivered", sqlite_claim, "_is_past", lambda _: lambda tx, row, found: False, _needs(Feature.EXPIRY)),
     Mutant("poll off", consumer.Consumer, "poll", lambda _: lambda self: None, _needs(Feature.DEAF)),
     Mutant("settlement dropped on store error", settle.Settler, "_write", _settlement_dropped, _needs(Feature.FAULTS)),
+    Mutant("SQLite: a redriven message beside the first of its key", keys, "may_go", _redriven_beside_the_first, _needs(Feature.KEYS, Feature.REDRIVES)),
+    Mutant("SQLite: orphans are kept", sqlite_reconcile, "reconcile", _orphans_kept, _needs(Feature.FAULTS)),
+    Mutant("slots given back twice", settle.Settler, "_write", _slots_given_back_again, _needs(Feature.FAULTS, Feature.LIMITS)),
+    Mutant("a lost claim is forgotten", consumer.Consumer, "_reconcile", _doubt_forgotten, _needs(Feature.FAULTS)),
+    Mutant("what waits is not stated", consumer.Consumer, "_held", lambda _: lambda self: self._desk.leases_of(self.queue), _needs(Feature.FAULTS)),
+    Mutant("what runs is not stated", worker.Worker, "leases_of", lambda _: lambda self, queue: iter(()), _needs(Feature.FAULTS)),
+    Mutant("what is being settled is not stated", settle.Settler, "leases_of", lambda _: lambda self, queue: iter(()), _needs(Feature.FAULTS)),
+    Mutant("slots stated while some are given back", settle.Settler, "keep_back", _nothing_kept_back, _needs(Feature.FAULTS, Feature.LIMITS)),
     Mutant("duplicate settle", settle.Settler, "_write", _settled_twice),
     Mutant("slot never freed", settle.Settler, "give_back", lambda _: lambda self, queue, calls: None, _needs(Feature.LIMITS)),
     Mutant("off the board before it is durable", worker.Worker, "_end", _begins_unseen, _needs(Feature.KILLS)),

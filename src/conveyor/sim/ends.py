@@ -165,7 +165,7 @@ class Ends(Record):
         for owner in over:
             keeper = self.owners.pop(owner)[1]
             calm_s = self._clock.monotonic() - keeper.troubled_at
-            is_well = owner in self._adopted and keeper.life is Life.RUNNING and calm_s * 1000 > OWNER_LEASE_MS + 5_000
+            is_well = owner in self._adopted and keeper.life is Life.RUNNING and calm_s * 1000 > OWNER_LEASE_MS * 4 / 3
             self.check(not is_well, f"T5: owner {owner} lost its lease, though {keeper.name} was well")
             for card in self._held_by(owner):
                 if (reason := cards.fail(card, self.shelves[card.queue], "lost")) is not None:

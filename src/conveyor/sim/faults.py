@@ -67,10 +67,12 @@ class Weather:
         self.deaf = deaf
         """How many of the wakes are lost."""
         self.is_down = False
+        self.is_calm = False
+        """The faults are over."""
 
     def clear_up(self) -> None:
         """From now on nothing goes wrong, but wakes may stay lost: nothing may depend on them."""
-        self.rate, self.crashes, self.is_down = 0.0, False, False
+        self.rate, self.crashes, self.is_down, self.is_calm = 0.0, False, False, True
 
     def draw(self, verb: str) -> Fate:
         if self.is_down:

@@ -127,7 +127,7 @@ class Child(ChildProcess):
         return self.process.number
 
     def look(self) -> Exit | None:
-        return self.exit
+        return Exit(stopped=True) if self.process.life is Life.STOPPED else self.exit
 
     def hear(self) -> None: ...
 

@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-EPOCH_MS: Final = 1_767_225_600_000
-"""Midnight, so that schedules tick on round numbers."""
+EPOCH_MS: Final = 1_767_225_595_000
+"""A few seconds before the first minute, in which every schedule ticks."""
 STEPS_WITHOUT_TIME_MAX: Final = 200_000
 """So many steps in one moment are a loop that runs in circles."""
 

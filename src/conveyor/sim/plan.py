@@ -10,6 +10,7 @@ import msgspec
 
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Backoff
+from conveyor.store.records import OWNER_LEASE_MS
 
 SCRIPT: Final = "shop"
 CRON_QUEUE: Final = "shop-cron"
@@ -69,10 +70,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     clients: int
     life_s: float
-    rate: float
-    """Sends a second and client, about."""
+    orders: int
+    """Messages that each client sends, about evenly over the life."""
     fault_rate: float
     """Of the store's transactions."""
+    lease_ms: int
+    """Of owners."""
     knobs: dict[str, object]
     """BUGGIFY: constants of the code that are set to their extremes, by `module.NAME`."""
 
@@ -84,29 +87,42 @@ _KNOBS: Final[dict[str, tuple[object, ...]]] = {
     "conveyor.queue.consumer.PREFETCH_S": (0.0, 20.0),
     "conveyor.queue.consumer.CLAIM_MESSAGES_MAX": (1, 3),
     "conveyor.queue.consumer.CHECK_S": (0.5,),
+    "conveyor.queue.consumer.RECONCILE_S": (5.0, 600.0),
     "conveyor.queue.worker.STUCK_S": (0.5,),
     "conveyor.cron.scheduler.POLL_S": (0.5, 30.0),
     "conveyor.cron.scheduler.MISSED_TICKS_MAX": (1,),
 }
+_LEASES: Final = (
+    "conveyor.store.memory.owners.OWNER_LEASE_MS", "conveyor.store.sqlite.owners.OWNER_LEASE_MS",
+    "conveyor.supervisor.supervisor.OWNER_LEASE_MS", "conveyor.sim.ends.OWNER_LEASE_MS",
+)  # fmt: skip
+_HEARTBEAT: Final = "conveyor.supervisor.supervisor.HEARTBEAT_S"
 
 
 def make_plan(seed: int) -> Plan:
     """The same for the same seed, always."""
     chance = Random(f"plan {seed}")
     features = frozenset(each for each in Feature if chance.random() < 0.5)
+    machines, clients = chance.choice((1, 1, 2, 3)), chance.choice((1, 2, 3))
+    if Feature.STOPS in features:
+        machines = max(2, machines)  # somebody must see it
+    knobs: dict[str, object] = {name: chance.choice(each) for name, each in _KNOBS.items() if chance.random() < 0.25}
+    lease_ms = chance.choice((OWNER_LEASE_MS, 6_000, 6_000))
+    knobs |= dict.fromkeys(_LEASES, lease_ms) | {_HEARTBEAT: lease_ms / 3_000}
     return Plan(
         seed=seed,
         backend=Random(f"backend {seed}").choice((Backend.MEMORY, Backend.MEMORY, Backend.SQLITE)),
         features=features,
         queues=[_queue(chance, features, name) for name in ("alpha", "beta", "gamma")[: chance.choice((1, 2, 2, 3))]],
-        machines=chance.choice((1, 1, 2, 3)),
-        processes=chance.choice((1, 2, 3)),
+        machines=machines,
+        processes=chance.choice((1, 2, 3)) if machines == 1 else chance.choice((1, 2)),
         concurrency=chance.choice((1, 2, 4, 10)),
-        clients=chance.choice((1, 2, 3)),
-        life_s=chance.choice((20.0, 60.0, 120.0)),
-        rate=chance.choice((0.3, 0.8, 2.0)),
+        clients=clients,
+        life_s=chance.choice((20.0, 66.0) if Feature.CRON in features else (10.0, 20.0, 40.0)),
+        orders=chance.choice((40, 80, 160)) // clients,
         fault_rate=chance.choice((0.01, 0.05, 0.2)) if Feature.FAULTS in features else 0.0,
-        knobs={name: chance.choice(values) for name, values in _KNOBS.items() if chance.random() < 0.25},
+        lease_ms=lease_ms,
+        knobs=knobs,
     )
 
 

@@ -15,13 +15,14 @@ from conveyor.model.verdict import Ack, RateLimited, Reject, Retry
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.handler import Handler, read_handler
 from conveyor.queue.producer import Outgoing, Queue
+from conveyor.sim.faults import Weather
 from conveyor.sim.fleet import HandlerDiedError
 from conveyor.sim.judge import Judge
 from conveyor.sim.loop import SimProcess
 from conveyor.sim.plan import Feature, Plan, QueuePlan
 from conveyor.store.protocol import Store
 
-ORDERS_MAX: Final = 80
+BATCHES: Final = (1, 1, 1, 2, 3, 8)
 FLAKY: Final = ("ok", "fail", "fail", "ok", "retry", "slow")
 
 
@@ -48,10 +49,13 @@ class SimIds(IdSource):
 class Clerk:
     """The handlers of one worker process."""
 
-    def __init__(self, owner: int, process: SimProcess, clock: Clock, judge: Judge, chance: Random) -> None:
+    def __init__(
+        self, owner: int, process: SimProcess, clock: Clock, weather: Weather, judge: Judge, chance: Random
+    ) -> None:
         self._owner = owner
         self._process = process
         self._clock = clock
+        self._weather = weather
         self._judge = judge
         self._chance = chance
         self.died_in_child = False
@@ -76,12 +80,16 @@ class Clerk:
         self._judge.call_began(self._owner, leases, who, in_child=in_child)
         word = "cut"
         try:
-            await self._clock.sleep(max(message.body.work_ms for message in messages) / 1000)
+            await self._clock.sleep(max(self._work_s(message.body) for message in messages))
             word = await self._mood(messages, batch, in_child=in_child)
         finally:
             if not self._process.is_ghost:
                 self._judge.call_ended(self._owner, leases, who, word)
         return self._say(word)
+
+    def _work_s(self, order: Order) -> float:
+        """Once the faults are over only probes take their time: what is left is to end."""
+        return 0.0 if self._weather.is_calm and order.number > 0 else order.work_ms / 1000
 
     async def _mood(self, messages: list[Message[Order]], batch: Batch[Order] | None, *, in_child: bool) -> str:
         """What becomes of a call: the worst mood of its messages decides."""
@@ -91,7 +99,7 @@ class Clerk:
                 raise HandlerDiedError
             self._process.kill()
             await self._clock.sleep(3_600)
-        if "hang" in moods:
+        if "hang" in moods and not (self._weather.is_calm and self._chance.random() < 0.7):
             await self._clock.sleep(3_600)
         for mood in ("broken", "reject", "limited"):
             if mood in moods:
@@ -99,7 +107,7 @@ class Clerk:
                     return "ok"
                 return mood
         if "slow" in moods:
-            await self._clock.sleep(self._chance.choice((0.1, 1.0, 5.0)))
+            await self._clock.sleep(self._chance.choice((0.1, 0.1 if self._weather.is_calm else 5.0)))
         return self._chance.choice(FLAKY).replace("slow", "ok") if "flaky" in moods else "ok"
 
     def _say(self, word: str) -> object:
@@ -133,8 +141,9 @@ class Client:
 
     async def live(self) -> None:
         """Send until the end, or until there is enough to do."""
-        while self._number < ORDERS_MAX:
-            await self._store.clock.sleep(self._chance.expovariate(self._plan.rate))
+        pause_s = self._plan.life_s / self._plan.orders * sum(BATCHES) / len(BATCHES)
+        while self._number < self._plan.orders:
+            await self._store.clock.sleep(self._chance.expovariate(1 / pause_s))
             queue = self._chance.choice(self._queues)
             try:
                 await self._send(queue)
@@ -143,7 +152,7 @@ class Client:
                 self._judge.note(self._name, f"send {kind}")
 
     async def _send(self, queue: Queue) -> None:
-        count = self._chance.choice((1, 1, 1, 2, 3, 8))
+        count = self._chance.choice(BATCHES)
         orders = [self._order() for _ in range(count)]
         if count == 1:
             sent = [await queue.send(orders[0].body, **self._options(orders[0]))]
@@ -160,11 +169,11 @@ class Client:
         self._number += 1
         has, chance = self._plan.features.__contains__, self._chance
         return Outgoing(
-            Order(number=self._number, mood=self._mood(), work_ms=chance.choice((0, 0, 20, 300))),
+            Order(number=self._number, mood=self._mood(), work_ms=chance.choice((0, 20, 300, 1_000, 6_000 if has(Feature.STOPS) else 0))),
             delay=chance.choice((None, 0, 0.5, 6)) if has(Feature.DELAYS) else None,
             priority=chance.choice((None, 0, 9)) if has(Feature.PRIORITIES) else None,
             key=chance.choice((None, "red", "blue", "green")) if has(Feature.KEYS) else None,
-            dedupe=chance.choice((None, "one", "two", "three")) if has(Feature.DEDUPE) else None,
+            dedupe=chance.choice((None, None, None, "one", "two")) if has(Feature.DEDUPE) else None,
             expires_in=chance.choice((None, None, 2, 20)) if has(Feature.EXPIRY) else None,
         )
 
@@ -188,7 +197,7 @@ class Operator:
 
     async def live(self) -> None:
         while self._acts:
-            await self._store.clock.sleep(self._chance.uniform(1, 20))
+            await self._store.clock.sleep(self._chance.uniform(0.5, 10))
             queue = self._chance.choice(self._plan.queues)
             try:
                 await self._act(self._chance.choice(self._acts), queue)

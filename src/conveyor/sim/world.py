@@ -115,7 +115,7 @@ class SimWorld:
         return FaultyStore(inner, process, self.weather, self.switchboard, self.judge, self.outside)
 
     def handlers(self, owner: int, process: SimProcess, store: Store, *, in_child: bool = False) -> list[Handler]:
-        clerk = Clerk(owner, process, self.clock, self.judge, self.chance)
+        clerk = Clerk(owner, process, self.clock, self.weather, self.judge, self.chance)
         found = [clerk.handler(each, in_child=in_child) for each in self.plan.queues]
         if self._declared:
             handler = CronHandler(store, _nothing, self._declared, self.emit)
@@ -209,7 +209,7 @@ class SimWorld:
 
     async def _kill(self) -> None:
         while True:
-            await self.clock.sleep(self.chance.uniform(1, 20))
+            await self.clock.sleep(self.chance.uniform(0.5, 12))
             victims = self._workers()
             if self.chance.random() < 0.2:
                 victims = [machine.process for machine in self.machines if machine.process is not None]
@@ -219,19 +219,28 @@ class SimWorld:
                 victim.kill()
 
     async def _stop(self) -> None:
+        await asyncio.gather(*(self._stop_parts(machine) for machine in self.machines[1:]))  # one sees it
+
+    async def _stop_parts(self, machine: Machine) -> None:
+        """A worker, a supervisor, or a whole machine stands still, perhaps for longer than a lease."""
+        lease_s = self.plan.lease_ms / 1000
         while True:
-            await self.clock.sleep(self.chance.uniform(2, 20))
-            victims = self._workers() + [each.process for each in self.machines if each.process is not None]
-            if victims:
-                victim = self.chance.choice(victims)
-                self.judge.note("WORLD", f"stops {victim.name}")
-                victim.stop()
-                await self.clock.sleep(self.chance.choice((0.5, 6, 25)))
-                victim.go_on()
+            await self.clock.sleep(self.chance.uniform(0.5, 5))
+            if machine.process is None or machine.keeper is None:
+                continue
+            workers = [child.process for child in machine.keeper.living]
+            everyone = [machine.process, *workers]
+            victims = self.chance.choice((everyone, everyone, everyone[:1], workers[:1]))
+            self.judge.note("WORLD", f"stops {' '.join(each.name for each in victims)}")
+            for each in victims:
+                each.stop()
+            await self.clock.sleep(lease_s * self.chance.choice((0.1, 0.4, 0.8, 0.9, 1.0, 1.5)))
+            for each in victims:
+                each.go_on()
 
     async def _roll(self) -> None:
         while True:
-            await self.clock.sleep(self.chance.uniform(5, 30))
+            await self.clock.sleep(self.chance.uniform(3, 15))
             machine = self.chance.choice(self.machines)
             if machine.keeper is not None and machine.process is not None:
                 self.judge.note("WORLD", f"restarts {machine.name}")
@@ -240,7 +249,7 @@ class SimWorld:
     async def _darken(self) -> None:
         """The store is away for a while, for all."""
         while True:
-            await self.clock.sleep(self.chance.uniform(10, 60))
+            await self.clock.sleep(self.chance.uniform(5, 30))
             self.weather.is_down = True
             self.judge.note("WORLD", "the store is down")
             await self.clock.sleep(self.chance.choice((0.3, 3, 20)))
@@ -323,7 +332,7 @@ class SimWorld:
         begun = {id.hex() for id, _ in self.judge.began}
         late = sum(message.id not in begun for message in sent)
         self.judge.check(not late, f"I13: {late} of {len(sent)} messages of {plan.name} wait after {patience_s} s")
-        await self.clock.sleep(10)
+        await self.clock.sleep(4)
 
     async def _settings(self, queue: str) -> Any:
         return (await self.inner.get_queue(queue)).settings
