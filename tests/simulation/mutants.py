@@ -18,8 +18,8 @@ from conveyor.store.memory import belt, floor, owners, rows, schedules
 from conveyor.store.records import Ending
 from conveyor.store.sqlite import catalog, keys, leases
 from conveyor.store.sqlite import claim as sqlite_claim
-from conveyor.store.sqlite import reconcile as sqlite_reconcile
 from conveyor.store.sqlite import owners as sqlite_owners
+from conveyor.store.sqlite import reconcile as sqlite_reconcile
 from conveyor.supervisor import supervisor
 
 
@@ -222,7 +222,7 @@ def _slots_given_back_again(_former: Any) -> Any:
 def _doubt_forgotten(_former: Any) -> Any:
     async def reconcile(self: Any) -> None:
         self._is_in_doubt = False
-        self._reconciled_at = self._clock.monotonic()
+        self._reconcile_at = self._clock.monotonic() + 60
 
     return reconcile
 

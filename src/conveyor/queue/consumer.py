@@ -26,6 +26,8 @@ CHECK_S: Final = 2.0
 """A consumer that need not claim looks after a pause or new settlements this often."""
 RECONCILE_S: Final = 60.0
 """A consumer states what it holds this often, also if it has no doubt."""
+RECONCILE_AGAIN_S: Final = 5.0
+"""The same after a doubt: the claim whose answer was lost may still have been on its way to the database."""
 RETRY_S_FIRST: Final = 0.1
 RETRY_S_MAX: Final = 5.0
 OPENING_S_MIN: Final = 0.005
@@ -97,7 +99,9 @@ class Consumer:
         self._slots = 0
         """Of the queue's `max_concurrency`, as far as we know."""
         self._is_in_doubt = False
-        self._reconciled_at = self._clock.monotonic()
+        self._is_shaken = False
+        """There was a doubt since the last statement."""
+        self._reconcile_at = self._clock.monotonic() + RECONCILE_S
         self._is_stopping = False
         self._is_dry = False
         """The last claim found less than it asked for: wait to be woken."""
@@ -145,13 +149,13 @@ class Consumer:
         """Once a second: whatever was missed is found now, also a pause and new settings."""
         if not self._is_open or (self.ready and self._clock.monotonic() - self._claimed_at >= CHECK_S):
             self._must_reload = True
-        if self._clock.monotonic() - self._reconciled_at >= RECONCILE_S:
+        if self._clock.monotonic() >= self._reconcile_at:
             self._is_in_doubt = True
         self.wake()
 
     def doubt(self) -> None:
         """The store may hold more in our name than we know of."""
-        self._is_in_doubt = True
+        self._is_in_doubt = self._is_shaken = True
         self._hungry.set()
 
     def take(self) -> Portion:
@@ -287,8 +291,8 @@ class Consumer:
             except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
                 problem = error
             else:
-                self._is_in_doubt = False
-                self._reconciled_at = self._clock.monotonic()
+                self._reconcile_at = self._clock.monotonic() + (RECONCILE_AGAIN_S if self._is_shaken else RECONCILE_S)
+                self._is_in_doubt = self._is_shaken = False
                 if returned:
                     self._emit(LeasesReturned(queue=self.queue, messages=returned))
                 return
