@@ -15,6 +15,8 @@ JOBS ?= 2
 # The dice of a fault campaign, and how many workers it kills.
 SEED ?= 11
 KILLS ?= 20
+# How many worlds are simulated.
+SEEDS ?= 1000
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -47,6 +49,9 @@ contracts: $(VENV)/dev.stamp  ## import contracts: the floors, and who may talk 
 
 faults: $(VENV)/dev.stamp  ## a long campaign of faults on purpose (SEED=11)
 	@SEED=$(SEED) KILLS=$(KILLS) $(BIN)/pytest tests/faults -m campaign $(ARGS)
+
+simulate: $(VENV)/dev.stamp  ## the real code in invented worlds, each from its seed (SEEDS=10000)
+	@$(BIN)/python -m conveyor.sim --seeds 1-$(SEEDS) --jobs $(JOBS) $(ARGS)
 
 bench: $(VENV)/dev.stamp  ## the published scenarios, beside other queues (see bench/README.md)
 	@$(BIN)/python -m bench $(ARGS)
@@ -92,4 +97,4 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
-.PHONY: demo test check lint types contracts faults bench docs venv lock clean help
+.PHONY: demo test check lint types contracts faults simulate bench docs venv lock clean help

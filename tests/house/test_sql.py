@@ -41,6 +41,7 @@ POSTGRES_ALONE = {
     "applied_migrations", "note_migration", "insert_store",
     # Many write at once: what they lock, and how a transaction begins.
     "begin", "relax", "share_catalog", "hold_catalog", "lock_lane", "lock_sweep", "lock_dedupe", "lock_schedule",
+    "lock_owner", "held_by_owner",
     "lanes_of_leases", "lanes_of_owner", "read_head", "read_queues", "fold_counters", "notify",
     # A round trip costs more than a statement: several in one.
     "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "read_lanes", "lease_judged",

@@ -95,6 +95,14 @@ class ClaimFailed(Event, frozen=True, kw_only=True):
     retry_s: float
 
 
+class LeasesReturned(Event, frozen=True, kw_only=True):
+    """The answer to a claim was lost, and these messages with it; they are ready again."""
+
+    name: ClassVar[str] = "conveyor.leases.returned"
+    queue: str
+    messages: int
+
+
 class SettleFailed(Event, frozen=True, kw_only=True):
     """Verdicts could not be written; they are kept and written after `retry_s`."""
 

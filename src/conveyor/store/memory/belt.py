@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import assert_never
 
 from conveyor.model.batching import cut_batches, round_to_batches
@@ -171,6 +171,17 @@ class Belt(Limits):
             self._tables.slots[name, owner] = max(0, held - calls)
             self._wake(name)
         return answer
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        here = self._tables.in_queue(self._queue(queue).name)
+        if not self._may_own(owner):
+            return 0
+        orphans = [m for m in here if m.owner == owner and (m.seq, m.claims) not in held]
+        for message in orphans:
+            self._release(message)
+        self._tables.slots[queue, owner] = calls
+        self._wake(queue)
+        return len(orphans)
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
         return self._settle_all(PULL_OWNER, settlements)

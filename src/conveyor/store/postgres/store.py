@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from conveyor.model.clock import Clock
@@ -14,7 +14,7 @@ from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import claim, kv, plain, queues, schedules, scouting, settle, sweep
+from conveyor.store.postgres import claim, kv, plain, queues, reconcile, schedules, scouting, settle, sweep
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
@@ -246,6 +246,9 @@ class PostgresStore(Undivided):
 
     async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
         return await self._run(lambda tx: workers.reap_owner(tx, owner, evidence))
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        return await self._run(lambda tx: reconcile.reconcile(tx, owner, queue, held, calls), _RELAXED)
 
     async def list_owners(self) -> list[OwnerRow]:
         return await self._run(workers.list_owners, _RELAXED)

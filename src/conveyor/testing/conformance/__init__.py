@@ -18,6 +18,7 @@ from conveyor.testing.conformance.owners import TestEndings, TestOwners
 from conveyor.testing.conformance.pulling import TestPulling
 from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
 from conveyor.testing.conformance.rates import TestKeyRates, TestRates, TestRestingKeys
+from conveyor.testing.conformance.reconciling import TestReconciling
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
@@ -44,6 +45,7 @@ __all__ = [
     "TestPurge",
     "TestQueues",
     "TestRates",
+    "TestReconciling",
     "TestRedrive",
     "TestRestingKeys",
     "TestRetries",

@@ -104,6 +104,9 @@ class Ledger:
     def ended(self, queue: str, owner: int, calls: int) -> None:
         self.held[queue, owner] = max(0, self.held[queue, owner] - calls)
 
+    def stated(self, queue: str, owner: int, calls: int) -> None:
+        self.held[queue, owner] = calls
+
     def owner_gone(self, owner: int) -> None:
         for queue, holder in list(self.held):
             if holder == owner:

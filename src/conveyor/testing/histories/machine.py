@@ -288,6 +288,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.owners.remove(owner)
         self.gone.append(owner)
 
+    @rule(pick=PICK, queue=QUEUE, known=st.integers(0, 4), calls=st.integers(0, 3))
+    def reconcile(self, pick: int, queue: str, known: int, calls: int) -> None:
+        """An owner knows of its newest leases only; some of those are long settled."""
+        owner = _pick(self.owners or self.gone, pick)
+        mine = [(lease.seq, lease.claim) for holder, lease in self.leases if holder == owner]
+        held = mine[len(mine) - known :] if known <= len(mine) else mine
+        self.pair.ask(lambda store: store.reconcile(owner, queue, held, calls=calls))
+        if owner in self.owners:
+            self.ledger.stated(queue, owner, calls)
+
     @rule(seconds=SECONDS, renews=st.sampled_from([True, True, False]))
     def advance(self, seconds: float, renews: bool) -> None:
         self.pair.run(self.clock.advance(seconds))
