@@ -14,6 +14,7 @@ from conveyor.model.errors import (
     StoreReadOnlyError,
     StoreUnsupportedError,
 )
+from conveyor.store.note import read_note
 
 # 40001 and 40P01: another transaction was in the way. 23505: somebody else made the same row first; look again.
 # 0A000 from a cached plan: the schema has moved on.
@@ -22,6 +23,8 @@ _BUSY: Final = frozenset({"40001", "40P01", "55P03", "57014", "53300"})
 _FULL: Final = frozenset({"53100", "53200"})
 _READ_ONLY: Final = frozenset({"25006", "42501"})
 _CORRUPT: Final = frozenset({"XX001", "XX002"})
+_CLOSED: Final = "CV001"
+"""Raised by the trigger that a move leaves, in the words of its note."""
 _GONE: Final = frozenset({"57P01", "57P02", "57P03"})
 
 
@@ -44,6 +47,8 @@ def is_worth_another_try(error: BaseException) -> bool:
 def translate(error: BaseException, where: str) -> StoreError:
     """Our error for the library's."""
     state = sqlstate(error)
+    if state == _CLOSED:
+        return read_note(str(error), "").refusal()
     if state in _BUSY:
         return StoreBusyError(where, 0)
     if state in _FULL:

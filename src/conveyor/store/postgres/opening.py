@@ -1,18 +1,23 @@
-"""Reads the URL, connects, and brings the schema to its present version."""
+"""Reads the URL and connects."""
 
 from __future__ import annotations
 
-import os
-from typing import Any, Final
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
 
-from conveyor.model.errors import InvalidSettingError, StoreUnsupportedError
-from conveyor.store.migrate import Migration, plan_migrations
-from conveyor.store.postgres.faults import translate
-from conveyor.store.postgres.statements import SQL, in_schema, quoted
+from conveyor.model.errors import (
+    InvalidSettingError,
+    StoreBusyError,
+    StoreError,
+    StoreReadOnlyError,
+    StoreUnsupportedError,
+)
+from conveyor.store.postgres.faults import sqlstate, translate
 from conveyor.store.postgres.transaction import Connection
 
 DEFAULT_SCHEMA: Final = "conveyor"
@@ -21,6 +26,8 @@ STATEMENTS_DEFAULT: Final = 200
 NUMBER_MOST: Final = 1_000
 SERVER_OLDEST: Final = 14
 CONNECT_S: Final = 10.0
+_NOT_ALLOWED: Final = "42501"
+_LOCKED: Final = "55P03"
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,40 +81,25 @@ async def connect(address: Address) -> Connection:
     return connection
 
 
-async def migrate(address: Address) -> None:
-    """All in one transaction, one process at a time: a kill leaves the old schema or the new one."""
-    connection = await connect(address)
+@contextlib.asynccontextmanager
+async def connect_plainly(address: Address) -> AsyncIterator[Connection]:
+    """For those who look after a store: prepares nothing, so that a pooler is no hindrance; a transaction that is open at
+    the end is rolled back. Raises a `StoreError`."""
+    connection = await connect(msgspec.structs.replace(address, statement_cache=0))
     try:
-        if await _is_due(connection, address):
-            async with connection.transaction():
-                await _migrate(connection, address)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise translate(error, address.where) from error
+        yield connection
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as error:
+        raise _explained(error, address.where) from error
     finally:
-        await connection.close()
+        with contextlib.suppress(Exception):
+            await connection.close(timeout=5)
 
 
-async def _is_due(connection: Connection, address: Address) -> bool:
-    async with connection.transaction():
-        if not await connection.fetchval(SQL["knows_migrations"], f"{quoted(address.schema)}.migrations"):
-            return True
-        await connection.execute(in_schema("use_schema", address.schema))
-        return bool(plan_migrations("postgres", await _applied(connection)))
-
-
-async def _migrate(connection: Connection, address: Address) -> None:
-    await connection.execute(SQL["lock_migrations"], address.schema)
-    if not await connection.fetchval(SQL["has_schema"], address.schema):
-        await connection.execute(in_schema("create_schema", address.schema))
-    await connection.execute(in_schema("use_schema", address.schema))
-    await connection.execute(SQL["create_migrations"])
-    due: list[Migration] = plan_migrations("postgres", await _applied(connection))
-    for migration in due:
-        await connection.execute(migration.text)
-        await connection.execute(SQL["note_migration"], migration.number, migration.name, migration.checksum)
-    await connection.execute(SQL["insert_store"], os.urandom(16), os.urandom(32))
-
-
-async def _applied(connection: Connection) -> dict[int, str]:
-    found: list[Any] = await connection.fetch(SQL["applied_migrations"])
-    return {number: checksum for number, checksum in found}
+def _explained(error: BaseException, where: str) -> StoreError:
+    if sqlstate(error) == _NOT_ALLOWED:
+        hint = "let the role own the schema and its tables, and CREATE in the database"
+        return StoreReadOnlyError(where, problem=str(error), hint=hint)
+    if sqlstate(error) == _LOCKED:
+        problem = f"a transaction of somebody's keeps `{where}` busy"
+        return StoreBusyError(where, problem=problem, hint="`conveyor doctor` names it")
+    return translate(error, where)

@@ -21,7 +21,8 @@ from conveyor.store.postgres.bell import Bell
 from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.flusher import Flusher
 from conveyor.store.postgres.link import Durability, Shared
-from conveyor.store.postgres.opening import connect, migrate, read_address
+from conveyor.store.postgres.migrating import migrate
+from conveyor.store.postgres.opening import connect, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import Wake
