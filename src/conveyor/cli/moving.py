@@ -16,7 +16,7 @@ from conveyor.store.urls import make_keeper
 @click.command()
 @click.argument("source_url")
 @click.argument("target_url")
-@click.option("--wait", type=DurationType(), default=0, metavar="DURATION", help="Wait so long for living workers to end.")
+@click.option("--wait", type=DurationType(), default=0, metavar="DURATION", help="Wait so long for workers to end.")
 @click.option("--keep-source", is_flag=True, help="Leave the source open: then there are two of every message.")
 @json_option
 def move(source_url: str, target_url: str, *, wait: int, keep_source: bool, as_json: bool) -> None:
@@ -42,7 +42,12 @@ def move(source_url: str, target_url: str, *, wait: int, keep_source: bool, as_j
     if as_json:
         print_json(moved)
         return
-    messages = moved.tables["messages"].rows if moved.tables else None
-    what = "what an earlier move had carried" if messages is None else f"{messages:,} message(s), and all that goes with them"
-    click.echo(f"moved {what}, from `{moved.source}` to `{moved.target}` in {moved.seconds:.1f} s")
-    click.echo("the source is left open" if keep_source else f"the source is closed; set CONVEYOR_URL to `{target.address}`")
+    if moved.tables:
+        messages = moved.tables["messages"].rows
+        click.echo(f"moved {messages:,} message(s), and all that goes with them, in {moved.seconds:.1f} s")
+    else:
+        click.echo("ended an earlier move, which had carried everything")
+    if keep_source:
+        click.echo("the source is left open")
+    else:
+        click.echo(f"the source is closed: point CONVEYOR_URL to `{target.address}`")

@@ -26,7 +26,9 @@ BLOAT_BYTES_MIN: Final = 256_000_000
 BLOAT_FACTOR: Final = 10
 ROW_BYTES: Final = 500
 """What a message takes beside its body, in all tables and indexes; generously."""
-BELT_TABLES: Final = frozenset({"messages", "ready", "leased", "counters", "receipts", "keyed", "dedupe", "dead_letters"})
+BELT_TABLES: Final = frozenset(
+    {"messages", "ready", "leased", "counters", "receipts", "keyed", "dedupe", "dead_letters"}
+)
 """Whose rows come and go; values and runs are as large as they are."""
 XID_AGE_MAX: Final = 1_000_000_000
 XID_AGE_LAST: Final = 2_000_000_000
@@ -49,9 +51,10 @@ def version(server: ServerFacts) -> Finding:
 
 def access(server: ServerFacts) -> Finding:
     if server.is_standby:
-        return fail("access", "this is a standby: nothing can be sent or acknowledged", "name the primary in CONVEYOR_URL")
+        hint = "name the primary in CONVEYOR_URL"
+        return fail("access", "this is a standby: nothing can be sent or acknowledged", hint)
     if server.read_only != "off":
-        hint = "ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only, or free the disk that somebody guards"
+        hint = "reset it where it is set: postgresql.conf, ALTER DATABASE or ALTER ROLE; or a full disk's guard set it"
         return fail("access", "default_transaction_read_only is on: every send and verdict fails", hint)
     return fine("access", f"`{server.where}` can be written")
 
@@ -65,7 +68,7 @@ def durability(server: ServerFacts) -> Finding:
         return fail("durability", "full_page_writes is off: a power cut in a write damages pages", hint)
     if server.synchronous_commit == "off":
         found = "synchronous_commit is off: a crash loses sends and verdicts that were acknowledged"
-        hint = "reset it where it is set: postgresql.conf, ALTER DATABASE or ALTER ROLE; claims and heartbeats do without it anyway"
+        hint = "reset it where it is set: postgresql.conf, ALTER DATABASE or ALTER ROLE"
         return fail("durability", found, hint)
     return fine("durability", f"fsync, full_page_writes, synchronous_commit={server.synchronous_commit}")
 
@@ -75,19 +78,20 @@ def connections(server: ServerFacts) -> Finding:
     found = f"{server.connections} of {server.connections_max} in use"
     if percent < FULL_PERCENT:
         return fine("connections", found)
-    hint = "lower `?pool=`, put PgBouncer before the server, or raise max_connections: a process that finds none cannot work"
-    return warn("connections", found, hint)
+    hint = "lower `?pool=`, put PgBouncer before the server, or raise max_connections"
+    return warn("connections", f"{found}: a process that finds none cannot work", hint)
 
 
 def indexes(server: ServerFacts) -> Finding | None:
     if not server.tables:
         return None
     if server.missing_indexes:
-        found = f"missing: {_list(server.missing_indexes)}; claims and sends read whole tables without"
-        return fail("indexes", found, "`conveyor backup` and `conveyor restore` make the schema anew, or see its migrations")
+        found = f"missing: {_list(list(server.missing_indexes))}; without, whole tables are read"
+        statement = next(iter(server.missing_indexes.values()))
+        return fail("indexes", found, statement or "`conveyor backup` and `conveyor restore` make the schema anew")
     if server.invalid_indexes:
-        names = _list(server.invalid_indexes)
-        return fail("indexes", f"invalid, and never used: {names}", f"REINDEX INDEX CONCURRENTLY {server.invalid_indexes[0]}")
+        found = f"invalid, and never used: {_list(server.invalid_indexes)}"
+        return fail("indexes", found, f"REINDEX INDEX CONCURRENTLY {server.invalid_indexes[0]}")
     return fine("indexes", "all there, and valid")
 
 
@@ -98,7 +102,8 @@ def vacuum(server: ServerFacts) -> Finding | None:
     if server.autovacuum != "on" or left_out:
         where = "" if server.autovacuum != "on" else f" for {_list(left_out)}"
         hint = "autovacuum = on" if not where else f"ALTER TABLE {left_out[0]} RESET (autovacuum_enabled)"
-        return fail("vacuum", f"autovacuum is off{where}: rows that are done stay, and every claim walks past them", hint)
+        found = f"autovacuum is off{where}: rows that are done stay, and every claim walks past them"
+        return fail("vacuum", found, hint)
     dead = {each.name: each.dead_rows for each in server.tables if _is_littered(each.dead_rows, each.live_rows)}
     if dead:
         names = _list([f"{count:,} in `{name}`" for name, count in dead.items()])
@@ -122,7 +127,7 @@ def bloat(server: ServerFacts) -> Finding | None:
     if size < BLOAT_BYTES_MIN or size < BLOAT_FACTOR * needed:
         return fine("bloat", found)
     largest = max(belt, key=lambda each: each.size_bytes).name
-    hint = f"at a quiet time: VACUUM FULL {largest}, or REINDEX TABLE CONCURRENTLY {largest}; new messages fill it otherwise"
+    hint = f"new messages fill it; to shrink it, at a quiet time: VACUUM FULL {largest}, which locks it"
     return warn("bloat", found, hint)
 
 
@@ -159,7 +164,7 @@ def wake_ups(server: ServerFacts) -> Finding | None:
         return None
     if server.hears:
         return fine("wake-ups", "a notification came through")
-    hint = "polls find messages within 1 s all the same; for wake-ups at once give a URL that passes by the pooler, or session mode"
+    hint = "polls find messages within 1 s all the same; for less, pass by the pooler or use its session mode"
     return warn("wake-ups", "LISTEN hears nothing: a pooler in transaction mode swallows it", hint)
 
 

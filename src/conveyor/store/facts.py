@@ -101,7 +101,8 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     tables: list[TableFacts] = []
     backlog_messages: int = 0
     backlog_bytes: int = 0
-    missing_indexes: list[str] = []
+    missing_indexes: Mapping[str, str] = {}
+    """And the statement that makes each, or nothing where that is a constraint's."""
     invalid_indexes: list[str] = []
 
 

@@ -16,7 +16,7 @@ from conveyor.store.queries import load_migrations
 _COMMENT: Final = re.compile(r"--.*")
 _TABLE: Final = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*?)\n?\)[^,]*?;", re.DOTALL)
 _UNIQUE: Final = re.compile(r"^\s*(\w+)[^,]*\bUNIQUE\b", re.MULTILINE)
-_INDEX: Final = re.compile(r"CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?(\w+) ON")
+_INDEX: Final = re.compile(r"(CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?(\w+) ON [^;]+)")
 _DROPPED: Final = re.compile(r"DROP INDEX (?:IF EXISTS )?(\w+)")
 
 
@@ -53,17 +53,18 @@ class SchemaState(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
-def expected_indexes(dialect: str) -> set[str]:
-    """The names of all indexes that the shipped migrations leave behind; PostgreSQL's names for those of constraints."""
-    names: set[str] = set()
+def expected_indexes(dialect: str) -> dict[str, str]:
+    """All indexes that the shipped migrations leave behind, in order: each name, as PostgreSQL gives it, and the
+    statement that makes it; nothing for those of constraints."""
+    found: dict[str, str] = {}
     for _, _, text in load_migrations(dialect):
-        text = _COMMENT.sub("", text)
-        for table, body in _TABLE.findall(text):
-            names |= {f"{table}_pkey"} if "PRIMARY KEY" in body else set()
-            names |= {f"{table}_{column}_key" for column in _UNIQUE.findall(body)}
-        names |= set(_INDEX.findall(text))
-        names -= set(_DROPPED.findall(text))
-    return names
+        statements = _COMMENT.sub("", text)
+        for table, body in _TABLE.findall(statements):
+            found |= {f"{table}_pkey": ""} if "PRIMARY KEY" in body else {}
+            found |= {f"{table}_{column}_key": "" for column in _UNIQUE.findall(body)}
+        found |= {name: statement for statement, name in _INDEX.findall(statements)}
+        found = {name: how for name, how in found.items() if name not in _DROPPED.findall(statements)}
+    return found
 
 
 def compare_schema(dialect: str, applied: Sequence[AppliedMigration]) -> SchemaState:

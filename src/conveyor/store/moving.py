@@ -1,12 +1,14 @@
 """`conveyor move`: everything in one store goes to another, all or nothing, and the old one is closed behind it.
 
 1. The source is held: nobody writes there, and a kill lets go of it.
-2. The target is filled in one transaction, read back, compared, and committed under a note: *arriving*. Nobody may open it yet.
-3. The source is closed under a note that says where everything is: *moved*. From this commit on the target is the store.
+2. The target is filled in one transaction, read back, compared, and committed under a note, *arriving*: nobody may open
+   it yet.
+3. The source is closed under a note, *moved*, that says where everything is. From this commit on the target is the
+   store.
 4. The target's note is taken away.
 
-A kill before 2 has committed leaves an empty target; before 3, the source as it was, and a target that the next move begins
-anew; before 4, two closed stores, and the next move only does 4.
+A kill before 2 has committed leaves an empty target; before 3, the source as it was, and a target that the next move
+begins anew; before 4, two closed stores, and the next move only does 4.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The note that a move leaves in a store: where its messages went, or that they are still on their way.
 
-It lies in `migrations`, under a number that no release ships: so that releases which know nothing of moves refuse to open
-such a store too. Processes that have it open already are refused by a trigger, in the note's own words.
+It lies in `migrations`, under a number that no release ships: so that releases which know nothing of moves refuse to
+open such a store too. Processes that have it open already are refused by a trigger, in the note's own words.
 """
 
 from __future__ import annotations

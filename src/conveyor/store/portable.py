@@ -1,8 +1,8 @@
 """What a store holds, in a form that every database understands: the tables and columns that a backup, a restore and a
 move carry, and the two ends of the way.
 
-This is the one list. Each dialect's `portable.sql` has a statement `export_<table>` that reads exactly these columns, in the
-order of the primary key; SQLite's also has `load_<table>`, which writes them. A migration that adds a table or a
+This is the one list. Each dialect's `portable.sql` has a statement `export_<table>` that reads exactly these columns,
+in the order of the primary key; SQLite's also has `load_<table>`, which writes them. A migration that adds a table or a
 column adds it here, or to `LEFT` with the reason; a test compares both with the schema that the migrations make.
 
 A value is an integer, text, bytes or None. Truths are 0 and 1; kv keys are bytes of UTF-8.
@@ -31,6 +31,8 @@ class Table(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
     truths: frozenset[str] = frozenset()
     """Columns that are boolean where the database has such a type."""
+    words: frozenset[str] = frozenset()
+    """Columns with words for people, which may hold a NUL on SQLite; elsewhere, and on the way, that is U+FFFD."""
 
     @property
     def export(self) -> str:
@@ -43,8 +45,8 @@ class Table(msgspec.Struct, frozen=True):
         return f"load_{self.name}"
 
 
-def _table(name: str, columns: str, truths: str = "") -> Table:
-    return Table(name, tuple(columns.split()), frozenset(truths.split()))
+def _table(name: str, columns: str, truths: str = "", words: str = "") -> Table:
+    return Table(name, tuple(columns.split()), frozenset(truths.split()), frozenset(words.split()))
 
 
 TABLES: Final = (
@@ -55,7 +57,8 @@ TABLES: Final = (
     ),
     _table(
         "messages",
-        "seq lane id body content_type sent_at ready_at first_ready_at priority key headers expires_at max_retries dedupe",
+        "seq lane id body content_type sent_at ready_at first_ready_at priority key headers expires_at max_retries "
+        "dedupe",
     ),
     _table("ready", "lane shelf priority ready_at seq claims releases crashes"),
     _table("leased", "owner seq lane claims releases crashes suspect size lease_until lease_most", "suspect"),
@@ -63,11 +66,12 @@ TABLES: Final = (
     _table("slots", "lane owner held"),
     _table("keyed", "lane key seq place priority ready_at"),
     _table("dedupe", "lane key seq id until"),
-    _table("dead_letters", "lane seq origin_queue reason last_error dead_at"),
+    _table("dead_letters", "lane seq origin_queue reason last_error dead_at", words="reason last_error"),
     _table("schedules", "name draft version next_tick paused", "paused"),
     _table(
         "runs",
         "schedule tick trigger status correlation_id message_id fired_at started_at finished_at error",
+        words="error",
     ),
     _table("kv", "namespace key value metadata expires_at"),
 )

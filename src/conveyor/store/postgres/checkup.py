@@ -1,5 +1,5 @@
-"""Gathers the facts of one schema and its server for `conveyor doctor`: looks only, changes nothing, and stops nowhere for
-an error. What could not be read is None, and `refusal` says why.
+"""Gathers the facts of one schema and its server for `conveyor doctor`: looks only, changes nothing, and stops nowhere
+for an error. What could not be read is None, and `refusal` says why.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from conveyor.store.postgres import owners, schedules
 from conveyor.store.postgres.catalog import QueueRow, read_catalog
 from conveyor.store.postgres.marks import Marks
 from conveyor.store.postgres.migrating import look_applied
-from conveyor.store.postgres.opening import Address, connect_plainly
+from conveyor.store.postgres.opening import Address
 from conveyor.store.postgres.statements import SQL, in_schema
 from conveyor.store.postgres.sweep import RECEIPT_MS
 from conveyor.store.postgres.transaction import Connection, Transaction
+from conveyor.store.postgres.visiting import visit
 from conveyor.store.records import QueueMetrics
 
 PURGED_ROWS_MAX: Final = 10_000
 HEARING_S: Final = 2.0
 """How long a notification is waited for."""
-_BARE: Final = {"migrations_pkey"}
 
 
 async def examine_schema(address: Address) -> Facts:
@@ -38,7 +38,7 @@ async def examine_schema(address: Address) -> Facts:
     server: ServerFacts | None = None
     schema: SchemaState | None = None
     try:
-        async with connect_plainly(address) as connection:
+        async with visit(address) as connection:
             await connection.execute(in_schema("begin_snapshot", address.schema))
             server, drift_ms = await _look_at_server(connection, address)
             schema = compare_schema("postgres", await look_applied(connection, address.schema))
@@ -83,7 +83,7 @@ async def _look_at_tables(connection: Connection, server: ServerFacts) -> Server
         tables=tables,
         backlog_messages=backlog[0],
         backlog_bytes=backlog[1],
-        missing_indexes=sorted((expected_indexes("postgres") | _BARE) - indexes.keys()),
+        missing_indexes={name: how for name, how in expected_indexes("postgres").items() if name not in indexes},
         invalid_indexes=sorted(name for name, is_valid in indexes.items() if not is_valid),
     )
 
@@ -96,7 +96,7 @@ async def _hears(address: Address) -> bool:
     def hear(*_: object) -> None:
         heard.set()
 
-    async with connect_plainly(address) as listener, connect_plainly(address) as speaker:
+    async with visit(address) as listener, visit(address) as speaker:
         await listener.add_listener(channel, hear)
         try:
             async with speaker.transaction():

@@ -21,7 +21,7 @@ from conveyor.store.migrate import Migration, SchemaState, compare_schema
 from conveyor.store.portable import Incoming, Outgoing
 from conveyor.store.postgres.checkup import examine_schema
 from conveyor.store.postgres.migrating import look_applied, migrate
-from conveyor.store.postgres.opening import DEFAULT_SCHEMA, Address, connect_plainly, read_address
+from conveyor.store.postgres.opening import DEFAULT_SCHEMA, Address, read_address
 from conveyor.store.postgres.portable import (
     fill_schema,
     hold_schema,
@@ -30,6 +30,7 @@ from conveyor.store.postgres.portable import (
     reopen_schema,
     replace_schema,
 )
+from conveyor.store.postgres.visiting import visit
 
 _STAMP: Final = "%Y%m%d%H%M%S"
 """With `_before_` 22 signs: a name has 63, and a schema of ours 40."""
@@ -52,40 +53,49 @@ class PostgresKeeper:
     def address(self) -> str:
         return self.where
 
-    def examine(self, *, is_thorough: bool = False) -> Facts:  # noqa: ARG002 a server checks its pages itself
+    def examine(self, *, is_thorough: bool = False) -> Facts:
         return asyncio.run(examine_schema(self._address))
 
     def back_up(self, target: Path, *, is_forced: bool = False, progress: Progress) -> Copied:
-        return asyncio.run(self._back_up(target, is_forced=is_forced, progress=progress))
-
-    async def _back_up(self, target: Path, *, is_forced: bool, progress: Progress) -> Copied:
-        async with self._backups.write(target, is_forced=is_forced) as file, self.read() as outgoing:
-            async with file.fill() as incoming:
-                await carry(outgoing, incoming, str(target), progress)
-                await incoming.commit(None)
+        asyncio.run(self._back_up(target, is_forced=is_forced, progress=progress))
         return Copied(path=str(target), copied_bytes=target.stat().st_size)
 
-    def restore(self, source: Path, *, is_forced: bool = False, progress: Progress) -> Copied:
-        return asyncio.run(self._restore(source, is_forced=is_forced, progress=progress))
+    async def _back_up(self, target: Path, *, is_forced: bool, progress: Progress) -> None:
+        async with (
+            self._backups.write(target, is_forced=is_forced) as file,
+            self.read() as outgoing,
+            file.fill() as incoming,
+        ):
+            await carry(outgoing, incoming, str(target), progress)
+            await incoming.commit(None)
 
-    async def _restore(self, source: Path, *, is_forced: bool, progress: Progress) -> Copied:
+    def restore(self, source: Path, *, is_forced: bool = False, progress: Progress) -> Copied:
+        kept = asyncio.run(self._restore(source, is_forced=is_forced, progress=progress))
+        return Copied(path=self.where, copied_bytes=source.stat().st_size, kept=kept)
+
+    async def _restore(self, source: Path, *, is_forced: bool, progress: Progress) -> str | None:
         file = self._backups.open(source)
         stamp = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).strftime(_STAMP)
         aside = f"{self._address.schema}_before_{stamp}"
-        async with file.read() as outgoing, replace_schema(self._address, aside, is_forced=is_forced) as (incoming, had):
+        replacing = replace_schema(self._address, aside, is_forced=is_forced)
+        async with file.read() as outgoing, replacing as (incoming, had):
             await carry(outgoing, incoming, self.where, progress)
             await incoming.commit(None)
-        return Copied(path=self.where, copied_bytes=source.stat().st_size, kept=aside if had else None)
+        return aside if had else None
 
     def read_schema(self) -> SchemaState:
         return asyncio.run(self._read_schema())
 
     async def _read_schema(self) -> SchemaState:
-        async with connect_plainly(self._address) as connection, connection.transaction():
+        async with visit(self._address) as connection, connection.transaction():
             return compare_schema("postgres", await look_applied(connection, self._address.schema))
 
     def migrate(self) -> list[Migration]:
-        return asyncio.run(migrate(self._address))
+        return asyncio.run(self._migrate())
+
+    async def _migrate(self) -> list[Migration]:
+        async with visit(self._address) as connection:
+            return await migrate(connection, self._address)
 
     async def identify(self) -> Identity:
         return await identify_schema(self._address)

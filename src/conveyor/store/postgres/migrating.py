@@ -1,7 +1,7 @@
 """Brings a schema to its present version, while workers of the release before go on.
 
-All that is due runs in one transaction, one process at a time: a kill leaves the old schema or the new one. A change of a
-table waits for the transactions that use it, and all later ones wait behind it; so it gives up after 2 s, lets them
+All that is due runs in one transaction, one process at a time: a kill leaves the old schema or the new one. A change of
+a table waits for the transactions that use it, and all later ones wait behind it; so it gives up after 2 s, lets them
 through, and tries again.
 """
 
@@ -15,24 +15,20 @@ import asyncpg
 from conveyor.model.clock import SystemClock
 from conveyor.model.errors import StoreBusyError
 from conveyor.store.migrate import AppliedMigration, Migration, plan_migrations
-from conveyor.store.postgres.faults import translate
-from conveyor.store.postgres.opening import Address, connect
+from conveyor.store.postgres.opening import Address
 from conveyor.store.postgres.statements import SQL, in_schema, quoted
 from conveyor.store.postgres.transaction import Connection
 
 PATIENCE_S: Final = 60.0
+MIGRATION_S: Final = 86_400.0
+"""An index over many millions of rows takes its time, and others wait for it."""
 _PAUSE_S: Final = 0.5
 
 
-async def migrate(address: Address) -> list[Migration]:
-    """Those that ran. A `StoreError`; `StoreBusyError` if a transaction keeps a table for longer than `PATIENCE_S`."""
-    connection = await connect(address)
-    try:
-        return await _migrate_patiently(connection, address) if await _is_due(connection, address) else []
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise translate(error, address.where) from error
-    finally:
-        await connection.close()
+async def migrate(connection: Connection, address: Address) -> list[Migration]:
+    """Those that ran. What the library raises; `StoreBusyError` if a transaction keeps a table for longer than
+    `PATIENCE_S`."""
+    return await _migrate_patiently(connection, address) if await _is_due(connection, address) else []
 
 
 async def _migrate_patiently(connection: Connection, address: Address) -> list[Migration]:
@@ -66,7 +62,7 @@ async def look_applied(connection: Connection, schema: str) -> list[AppliedMigra
 
 async def enter_schema(connection: Connection, schema: str) -> None:
     """Alone with its migrations until COMMIT; it is made if need be."""
-    await connection.execute(SQL["lock_migrations"], schema)
+    await connection.execute(SQL["lock_migrations"], schema, timeout=MIGRATION_S)
     if not await connection.fetchval(SQL["has_schema"], schema):
         await connection.execute(in_schema("create_schema", schema))
     await connection.execute(in_schema("use_schema", schema))
@@ -78,7 +74,7 @@ async def run_due(connection: Connection) -> list[Migration]:
     due = plan_migrations("postgres", await read_applied(connection))
     await connection.execute(SQL["wait_little"])
     for migration in due:
-        await connection.execute(migration.text)
+        await connection.execute(migration.text, timeout=MIGRATION_S)
         await connection.execute(SQL["note_migration"], migration.number, migration.name, migration.checksum)
     await connection.execute(SQL["insert_store"], os.urandom(16), os.urandom(32))
     return due

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
 
-from conveyor.model.errors import (
-    InvalidSettingError,
-    StoreBusyError,
-    StoreError,
-    StoreReadOnlyError,
-    StoreUnsupportedError,
-)
-from conveyor.store.postgres.faults import sqlstate, translate
+from conveyor.model.errors import InvalidSettingError, StoreUnsupportedError
+from conveyor.store.postgres.faults import translate
 from conveyor.store.postgres.transaction import Connection
 
 DEFAULT_SCHEMA: Final = "conveyor"
@@ -26,8 +18,6 @@ STATEMENTS_DEFAULT: Final = 200
 NUMBER_MOST: Final = 1_000
 SERVER_OLDEST: Final = 14
 CONNECT_S: Final = 10.0
-_NOT_ALLOWED: Final = "42501"
-_LOCKED: Final = "55P03"
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,27 +69,3 @@ async def connect(address: Address) -> Connection:
         await connection.close()
         raise StoreUnsupportedError(f"PostgreSQL {version.major} is too old", hint=f"use {SERVER_OLDEST} or newer")
     return connection
-
-
-@contextlib.asynccontextmanager
-async def connect_plainly(address: Address) -> AsyncIterator[Connection]:
-    """For those who look after a store: prepares nothing, so that a pooler is no hindrance; a transaction that is open at
-    the end is rolled back. Raises a `StoreError`."""
-    connection = await connect(msgspec.structs.replace(address, statement_cache=0))
-    try:
-        yield connection
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as error:
-        raise _explained(error, address.where) from error
-    finally:
-        with contextlib.suppress(Exception):
-            await connection.close(timeout=5)
-
-
-def _explained(error: BaseException, where: str) -> StoreError:
-    if sqlstate(error) == _NOT_ALLOWED:
-        hint = "let the role own the schema and its tables, and CREATE in the database"
-        return StoreReadOnlyError(where, problem=str(error), hint=hint)
-    if sqlstate(error) == _LOCKED:
-        problem = f"a transaction of somebody's keeps `{where}` busy"
-        return StoreBusyError(where, problem=problem, hint="`conveyor doctor` names it")
-    return translate(error, where)

@@ -12,9 +12,10 @@ from conveyor.store.migrate import AppliedMigration, plan_migrations
 from conveyor.store.note import NOTE_NUMBER, Note, Passage, read_note
 from conveyor.store.portable import CHUNK_ROWS, LEFT, TABLES, Heading, Row, Table
 from conveyor.store.postgres.migrating import enter_schema, look_applied, read_applied, run_due
-from conveyor.store.postgres.opening import Address, connect_plainly
+from conveyor.store.postgres.opening import Address
 from conveyor.store.postgres.statements import SQL, in_schema
 from conveyor.store.postgres.transaction import Connection
+from conveyor.store.postgres.visiting import visit
 
 OURS: Final = (*(table.name for table in TABLES), *LEFT, "message_seq", "lane_seq", "owner_seq")
 """Tables and sequences that a restore sets aside."""
@@ -85,7 +86,7 @@ async def _put_note(connection: Connection, note: Note) -> None:
 @contextlib.asynccontextmanager
 async def read_schema_rows(address: Address) -> AsyncIterator[PostgresOutgoing]:
     """A snapshot, beside whoever writes. Raises a `StoreError`."""
-    async with connect_plainly(address) as connection:
+    async with visit(address) as connection:
         await connection.execute(in_schema("begin_snapshot", address.schema))
         await _check_schema(connection, address)
         yield PostgresOutgoing(connection)
@@ -94,7 +95,7 @@ async def read_schema_rows(address: Address) -> AsyncIterator[PostgresOutgoing]:
 @contextlib.asynccontextmanager
 async def hold_schema(address: Address) -> AsyncIterator[PostgresOutgoing]:
     """Nobody else writes until the end. `StoreInUseError` while a worker lives."""
-    async with connect_plainly(address) as connection:
+    async with visit(address) as connection:
         await connection.execute(SQL["begin_alone"])
         await connection.execute(SQL["lock_migrations"], address.schema)
         await _check_schema(connection, address)
@@ -113,7 +114,7 @@ async def check_schema_unused(connection: Connection, address: Address, *, hint:
 @contextlib.asynccontextmanager
 async def fill_schema(address: Address, *, resumes: str | None = None) -> AsyncIterator[PostgresIncoming]:
     """A schema that is made if need be and must be empty; what a move from `resumes` has left in it is begun anew."""
-    async with connect_plainly(address) as connection:
+    async with visit(address) as connection:
         await _begin_to_fill(connection, address)
         await _drop_leftover(connection, await _note_in(connection), resumes)
         await run_due(connection)
@@ -139,9 +140,11 @@ async def _drop_leftover(connection: Connection, note: Note | None, resumes: str
 
 
 @contextlib.asynccontextmanager
-async def replace_schema(address: Address, kept: str, *, is_forced: bool) -> AsyncIterator[tuple[PostgresIncoming, bool]]:
+async def replace_schema(
+    address: Address, kept: str, *, is_forced: bool
+) -> AsyncIterator[tuple[PostgresIncoming, bool]]:
     """An empty store in the schema, and whether what was there lies in the schema `kept` now."""
-    async with connect_plainly(address) as connection:
+    async with visit(address) as connection:
         await _begin_to_fill(connection, address)
         applied = await read_applied(connection)
         if applied:
@@ -168,7 +171,7 @@ async def _set_aside(connection: Connection, kept: str) -> None:
 
 async def reopen_schema(address: Address) -> None:
     """Take the note away: the move has ended."""
-    async with connect_plainly(address) as connection:
+    async with visit(address) as connection:
         await connection.execute(SQL["begin_alone"])
         await enter_schema(connection, address.schema)
         await _drop_note(connection)
@@ -181,7 +184,7 @@ async def _drop_note(connection: Connection) -> None:
 
 
 async def identify_schema(address: Address) -> Identity:
-    async with connect_plainly(address) as connection, connection.transaction():
+    async with visit(address) as connection, connection.transaction():
         if not await look_applied(connection, address.schema):
             return Identity()
         found = await connection.fetchval(SQL["read_identity"])

@@ -25,6 +25,7 @@ from conveyor.store.postgres.migrating import migrate
 from conveyor.store.postgres.opening import connect, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.postgres.visiting import visit
 from conveyor.store.protocol import Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
@@ -82,7 +83,8 @@ class PostgresStore:
 
     async def open(self) -> None:
         address = self._address
-        await migrate(address)
+        async with visit(address) as connection:
+            await migrate(connection, address)
         shared = Shared(address.schema, self._clock, self._server_clock)
         self._bell = Bell(lambda: connect(address), f"conveyor:{address.schema}", self._notify)
         self._pool = self._make_pool(shared, address.pool)

@@ -1,5 +1,5 @@
-"""The two ends of a way that begins or ends in an SQLite file: rows are read beside or against its writers, and written in
-one transaction."""
+"""The two ends of a way that begins or ends in an SQLite file: rows are read beside or against its writers, and written
+in one transaction."""
 
 from __future__ import annotations
 
@@ -34,12 +34,17 @@ class SQLiteOutgoing:
 
     async def rows(self, table: Table) -> AsyncIterator[list[Row]]:
         cursor = self._connection.execute(SQL[table.export])
+        words = [at for at, column in enumerate(table.columns) if column in table.words]
         while chunk := list(itertools.islice(cursor, CHUNK_ROWS)):
-            yield chunk
+            yield [_without_nul(row, words) for row in chunk] if words else chunk
 
     async def seal(self, note: Note) -> None:
         _put_note(self._connection, note)
         self._connection.execute("COMMIT")
+
+
+def _without_nul(row: Row, words: list[int]) -> Row:
+    return tuple(value.replace("\0", "\ufffd") if at in words and value else value for at, value in enumerate(row))
 
 
 class SQLiteIncoming(SQLiteOutgoing):

@@ -75,9 +75,7 @@ INSERT INTO dedupe (lane, key, seq, id, until)
 VALUES (:lane, :key, :seq, :id, :until);
 
 -- name: export_dead_letters
--- PostgreSQL's text holds no NUL.
-SELECT lane, seq, origin_queue, replace(reason, char(0), char(65533)) AS reason, replace(last_error, char(0),
-       char(65533)) AS last_error, dead_at
+SELECT lane, seq, origin_queue, reason, last_error, dead_at
 FROM dead_letters WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, seq;
 
 -- name: load_dead_letters
@@ -93,8 +91,7 @@ INSERT INTO schedules (name, draft, version, next_tick, paused)
 VALUES (:name, :draft, :version, :next_tick, :paused);
 
 -- name: export_runs
-SELECT schedule, tick, trigger, status, correlation_id, message_id, fired_at, started_at, finished_at, replace(error,
-       char(0), char(65533)) AS error
+SELECT schedule, tick, trigger, status, correlation_id, message_id, fired_at, started_at, finished_at, error
 FROM runs ORDER BY schedule, tick;
 
 -- name: load_runs
@@ -117,7 +114,9 @@ UPDATE store SET secret = :secret, catalog_version = max(catalog_version, :catal
   last_seq = :last_seq, last_lane = :last_lane, last_owner = :last_owner;
 
 -- name: count_anew
-INSERT INTO counters (lane, messages, bytes) SELECT lane, count(*), sum(length(body)) FROM messages GROUP BY lane;
+-- One by one: a GROUP BY would sort all bodies, in memory.
+INSERT INTO counters (lane, messages, bytes) SELECT lane, 1, length(body) FROM messages WHERE true
+ON CONFLICT (lane) DO UPDATE SET messages = messages + 1, bytes = bytes + excluded.bytes;
 
 -- name: mark_dedupe_anew
 UPDATE queues SET uses_dedupe = 1 WHERE lane IN (SELECT lane FROM dedupe);
