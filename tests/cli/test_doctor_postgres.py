@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -432,8 +431,7 @@ def pooler(sound: Server, tmp_path: Path) -> Iterator[int]:
     command = [*sound._as_user, binary, "-q", str(folder / "ini")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not answers(port):
-        assert process.poll() is None
-        time.sleep(0.01)
+        assert process.poll() is None, "PgBouncer did not start"
     yield port
     process.terminate()
     process.wait(timeout=30)

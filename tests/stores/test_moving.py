@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from conveyor.model.clock import SystemClock
-from conveyor.model.errors import ConflictError, StoreCorruptError, StoreInUseError, StoreMovedError, StoreUnsupportedError
+from conveyor.model.errors import (
+    ConflictError,
+    StoreCorruptError,
+    StoreInUseError,
+    StoreMovedError,
+    StoreUnsupportedError,
+)
 from conveyor.model.settings import QueueSettings
 from conveyor.store.carrying import carry
 from conveyor.store.keeping import Keeper
@@ -237,7 +243,7 @@ async def test_a_move_that_breaks_off_can_be_ended_and_loses_nothing(two: Ends, 
     await two.fill()
     ends = [Broken(each, step, after=after) for each in (two.source, two.target)]
     with pytest.raises(KeyboardInterrupt):
-        await move(*ends, clock=SystemClock(), wait_s=0, keeps_source=False, progress=lambda *_: None)  # type: ignore[arg-type]
+        await move(*ends, clock=SystemClock(), wait_s=0, keeps_source=False, progress=lambda *_: None)
     opened = [await can_open(url) for url in two.urls]
     assert opened != [True, True] or step in ("finish", "commit"), "two stores with the same messages"
     is_moved = (step, after) in {("seal", True), ("reopen", False), ("reopen", True)}
@@ -270,7 +276,7 @@ async def test_another_store_does_not_end_a_move_that_is_not_its_own(two: Ends, 
     await two.fill()
     with pytest.raises(KeyboardInterrupt):
         await move(
-            Broken(two.source, "seal", after=False), two.target,  # type: ignore[arg-type]  # it stands for a keeper
+            Broken(two.source, "seal", after=False), two.target,
             clock=SystemClock(), wait_s=0, keeps_source=False, progress=lambda *_: None,
         )  # fmt: skip
     other = Ends(("sqlite", "sqlite"), tmp_path / "..")
@@ -281,7 +287,10 @@ async def test_another_store_does_not_end_a_move_that_is_not_its_own(two: Ends, 
 
 
 @pytest.mark.parametrize("table", ["messages", "kv"])
-async def test_what_came_out_otherwise_is_told_and_not_kept(two: Ends, table: str, clock: ManualClock) -> None:
+async def test_what_came_out_otherwise_is_told_and_not_kept(
+    two: Ends, table: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that forgets."""
     async with two.use(0, clock) as store:
         await fill_everything(store)
     with pytest.raises(StoreCorruptError, match=f"`{table}` went in as"):
@@ -291,7 +300,7 @@ async def test_what_came_out_otherwise_is_told_and_not_kept(two: Ends, table: st
             async def load_less(wanted: Any, chunks: Any) -> None:
                 await load(wanted, less(chunks) if wanted.name == table else chunks)
 
-            incoming.load = load_less  # type: ignore[method-assign]  # a database that forgets
+            monkeypatch.setattr(incoming, "load", load_less)
             await carry(outgoing, incoming, "there", lambda _done, _total: None)
     async with two.use(1) as store:
         assert await store.list_queues() == []

@@ -101,7 +101,7 @@ def vacuum(server: ServerFacts) -> Finding | None:
     left_out = [each.name for each in server.tables if not each.is_vacuumed]
     if server.autovacuum != "on" or left_out:
         where = "" if server.autovacuum != "on" else f" for {_list(left_out)}"
-        hint = "autovacuum = on" if not where else f"ALTER TABLE {left_out[0]} RESET (autovacuum_enabled)"
+        hint = "autovacuum = on" if not where else f"reset it: ALTER TABLE {left_out[0]} RESET (autovacuum_enabled)"
         found = f"autovacuum is off{where}: rows that are done stay, and every claim walks past them"
         return fail("vacuum", found, hint)
     dead = {each.name: each.dead_rows for each in server.tables if _is_littered(each.dead_rows, each.live_rows)}

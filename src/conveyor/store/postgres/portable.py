@@ -106,7 +106,7 @@ async def hold_schema(address: Address) -> AsyncIterator[PostgresOutgoing]:
 
 async def check_schema_unused(connection: Connection, address: Address, *, hint: str = "") -> None:
     """`StoreInUseError` while a worker's lease is not over."""
-    living = await connection.fetchval(SQL["count_live_owners"])
+    living = await connection.fetchval(SQL["count_living_owners"])
     if living:
         raise StoreInUseError(address.where, f"{living} living worker process(es)", hint=hint)
 

@@ -76,7 +76,8 @@ SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXIST
 TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, dedupe, dead_letters, purged, receipts,
   schedules, runs, kv;
 
--- name: count_live_owners
+-- name: count_living_owners
+-- By the server's own clock, whatever a test has bound.
 SELECT count(*) FROM owners WHERE lease_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
 
 -- name: read_identity
