@@ -110,8 +110,11 @@ def test_everything_comes_back(terminal: Terminal, url: str) -> None:
     assert re.fullmatch(rf"{read_address(url).schema}_before_\d{{14}}", facts["kept"])
     assert asyncio.run(rows_of(make_keeper(url))) == rows
     assert ask(url, answers_of, clock) == before
-    [kept] = by_sql(url, "SELECT count(*) FROM purged", schema=facts["kept"])
+    aside = url.replace(f"schema={read_address(url).schema}", f"schema={facts['kept']}")
+    [kept] = by_sql(aside, "SELECT count(*) FROM purged")
     assert kept[0] == 2, "what was there lies aside, as it was"
+    ask(aside, lambda store: store.append([a_draft()]))
+    assert backlog(aside) == 1, "and is a store still"
 
 
 def test_a_backup_is_a_store_of_its_own(terminal: Terminal, url: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from conveyor.store.queries import load_migrations
 
 TAKES_AWAY = re.compile(
-    r"DROP\s+(TABLE|COLUMN|SEQUENCE)|\bRENAME\b|SET\s+NOT\s+NULL|ALTER\s+(COLUMN\s+)?\w+\s+(SET\s+DATA\s+)?TYPE|SET\s+SCHEMA",
+    r"DROP\s+(TABLE|COLUMN|SEQUENCE|FUNCTION)|\bRENAME\b|SET\s+NOT\s+NULL|ALTER\s+(COLUMN\s+)?\w+\s+(SET\s+DATA\s+)?TYPE|SET\s+SCHEMA",
     re.IGNORECASE,
 )
 ADDS_A_COLUMN = re.compile(r"ADD\s+(?:COLUMN\s+)?\w+\s[^,;]*", re.IGNORECASE)

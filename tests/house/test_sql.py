@@ -54,6 +54,9 @@ POSTGRES_ALONE = {
     "read_server", "read_clock", "list_holders", "list_tables", "list_indexes", "sum_backlog",
     # A round trip costs more than a statement: several in one.
     "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "read_lanes",
+    "append_plain", "claim_plain", "ack_plain",
+    # Old versions of rows stay where others may still see them.
+    "earliest_ready",
 }  # fmt: skip
 # With the receipt, and by arrays; the number comes from a sequence; `uses_dedupe`, as above; the time is the server's.
 OTHER_PARAMETERS = {"add_counts", "insert_owner", "write_queue", "write_heading", "put_note"}

@@ -10,11 +10,10 @@ import asyncpg
 import pytest
 
 from conveyor.store import migrate
-from conveyor.store.migrate import expected_indexes
+from conveyor.store.migrate import expected_indexes, shipped_names
 from conveyor.store.portable import LEFT, TABLES, Table
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.postgres.opening import read_address
-from conveyor.store.postgres.portable import OURS
 from conveyor.store.postgres.statements import SQL as POSTGRES
 from conveyor.store.queries import load_migrations
 from conveyor.store.sqlite import opening
@@ -99,9 +98,12 @@ async def test_statements_read_and_write_the_listed_columns(table: Table) -> Non
 
 async def test_a_restore_sets_everything_of_ours_aside() -> None:
     found = await on_postgres(
-        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'S')"
+        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind NOT IN ('i', 't')"
+        " UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = current_schema()::regnamespace"
+        " UNION ALL SELECT typname FROM pg_type WHERE typnamespace = current_schema()::regnamespace"
+        "           AND typrelid = 0 AND typelem = 0"
     )
-    assert {name for (name,) in found} <= set(OURS)
+    assert {name for (name,) in found} == set(shipped_names("postgres"))
 
 
 def test_an_emptied_store_is_empty() -> None:

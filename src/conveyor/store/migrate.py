@@ -17,6 +17,7 @@ _COMMENT: Final = re.compile(r"--.*")
 _TABLE: Final = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*?)\n?\)[^,]*?;", re.DOTALL)
 _UNIQUE: Final = re.compile(r"^\s*(\w+)[^,]*\bUNIQUE\b", re.MULTILINE)
 _INDEX: Final = re.compile(r"(CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?(\w+) ON [^;]+)")
+_MADE: Final = re.compile(r"CREATE (?:OR REPLACE )?(?:TABLE|SEQUENCE|FUNCTION) (?:IF NOT EXISTS )?(\w+)")
 _DROPPED: Final = re.compile(r"DROP INDEX (?:IF EXISTS )?(\w+)")
 
 
@@ -65,6 +66,12 @@ def expected_indexes(dialect: str) -> dict[str, str]:
         found |= {name: statement for statement, name in _INDEX.findall(statements)}
         found = {name: how for name, how in found.items() if name not in _DROPPED.findall(statements)}
     return found
+
+
+def shipped_names(dialect: str) -> list[str]:
+    """The tables, sequences and functions that the shipped migrations make, and the table that counts them."""
+    texts = [_COMMENT.sub("", text) for _, _, text in load_migrations(dialect)]
+    return sorted({"migrations", *(name for text in texts for name in _MADE.findall(text))})
 
 
 def compare_schema(dialect: str, applied: Sequence[AppliedMigration]) -> SchemaState:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Final
 
 from conveyor.model.errors import ConflictError, StoreInUseError, StoreUnsupportedError
 from conveyor.store.keeping import Identity
-from conveyor.store.migrate import AppliedMigration, plan_migrations
+from conveyor.store.migrate import AppliedMigration, plan_migrations, shipped_names
 from conveyor.store.note import NOTE_NUMBER, Note, Passage, read_note
-from conveyor.store.portable import CHUNK_ROWS, LEFT, TABLES, Heading, Row, Table
+from conveyor.store.portable import CHUNK_ROWS, Heading, Row, Table
 from conveyor.store.postgres.migrating import enter_schema, look_applied, read_applied, run_due
 from conveyor.store.postgres.opening import Address
 from conveyor.store.postgres.statements import SQL, in_schema
 from conveyor.store.postgres.transaction import Connection
 from conveyor.store.postgres.visiting import visit
 
-OURS: Final = (*(table.name for table in TABLES), *LEFT, "message_seq", "lane_seq", "owner_seq")
-"""Tables and sequences that a restore sets aside."""
 
 
 class PostgresOutgoing:
@@ -164,7 +161,7 @@ async def _check_replaceable(
 
 async def _set_aside(connection: Connection, kept: str) -> None:
     await connection.execute(SQL["reopen_store"])
-    script = await connection.fetchval(SQL["set_aside"], kept, list(OURS))
+    script = await connection.fetchval(SQL["set_aside"], kept, shipped_names("postgres"))
     await connection.execute(in_schema("create_schema", kept))
     await connection.execute(script)
 

@@ -100,7 +100,8 @@ INSERT INTO migrations (number, name, checksum) VALUES (:number, :name, :peer);
 DELETE FROM migrations WHERE number = :number;
 
 -- name: close_store
--- Every transaction that writes leaves a receipt, but for a send in the user's own: that one inserts messages.
+-- Every transaction that writes leaves a receipt, but for a send in the user's own, which inserts messages, and for claims
+-- and acks of the plain path, which touch leases.
 CREATE FUNCTION refuse_writes() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE note text;
 BEGIN
@@ -109,12 +110,20 @@ BEGIN
 END $$;
 CREATE TRIGGER closed BEFORE INSERT OR UPDATE ON receipts FOR EACH STATEMENT EXECUTE FUNCTION refuse_writes();
 CREATE TRIGGER closed BEFORE INSERT ON messages FOR EACH STATEMENT EXECUTE FUNCTION refuse_writes();
+CREATE TRIGGER closed BEFORE INSERT OR DELETE ON leased FOR EACH STATEMENT EXECUTE FUNCTION refuse_writes();
 
 -- name: reopen_store
 DROP FUNCTION IF EXISTS refuse_writes() CASCADE;
 
 -- name: set_aside
--- One statement for each of our tables and sequences; what else lies in the schema is its owner's.
-SELECT string_agg(format('ALTER TABLE %I SET SCHEMA %I', relname, :kept::text), '; ') FROM pg_class
-WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND relkind IN ('r', 'S')
-  AND relname = ANY (:names::text[])
+-- A statement or two for each of our tables, sequences and functions; what else lies in the schema is its owner's.
+SELECT string_agg(how, '; ') FROM (
+  SELECT format('ALTER TABLE %I SET SCHEMA %I', relname, :kept::text) AS how FROM pg_class
+  WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND relkind IN ('r', 'S')
+    AND relname = ANY (:names::text[])
+  UNION ALL
+  SELECT format('ALTER FUNCTION %1$I(%2$s) SET SCHEMA %3$I; ALTER FUNCTION %3$I.%1$I(%2$s) SET search_path TO %3$I',
+                proname, pg_get_function_identity_arguments(oid), :kept::text)
+  FROM pg_proc
+  WHERE pronamespace = to_regnamespace(quote_ident(current_schema())) AND proname = ANY (:names::text[])
+) moves
