@@ -139,6 +139,20 @@ async def test_nobody_uses_what_was_moved(two: Ends) -> None:
             await attempt()
 
 
+async def test_a_worker_whose_lease_was_over_neither_claims_nor_acks_in_what_was_moved(two: Ends, clock: ManualClock) -> None:
+    await two.fill(clock)
+    async with two.use(0, clock) as stopped:
+        owner = await stopped.register_owner(an_owner())
+        [lease] = (await stopped.claim(a_claim(owner=owner, limit=1))).leases
+        await two.move()
+        with pytest.raises(StoreMovedError):
+            await stopped.claim(a_claim(owner=owner, limit=1))
+        with pytest.raises(StoreMovedError):
+            await stopped.settle(owner, [an_ack(lease)])
+    async with two.use(1, clock) as store:
+        assert (await store.settle(owner, [an_ack(lease)])).lost == [], "but where everything is now"
+
+
 def writes(store: Store) -> list[Callable[[], Awaitable[object]]]:
     return [
         lambda: store.append([a_draft()]),
