@@ -17,7 +17,6 @@ from conveyor.store.postgres.transaction import Connection
 from conveyor.store.postgres.visiting import visit
 
 
-
 class PostgresOutgoing:
     """`Outgoing` of a connection whose transaction has begun."""
 
