@@ -260,15 +260,16 @@ def test_dead_rows_and_what_they_take(terminal: Terminal, url: str, monkeypatch:
         "ALTER TABLE ready SET (autovacuum_enabled = false)",
         "INSERT INTO ready SELECT 99, 0, 5, n, n, 0, 0, 0 FROM generate_series(1, 5000) n",
         "DELETE FROM ready WHERE lane = 99",
-        "SELECT pg_stat_force_next_flush()",
     )
     check(findings(terminal), "vacuum", "problem", "autovacuum is off for ready")
     by_sql(url, "ALTER TABLE ready RESET (autovacuum_enabled)")
-    found = findings(terminal)
+    while (found := findings(terminal))["vacuum"]["verdict"] == "ok":
+        pass  # statistics come when the session that made them has gone
     check(found, "vacuum", "warning", "5,000 in `ready`")
     check(found, "bloat", "warning", "for 0 messages")
-    by_sql(url, "VACUUM FULL ready", "VACUUM ready", "SELECT pg_stat_force_next_flush()")
-    assert findings(terminal)["vacuum"]["verdict"] == "ok"
+    by_sql(url, "VACUUM ready")
+    while findings(terminal)["vacuum"]["verdict"] != "ok":
+        pass
 
 
 def test_an_index_that_is_missing_or_invalid(terminal: Terminal, url: str) -> None:
