@@ -20,7 +20,7 @@ from conveyor.store.note import Note
 
 Row: TypeAlias = tuple[Any, ...]
 
-CHUNK_ROWS: Final = 500
+CHUNK_ROWS: Final = 200
 """Held in memory at a time, bodies included."""
 
 
