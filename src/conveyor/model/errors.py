@@ -27,9 +27,10 @@
        |- StoreFullError
        |- StoreBusyError
        |- StoreAwayError           one of several stores cannot be reached
-       |- StoreInUseError          a restore would pull the file from under somebody
+       |- StoreInUseError          a restore or a move would pull the store from under somebody
        |- StoreCorruptError
        |- StoreUnsupportedError     library, file system or schema that cannot be trusted
+       |  `- StoreMovedError         `conveyor move` took its messages elsewhere, or has not ended
        `- OutcomeUnknownError       the answer to a commit was lost
 
 Messages name the thing in backticks and start lower-case; hints are commands or settings.
@@ -264,9 +265,11 @@ class StoreClosedError(StoreError):
 class StoreReadOnlyError(StoreError):
     code = "store_read_only"
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, *, problem: str = "", hint: str = "") -> None:
         super().__init__(
-            f"`{where}` cannot be written", hint="check the owner and mode of the file and its folder", where=where
+            f"`{where}` cannot be written" + (f": {problem}" if problem else ""),
+            hint=hint or "check the owner and mode of the file and its folder",
+            where=where,
         )
 
 
@@ -306,10 +309,10 @@ class StoreAwayError(StoreError):
 class StoreInUseError(StoreError):
     code = "store_in_use"
 
-    def __init__(self, where: str, users: str) -> None:
+    def __init__(self, where: str, users: str, *, hint: str = "") -> None:
         super().__init__(
             f"`{where}` is in use by {users}",
-            hint="stop every process that uses it; `--force` goes on all the same",
+            hint=hint or "stop every process that uses it; `--force` goes on all the same",
             where=where,
         )
 
@@ -325,6 +328,12 @@ class StoreCorruptError(StoreError):
 
 class StoreUnsupportedError(StoreError):
     code = "store_unsupported"
+
+
+class StoreMovedError(StoreUnsupportedError):
+    """`conveyor move` took what was here to another store, or has not ended yet: nobody may write here."""
+
+    code = "store_moved"
 
 
 class OutcomeUnknownError(StoreError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -63,24 +65,34 @@ def make_keeper(url: str) -> Keeper:
         case "memory":
             raise InvalidSettingError("CONVEYOR_URL", url, "lives in one process only", hint="use `sqlite:///conveyor.db`")
         case "postgresql" | "postgres":
-            raise InvalidSettingError(
-                "CONVEYOR_URL",
-                _shown(url),
-                "is not looked after by these verbs yet",
-                hint="use `pg_dump` and PostgreSQL's own tools",
-            )
+            return _postgres_keeper(url)
         case _:
             raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
 
 
 def _postgres_store(url: str, clock: Clock | None) -> Store:
-    try:
+    with _asyncpg():
         from conveyor.store.postgres import PostgresStore
+    return PostgresStore(url, clock=clock)
+
+
+def _postgres_keeper(url: str) -> Keeper:
+    with _asyncpg():
+        from conveyor.store.postgres.keeper import PostgresKeeper
+    from conveyor.store.sqlite.backups import SQLiteBackups
+
+    return PostgresKeeper(url, SQLiteBackups())
+
+
+@contextlib.contextmanager
+def _asyncpg() -> Iterator[None]:
+    """`StoreUnsupportedError` where the library is not installed."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
         raise StoreUnsupportedError("asyncpg is not installed", hint="pip install 'conveyor[postgres]'") from error
-    return PostgresStore(url, clock=clock)
 
 
 def _file_path(url: str, host: str, path: str) -> str:

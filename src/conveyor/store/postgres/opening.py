@@ -1,18 +1,15 @@
-"""Reads the URL, connects, and brings the schema to its present version."""
+"""Reads the URL and connects."""
 
 from __future__ import annotations
 
-import os
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
 
 from conveyor.model.errors import InvalidSettingError, StoreUnsupportedError
-from conveyor.store.migrate import Migration, plan_migrations
 from conveyor.store.postgres.faults import translate
-from conveyor.store.postgres.statements import SQL, in_schema, quoted
 from conveyor.store.postgres.transaction import Connection
 
 DEFAULT_SCHEMA: Final = "conveyor"
@@ -70,42 +67,3 @@ async def connect(address: Address) -> Connection:
         await connection.close()
         raise StoreUnsupportedError(f"PostgreSQL {version.major} is too old", hint=f"use {SERVER_OLDEST} or newer")
     return connection
-
-
-async def migrate(address: Address) -> None:
-    """All in one transaction, one process at a time: a kill leaves the old schema or the new one."""
-    connection = await connect(address)
-    try:
-        if await _is_due(connection, address):
-            async with connection.transaction():
-                await _migrate(connection, address)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise translate(error, address.where) from error
-    finally:
-        await connection.close()
-
-
-async def _is_due(connection: Connection, address: Address) -> bool:
-    async with connection.transaction():
-        if not await connection.fetchval(SQL["knows_migrations"], f"{quoted(address.schema)}.migrations"):
-            return True
-        await connection.execute(in_schema("use_schema", address.schema))
-        return bool(plan_migrations("postgres", await _applied(connection)))
-
-
-async def _migrate(connection: Connection, address: Address) -> None:
-    await connection.execute(SQL["lock_migrations"], address.schema)
-    if not await connection.fetchval(SQL["has_schema"], address.schema):
-        await connection.execute(in_schema("create_schema", address.schema))
-    await connection.execute(in_schema("use_schema", address.schema))
-    await connection.execute(SQL["create_migrations"])
-    due: list[Migration] = plan_migrations("postgres", await _applied(connection))
-    for migration in due:
-        await connection.execute(migration.text)
-        await connection.execute(SQL["note_migration"], migration.number, migration.name, migration.checksum)
-    await connection.execute(SQL["insert_store"], os.urandom(16), os.urandom(32))
-
-
-async def _applied(connection: Connection) -> dict[int, str]:
-    found: list[Any] = await connection.fetch(SQL["applied_migrations"])
-    return {number: checksum for number, checksum in found}

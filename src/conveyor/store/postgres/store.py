@@ -21,9 +21,11 @@ from conveyor.store.postgres.bell import Bell
 from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.flusher import Flusher
 from conveyor.store.postgres.link import Durability, Shared
-from conveyor.store.postgres.opening import connect, migrate, read_address
+from conveyor.store.postgres.migrating import migrate
+from conveyor.store.postgres.opening import connect, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.postgres.visiting import visit
 from conveyor.store.protocol import Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
@@ -83,7 +85,8 @@ class PostgresStore(Undivided):
 
     async def open(self) -> None:
         address = self._address
-        await migrate(address)
+        async with visit(address) as connection:
+            await migrate(connection, address)
         shared = self._shared = Shared(address.schema, self._clock, self._server_clock)
         self._bell = Bell(lambda: connect(address), f"conveyor:{address.schema}", self._notify)
         self._pool = self._make_pool(shared, address.pool)
