@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import subprocess
 import sys
@@ -16,17 +15,16 @@ import pytest
 from conveyor.model.settings import QueueSettings
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.testing.factories import a_draft
+from kit.campaign import SEED, sizes
 
 MESSAGES = 200
 BODY = b'"' + b"x" * 100_000 + b'"'
 LATEST_S = 1.0
 
 
-@pytest.mark.parametrize(
-    "kills", [4, pytest.param(int(os.environ.get("KILLS", "20")), marks=[pytest.mark.campaign, pytest.mark.timeout(3_600)])]
-)
+@pytest.mark.parametrize("kills", sizes(4, 50))
 def test_a_killed_backup_or_restore_leaves_a_whole_file(tmp_path: Path, kills: int) -> None:
-    dice = random.Random(int(os.environ.get("SEED", "11")))
+    dice = random.Random(SEED)
     store, backup, target = tmp_path / "store.db", tmp_path / "backup.db", tmp_path / "target.db"
     asyncio.run(send(store, MESSAGES))
     assert run("backup", backup, store).wait() == 0

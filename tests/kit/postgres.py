@@ -27,6 +27,7 @@ SETTINGS = {
     "max_connections": "200",
     "autovacuum": "off",
 }
+DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on"}
 _schemas = itertools.count(1)
 
 
@@ -95,10 +96,20 @@ class Server:
 @cache
 def the_server() -> Server:
     """This process's server; skips the test where there is none to start."""
+    return _start()
+
+
+@cache
+def the_durable_server() -> Server:
+    """Another, which syncs and vacuums as one in production does."""
+    return _start(**DURABLE)
+
+
+def _start(**settings: str) -> Server:
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL on this machine: install one (Debian: `apt install postgresql`) to run these tests")
-    server = Server(binaries)
+    server = Server(binaries, **settings)
     atexit.register(server.remove)
     server.start()
     return server
