@@ -46,6 +46,7 @@ class Fleet:
         self.url = url
         self.recorder = Recorder(folder)
         self._running: list[subprocess.Popen[bytes]] = []
+        self._ending: list[subprocess.Popen[bytes]] = []
 
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
@@ -171,32 +172,48 @@ class Fleet:
 
     def workers(self, tree: subprocess.Popen[bytes]) -> list[int]:
         """pids of the worker processes of a tree, oldest first."""
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            children = Path(f"/proc/{tree.pid}/task/{tree.pid}/children").read_text(encoding="ascii")
-            return [int(pid) for pid in children.split()]
-        return []
+        return _children(tree.pid)
 
-    def stop(self, tree: subprocess.Popen[bytes], *, seconds: float = 30.0) -> float:
-        """SIGTERM to a tree, whose calls are told of it; how long it took to end."""
+    def kill_tree(self, tree: subprocess.Popen[bytes]) -> None:
+        """All of it at once: the supervisor, its workers, and what they have started."""
+        pids = [tree.pid, *_descendants(tree.pid)]
+        for pid in pids:
+            self.recorder.note(What.KILLED, pid=pid)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        tree.wait()
+        self._running.remove(tree)
+
+    def end(self, tree: subprocess.Popen[bytes]) -> None:
+        """SIGTERM, of which the history is told."""
         for pid in [tree.pid, *self.workers(tree)]:
             self.recorder.note(What.ENDING, pid=pid)
-        began = time.monotonic()
         tree.send_signal(signal.SIGTERM)
-        tree.wait(timeout=seconds)
         self._running.remove(tree)
-        return time.monotonic() - began
+        self._ending.append(tree)
 
     def close(self) -> None:
         for process in self._running:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGCONT)
-                process.send_signal(signal.SIGTERM)
-        for process in self._running:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGTERM)
+        for process in [*self._running, *self._ending]:
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    return []
+
+
+def _descendants(pid: int) -> list[int]:
+    children = _children(pid)
+    return children + [each for child in children for each in _descendants(child)]
 
 
 def _portions(items: list[T], size: int) -> Iterable[list[T]]:

@@ -88,13 +88,14 @@ class Recorder:
         os.write(self._file, "".join(lines).encode())
 
     @contextmanager
-    def call(self, message: Any) -> Iterator[None]:
+    def call(self, message: Any, **words: object) -> Iterator[None]:
         """A handler's call for one message, from its first line to its last."""
         import asyncio
 
         n = name_of(message.body)
         parts: dict[str, Any] = {"id": message.id, "attempt": message.attempts, "key": key_of(message.body)}
-        words = {"crc": crc(message.body)} if isinstance(message.body, dict) else {}
+        if isinstance(message.body, dict):
+            words["crc"] = crc(message.body)
         self.note(What.START, n, **parts, within=_parents(os.getpid()), **words)
         try:
             yield
