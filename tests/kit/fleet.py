@@ -174,6 +174,11 @@ class Fleet:
         """pids of the worker processes of a tree, oldest first."""
         return _children(tree.pid)
 
+    def freeze(self, pid: int) -> None:
+        """SIGSTOP: what it says from now on, should it ever wake, is said by a sleepwalker."""
+        self.recorder.note(What.FROZEN, pid=pid)
+        os.kill(pid, signal.SIGSTOP)
+
     def kill_tree(self, tree: subprocess.Popen[bytes]) -> None:
         """All of it at once: the supervisor, its workers, and what they have started."""
         pids = [tree.pid, *_descendants(tree.pid)]

@@ -19,8 +19,6 @@ from kit.history import Recorder, What
 Life = Callable[[Store, int, Recorder], Coroutine[Any, Any, None]]
 """What a process does until `is_over()`; its number is never used again."""
 END_S: Final = 60.0
-NEWS_BYTES: Final = 4_000
-"""So much they say between two kills at least."""
 
 
 def is_over() -> bool:
@@ -28,8 +26,18 @@ def is_over() -> bool:
     return (Path(os.environ["FOLDER"]) / "over").exists()
 
 
-def run_herd(life: Life, *, count: int, kills: int, seed: int, pause_s: tuple[float, float] = (0.02, 0.08)) -> None:
-    """Keep `count` processes alive, kill one of them after each pause, and at last let them come to their end."""
+def run_herd(
+    life: Life,
+    *,
+    count: int,
+    kills: int,
+    seed: int,
+    pause_s: tuple[float, float] = (0.02, 0.08),
+    freeze_s: float = 0.0,
+    news: int = 4_000,
+) -> None:
+    """Keep `count` processes alive, kill one of them after each pause, and at last let them come to their end. Between
+    two kills they say `news` bytes at least; with each kill, another is stopped for `freeze_s`."""
     chance, recorder = random.Random(seed), Recorder()
     history, over = (Path(os.environ["FOLDER"]) / name for name in ("history", "over"))
     over.unlink(missing_ok=True)
@@ -43,13 +51,17 @@ def run_herd(life: Life, *, count: int, kills: int, seed: int, pause_s: tuple[fl
             break
         said = history.stat().st_size
         time.sleep(chance.uniform(*pause_s))
-        while history.stat().st_size < said + NEWS_BYTES:  # on a busy machine they have hardly begun
+        while history.stat().st_size < said + news:  # on a busy machine they have hardly begun
             time.sleep(0.005)
         victim = pids.pop(chance.randrange(len(pids)))
         recorder.note(What.KILLED, pid=victim)  # it lived until then
         os.kill(victim, signal.SIGKILL)
         _, status = os.waitpid(victim, 0)
         assert os.WIFSIGNALED(status), f"ended by itself: {status}"
+        if freeze_s:
+            os.kill(pids[0], signal.SIGSTOP)
+            time.sleep(freeze_s)
+            os.kill(pids[0], signal.SIGCONT)
     time.sleep(0.5)  # the last of them have done something, too
     over.touch()
     deadline = time.monotonic() + END_S
