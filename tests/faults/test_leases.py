@@ -78,7 +78,6 @@ def test_a_tree_that_slept_for_two_leases_finds_its_messages_gone(fleet: Fleet, 
     for pid in [*fleet.workers(sleeper), sleeper.pid]:
         fleet.freeze(pid)
     began = time.monotonic()
-    fleet.send(["a", "b"], queue="other")
     fleet.work("--concurrency", "30")
     fleet.wait_until_empty(seconds=60)
     last_run = max(line.at for line in fleet.history() if line.what is What.START) - began

@@ -135,7 +135,7 @@ def judge(
     fates = Ends(history, What.KILLED, What.FROZEN, What.ENDING)
     for of_message in calls.values():
         _judge_runs(verdict, rules, of_message, fates)
-    _judge_acks(verdict, history, calls)
+    _judge_acks(verdict, history, calls, [*left, *dead])
     _judge_keys(verdict, rules, calls)
     _judge_pauses(verdict, rules, history, calls)
     _judge_purges(verdict, history, calls)
@@ -246,10 +246,12 @@ def _judge_runs(verdict: Verdict, rules: Rules, calls: list[Call], fates: Ends) 
                 verdict.add("EXTRA_RUN", n)
 
 
-def _judge_acks(verdict: Verdict, history: Sequence[Line], calls: Calls) -> None:
-    """I5: after a confirmed ack no claim succeeds."""
+def _judge_acks(verdict: Verdict, history: Sequence[Line], calls: Calls, placed: list[Placed]) -> None:
+    """I5: after a confirmed ack no claim succeeds, and the message is nowhere."""
+    there = {id for _, id in placed}
     for line in history:
-        if line.what is What.ACKED and any(_asked(call) > line.at for call in calls.get(line.id, ())):
+        is_claimed = line.what is What.ACKED and any(_asked(call) > line.at for call in calls.get(line.id, ()))
+        if line.what is What.ACKED and (is_claimed or line.id in there):
             verdict.add("RUN_AFTER_ACK", line.n)
 
 

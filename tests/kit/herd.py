@@ -35,9 +35,11 @@ def run_herd(
     pause_s: tuple[float, float] = (0.02, 0.08),
     freeze_s: float = 0.0,
     news: int = 4_000,
+    rest_s: float = 0.5,
 ) -> None:
     """Keep `count` processes alive, kill one of them after each pause, and at last let them come to their end. Between
-    two kills they say `news` bytes at least; with each kill, another is stopped for `freeze_s`."""
+    two kills they say `news` bytes at least; with each kill, another is stopped for `freeze_s`. After the last they live
+    on for `rest_s`."""
     chance, recorder = random.Random(seed), Recorder()
     history, over = (Path(os.environ["FOLDER"]) / name for name in ("history", "over"))
     over.unlink(missing_ok=True)
@@ -62,7 +64,7 @@ def run_herd(
             os.kill(pids[0], signal.SIGSTOP)
             time.sleep(freeze_s)
             os.kill(pids[0], signal.SIGCONT)
-    time.sleep(0.5)  # the last of them have done something, too
+    time.sleep(rest_s)
     over.touch()
     deadline = time.monotonic() + END_S
     while pids:

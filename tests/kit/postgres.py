@@ -43,14 +43,15 @@ def find_binaries() -> Path | None:
 class Server:
     """A running server, and the URL of a database in it."""
 
-    def __init__(self, binaries: Path, **settings: str) -> None:
+    def __init__(self, binaries: Path, *, folder: Path | None = None, **settings: str) -> None:
         self.binaries = binaries
-        self.folder = Path(tempfile.mkdtemp(prefix="conveyor-pg-"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="conveyor-pg-"))
         self.port = _free_port()
         self.settings = SETTINGS | settings
         self._as_user = _as_user(self.folder)
         self._process: subprocess.Popen[bytes] | None = None
-        self._call("initdb", "-D", str(self.folder / "data"), "-U", "conveyor", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+        if not (self.folder / "data").exists():
+            self._call("initdb", "-D", str(self.folder / "data"), "-U", "conveyor", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
 
     def start(self) -> None:
         """Returns once it answers."""

@@ -62,6 +62,7 @@ BAD: list[tuple[str, str, dict[str, Any], list[Placed], list[Placed]]] = [
     ("EXTRA_RUN", f"{SENT}|{RUN}|5 start 7 a 2 - 51|6 end 7 a 2 - 51", {}, [], []),
     ("EXTRA_RUN", f"{SENT}|{RUN}|9 killed - - 0 - 50|10 start 7 a 2 - 51|11 end 7 a 2 - 51", {}, [], []),
     ("RUN_AFTER_ACK", f"{SENT}|{RUN}|5 acked 7 a 1 - 50|5.5 killed - - 0 - 50|7 start 7 a 2 - 51 asked=6|8 end 7 a 2 - 51", {}, [], []),
+    ("RUN_AFTER_ACK", f"{SENT}|{RUN}|5 acked 7 a 1 - 50", {"is_drained": False}, [("7", "a")], []),
     ("FIFO_ORDER", f"1 sending 6 - 0 - 1|2 sent 6 z 0 - 1|{SENT}|3 start 7 a 1 k 50|4 end 7 a 1 k 50|5 start 6 z 1 k 50|6 end 6 z 1 k 50", {"ordered": True}, [], []),
     ("FIFO_ORDER", f"1 sending 6 - 0 - 1|2 sent 6 z 0 - 1|{SENT}|3 start 6 z 1 k 50|4 start 7 a 1 k 50|5 end 6 z 1 k 50|6 end 7 a 1 k 50", {"ordered": True}, [], []),
     ("CONCURRENCY", f"1 sending 6 - 0 - 1|2 sent 6 z 0 - 1|{SENT}|3 start 6 z 1 - 50|4 start 7 a 1 - 51|5 end 6 z 1 - 50|6 end 7 a 1 - 51", {"max_concurrency": 1}, [], []),
