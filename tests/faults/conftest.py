@@ -14,6 +14,7 @@ from kit.checker import Verdict
 from kit.fleet import Fleet
 from kit.postgres import the_durable_server, the_server
 
+
 @pytest.fixture
 def is_campaign(request: pytest.FixtureRequest) -> bool:
     return request.node.get_closest_marker("campaign") is not None
@@ -35,12 +36,23 @@ def fleet(tmp_path: Path, url: str) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def report(url: str, is_campaign: bool, capsys: pytest.CaptureFixture[str]) -> Report:
-    def report(row: str, verdict: Verdict | None = None, **figures: Any) -> None:
+def say(is_campaign: bool, capsys: pytest.CaptureFixture[str]) -> Report:
+    """Publish a row's figures, in a campaign."""
+
+    def say(row: str, **figures: Any) -> None:
         if is_campaign:
-            known = verdict.figures() if verdict is not None else {}
-            line = write_result(row, {"store": url.partition(":")[0], **known, **figures})
+            line = write_result(row, figures)
             with capsys.disabled():
-                print(f"\n{line}")
+                print(f"\n{line}")  # noqa: T201 figures are for whoever watches
+
+    return say
+
+
+@pytest.fixture
+def report(url: str, say: Report) -> Report:
+    """The same, with the store and the verdict on a history."""
+
+    def report(row: str, verdict: Verdict | None = None, **figures: Any) -> None:
+        say(row, store=url.partition(":")[0], **(verdict.figures() if verdict is not None else {}), **figures)
 
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ async def {queue}(message: Message[dict]) -> None:
         if {fails}:
             raise ValueError("a head that fails for good must let its key go on")
 """
+PROCESSES: Final = 4
 LIMIT: Final = 10
 KEYS: Final = 40
 POISON: Final = 97
@@ -45,9 +47,11 @@ class Load:
         fails = f"int(message.body['n'].rpartition('-')[2]) % {POISON} == 0" if self.is_ordered else "False"
         return HANDLER.format(queue=self.queue, options=self.options, handler_s=self.handler_s, fails=fails)
 
-    def bodies(self, count: int) -> list[dict[str, Any]]:
-        names: list[dict[str, Any]] = [{"n": f"{self.queue}-{number}"} for number in range(count)]
-        return [{**body, "key": f"k{at % KEYS}"} for at, body in enumerate(names)] if self.is_ordered else names
+    def bodies(self, first: int, count: int) -> list[dict[str, Any]]:
+        numbers = range(first, first + count)
+        if self.is_ordered:
+            return [{"n": f"{self.queue}-{n}", "key": f"k{n % KEYS}"} for n in numbers]
+        return [{"n": f"{self.queue}-{n}"} for n in numbers]
 
 
 PLAIN = Load("F03", "plain", "max_retries=3", Rules(), 0.5, 100)
@@ -71,11 +75,22 @@ def test_kills_under_load_lose_no_message(
     fleet: Fleet, report: Report, is_campaign: bool, loads: list[Load], kills: int
 ) -> None:
     fleet.write_app("".join(load.source() for load in loads))
-    counts = {load.queue: load.per_kill * kills + 200 for load in loads}
-    for load in loads:
-        fleet.send(load.bodies(counts[load.queue]), queue=load.queue)
+    counts = {load.queue: 0 for load in loads}
+
+    def send(load: Load, count: int) -> None:
+        fleet.send(load.bodies(counts[load.queue], count), queue=load.queue)
+        counts[load.queue] += count
+
+    def feed() -> None:
+        """Whenever little is left, enough for the next few kills."""
+        for load in loads:
+            if not counts[load.queue] or fleet.metrics(load.queue).backlog_messages < load.per_kill:
+                send(load, 5 * load.per_kill)
+
     began = time.monotonic()
-    kill_workers(fleet, kills, [load.queue for load in loads])
+    kill_workers(fleet, kills, feed)
+    for load in loads:
+        send(load, max(0, load.per_kill * kills - counts[load.queue]))
     for load in loads:
         fleet.wait_until_empty(load.queue, seconds=900)
     seconds, history = time.monotonic() - began, fleet.history()
@@ -102,22 +117,22 @@ def judge_slots(history: list[Line], verdict: Verdict) -> None:
     assert full_again - last <= 20.0
 
 
-def kill_workers(fleet: Fleet, kills: int, queues: list[str]) -> None:
-    """Four workers; kill one that works, every 0.4 to 1 s: each has time to take over what another left."""
+def kill_workers(fleet: Fleet, kills: int, feed: Callable[[], None]) -> None:
+    """Four workers; kill one of them as soon as all work, and some time has passed: so there are three to take over."""
     chance = random.Random(SEED)
-    tree = fleet.work("--processes", "4", "--concurrency", str(20 * len(queues)))
+    feed()
+    tree = fleet.work("--processes", str(PROCESSES), "--concurrency", "20")
     killed: set[int] = set()
     working: set[int] = set()
     history = Tail(fleet.folder)
     while len(killed) < kills:
-        fleet.rest(chance.uniform(0.4, 1.0))
+        fleet.rest(chance.uniform(0.1, 0.8))
         working |= {line.pid for line in history.read() if line.what is What.START}
         victims = sorted(working.intersection(fleet.workers(tree)).difference(killed))
-        if victims:
+        if len(victims) == PROCESSES:
             killed.add(pid := chance.choice(victims))
             fleet.kill(pid)
-        elif not any(fleet.metrics(queue).backlog_messages for queue in queues):
-            pytest.fail(f"drained after {len(killed)} kills: send more")
+        feed()
 
 
 def running_calls(history: list[Line]) -> list[tuple[float, int]]:

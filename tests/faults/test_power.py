@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from conveyor.model.settings import QueueSettings
-from kit.campaign import KILLS, sizes, write_result
+from kit.campaign import KILLS, Report, sizes
 from kit.checker import Rules, Verdict
 from kit.disk import Disk
 from kit.fleet import PRELUDE, Fleet
@@ -73,7 +73,7 @@ def judge_after(fleet: Fleet, url: str) -> Verdict:
 
 
 @pytest.mark.parametrize("cuts", sizes(1, 30))
-def test_what_sqlite_confirmed_survives_a_power_cut(tmp_path: Path, cuts: int, is_campaign: bool) -> None:
+def test_what_sqlite_confirmed_survives_a_power_cut(tmp_path: Path, say: Report, cuts: int) -> None:
     """F08."""
     confirmed = 0
     for number in range(cuts):
@@ -88,13 +88,12 @@ def test_what_sqlite_confirmed_survives_a_power_cut(tmp_path: Path, cuts: int, i
             confirmed += judge_after(fleet, f"sqlite:///{place}/store.db").confirmed
             with closing(apsw.Connection(f"{place}/store.db")) as connection:
                 assert connection.pragma("integrity_check") == "ok"
-    if is_campaign:
-        print(write_result("F08", {"store": "sqlite", "cuts": cuts, "confirmed": confirmed, "lost": 0}))
+    say("F08", store="sqlite", cuts=cuts, confirmed=confirmed, lost=0)
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(1_200)
-def test_what_postgresql_confirmed_survives_a_power_cut(tmp_path: Path) -> None:
+def test_what_postgresql_confirmed_survives_a_power_cut(tmp_path: Path, say: Report) -> None:
     """F09."""
     binaries = find_binaries()
     if binaries is None:
@@ -104,7 +103,7 @@ def test_what_postgresql_confirmed_survives_a_power_cut(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         with closing(Disk()) as disk:
-            server = Server(binaries, folder=disk.place, **DURABLE)
+            server = Server(binaries, disk.place, **DURABLE)
             subprocess.run(["sync", "-f", disk.place], check=True)  # it was made without
             server.start()
             fleet = Fleet(folder, server.url())
@@ -119,7 +118,7 @@ def test_what_postgresql_confirmed_survives_a_power_cut(tmp_path: Path) -> None:
             assert server._process is not None
             server._process.send_signal(signal.SIGCONT)  # `runuser` stops with its child
             (place / "data" / "postmaster.pid").unlink()  # after a real cut, nobody has that pid
-            again = Server(binaries, folder=place, **DURABLE)
+            again = Server(binaries, place, **DURABLE)
             again.start()
             try:
                 url = fleet.url.replace(f":{server.port}/", f":{again.port}/")
@@ -127,7 +126,7 @@ def test_what_postgresql_confirmed_survives_a_power_cut(tmp_path: Path) -> None:
             finally:
                 again.stop("immediate")
                 server.stop("immediate")
-    print(write_result("F09", {"store": "postgresql", "cuts": cuts, "confirmed": confirmed, "lost": 0}))
+    say("F09", store="postgresql", cuts=cuts, confirmed=confirmed, lost=0)
 
 
 def processes_of(folder: Path) -> list[int]:

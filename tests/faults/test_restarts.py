@@ -3,6 +3,7 @@ F49)."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -92,7 +93,7 @@ def test_rolling_deploys_lose_nothing_and_run_nothing_twice(
     cut = {line.n for line in history if line.what is What.CUT}
     versions = {line.words["version"] for line in history if line.what is What.START}
     ends = sorted(line.at for line in history if line.what is What.END)
-    dip = max(later - sooner for sooner, later in zip(ends, ends[1:], strict=False))
+    dip = max(later - sooner for sooner, later in itertools.pairwise(ends))
     report("F06+F49", verdict, cut=len(cut), exit_s_max=max(exits), dip_s=dip, versions=len(versions))
     assert not verdict.findings, verdict.story
     assert verdict.reruns == 0

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 Report = Callable[..., None]
-"""Says a row's figures: its number, the verdict on its history, and what else was measured."""
+"""Publishes a row's figures: its number, and what was measured."""
 KILLS: Final = int(os.environ.get("KILLS", "20"))
 """Of the 1,000 that the catalogue asks for; every row shrinks with it."""
 SEED: Final = int(os.environ.get("SEED", "11"))

@@ -14,6 +14,8 @@ from kit.history import NONE, Line, What
 
 ACK_S: Final = 2.0
 """So long after a handler's end its ack may still be under way, and die with its process."""
+ORPHAN_S: Final = 2.0
+"""So long a worker's child may live on, on a busy machine, and begin what it was told."""
 PARTS_OF_A_MS: Final = 0.002
 """A store counts milliseconds."""
 
@@ -46,9 +48,9 @@ class Call:
     """When it was over; None: nobody knows, its process ended unseen."""
 
     @property
-    def pids(self) -> list[int]:
-        """Its process and those that made it: the death of one is the death of all."""
-        return [self.start.pid, *map(int, self.start.words.get("within", "").split(",") if "within" in self.start.words else ())]
+    def worker(self) -> int:
+        """The leader of its process group: a child for one message dies with its worker, if not in the same moment."""
+        return int(self.start.words.get("within", self.start.pid))
 
     @property
     def went_well(self) -> bool:
@@ -116,9 +118,10 @@ class Ends:
                 self._moments[line.pid].append(line.at)
 
     def of(self, call: Call) -> float | None:
-        """The first such moment of the call's process, or of one that made it, from the call's start on."""
-        moments = (moment for pid in call.pids for moment in self._moments.get(pid, ()) if moment >= call.start.at)
-        return min(moments, default=None)
+        """The first such moment of the call's process from its start on, or of its worker from a little earlier."""
+        own = [moment for moment in self._moments.get(call.start.pid, ()) if moment >= call.start.at]
+        of_worker = [moment for moment in self._moments.get(call.worker, ()) if moment >= call.start.at - ORPHAN_S]
+        return max(call.start.at, min([*own, *of_worker])) if own or of_worker else None
 
 
 def judge(

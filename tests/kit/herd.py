@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -81,9 +82,7 @@ def _fork(life: Life, number: int, recorder: Recorder) -> int:
         return pid
     try:
         asyncio.run(_live(life, number, recorder))
-    except BaseException:
-        import traceback
-
+    except BaseException:  # noqa: BLE001 whatever it is, the child says it and does not live on as its parent
         traceback.print_exc()
         os._exit(1)
     os._exit(0)

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +27,8 @@ class What(StrEnum):
     SENT = "sent"
     """Confirmed."""
     START = "start"
-    """A handler call, or the answer to a claim. Words: asked (when a claim was), crc, within (the process's parents)."""
+    """A handler call, or the answer to a claim. Words: asked (when a claim was), crc, within (its
+    process group, which its worker leads)."""
     END = "end"
     """It went well; its ack is still to come."""
     FAIL = "fail"
@@ -74,16 +74,14 @@ class Recorder:
         path = (folder or Path(os.environ["FOLDER"])) / "history"
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def note(self, what: What, n: object = NONE, *, id: object = NONE, pid: int | None = None, **words: object) -> None:
-        self.note_all(what, [(n, id)], pid=pid, **words)
+    def note(self, what: What, n: object = NONE, *, id: object = NONE, **words: object) -> None:
+        self.note_all(what, [(n, id)], **words)
 
-    def note_all(
-        self, what: What, messages: Iterable[tuple[object, object]], *, pid: int | None = None, **words: object
-    ) -> None:
+    def note_all(self, what: What, messages: Iterable[tuple[object, object]], **words: object) -> None:
         """One moment of several messages, in one write."""
         at, said = time.monotonic(), {name: str(value) for name, value in words.items()}
         attempt, key = int(said.pop("attempt", "0")), said.pop("key", NONE)
-        pid = os.getpid() if pid is None else pid
+        pid = int(said.pop("pid", os.getpid()))
         lines = [str(Line(at, what, str(n), shown(id), attempt, key, pid, said)) for n, id in messages]
         os.write(self._file, "".join(lines).encode())
 
@@ -93,10 +91,10 @@ class Recorder:
         import asyncio
 
         n = name_of(message.body)
-        parts: dict[str, Any] = {"id": message.id, "attempt": message.attempts, "key": key_of(message.body)}
+        parts: dict[str, object] = {"id": message.id, "attempt": message.attempts, "key": key_of(message.body)}
         if isinstance(message.body, dict):
             words["crc"] = crc(message.body)
-        self.note(What.START, n, **parts, within=_parents(os.getpid()), **words)
+        self.note(What.START, n, **parts, within=os.getpgrp(), **words)
         try:
             yield
         except asyncio.CancelledError:
@@ -106,17 +104,6 @@ class Recorder:
             self.note(What.FAIL, n, **parts)
             raise
         self.note(What.END, n, **parts)
-
-
-@cache
-def _parents(pid: int) -> str:
-    """The process that made this one, and the one that made that: a child for one message is its worker's grandchild."""
-    try:
-        parent = os.getppid()
-        with open(f"/proc/{parent}/stat", encoding="ascii", errors="replace") as stat:
-            return f"{parent},{stat.read().rpartition(')')[2].split()[1]}"
-    except FileNotFoundError:  # it is dead, or this is no Linux
-        return str(parent)
 
 
 def shown(id: object) -> str:

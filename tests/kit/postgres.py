@@ -43,7 +43,7 @@ def find_binaries() -> Path | None:
 class Server:
     """A running server, and the URL of a database in it."""
 
-    def __init__(self, binaries: Path, *, folder: Path | None = None, **settings: str) -> None:
+    def __init__(self, binaries: Path, folder: Path | None = None, **settings: str) -> None:
         self.binaries = binaries
         self.folder = folder or Path(tempfile.mkdtemp(prefix="conveyor-pg-"))
         self.port = _free_port()
@@ -110,7 +110,7 @@ def _start(**settings: str) -> Server:
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL on this machine: install one (Debian: `apt install postgresql`) to run these tests")
-    server = Server(binaries, **settings)
+    server = Server(binaries, None, **settings)
     atexit.register(server.remove)
     server.start()
     return server

@@ -30,7 +30,8 @@ GOOD = [
     "1 sending 7 - 0 - 1 dedupe=k|2 sent 7 a 0 - 1|2 sending 8 - 0 - 1 dedupe=k|3 sent 8 a 0 - 1|" + RUN,
     f"{SENT}|2.1 paused - - 0 - 1|2.9 resuming - - 0 - 1|{RUN}",
     f"{SENT}|3 start 7 a 1 - 50|4 frozen - - 0 - 50|5 start 7 a 2 - 51|6 end 7 a 2 - 51|7 end 7 a 1 - 50",
-    f"{SENT}|3 start 7 a 1 - 90 within=60,50|4 killed - - 0 - 50|5 start 7 a 2 - 51|6 end 7 a 2 - 51",  # a child of it
+    f"{SENT}|3 start 7 a 1 - 90 within=50|4 killed - - 0 - 50|5 start 7 a 2 - 51|6 end 7 a 2 - 51",  # a child of it
+    f"{SENT}|2.9 killed - - 0 - 50|{RUN.replace('- 50', '- 90 within=50', 1).replace('- 50', '- 90')}|5 start 7 a 1 - 51|6 end 7 a 1 - 51",  # an orphan
 ]
 
 
