@@ -61,8 +61,11 @@ class Fleet:
     def write_app(self, text: str) -> None:
         (self.folder / "shop.py").write_text(PRELUDE + text, encoding="utf-8")
 
-    def work(self, *options: str) -> subprocess.Popen[bytes]:
+    def work(self, *options: str, within: Path | None = None) -> subprocess.Popen[bytes]:
+        """`conveyor work`, all of it within a control group if one is named."""
         command = [sys.executable, "-m", "conveyor", "work", "shop:app", *options]
+        if within is not None:
+            command = ["sh", "-c", f'echo $$ >{within}/cgroup.procs && exec "$@"', "sh", *command]
         with (self.folder / "work.log").open("ab") as log:
             process = subprocess.Popen(command, cwd=self.folder, env=self.environment(), stderr=log, stdout=log)
         self._running.append(process)
