@@ -27,6 +27,7 @@ SETTINGS = {
     "max_connections": "200",
     "autovacuum": "off",
 }
+DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on"}
 _schemas = itertools.count(1)
 
 
@@ -42,14 +43,15 @@ def find_binaries() -> Path | None:
 class Server:
     """A running server, and the URL of a database in it."""
 
-    def __init__(self, binaries: Path, **settings: str) -> None:
+    def __init__(self, binaries: Path, folder: Path | None = None, **settings: str) -> None:
         self.binaries = binaries
-        self.folder = Path(tempfile.mkdtemp(prefix="conveyor-pg-"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="conveyor-pg-"))
         self.port = _free_port()
         self.settings = SETTINGS | settings
         self._as_user = _as_user(self.folder)
         self._process: subprocess.Popen[bytes] | None = None
-        self._call("initdb", "-D", str(self.folder / "data"), "-U", "conveyor", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+        if not (self.folder / "data").exists():
+            self._call("initdb", "-D", str(self.folder / "data"), "-U", "conveyor", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
 
     def start(self) -> None:
         """Returns once it answers."""
@@ -95,10 +97,20 @@ class Server:
 @cache
 def the_server() -> Server:
     """This process's server; skips the test where there is none to start."""
+    return _start()
+
+
+@cache
+def the_durable_server() -> Server:
+    """Another, which syncs and vacuums as one in production does."""
+    return _start(**DURABLE)
+
+
+def _start(**settings: str) -> Server:
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL on this machine: install one (Debian: `apt install postgresql`) to run these tests")
-    server = Server(binaries)
+    server = Server(binaries, None, **settings)
     atexit.register(server.remove)
     server.start()
     return server
