@@ -68,9 +68,9 @@ class Conveyor:
         self.http: Any = None
         """The application's own ASGI app, served by `conveyor serve`."""
         self._clock = clock
-        self._store = make_store(self.url, clock=clock)
-        self._ids = IdSource(self._store.clock)
         self.emit: Emit = emit or (lambda _event: None)
+        self._store = make_store(self.url, clock=clock, emit=self._tell)
+        self._ids = IdSource(self._store.clock)
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = {}
         self._handles: dict[str, Queue] = {}

@@ -17,9 +17,9 @@ import pytest
 class Fleet:
     """`conveyor work` trees on one store, and a way to wait for what the store says."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         self.folder = folder
-        self.url = f"sqlite:///{folder}/store.db"
+        self.url = url or f"sqlite:///{folder}/store.db"
         self._running: list[subprocess.Popen[bytes]] = []
 
     def environment(self) -> dict[str, str]:
@@ -31,6 +31,15 @@ class Fleet:
     def work(self, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "conveyor", "work", "shop:app", *options]
         with (self.folder / "work.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=self.folder, env=self.environment(), stderr=log, stdout=log)
+        self._running.append(process)
+        return process
+
+    def start(self, name: str, code: str) -> subprocess.Popen[bytes]:
+        """A program beside the app, that runs on."""
+        (self.folder / f"{name}.py").write_text(code, encoding="utf-8")
+        with (self.folder / f"{name}.log").open("ab") as log:
+            command = [sys.executable, f"{name}.py"]
             process = subprocess.Popen(command, cwd=self.folder, env=self.environment(), stderr=log, stdout=log)
         self._running.append(process)
         return process

@@ -11,7 +11,14 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from conveyor.model.errors import InvalidSettingError, QueueFullError, StoreError, StoreUnsupportedError
+from conveyor.model.errors import (
+    InvalidSettingError,
+    QueueFullError,
+    StoreAwayError,
+    StoreError,
+    StoreUnsupportedError,
+)
+from conveyor.model.events import Event, StoreBack, StoreLost
 from conveyor.model.ids import IdSource
 from conveyor.model.message import Draft
 from conveyor.model.settings import ConsumerSettings, QueueSettings
@@ -22,7 +29,7 @@ from conveyor.store.postgres.statements import SQL, Beginnings
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
 from conveyor.testing.clock import ManualClock
-from kit.postgres import Server, find_binaries, the_server
+from kit.postgres import LASTING, a_server, the_server
 
 pytestmark = pytest.mark.anyio
 
@@ -347,39 +354,63 @@ async def test_stores_that_open_a_new_schema_at_once_make_it_once(url: str) -> N
     assert len(await look_inside(url, "SELECT 1 FROM store")) == 1
 
 
-@pytest.mark.parametrize("query", ["schema=", "pool=0", "pool=many", "statement_cache_size=-1"])
+@pytest.mark.parametrize("query", ["schema=", "pool=0", "pool=many", "statement_cache_size=-1", "pooler=perhaps", "patience=-1"])
 def test_a_parameter_that_makes_no_sense_is_refused(query: str) -> None:
     with pytest.raises(InvalidSettingError):
         PostgresStore(f"postgresql://localhost/db?{query}")
 
 
 async def test_no_server_is_a_store_error_without_the_password() -> None:
-    with pytest.raises(StoreError) as caught:
-        await PostgresStore("postgresql://someone:secret@127.0.0.1:1/db").open()
+    with pytest.raises(StoreAwayError) as caught:
+        await PostgresStore("postgresql://someone:secret@127.0.0.1:1,127.0.0.1:2/db?patience=0").open()
     assert "secret" not in str(caught.value)
 
 
-async def test_a_server_that_crashes_and_comes_back_has_lost_nothing() -> None:
-    the_server()  # skips where there is none
-    binaries = find_binaries()
-    assert binaries is not None
-    server = Server(binaries, fsync="on", synchronous_commit="on")
-    try:
-        server.start()
-        store = PostgresStore(server.url())
+async def test_calls_wait_for_a_server_that_crashes_and_comes_back() -> None:
+    told: list[Event] = []
+    with a_server(**LASTING) as server:
+        store = PostgresStore(server.url(), emit=told.append)
         await store.open()
         await store.create_queue("jobs", QueueSettings())
-        confirmed = 0
         for _ in range(3):
             sends = [asyncio.ensure_future(store.append([draft])) for draft in drafts(store, 200)]
             await sends[0]
             server.stop("immediate")
-            confirmed += sum(
-                not isinstance(each, Exception) for each in await asyncio.gather(*sends, return_exceptions=True)
-            )
+            looking = asyncio.ensure_future(store.get_queue("jobs"))
+            while not isinstance(told[-1] if told else None, StoreLost):
+                await store.clock.sleep(0.01)
             server.start()
-        await store.append(drafts(store, 1))
-        assert (await store.metrics("jobs")).backlog_messages >= confirmed + 1
+            await asyncio.gather(*sends, looking)
+        assert (await store.metrics("jobs")).backlog_messages == 600
         await store.close()
-    finally:
-        server.remove()
+    assert [type(event) for event in told] == [StoreLost, StoreBack] * 3
+
+
+async def test_a_call_waits_no_longer_than_it_may() -> None:
+    with a_server() as server:
+        store = PostgresStore(server.url(patience="1"))
+        await store.open()
+        await store.create_queue("jobs", QueueSettings())
+        server.stop("immediate")
+        calls = [store.append(drafts(store, 1)), store.get_queue("jobs"), store.append(drafts(store, 1))]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [StoreAwayError] * 3
+        assert "patience" in str(answers[0])
+        server.start()
+        await store.append(drafts(store, 1))
+        assert (await store.metrics("jobs")).backlog_messages == 1, "nothing was written of those that failed"
+        await store.close()
+
+
+async def test_a_store_closes_at_once_while_its_server_is_away() -> None:
+    with a_server() as server:
+        store = PostgresStore(server.url(patience="600"))
+        await store.open()
+        await store.create_queue("jobs", QueueSettings())
+        server.stop("immediate")
+        calls = [asyncio.ensure_future(store.append(drafts(store, 1))), asyncio.ensure_future(store.list_queues())]
+        await store.clock.sleep(0.2)  # they wait by now
+        async with asyncio.timeout(10):
+            await store.close()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [StoreAwayError] * 2

@@ -16,6 +16,7 @@ import msgspec
 
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import InvalidDurationError, InvalidSettingError, StoreUnsupportedError
+from conveyor.model.events import Event, StoreLost
 from conveyor.model.message import ContentType, Peeked
 from conveyor.store.protocol import Store
 from conveyor.store.urls import DEFAULT_URL, make_store
@@ -84,7 +85,13 @@ def tell(url: str | None, question: Callable[[Store], Awaitable[T]]) -> T:
     chosen = chosen_url(url)
     if chosen.startswith("memory:"):
         raise InvalidSettingError("CONVEYOR_URL", chosen, "lives in one process only", hint="use `sqlite:///conveyor.db`")
-    return asyncio.run(_with_store(make_store(chosen), question))
+    return asyncio.run(_with_store(make_store(chosen, emit=_tell_of_server), question))
+
+
+def _tell_of_server(event: Event) -> None:
+    """Why a verb takes its time."""
+    if isinstance(event, StoreLost):
+        click.echo(f"conveyor: waiting for `{event.store}`: {event.error}", err=True)
 
 
 async def _with_store(store: Store, question: Callable[[Store], Awaitable[T]]) -> T:

@@ -26,6 +26,7 @@
        |- StoreReadOnlyError
        |- StoreFullError
        |- StoreBusyError
+       |- StoreAwayError            the server does not answer
        |- StoreInUseError          a restore would pull the file from under somebody
        |- StoreCorruptError
        |- StoreUnsupportedError     library, file system or schema that cannot be trusted
@@ -263,10 +264,8 @@ class StoreClosedError(StoreError):
 class StoreReadOnlyError(StoreError):
     code = "store_read_only"
 
-    def __init__(self, where: str) -> None:
-        super().__init__(
-            f"`{where}` cannot be written", hint="check the owner and mode of the file and its folder", where=where
-        )
+    def __init__(self, where: str, *, hint: str = "check the owner and mode of the file and its folder") -> None:
+        super().__init__(f"`{where}` cannot be written", hint=hint, where=where)
 
 
 class StoreFullError(StoreError):
@@ -285,6 +284,19 @@ class StoreBusyError(StoreError):
         super().__init__(
             problem or f"`{where}` was locked by another process for {waited_s:g} s",
             hint=hint or "look for a long transaction or a backup tool that holds the file",
+            where=where,
+        )
+
+
+class StoreAwayError(StoreError):
+    """The server did not answer for as long as a call may wait; nothing was written."""
+
+    code = "store_away"
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(
+            f"`{where}` cannot be reached: {problem}",
+            hint="is it running? work goes on when it is; `?patience=` says how many seconds a call waits for it",
             where=where,
         )
 

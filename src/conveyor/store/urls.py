@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from conveyor.model.clock import Clock, SystemClock
 from conveyor.model.errors import InvalidSettingError, StoreUnsupportedError
+from conveyor.model.events import Emit
 from conveyor.store.keeping import Keeper
 from conveyor.store.protocol import Store
 
@@ -16,8 +17,8 @@ _HINT: Final = (
 )
 
 
-def make_store(url: str, *, clock: Clock | None = None) -> Store:
-    """The store behind `url`, not yet open. `InvalidSettingError`."""
+def make_store(url: str, *, clock: Clock | None = None, emit: Emit | None = None) -> Store:
+    """The store behind `url`, not yet open; `emit` hears when its server goes and comes. `InvalidSettingError`."""
     parts = urlsplit(url)
     match parts.scheme:
         case "sqlite":
@@ -25,7 +26,7 @@ def make_store(url: str, *, clock: Clock | None = None) -> Store:
 
             return SQLiteStore(_file_path(url, parts.netloc, parts.path), clock=clock)
         case "postgresql" | "postgres":
-            return _postgres_store(url, clock)
+            return _postgres_store(url, clock, emit)
         case "memory":
             from conveyor.store.memory import MemoryStore
 
@@ -55,14 +56,14 @@ def make_keeper(url: str) -> Keeper:
             raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
 
 
-def _postgres_store(url: str, clock: Clock | None) -> Store:
+def _postgres_store(url: str, clock: Clock | None, emit: Emit | None) -> Store:
     try:
         from conveyor.store.postgres import PostgresStore
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
         raise StoreUnsupportedError("asyncpg is not installed", hint="pip install 'conveyor[postgres]'") from error
-    return PostgresStore(url, clock=clock)
+    return PostgresStore(url, clock=clock, emit=emit)
 
 
 def _file_path(url: str, host: str, path: str) -> str:

@@ -6,103 +6,119 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-import asyncpg
-
-from conveyor.model.clock import SystemClock
-from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreError
-from conveyor.store.postgres.faults import is_lost, is_worth_another_try, translate
+from conveyor.model.errors import OutcomeUnknownError, StoreError
+from conveyor.store.postgres.door import Door
+from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, is_read_only, is_worth_another_try, translate
 from conveyor.store.postgres.link import CommitLostError, Durability, Link, Shared
-from conveyor.store.postgres.transaction import CatalogWantedError, Connection, Transaction
+from conveyor.store.postgres.transaction import CatalogWantedError, Transaction
 
 T = TypeVar("T")
 
-TRIES_MAX: Final = 5
+TRIES_MAX: Final = 10
+"""Of a transaction that others are in the way of. One whose connection broke is tried until its deadline."""
 RECEIPT_S: Final = 10.0
-"""How long a lost COMMIT's receipt is looked for."""
-_PAUSE_S: Final = 0.1
+"""A lost COMMIT's receipt is looked for at least this long."""
 
 
 class Pool:
     """`size` connections at most, opened when wanted. `tell` gets the queues to wake, after COMMIT."""
 
-    def __init__(
-        self,
-        connect: Callable[[], Awaitable[Connection]],
-        shared: Shared,
-        *,
-        size: int,
-        where: str,
-        tell: Callable[[frozenset[str]], None],
-    ) -> None:
-        self._connect = connect
+    def __init__(self, door: Door, shared: Shared, *, size: int, tell: Callable[[frozenset[str]], None]) -> None:
+        self._door = door
         self._shared = shared
-        self._where = where
         self._tell = tell
         self._idle: list[Link] = []
         self._free = asyncio.Semaphore(size)
-        self._patience = SystemClock()  # a real server is waited for in real time
 
     async def run(
-        self, work: Callable[[Transaction], Awaitable[T]], durability: Durability, *, exclusive: bool = False
+        self,
+        work: Callable[[Transaction], Awaitable[T]],
+        durability: Durability,
+        *,
+        exclusive: bool = False,
+        deadline: float | None = None,
     ) -> T:
         """The work's answer, after COMMIT. Domain errors pass; the database's become ours."""
-        last: BaseException | None = None
-        for _ in range(TRIES_MAX):
+        deadline = self._door.deadline() if deadline is None else deadline
+        try:
+            return await self.use(lambda link: link.transact(work, durability, exclusive=exclusive), deadline)
+        except CatalogWantedError:
+            return await self.use(lambda link: link.transact(work, durability, exclusive=True), deadline)
+
+    async def use(self, work: Callable[[Link], Awaitable[tuple[T, frozenset[str]]]], deadline: float) -> T:
+        """The answer of work that is one transaction on a link, and names the queues to wake. A server that is away is
+        waited for until the deadline."""
+        tries = 0
+        while True:
             try:
-                return await self._once(work, durability, exclusive=exclusive)
-            except CatalogWantedError:
-                exclusive = True
+                return await self._once(work, deadline)
             except CommitLostError as lost:
-                if await self._was_committed(lost):
+                if await self._was_committed(lost, deadline):
                     self._tell(lost.woken)
                     return lost.result  # type: ignore[no-any-return]  # it is what the work returned
-                last = lost.__cause__
-            except ConveyorError:
-                raise
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-                last = error
-                if not is_lost(error) and not is_worth_another_try(error):
-                    break
-        assert last is not None
-        raise translate(last, self._where) from last
+                problem = lost.__cause__
+            except DRIVER_ERRORS as error:
+                problem = error
+            assert problem is not None
+            tries += 1
+            if not self._is_worth_another_try(problem, tries, deadline):
+                raise translate(problem, self._door.address.where) from problem
+            await self._door.rest(tries)
 
-    async def _once(
-        self, work: Callable[[Transaction], Awaitable[T]], durability: Durability, *, exclusive: bool
-    ) -> T:
+    def _is_worth_another_try(self, error: BaseException, tries: int, deadline: float) -> bool:
+        if is_lost(error):
+            return not self._door.is_past(deadline)
+        if is_read_only(error):  # perhaps it has become a standby: a new connection would not go there
+            return tries == 1
+        return is_worth_another_try(error) and tries < TRIES_MAX
+
+    async def _once(self, work: Callable[[Link], Awaitable[tuple[T, frozenset[str]]]], deadline: float) -> T:
         async with self._free:
-            link = self._idle.pop() if self._idle else Link(await self._connect(), self._shared)
+            link = self._idle.pop() if self._idle else Link(await self._door.connect(deadline), self._shared)
             try:
-                result, woken = await link.transact(work, durability, exclusive=exclusive)
+                result, woken = await work(link)
             except BaseException as error:
                 await self._put_back(link, error)
                 raise
-            self._idle.append(link)
+            await self._keep(link)
         if woken:
             self._tell(woken)
         return result
 
     async def _put_back(self, link: Link, error: BaseException) -> None:
         """One that broke is not used again, and those that waited beside it have most likely broken too."""
-        if link.is_open and not is_lost(error) and not isinstance(error, CommitLostError | asyncio.CancelledError):
-            self._idle.append(link)
-            return
-        broken, self._idle = [link, *self._idle], []
-        for each in broken:
-            await each.close()
+        if isinstance(error, TimeoutError):
+            await link.close()  # tells the server to stop what it is at
+        elif isinstance(error, asyncio.CancelledError):
+            link.drop()
+        elif isinstance(error, CommitLostError) or is_lost(error) or is_read_only(error) or not link.is_open:
+            broken, self._idle = [link, *self._idle], []
+            for each in broken:
+                each.drop()
+        else:
+            await self._keep(link)
 
-    async def _was_committed(self, lost: CommitLostError) -> bool:
-        deadline = self._patience.monotonic() + RECEIPT_S
+    async def _keep(self, link: Link) -> None:
+        """For the next; unless others wait for the server's connections."""
+        if self._door.is_crowded:
+            await link.close()
+        else:
+            self._idle.append(link)
+
+    async def _was_committed(self, lost: CommitLostError, deadline: float) -> bool:
+        until, tries = max(deadline, self._door.now() + RECEIPT_S), 0
         while True:
             try:
-                link = Link(await self._connect(), self._shared)
+                link = Link(await self._door.connect(until), self._shared)
                 try:
                     return await link.has_receipt(lost.writer, lost.number)
                 finally:
                     await link.close()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, StoreError) as error:
-                if self._patience.monotonic() > deadline:
+            except (*DRIVER_ERRORS, StoreError) as error:
+                if self._door.is_past(until) or not is_lost(error):
                     raise OutcomeUnknownError(f"{lost.__cause__}, then {error}") from error
-                await self._patience.sleep(_PAUSE_S)
+                tries += 1
+                await self._door.rest(tries)
 
     async def close(self) -> None:
         """Closes what is idle; who still works closes nothing, since the store waits for it first."""

@@ -1,3 +1,11 @@
+-- name: find_standby
+-- One row from a server that takes no writes.
+SELECT 1 WHERE pg_is_in_recovery();
+
+-- name: read_session
+-- Not the one that the connection was told of: a pooler is in between.
+SELECT pg_backend_pid();
+
 -- name: has_schema
 SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = :name);
 
