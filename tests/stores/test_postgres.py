@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from collections import Counter
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -18,18 +16,16 @@ from conveyor.model.errors import (
     StoreError,
     StoreUnsupportedError,
 )
-from conveyor.model.events import Event, StoreBack, StoreLost
-from conveyor.model.ids import IdSource
-from conveyor.model.message import Draft
 from conveyor.model.settings import ConsumerSettings, QueueSettings
-from conveyor.model.verdict import Action, Settlement
+from conveyor.model.verdict import Settlement
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.postgres.opening import read_address
 from conveyor.store.postgres.statements import SQL, Beginnings
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
+from conveyor.store.records import ClaimRequest
 from conveyor.testing.clock import ManualClock
-from kit.postgres import LASTING, a_server, the_server
+from kit.postgres import the_server
+from kit.scene import Scene, an_owner, drafts
 
 pytestmark = pytest.mark.anyio
 
@@ -57,15 +53,6 @@ async def stores(url: str) -> AsyncIterator[list[PostgresStore]]:
     await asyncio.gather(*(store.open() for store in stores))
     yield stores
     await asyncio.gather(*(store.close() for store in stores))
-
-
-def drafts(store: PostgresStore, count: int, **options: object) -> list[Draft]:
-    ids = IdSource(store.clock)
-    return [Draft(id=ids.new(), **({"queue": "jobs", "body": b'{"n":1}'} | options)) for _ in range(count)]  # type: ignore[arg-type]  # tests name real options
-
-
-async def an_owner(store: PostgresStore) -> int:
-    return await store.register_owner(OwnerInfo(app="test", host=store.host, pid=1, supervisor_pid=1))
 
 
 async def look_inside(url: str, query: str) -> list[asyncpg.Record]:
@@ -180,65 +167,6 @@ async def test_many_stores_at_once_lose_nothing_and_lease_nothing_twice(
     metrics = await stores[0].metrics("jobs")
     assert (metrics.backlog_messages, metrics.backlog_bytes, metrics.leased) == (0, 0, 0)
     assert (await stores[0].metrics("dead")).backlog_messages == 0
-
-
-class Scene:
-    """Senders and workers on many stores, watched for broken promises."""
-
-    CALLS = 15
-    BATCH = 4
-
-    def __init__(self, settings: ConsumerSettings) -> None:
-        self.settings = settings
-        self.sent: set[bytes] = set()
-        self.done: set[bytes] = set()
-        self.held: set[bytes] = set()
-        self.keys: Counter[str | None] = Counter()
-        self.senders = 0
-
-    async def send(self, store: PostgresStore, seed: int) -> None:
-        dice = random.Random(seed)
-        self.senders += 1
-        for _ in range(self.CALLS):
-            batch = [
-                *drafts(store, self.BATCH - 1, key=dice.choice("abc")),
-                *drafts(store, 1, priority=dice.randint(4, 6)),
-            ]
-            self.sent |= {draft.id for draft in batch}
-            await store.append(batch)
-        self.senders -= 1
-
-    async def work(self, store: PostgresStore, seed: int) -> None:
-        dice = random.Random(seed)
-        owner = await an_owner(store)
-        while self.senders or self.done != self.sent:
-            claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=dice.randint(1, 9)))
-            for lease in claimed.leases:
-                assert lease.id not in self.held | self.done, "I2, I5"
-                self.held.add(lease.id)
-                self.keys[lease.key] += lease.key is not None
-            if self.settings.gates_keys:
-                assert max(self.keys.values(), default=0) <= self.settings.key_limit, "I9"
-            if self.settings.max_concurrency is not None:
-                assert len(self.held) <= self.settings.max_concurrency, "I8"
-            verdicts = [Settlement(lease.seq, lease.claim, self._action(dice)) for lease in claimed.leases]
-            for lease, verdict in zip(claimed.leases, verdicts, strict=True):
-                self.held.discard(lease.id)
-                self.keys[lease.key] -= lease.key is not None
-                if verdict.action is Action.ACK:
-                    self.done.add(lease.id)
-            if dice.random() < 0.1:
-                self.done -= {lease.id for lease in claimed.leases}
-                await store.reap_owner(owner, Evidence(ending=Ending.EXITED))
-                assert await store.settle(owner, verdicts) is not None
-                owner = await an_owner(store)
-            else:
-                settled = await store.settle(owner, verdicts, ended={"jobs": claimed.calls})
-                assert settled.lost == [] and settled.dead == []
-
-    @staticmethod
-    def _action(dice: random.Random) -> Action:
-        return dice.choice([Action.ACK, Action.ACK, Action.ACK, Action.RETRY, Action.RELEASE])
 
 
 async def test_a_dedupe_key_sent_by_all_at_once_counts_once(stores: list[PostgresStore]) -> None:
@@ -364,53 +292,3 @@ async def test_no_server_is_a_store_error_without_the_password() -> None:
     with pytest.raises(StoreAwayError) as caught:
         await PostgresStore("postgresql://someone:secret@127.0.0.1:1,127.0.0.1:2/db?patience=0").open()
     assert "secret" not in str(caught.value)
-
-
-async def test_calls_wait_for_a_server_that_crashes_and_comes_back() -> None:
-    told: list[Event] = []
-    with a_server(**LASTING) as server:
-        store = PostgresStore(server.url(), emit=told.append)
-        await store.open()
-        await store.create_queue("jobs", QueueSettings())
-        for _ in range(3):
-            sends = [asyncio.ensure_future(store.append([draft])) for draft in drafts(store, 200)]
-            await sends[0]
-            server.stop("immediate")
-            looking = asyncio.ensure_future(store.get_queue("jobs"))
-            while not isinstance(told[-1] if told else None, StoreLost):
-                await store.clock.sleep(0.01)
-            server.start()
-            await asyncio.gather(*sends, looking)
-        assert (await store.metrics("jobs")).backlog_messages == 600
-        await store.close()
-    assert [type(event) for event in told] == [StoreLost, StoreBack] * 3
-
-
-async def test_a_call_waits_no_longer_than_it_may() -> None:
-    with a_server() as server:
-        store = PostgresStore(server.url(patience="1"))
-        await store.open()
-        await store.create_queue("jobs", QueueSettings())
-        server.stop("immediate")
-        calls = [store.append(drafts(store, 1)), store.get_queue("jobs"), store.append(drafts(store, 1))]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [StoreAwayError] * 3
-        assert "patience" in str(answers[0])
-        server.start()
-        await store.append(drafts(store, 1))
-        assert (await store.metrics("jobs")).backlog_messages == 1, "nothing was written of those that failed"
-        await store.close()
-
-
-async def test_a_store_closes_at_once_while_its_server_is_away() -> None:
-    with a_server() as server:
-        store = PostgresStore(server.url(patience="600"))
-        await store.open()
-        await store.create_queue("jobs", QueueSettings())
-        server.stop("immediate")
-        calls = [asyncio.ensure_future(store.append(drafts(store, 1))), asyncio.ensure_future(store.list_queues())]
-        await store.clock.sleep(0.2)  # they wait by now
-        async with asyncio.timeout(10):
-            await store.close()
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [StoreAwayError] * 2

@@ -129,7 +129,7 @@ class Bell:
     async def _probe(self, connection: Connection) -> None:
         """`TimeoutError` if we do not hear ourselves."""
         self._echo.clear()
-        await self._notify(connection, self._name)
+        await connection.execute(SQL["notify"], self._channel, self._name)
         await asyncio.wait_for(self._echo.wait(), self._echo_s)
         self._probe_at = self._door.now() + self._probe_s
 
@@ -138,14 +138,7 @@ class Bell:
         payload = "\n".join([self._name, *names])
         if len(payload.encode()) > PAYLOAD_BYTES_MAX:
             payload = f"{self._name}\n{ANY_QUEUE}"
-        await self._notify(connection, payload)
-
-    async def _notify(self, connection: Connection, payload: str) -> None:
-        if self._door.is_pooled:  # a statement that is not prepared by name takes two steps, for one session
-            async with connection.transaction():
-                await connection.execute(SQL["notify"], self._channel, payload)
-        else:
-            await connection.execute(SQL["notify"], self._channel, payload)
+        await connection.execute(SQL["notify"], self._channel, payload)
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         speaker, *names = str(payload).split("\n")

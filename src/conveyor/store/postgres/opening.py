@@ -143,8 +143,7 @@ async def migrate(connection: Connection, address: Address) -> bool:
     if await _is_due(connection, address):
         async with connection.transaction():
             await _migrate(connection, address)
-    async with connection.transaction():
-        return bool(await connection.fetchval(SQL["read_session"]) != connection.get_server_pid())
+    return bool(await connection.fetchval(SQL["read_session"]) != connection.get_server_pid())
 
 
 async def _is_due(connection: Connection, address: Address) -> bool:
