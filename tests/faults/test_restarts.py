@@ -118,6 +118,8 @@ def test_crashes_of_the_server_lose_nothing_and_work_goes_on(fleet: Fleet, serve
         ready_at = server.start()
         fleet.wait_until(lambda: story.since(ready_at, "ok") is not None and story.since(ready_at, "end") is not None)
         waits.append((story.since(ready_at, "ok") or 0.0, story.since(ready_at, "end") or 0.0))
+        target = {what: story.count(what) + 100 for what in ("ok", "end")}
+        fleet.wait_until(lambda: all(story.count(what) >= most for what, most in target.items()))
     (fleet.folder / "stop").touch()
     left: list[int] = []
 

@@ -64,13 +64,13 @@ def _packaged() -> Iterator[Path]:
 class Server:
     """A running server, and the URL of a database in it."""
 
-    def __init__(self, binaries: Path | None = None, **settings: str) -> None:
+    def __init__(self, **settings: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="conveyor-pg-"))
         self.data = self.folder / "data"
         self.port = free_port()
         self.settings = SETTINGS | settings
         self.as_user = as_user(self.folder)
-        self.binaries = reachable_binaries() if binaries is None else binaries
+        self.binaries = reachable_binaries()
         self._process: subprocess.Popen[bytes] | None = None
 
     def initialize(self) -> None:

@@ -16,6 +16,7 @@ from conveyor.store.protocol import Store
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.testing.clock import ManualClock
 from kit.borrowed import connect
+from kit.pgbouncer import the_pooler
 from kit.postgres import the_server
 
 pytest.register_assert_rewrite("conveyor.testing.conformance")
@@ -26,6 +27,8 @@ def make_store(kind: str, folder: Path, clock: ManualClock) -> Store:
         return MemoryStore(clock)
     if kind == "postgres":
         return PostgresStore(the_server().url(), clock=clock)
+    if kind == "pgbouncer":
+        return PostgresStore(the_pooler().url(), clock=clock)
     return SQLiteStore(folder / "store.db", clock=clock)
 
 
@@ -39,7 +42,10 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+KINDS = ["memory", "sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.campaign)]
+
+
+@pytest.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
     store = make_store(request.param, tmp_path, clock)
     await store.open()

@@ -207,7 +207,7 @@ async def test_transactions_that_others_are_in_the_way_of_are_tried_again(
         if dice.random() < 0.05:
             next(injected)
             raise error("injected")
-        return await real(self, query, *values, **options)  # type: ignore[arg-type]  # passed through as it came
+        return await real(self, query, *values, **options)  # type: ignore[call-overload]  # passed through as it came
 
     monkeypatch.setattr(asyncpg.Connection, "fetch", failing)
     owner = await an_owner(store)
@@ -241,8 +241,8 @@ async def test_a_store_takes_no_more_connections_than_it_says() -> None:
     looker = await asyncpg.connect(the_server().url().partition("?")[0])
     most = 0
     for _ in range(10):
-        calls = [asyncio.ensure_future(store.append([draft])) for draft in drafts(store, 30)]
-        calls += [asyncio.ensure_future(store.metrics("jobs")) for _ in range(30)]  # type: ignore[misc]
+        calls: list[asyncio.Future[object]] = [asyncio.ensure_future(store.append([draft])) for draft in drafts(store, 30)]
+        calls += [asyncio.ensure_future(store.metrics("jobs")) for _ in range(30)]
         most = max(most, await looker.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted'"))
         await asyncio.gather(*calls)
     most = max(most, await looker.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'counted'"))

@@ -30,8 +30,6 @@ ANSWER_S: Final = 15.0
 """A statement that takes longer hangs: on a connection that has died in silence, or behind a lock."""
 MIGRATION_S: Final = 86_400.0
 """But an index over many millions of rows takes its time, and others wait for it."""
-IDLE_MS: Final = 60_000
-"""Of a transaction whose client has died in silence: then the server gives back what it had locked."""
 KEEP_ALIVE_S: Final = (10, 5, 3)
 """A machine that says nothing for 10 s is asked every 5 s; after 3 questions it is dead."""
 
@@ -104,7 +102,6 @@ async def dial(place: str, address: Address) -> Connection:
         statement_cache_size=(STATEMENTS_DEFAULT if is_direct else 0) if cache is None else cache,
         timeout=CONNECT_S / len(address.places),
         command_timeout=ANSWER_S,
-        server_settings={"idle_in_transaction_session_timeout": str(IDLE_MS)} if is_direct else None,
     )
     try:
         version = connection.get_server_version()
@@ -112,6 +109,8 @@ async def dial(place: str, address: Address) -> Connection:
             raise StoreUnsupportedError(f"PostgreSQL {version.major} is too old", hint=f"use {SERVER_OLDEST} or newer")
         if await connection.execute(SQL["find_standby"]) != "SELECT 0":
             raise StandbyError("it is a standby, which takes no writes")
+        if is_direct:
+            await connection.execute(SQL["bound_idleness"])
     except BaseException:
         connection.terminate()
         raise

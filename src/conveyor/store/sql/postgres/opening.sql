@@ -2,6 +2,10 @@
 -- One row from a server that takes no writes.
 SELECT 1 WHERE pg_is_in_recovery();
 
+-- name: bound_idleness
+-- A client that has died in silence in the middle of a transaction gives back what it had locked.
+SET idle_in_transaction_session_timeout TO '60s';
+
 -- name: read_session
 -- Not the one that the connection was told of: a pooler is in between.
 SELECT pg_backend_pid();
