@@ -105,7 +105,7 @@ class Server:
         """As `pg_ctl start -w` sees it: the last line of a file that names the process."""
         with contextlib.suppress(FileNotFoundError):
             lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").split("\n")
-            return len(lines) > 7 and lines[7].strip() == "ready"
+            return len(lines) > 7 and lines[7].strip() in {"ready", "standby"}
         return False
 
     def stop(self, mode: str = "fast") -> None:
@@ -114,6 +114,11 @@ class Server:
             self.call("pg_ctl", "stop", "-D", str(self.data), "-m", mode, "-w", check=False)
             self._process.wait(timeout=60)
             self._process = None
+
+    def promote(self) -> float:
+        """A standby takes writes from now on: when that was, by time.monotonic()."""
+        self.call("pg_ctl", "promote", "-D", str(self.data), "-w")
+        return time.monotonic()
 
     def remove(self) -> None:
         self.stop("immediate")

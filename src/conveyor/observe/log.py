@@ -41,7 +41,7 @@ class _Sink:
 
         if self._log is None:
             self._log = structlog.wrap_logger(
-                structlog.PrintLogger(sys.stderr), processors=_processors(self._style)
+                structlog.WriteLogger(sys.stderr), processors=_processors(self._style)
             )
         facts = {key: _bounded(value) for key, value in msgspec.structs.asdict(event).items()}
         is_warning = event.name.rsplit(".", 1)[-1] in _WARNINGS
