@@ -46,7 +46,10 @@ contracts: $(VENV)/dev.stamp  ## import contracts: the floors, and who may talk 
 	@$(BIN)/lint-imports --no-logo >$(VENV)/contracts.log 2>&1 || { cat $(VENV)/contracts.log; exit 1; }
 
 faults: $(VENV)/dev.stamp  ## a long campaign of faults on purpose (SEED=11)
-	@SEED=$(SEED) KILLS=$(KILLS) $(BIN)/pytest tests/faults -m campaign $(ARGS)
+	@SEED=$(SEED) KILLS=$(KILLS) $(BIN)/pytest tests/faults tests/stores -m campaign $(ARGS)
+
+versions: $(VENV)/dev.stamp  ## the store's tests on PostgreSQL 14 to 18, fetched with npm (ARGS="14 18")
+	@$(BIN)/python tests/versions.py $(ARGS)
 
 bench: $(VENV)/dev.stamp  ## the published scenarios, beside other queues (see bench/README.md)
 	@$(BIN)/python -m bench $(ARGS)
@@ -92,4 +95,4 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
-.PHONY: demo test check lint types contracts faults bench docs venv lock clean help
+.PHONY: demo test check lint types contracts faults versions bench docs venv lock clean help
