@@ -101,7 +101,7 @@ async def test_answers_that_are_lost_neither_lose_a_send_nor_make_it_twice(
     store: PostgresStore, proxy: Proxy, mode: Mode
 ) -> None:
     """Whichever answer it is: to BEGIN, to an INSERT, or to COMMIT."""
-    proxy.mode, proxy.share = mode, 0.03
+    proxy.mode, proxy.share = mode, 0.1
     batches = [drafts(store, 2) for _ in range(100)]
     for start in range(0, len(batches), 5):
         await asyncio.gather(*(store.append(batch) for batch in batches[start : start + 5]))
@@ -116,7 +116,7 @@ async def test_answers_that_are_lost_neither_lose_a_send_nor_make_it_twice(
 async def test_settlements_whose_answers_are_lost_are_settled_once(store: PostgresStore, proxy: Proxy) -> None:
     await store.append(drafts(store, 60))
     owner = await an_owner(store)
-    proxy.mode, proxy.share = Mode.CUT_BEFORE_REPLY, 0.03
+    proxy.mode, proxy.share = Mode.CUT_BEFORE_REPLY, 0.1
     done: list[int] = []
     while len(done) < 60:
         claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=3))
@@ -229,6 +229,31 @@ async def test_a_transaction_that_is_always_in_the_way_is_given_up(
     with pytest.raises(StoreBusyError, match="injected"):
         await store.list_queues()
     monkeypatch.undo()
+
+
+async def test_a_crowded_server_is_shared() -> None:
+    """F32: many more processes than connections. Slow, not broken: what one does not use, another takes."""
+    with a_server(max_connections="12", superuser_reserved_connections="3") as server:
+        admin = await asyncpg.connect(server.url().partition("?")[0])
+        await admin.execute("CREATE ROLE shop LOGIN; GRANT CREATE ON DATABASE postgres TO shop")
+        await admin.close()
+        url = server.url(patience="60").replace("conveyor@", "shop@")
+        stores = [PostgresStore(url) for _ in range(20)]
+        await asyncio.gather(*(store.open() for store in stores))
+        await stores[0].create_queue("jobs", QueueSettings())
+        for store in stores:
+            store.subscribe(lambda _names: None)
+        await asyncio.gather(*(use(store) for store in stores))
+        assert (await stores[0].metrics("jobs")).backlog_messages == 0
+        await asyncio.gather(*(store.close() for store in stores))
+
+
+async def use(store: PostgresStore) -> None:
+    """As a process does: it sends, and works until there is nothing left."""
+    owner = await an_owner(store)
+    await asyncio.gather(*(store.append([draft]) for draft in drafts(store, 5)))
+    while (claimed := await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=5))).leases:
+        await store.settle(owner, [Settlement(lease.seq, lease.claim) for lease in claimed.leases])
 
 
 async def test_a_store_takes_no_more_connections_than_it_says() -> None:

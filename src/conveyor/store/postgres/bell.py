@@ -129,8 +129,9 @@ class Bell:
     async def _probe(self, connection: Connection) -> None:
         """`TimeoutError` if we do not hear ourselves."""
         self._echo.clear()
-        await connection.execute(SQL["notify"], self._channel, self._name)
-        await asyncio.wait_for(self._echo.wait(), self._echo_s)
+        async with asyncio.timeout(self._echo_s):
+            await connection.execute(SQL["notify"], self._channel, self._name)
+            await self._echo.wait()
         self._probe_at = self._door.now() + self._probe_s
 
     async def _say(self, connection: Connection) -> None:
@@ -138,7 +139,7 @@ class Bell:
         payload = "\n".join([self._name, *names])
         if len(payload.encode()) > PAYLOAD_BYTES_MAX:
             payload = f"{self._name}\n{ANY_QUEUE}"
-        await connection.execute(SQL["notify"], self._channel, payload)
+        await connection.execute(SQL["notify"], self._channel, payload, timeout=self._echo_s)
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         speaker, *names = str(payload).split("\n")

@@ -22,6 +22,8 @@ PAUSE_S_FIRST: Final = 0.02
 PAUSE_S_MAX: Final = 0.5
 CROWDED_S: Final = 60.0
 """So long after a server had no connection left, none is kept that is not in use."""
+LOOK_S: Final = 10.0
+"""Who has connections looks this often whether there are any for others."""
 CLOSING_S: Final = 1.0
 """What a call may still wait for a server that is away, once the store closes."""
 
@@ -40,6 +42,7 @@ class Door:
         self._is_told = False
         self._pause_s = PAUSE_S_FIRST
         self._crowded_until = -math.inf
+        self._look_at = -math.inf
         self._problem: BaseException | None = None
         self._waits: set[asyncio.Timeout] = set()
         self._closes_at = math.inf
@@ -53,6 +56,19 @@ class Door:
     def is_crowded(self) -> bool:
         """Whether others wait for the connections that we hold."""
         return self.now() < self._crowded_until
+
+    def is_look_due(self) -> bool:
+        """Whether it is time to look for a crowd; once for all that ask. A pooler sees to it itself."""
+        if self.is_pooled or self.now() < self._look_at:
+            return False
+        self._look_at = self.now() + LOOK_S
+        return True
+
+    def crowd(self, error: str) -> None:
+        """Others wait, or soon will."""
+        if not self.is_crowded:
+            self._emit(StoreCrowded(store=self.address.where, error=error))
+        self._crowded_until = self.now() + CROWDED_S
 
     def now(self) -> float:
         """By the clock of the deadlines."""
@@ -140,9 +156,7 @@ class Door:
         self._problem = error
         now = self.now()
         if is_crowded(error):
-            if not self.is_crowded:
-                self._emit(StoreCrowded(store=self.address.where, error=str(error)))
-            self._crowded_until = now + CROWDED_S
+            self.crowd(str(error))
         elif not self._is_told:
             self._is_told = True
             self._emit(StoreLost(store=self.address.where, error=str(error) or type(error).__name__))

@@ -18,6 +18,7 @@ import msgspec
 
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreAwayError, StoreBusyError, StoreReadOnlyError
 from conveyor.model.message import Draft, Sent
+from conveyor.store.postgres import plain
 from conveyor.store.postgres.append import Depths, append
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.link import Durability
@@ -72,11 +73,13 @@ class Flusher:
                 return
 
     async def _commit(self, group: list[_Call]) -> None:
-        answers: Sequence[list[Sent] | Exception]
+        answers: Sequence[list[Sent] | Exception] | None
         try:
-            answers = await self._pool.run(
-                lambda tx: self._append_all(tx, group), Durability.SYNCED, deadline=group[0].deadline
-            )
+            answers = await self._append_plainly(group)
+            if answers is None:
+                answers = await self._pool.run(
+                    lambda tx: self._append_all(tx, group), Durability.SYNCED, deadline=group[0].deadline
+                )
         except (StoreAwayError, StoreBusyError, StoreReadOnlyError) as error:  # no call of the group is at fault
             if self._door.is_past(group[0].deadline) and not self._ends:
                 group = self._keep_waiting(group)
@@ -100,6 +103,10 @@ class Flusher:
         late = sum(self._door.is_past(call.deadline) for call in group)  # they are in order of their deadlines
         self._waiting = group[late:] + self._waiting
         return group[:late]
+
+    async def _append_plainly(self, group: list[_Call]) -> Sequence[list[Sent] | Exception] | None:
+        calls = [call.drafts for call in group]
+        return await self._pool.use(lambda link: plain.append(link, calls, self._depths), group[0].deadline)
 
     async def _append_all(self, tx: Transaction, group: list[_Call]) -> list[list[Sent] | Exception]:
         answers: list[list[Sent] | Exception] = []

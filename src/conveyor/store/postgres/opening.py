@@ -26,12 +26,12 @@ SERVER_OLDEST: Final = 14
 PATIENCE_S_DEFAULT: Final = 30
 CONNECT_S: Final = 10.0
 """To connect: shared by the servers of a list."""
-ANSWER_S: Final = 15.0
+ANSWER_S: Final = 25.0
 """A statement that takes longer hangs: on a connection that has died in silence, or behind a lock."""
 MIGRATION_S: Final = 86_400.0
 """But an index over many millions of rows takes its time, and others wait for it."""
-KEEP_ALIVE_S: Final = (10, 5, 3)
-"""A machine that says nothing for 10 s is asked every 5 s; after 3 questions it is dead."""
+KEEP_ALIVE_S: Final = (5, 3, 3)
+"""A machine that says nothing for 5 s is asked every 3 s; after 3 questions it is dead."""
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -16,8 +17,14 @@ T = TypeVar("T")
 
 TRIES_MAX: Final = 10
 """Of a transaction that others are in the way of. One whose connection broke is tried until its deadline."""
+IDLE_S: Final = 60.0
+"""A connection that nobody has used for so long is given back."""
 RECEIPT_S: Final = 10.0
 """A lost COMMIT's receipt is looked for at least this long."""
+
+
+def _breaks(error: BaseException) -> bool:
+    return isinstance(error, CommitLostError | OutcomeUnknownError) or is_lost(error) or is_read_only(error)
 
 
 class Pool:
@@ -29,6 +36,7 @@ class Pool:
         self._tell = tell
         self._idle: list[Link] = []
         self._free = asyncio.Semaphore(size)
+        self._tidying: asyncio.TimerHandle | None = None
 
     async def run(
         self,
@@ -39,15 +47,17 @@ class Pool:
         deadline: float | None = None,
     ) -> T:
         """The work's answer, after COMMIT. Domain errors pass; the database's become ours."""
-        deadline = self._door.deadline() if deadline is None else deadline
         try:
             return await self.use(lambda link: link.transact(work, durability, exclusive=exclusive), deadline)
         except CatalogWantedError:
             return await self.use(lambda link: link.transact(work, durability, exclusive=True), deadline)
 
-    async def use(self, work: Callable[[Link], Awaitable[tuple[T, frozenset[str]]]], deadline: float) -> T:
+    async def use(
+        self, work: Callable[[Link], Awaitable[tuple[T, frozenset[str]]]], deadline: float | None = None
+    ) -> T:
         """The answer of work that is one transaction on a link, and names the queues to wake. A server that is away is
         waited for until the deadline."""
+        deadline = self._door.deadline() if deadline is None else deadline
         tries = 0
         while True:
             try:
@@ -91,7 +101,7 @@ class Pool:
             await link.close()  # tells the server to stop what it is at
         elif isinstance(error, asyncio.CancelledError):
             link.drop()
-        elif isinstance(error, CommitLostError) or is_lost(error) or is_read_only(error) or not link.is_open:
+        elif _breaks(error) or not link.is_open:
             broken, self._idle = [link, *self._idle], []
             for each in broken:
                 each.drop()
@@ -100,10 +110,26 @@ class Pool:
 
     async def _keep(self, link: Link) -> None:
         """For the next; unless others wait for the server's connections."""
-        if self._door.is_crowded:
+        if self._door.is_look_due():
+            with contextlib.suppress(*DRIVER_ERRORS):
+                if await link.sees_crowd():
+                    self._door.crowd("nearly all of its connections are taken")
+        if self._door.is_crowded or not link.is_open:
             await link.close()
-        else:
-            self._idle.append(link)
+            return
+        link.used_at = self._door.now()
+        self._idle.append(link)
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(IDLE_S, self._tidy)
+
+    def _tidy(self) -> None:
+        """Give back what was not used for long."""
+        now = self._door.now()
+        old = [link for link in self._idle if now - link.used_at >= IDLE_S or self._door.is_crowded]
+        self._idle = [link for link in self._idle if link not in old]
+        for link in old:
+            link.drop()
+        self._tidying = asyncio.get_running_loop().call_later(IDLE_S, self._tidy) if self._idle else None
 
     async def _was_committed(self, lost: CommitLostError, deadline: float) -> bool:
         until, tries = max(deadline, self._door.now() + RECEIPT_S), 0
@@ -122,6 +148,9 @@ class Pool:
 
     async def close(self) -> None:
         """Closes what is idle; who still works closes nothing, since the store waits for it first."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            self._tidying = None
         idle, self._idle = self._idle, []
         for link in idle:
             await link.close()
