@@ -1,14 +1,18 @@
-"""The server crashes and comes back, again and again, while processes send and a fleet works (F25)."""
+"""The server crashes and comes back, or cuts all its clients off, again and again, while processes send and a fleet works
+(F25, F27)."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -76,6 +80,15 @@ async def main():
 asyncio.run(main())
 """
 
+OPEN = """
+import asyncio
+from shop import app
+async def main():
+    async with app:
+        pass
+asyncio.run(main())
+"""
+
 LOOK = """
 import asyncio, json
 from shop import app
@@ -105,13 +118,7 @@ def fleet(tmp_path: Path, server: Server) -> Iterator[Fleet]:
 )
 @pytest.mark.timeout(3_600)
 def test_crashes_of_the_server_lose_nothing_and_work_goes_on(fleet: Fleet, server: Server, restarts: int) -> None:
-    fleet.write_app(APP)
-    fleet.run("import asyncio\nfrom shop import app\nasync def main():\n    async with app: pass\nasyncio.run(main())")
-    fleet.work("--processes", "2")
-    for sender in range(SENDERS):
-        fleet.start(f"sender{sender}", SEND.format(first=sender * 10_000_000))
-    story = Story(fleet)
-    fleet.wait_until(lambda: story.count("ok") > 50 and story.count("end") > 50)
+    story = begin(fleet)
     waits: list[tuple[float, float]] = []
     for _ in range(restarts):
         server.stop("immediate")
@@ -120,6 +127,59 @@ def test_crashes_of_the_server_lose_nothing_and_work_goes_on(fleet: Fleet, serve
         waits.append((story.since(ready_at, "ok") or 0.0, story.since(ready_at, "end") or 0.0))
         target = {what: story.count(what) + 100 for what in ("ok", "end")}
         fleet.wait_until(lambda: all(story.count(what) >= most for what, most in target.items()))
+    sends, handles = zip(*waits, strict=True)
+    finish(fleet, story, restarts=restarts, send_s=spread(sends), handle_s=spread(handles))
+    assert max(max(pair) for pair in waits) <= WORKING_AGAIN_S
+    lines = [msgspec.json.decode(line) for line in (fleet.folder / "work.log").read_bytes().splitlines() if line.startswith(b"{")]
+    lost = sum(line["event"] == "conveyor.store.lost" for line in lines)
+    assert 0 < lost <= 3 * restarts, "one line for each process and outage"
+    assert sum(line["level"] == "warning" for line in lines) <= 2 * lost + 3, "and hardly more"
+
+
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(4, id="ci"), pytest.param(150, id="campaign", marks=pytest.mark.campaign)]
+)
+@pytest.mark.timeout(3_600)
+def test_backends_terminated_every_two_seconds_lose_nothing(fleet: Fleet, server: Server, rounds: int) -> None:
+    """F27: no confirmed send is lost, nothing is left locked, and no process takes more connections than it says."""
+    story = begin(fleet)
+    waits: list[float] = []
+    most = 0
+    for _ in range(rounds):
+        cut_at = time.monotonic()
+        asyncio.run(query(server, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'conveyor'"))
+        fleet.wait_until(lambda: story.since(cut_at, "ok") is not None and story.since(cut_at, "end") is not None)
+        waits.append(max(story.since(cut_at, "ok") or 0.0, story.since(cut_at, "end") or 0.0))
+        fleet.rest(max(0.0, cut_at + 2.0 - time.monotonic()))
+        most = max(most, asyncio.run(query(server, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'conveyor'")))
+    finish(fleet, story, rounds=rounds, again_s=spread(waits), connections=most)
+    assert most <= (SENDERS + 3) * (5 + 2)
+    held = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE state = 'idle' AND locktype = 'advisory'"
+    assert asyncio.run(query(server, held)) == 0
+
+
+async def query(server: Server, text: str) -> int:
+    connection = await asyncpg.connect(server.url().partition("?")[0])
+    try:
+        return int(await connection.fetchval(text))
+    finally:
+        await connection.close()
+
+
+def begin(fleet: Fleet) -> Story:
+    """A fleet at work, and three processes that send."""
+    fleet.write_app(APP)
+    fleet.run(OPEN)
+    fleet.work("--processes", "2")
+    for sender in range(SENDERS):
+        fleet.start(f"sender{sender}", SEND.format(first=sender * 10_000_000))
+    story = Story(fleet)
+    fleet.wait_until(lambda: story.count("ok") > 50 and story.count("end") > 50)
+    return story
+
+
+def finish(fleet: Fleet, story: Story, **figures: object) -> None:
+    """Let it drain, and judge."""
     (fleet.folder / "stop").touch()
     left: list[int] = []
 
@@ -129,18 +189,12 @@ def test_crashes_of_the_server_lose_nothing_and_work_goes_on(fleet: Fleet, serve
 
     fleet.wait_until(is_drained, seconds=120)
     story.read()
-    figures = {"restarts": restarts, **story.figures(), "send_s": spread([s for s, _ in waits]), "handle_s": spread([h for _, h in waits])}
-    (fleet.folder / "figures.json").write_text(json.dumps(figures))
-    assert left[1] == 0, "nothing is dead: a crash of the server is nobody's fault"
+    (fleet.folder / "figures.json").write_text(json.dumps({**story.figures(), **figures}))
+    assert left[1] == 0, "nothing is dead: it is nobody's fault"
     story.judge()
-    assert max(max(pair) for pair in waits) <= WORKING_AGAIN_S
-    lines = [msgspec.json.decode(line) for line in (fleet.folder / "work.log").read_bytes().splitlines() if line.startswith(b"{")]
-    lost = sum(line["event"] == "conveyor.store.lost" for line in lines)
-    assert 0 < lost <= 3 * restarts, "one line for each process and outage"
-    assert sum(line["level"] == "warning" for line in lines) <= 2 * lost + 3, "and hardly more"
 
 
-def spread(values: list[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
     ordered = sorted(values)
     return {name: round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 3) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1))}
 
