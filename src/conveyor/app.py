@@ -71,9 +71,9 @@ class Conveyor:
         self.http: Any = None
         """The application's own ASGI app, served by `conveyor serve`."""
         self._clock = clock
-        self._store = make_stores(self.routing, clock=clock)
-        self._ids = IdSource(self._store.clock)
         self.emit: Emit = emit or (lambda _event: None)
+        self._store = make_stores(self.routing, clock=clock, emit=self._tell)
+        self._ids = IdSource(self._store.clock)
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = {}
         self._handles: dict[str, Queue] = {}

@@ -19,7 +19,7 @@ from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.postgres import PostgresStore
-from conveyor.store.postgres.opening import Address, connect, read_address
+from conveyor.store.postgres.opening import Address, dial, read_address
 from conveyor.store.postgres.transaction import Connection
 from conveyor.store.records import ClaimRequest, OwnerInfo
 from conveyor.testing.clock import ManualClock
@@ -68,13 +68,13 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         if found:
             kept.append(json.loads(text)["Plan"])
 
-    async def connect_and_watch(address: Address) -> Connection:
-        connection = await connect(address)
+    async def dial_and_watch(place: str, address: Address) -> Connection:
+        connection = await dial(place, address)
         connection.add_log_listener(keep)
         await connection.execute(EXPLAIN)
         return connection
 
-    monkeypatch.setattr("conveyor.store.postgres.store.connect", connect_and_watch)
+    monkeypatch.setattr("conveyor.store.postgres.door.dial", dial_and_watch)
     return kept
 
 

@@ -26,7 +26,7 @@
        |- StoreReadOnlyError
        |- StoreFullError
        |- StoreBusyError
-       |- StoreAwayError           one of several stores cannot be reached
+       |- StoreAwayError           it does not answer
        |- StoreInUseError          a restore or a move would pull the store from under somebody
        |- StoreCorruptError
        |- StoreUnsupportedError     library, file system or schema that cannot be trusted
@@ -294,15 +294,17 @@ class StoreBusyError(StoreError):
 
 
 class StoreAwayError(StoreError):
-    """One of several stores: its queues rest, those of the others go on."""
+    """It did not answer for as long as a call may wait; nothing was written. Where there are several, the others go
+    on."""
 
     code = "store_away"
 
-    def __init__(self, name: str, problem: str) -> None:
+    def __init__(self, where: str, problem: str) -> None:
         super().__init__(
-            f"store `{name}` is away: {problem}",
-            hint="its queues go on when it answers; see `conveyor doctor`",
-            name=name,
+            f"`{where}` cannot be reached: {problem}",
+            hint="is it running? work goes on when it is; `conveyor doctor` looks, and `?patience=` says how many"
+            " seconds a call waits for it",
+            where=where,
         )
 
 

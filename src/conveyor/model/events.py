@@ -207,3 +207,28 @@ class WorkerDied(Event, frozen=True, kw_only=True):
     suspects: int
     failed: int
     dead: int
+
+
+class StoreLost(Event, frozen=True, kw_only=True):
+    """The server is away: calls wait for it. Nothing more is said until it is back, or a call has waited for long
+    enough."""
+
+    name: ClassVar[str] = "conveyor.store.lost"
+    store: str
+    error: str
+
+
+class StoreBack(Event, frozen=True, kw_only=True):
+    """The server answers again."""
+
+    name: ClassVar[str] = "conveyor.store.back"
+    store: str
+    away_s: float
+
+
+class StoreCrowded(Event, frozen=True, kw_only=True):
+    """The server has no connection left for us: we wait for one, and for a minute keep none that we do not use."""
+
+    name: ClassVar[str] = "conveyor.store.crowded"
+    store: str
+    error: str
