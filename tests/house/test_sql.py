@@ -51,6 +51,8 @@ POSTGRES_ALONE = {
     # Many write at once: what they lock, and how a transaction begins.
     "begin", "relax", "share_catalog", "hold_catalog", "lock_lane", "lock_sweep", "lock_dedupe", "lock_schedule",
     "lock_owner", "held_by_owner",
+    # A server may follow another one, be crowded, or stand behind a pooler.
+    "find_standby", "read_session", "bound_idleness", "find_crowd",
     "lanes_of_leases", "lanes_of_owner", "read_head", "read_queues", "fold_counters", "notify",
     # Whoever looks after a store begins and ends its transactions by statements; tables can change their schema.
     "begin_snapshot", "begin_alone", "wait_little", "set_aside", "write_numbers", "count_living_owners",

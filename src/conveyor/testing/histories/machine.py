@@ -16,7 +16,7 @@ from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import Store
-from conveyor.store.records import PULL_OWNER, Claimed, Ending, Fired, Settled, Swept
+from conveyor.store.records import PULL_OWNER, Claimed, Ending, Fired
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.factories import (
     a_claim,
@@ -30,6 +30,7 @@ from conveyor.testing.factories import (
 )
 from conveyor.testing.histories.ledger import Ledger
 from conveyor.testing.histories.pair import ALERTS, Pair, Refused
+from conveyor.testing.histories.views import fates, grants, nothing, swept
 
 _Thing = TypeVar("_Thing")
 
@@ -123,12 +124,12 @@ class StoreMachine(RuleBasedStateMachine):
     def open_queues(self, retries: int, slots: int | None, gate: dict[str, object], follows: bool) -> None:
         plain = a_consumer(max_retries=retries, max_concurrency=slots, dead_letter_queue="dead", alert_queue=ALERTS)
         keyed = a_consumer(max_retries=retries, dead_letter_queue="dead" if follows else None, **gate)
-        self.pair.ask(lambda store: store.create_queue("dead", QueueSettings(retention_ms=300_000)), view=_nothing)
+        self.pair.ask(lambda store: store.create_queue("dead", QueueSettings(retention_ms=300_000)), view=nothing)
         full = QueueSettings(retention_ms=120_000, max_backlog_messages=12)
-        self.pair.ask(lambda store: store.create_queue("a", full), view=_nothing)
-        self.pair.ask(lambda store: store.create_queue("b", QueueSettings(dedupe_window_ms=10_000)), view=_nothing)
-        self.pair.ask(lambda store: store.declare_consumer("a", plain), view=_nothing)
-        self.pair.ask(lambda store: store.declare_consumer("b", keyed), view=_nothing)
+        self.pair.ask(lambda store: store.create_queue("a", full), view=nothing)
+        self.pair.ask(lambda store: store.create_queue("b", QueueSettings(dedupe_window_ms=10_000)), view=nothing)
+        self.pair.ask(lambda store: store.declare_consumer("a", plain), view=nothing)
+        self.pair.ask(lambda store: store.declare_consumer("b", keyed), view=nothing)
         self.pair.ask(lambda store: store.declare_schedule(a_schedule(queue="b", overlap="skip"), 0))
         self.register()
 
@@ -188,7 +189,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _claim(self, *, queue: str, owner: int, **parts: object) -> Claimed:
         request = a_claim(queue=queue, owner=owner, **parts)
-        claimed = self.pair.ask(lambda store: store.claim(request), view=_grants)
+        claimed = self.pair.ask(lambda store: store.claim(request), view=grants)
         self.ledger.claimed(request, claimed, self._consumer(queue), self.clock.now_ms())
         self.leases += [(owner, lease) for lease in claimed.leases]
         return claimed
@@ -249,9 +250,9 @@ class StoreMachine(RuleBasedStateMachine):
             for lease, action, delay, rests in verdicts
         ]
         if owner == PULL_OWNER:
-            settled = self.pair.ask(lambda store: store.settle_pulled(settlements), view=_fates)
+            settled = self.pair.ask(lambda store: store.settle_pulled(settlements), view=fates)
         else:
-            settled = self.pair.ask(lambda store: store.settle(owner, settlements, ended=ended), view=_fates)
+            settled = self.pair.ask(lambda store: store.settle(owner, settlements, ended=ended), view=fates)
             for queue, calls in ended.items():
                 self.ledger.ended(queue, owner, calls)
         for lease, action, _, _ in verdicts:
@@ -307,7 +308,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.pair.ask(lambda store: store.sweep(), view=_swept)
+        self.pair.ask(lambda store: store.sweep(), view=swept)
         alive = {row.owner for row in self.pair.run(self.pair.real.list_owners())}
         for owner in [owner for owner in self.owners if owner not in alive]:
             self._bury(owner)
@@ -335,9 +336,9 @@ class StoreMachine(RuleBasedStateMachine):
         if act in ("edit", "declare", "make anew"):
             self.ledger.rates_change("b")
         if act == "edit":
-            self.pair.ask(lambda store: store.put_consumer("b", settings), view=_nothing)
+            self.pair.ask(lambda store: store.put_consumer("b", settings), view=nothing)
         elif act == "declare":
-            self.pair.ask(lambda store: store.declare_consumer("b", settings), view=_nothing)
+            self.pair.ask(lambda store: store.declare_consumer("b", settings), view=nothing)
         elif act == "purge":
             self._lose(queue)
             gone = len([place for place in self.ledger.places.values() if place.queue == queue])
@@ -345,7 +346,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self._lose("b")
             self.pair.ask(lambda store: store.delete_queue("b"))
-            self.pair.ask(lambda store: store.declare_consumer("b", settings), view=_nothing)
+            self.pair.ask(lambda store: store.declare_consumer("b", settings), view=nothing)
 
     def _lose(self, queue: str) -> None:
         self.ledger.removed([id for id, place in self.ledger.places.items() if place.queue == queue])
@@ -391,20 +392,3 @@ class StoreMachine(RuleBasedStateMachine):
 
 def _pick(things: list[_Thing], pick: int) -> _Thing:
     return things[pick % len(things)]
-
-
-def _nothing(_: object) -> object:
-    return None
-
-
-def _grants(claimed: Claimed) -> object:
-    return claimed.leases, claimed.calls, claimed.suspects
-
-
-def _fates(settled: Settled) -> object:
-    return sorted(settled.lost), sorted(settled.dead)
-
-
-def _swept(swept: Swept) -> object:
-    """But for what only a store with purged rows to clear would count."""
-    return swept.owners, swept.expired_messages, swept.kv_entries

@@ -29,10 +29,6 @@ SELECT owner FROM owners WHERE lease_until <= :now ORDER BY owner FOR UPDATE SKI
 -- name: lanes_of_owner
 SELECT DISTINCT lane FROM leased WHERE owner = :owner ORDER BY lane;
 
--- name: lock_owner
--- Waits for claims that are still at work.
-SELECT 1 FROM owners WHERE owner = :owner FOR UPDATE;
-
 -- name: leases_of_owner
 SELECT seq, lane, claims, releases, crashes, suspect, size FROM leased WHERE owner = :owner ORDER BY seq FOR UPDATE;
 
