@@ -48,7 +48,7 @@ contracts: $(VENV)/dev.stamp  ## import contracts: the floors, and who may talk 
 	@$(BIN)/lint-imports --no-logo >$(VENV)/contracts.log 2>&1 || { cat $(VENV)/contracts.log; exit 1; }
 
 faults: $(VENV)/dev.stamp  ## a long campaign of faults on purpose (SEED=11)
-	@SEED=$(SEED) KILLS=$(KILLS) $(BIN)/pytest tests/faults -m campaign $(ARGS)
+	@SEED=$(SEED) KILLS=$(KILLS) $(BIN)/pytest tests/faults tests/simulation -m campaign $(ARGS)
 
 simulate: $(VENV)/dev.stamp  ## the real code in invented worlds, each from its seed (SEEDS=10000)
 	@$(BIN)/python -m conveyor.sim --seeds 1-$(SEEDS) --jobs $(JOBS) $(ARGS)
