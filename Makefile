@@ -49,7 +49,7 @@ contracts: $(VENV)/dev.stamp  ## import contracts: the floors, and who may talk 
 	@$(BIN)/lint-imports --no-logo >$(VENV)/contracts.log 2>&1 || { cat $(VENV)/contracts.log; exit 1; }
 
 faults: $(VENV)/dev.stamp  ## a long campaign of faults on purpose (KILLS=1000 SEED=11 ARGS="-k F03")
-	@SEED=$(SEED) KILLS=$(KILLS) FAULTS_RESULTS=$(RESULTS) $(BIN)/pytest tests/faults tests/stores tests/plans -m campaign $(ARGS)
+	@SEED=$(SEED) KILLS=$(KILLS) FAULTS_RESULTS=$(RESULTS) $(BIN)/pytest tests/faults tests/stores tests/plans tests/simulation -m campaign $(ARGS)
 
 simulate: $(VENV)/dev.stamp  ## the real code in invented worlds, each from its seed (SEEDS=10000)
 	@$(BIN)/python -m conveyor.sim --seeds 1-$(SEEDS) --jobs $(JOBS) $(ARGS)

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import contextvars
 import heapq
+import warnings
 from collections.abc import Callable, Coroutine, Iterable
 from enum import Enum
 from random import Random
@@ -152,12 +153,12 @@ class SimLoop(asyncio.BaseEventLoop):
                 task.cancel()
             with contextlib.suppress(WorldStuckError):
                 self.run_until_complete(_wait(left))
-        while self.tasks:  # what tidies up may begin more
-            left, self.tasks = list(self.tasks), {}
-            for task in left:
+        with warnings.catch_warnings(action="ignore"):  # what would begin as it is closed is never awaited
+            for task in list(self.tasks):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 with contextlib.suppress(BaseException):
                     task.get_coro().close()
+        self.tasks.clear()
         self._ready.clear()
         self._scheduled.clear()
         self.close()

@@ -234,7 +234,7 @@ class SimWorld:
             self.judge.note("WORLD", f"stops {' '.join(each.name for each in victims)}")
             for each in victims:
                 each.stop()
-            await self.clock.sleep(lease_s * self.chance.choice((0.1, 0.4, 0.8, 0.9, 1.0, 1.5)))
+            await self.clock.sleep(lease_s * self.chance.choice((0.1, 0.5, 1.0, 1.1, 1.2, 1.5)))
             for each in victims:
                 each.go_on()
 
