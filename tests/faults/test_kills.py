@@ -105,7 +105,7 @@ def test_kills_under_load_lose_no_message(
         assert verdict.kills == kills
         assert failing <= {n for n, _ in dead}
         assert len(blamed) <= kills // 50, "more than those few that were alone in three dying workers, one after another"
-        assert not is_campaign or verdict.redelivery_s(0.99) <= 2.0
+        assert not is_campaign or load is not PLAIN or verdict.redelivery_s(0.99) <= 2.0
         if load is LIMITED:
             judge_slots(own, verdict)
 
