@@ -17,7 +17,7 @@ from kit.campaign import KILLS, Report, sizes
 from kit.checker import Rules, Verdict
 from kit.disk import Disk
 from kit.fleet import PRELUDE, Fleet
-from kit.postgres import DURABLE, Server, find_binaries
+from kit.postgres import DURABLE, Server
 
 LIVING = """
 import itertools
@@ -95,15 +95,13 @@ def test_what_sqlite_confirmed_survives_a_power_cut(tmp_path: Path, say: Report,
 @pytest.mark.timeout(1_200)
 def test_what_postgresql_confirmed_survives_a_power_cut(tmp_path: Path, say: Report) -> None:
     """F09."""
-    binaries = find_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL on this machine")
     confirmed, cuts = 0, max(1, KILLS // 100)
     for number in range(cuts):
         folder = tmp_path / str(number)
         folder.mkdir()
         with closing(Disk()) as disk:
-            server = Server(binaries, disk.place, **DURABLE)
+            server = Server(disk.place, **DURABLE)
+            server.initialize()
             subprocess.run(["sync", "-f", disk.place], check=True)  # it was made without
             server.start()
             fleet = Fleet(folder, server.url())
@@ -118,7 +116,7 @@ def test_what_postgresql_confirmed_survives_a_power_cut(tmp_path: Path, say: Rep
             assert server._process is not None
             server._process.send_signal(signal.SIGCONT)  # `runuser` stops with its child
             (place / "data" / "postmaster.pid").unlink()  # after a real cut, nobody has that pid
-            again = Server(binaries, place, **DURABLE)
+            again = Server(place, **DURABLE)
             again.start()
             try:
                 url = fleet.url.replace(f":{server.port}/", f":{again.port}/")

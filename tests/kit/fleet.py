@@ -41,9 +41,9 @@ history = Recorder()
 class Fleet:
     """`conveyor work` trees on one store, and a way to wait for what the store says."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         self.folder = folder
-        self.url = url
+        self.url = url or f"sqlite:///{folder}/store.db"
         self.recorder = Recorder(folder)
         self._running: list[subprocess.Popen[bytes]] = []
         self._ending: list[subprocess.Popen[bytes]] = []
@@ -67,6 +67,15 @@ class Fleet:
         if within is not None:
             command = ["sh", "-c", f'echo $$ >{within}/cgroup.procs && exec "$@"', "sh", *command]
         with (self.folder / "work.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=self.folder, env=self.environment(), stderr=log, stdout=log)
+        self._running.append(process)
+        return process
+
+    def start(self, name: str, code: str) -> subprocess.Popen[bytes]:
+        """A program beside the app, that runs on."""
+        (self.folder / f"{name}.py").write_text(code, encoding="utf-8")
+        with (self.folder / f"{name}.log").open("ab") as log:
+            command = [sys.executable, f"{name}.py"]
             process = subprocess.Popen(command, cwd=self.folder, env=self.environment(), stderr=log, stdout=log)
         self._running.append(process)
         return process
