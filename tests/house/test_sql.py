@@ -42,6 +42,8 @@ POSTGRES_ALONE = {
     # A round trip costs more than a statement: several in one.
     "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "read_lanes",
     "append_plain", "claim_plain", "ack_plain",
+    # A server is somewhere else: what it is, who is in between, how many use it, and what a lost answer has left there.
+    "find_standby", "read_session", "bound_idleness", "find_crowd", "lock_owner",
     # Old versions of rows stay where others may still see them.
     "earliest_ready",
 }  # fmt: skip
