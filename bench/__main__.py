@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,12 +30,12 @@ STORES = {"sqlite": ["sqlite"], "postgres": ["postgres"], "both": ["sqlite", "po
 def main() -> int:
     """0 when everything could be measured, whatever the judgement; 1 when something failed to run."""
     arguments = _parser().parse_args()
-    console = open_console()
+    console, began = open_console(), datetime.now(UTC)
     arguments.dir.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=arguments.dir) as directory:
         Path(directory).chmod(0o755)
         options = Options(arguments.rounds, arguments.quick, arguments.held, Path(directory))
-        facts, absent = conditions(options.directory), {}
+        facts, absent = {"began": f"{began:%Y-%m-%d %H:%M} UTC", **conditions(options.directory)}, {}
         outcomes: list[Outcome] = []
         fields: list[Field] = []
         for store in STORES[arguments.store]:
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_positive, default=3, help="rounds of each scenario (default 3)")
     parser.add_argument("--only", type=_names, default=list(SCENARIOS), help=f"of {', '.join(SCENARIOS)}")
     parser.add_argument("--who", type=_words, default=[], help="only these take part, as in conveyor,pgqueuer")
-    parser.add_argument("--peer", action="append", default=[], metavar="MODULE:CLASS", help="a queue of yours beside them")
+    parser.add_argument("--peer", action="append", default=[], metavar="MODULE:CLASS", help="a queue of yours, too")
     parser.add_argument("--held", type=_positive, default=30, metavar="SECONDS", help="how long a snapshot is held")
     parser.add_argument("--quick", action="store_true", help="short stretches: does it run, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there as well")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,7 +58,7 @@ def _introduced(program: Program, place: Place, directory: Path) -> Program:
 
 def _guests(targets: Sequence[str]) -> Mapping[str, Callable[[], Program]]:
     """Their modules are looked for where the bench was called, and their packages in its own environment."""
-    here = (os.getcwd(),)
+    here = (str(Path.cwd()),)
     return {target: lambda target=target: Program(target, this_python(), modules=here) for target in targets}  # type: ignore[misc]
 
 

@@ -43,7 +43,7 @@ class Server:
         self._as_user = _as_user(folder)
         self._port = _free_port()
         self._numbers = itertools.count(1)
-        self._call("initdb", "-D", str(folder / "data"), "-U", "bench", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+        self._call("initdb", "-D", str(folder / "data"), "-U", "bench", "-A", "trust", "-E", "UTF8", "--no-locale")
         self._process = self._start()
         self._facts = _ask(self._url("postgres"), _read_facts)
 
@@ -111,7 +111,7 @@ class Server:
 
 
 class HeldSnapshot:
-    """A REPEATABLE READ transaction that has read and has an id: what a `pg_dump` or a forgotten session is to a table."""
+    """A REPEATABLE READ transaction that has read and has an id: a `pg_dump`, or a forgotten session."""
 
     def __init__(self, url: str) -> None:
         self._runner = asyncio.Runner()
@@ -132,7 +132,7 @@ async def _begin(url: str) -> Any:
 
 
 def find_binaries() -> Path:
-    """The folder with `initdb` and `postgres`: what is on the PATH, then the newest release of Debian's. `MeasureError`."""
+    """The folder with `initdb` and `postgres`: from the PATH, else the newest of Debian's releases. `MeasureError`."""
     candidates = [Path(found).resolve().parent for name in ("initdb", "postgres") if (found := shutil.which(name))]
     releases = Path("/usr/lib/postgresql").glob("*/bin")
     candidates += sorted(releases, key=lambda path: float(path.parent.name), reverse=True)

@@ -78,7 +78,7 @@ class Program:
             raise MeasureError(f"{self.target} {verb}: {_last_line(done.stderr)}")
         answer: dict[str, Any] = json.loads(done.stdout)
         if self.facts is not None and answer["loop"] != self.facts.loop:
-            raise MeasureError(f"{self.target} {verb}: ran on the event loop of {answer['loop']}, not {self.facts.loop}")
+            raise MeasureError(f"{self.target} {verb}: ran on the loop of {answer['loop']}, not {self.facts.loop}")
         return answer
 
     @contextmanager

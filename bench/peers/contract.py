@@ -1,4 +1,4 @@
-"""What the bench asks of a queue. A class with these names can be measured: ours, and any of yours (`--peer module:Class`).
+"""What the bench asks of a queue. A class with these names can be measured, yours too (`--peer module:Class`).
 
 Each method may be `async def` or `def`. Where `send` is a coroutine function, 50 callers are 50 coroutines on one event
 loop (uvloop where it is installed); else they are 50 threads, which share what `open` made.
@@ -31,7 +31,7 @@ class Peer(Protocol):
     """Settings of the worker worth trying, by the label that the report gives them. The best of them counts."""
 
     def open(self, url: str) -> Any:
-        """Connect, and make what must be there (tables) unless it is: `sqlite:////file` or `postgresql://…/database`."""
+        """Connect to `sqlite:////file` or `postgresql://…/database`; make its tables unless they are there."""
 
     def close(self) -> Any:
         """Leave nothing behind that keeps the process alive."""
@@ -49,8 +49,8 @@ class Peer(Protocol):
         """How many messages were sent and not yet acknowledged."""
 
     def work(self, url: str, note: Note, settings: Mapping[str, int]) -> Any:
-        """One worker process: a handler that does nothing but `note(body["number"])`, called once for each message, until
-        SIGTERM ends it in good order. Nothing was opened before."""
+        """One worker process: a handler that does nothing but `note(body["number"])`, called once for each message,
+        until SIGTERM ends it in good order. Nothing was opened before."""
 
 
 def find_peer(target: str) -> Peer:

@@ -17,11 +17,11 @@ class Huey:
     name = "huey"
     store = "sqlite"
     drained = 4_000
-    ways = {"huey, 1 thread": {"workers": 1}, "huey, 4 threads": {"workers": 4}}
+    ways: Mapping[str, Mapping[str, int]] = {"huey, 1 thread": {"workers": 1}, "huey, 4 threads": {"workers": 4}}
 
     def open(self, url: str) -> None:
         self._huey = huey.SqliteHuey("bench", filename=file_of(url), fsync=True)
-        self._note: Note = lambda number: None
+        self._note: Note = lambda _number: None
         self._task = self._huey.task(name="handle")(self._handle)
 
     def close(self) -> None:

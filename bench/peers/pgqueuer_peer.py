@@ -1,4 +1,4 @@
-"""pgqueuer as its page on performance says: asyncpg, a pool for producers, one connection for the worker, `pgq autovac`.
+"""pgqueuer as its page on performance says: asyncpg, a pool for producers, a connection for the worker, `pgq autovac`.
 
 Its tables are `durable`, its default: nothing acknowledged is lost when the server dies.
 """
@@ -24,7 +24,9 @@ class PgQueuer:
     name = "pgqueuer"
     store = "postgres"
     drained = 20_000
-    ways = {f"pgqueuer, batches of {size}": {"batch_size": size} for size in (10, 50, 200)}
+    ways: Mapping[str, Mapping[str, int]] = {
+        f"pgqueuer, batches of {size}": {"batch_size": size} for size in (200, 50, 10)
+    }
 
     async def open(self, url: str) -> None:
         database, queries = (importlib.import_module(f"pgqueuer.{name}") for name in ("db", "queries"))

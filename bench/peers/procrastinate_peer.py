@@ -19,7 +19,9 @@ class Procrastinate:
     name = "procrastinate"
     store = "postgres"
     drained = 1_500
-    ways = {f"procrastinate, concurrency {count}": {"concurrency": count} for count in (10, SUB_WORKERS)}
+    ways: Mapping[str, Mapping[str, int]] = {
+        f"procrastinate, concurrency {count}": {"concurrency": count} for count in (10, SUB_WORKERS)
+    }
 
     def _make(self, url: str, connections: int, note: Note) -> None:
         logging.getLogger("procrastinate").setLevel(logging.ERROR)
@@ -33,7 +35,7 @@ class Procrastinate:
         self._task: Any = self._app.task(name="handle")(handle)
 
     async def open(self, url: str) -> None:
-        self._make(url, 20, lambda number: None)
+        self._make(url, 20, lambda _number: None)
         await self._app.open_async()
         if not await self._app.check_connection_async():
             await self._app.schema_manager.apply_schema_async()

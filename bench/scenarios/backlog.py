@@ -1,4 +1,7 @@
-"""Backlog: messages are drained as fast with a million behind them as with few, though nobody analyzed the tables."""
+"""Backlog: messages are drained as fast with a million behind them as with few, though nobody analyzed the tables.
+
+(Nobody but pgqueuer: `pgq autovac` asks for it, table by table.)
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def backlog(field: Field, options: Options) -> Scenario:
     return Scenario(
         name="backlog",
         store=field.place.name,
-        title="Drain by how many are waiting, never analyzed",
+        title="Drain by how many are waiting; the tables are not analyzed",
         metrics=[Metric("rate", "messages/s"), Metric("total", "spawn to last, s", 2)],
         contestants=contestants,
         judge=judge,
@@ -53,15 +56,15 @@ def _contestant(place: Place, program: Program, options: Options, waiting: int, 
             with store_in(place, room, like=filled[label]) as url:
                 place.settle(url, analyze=False)
                 measured = drain_once(program, url, room, way, filled=waiting, drained=drained)
-                if place.has_statistics(url):
-                    raise MeasureError(f"{program.name}: a table was analyzed")
+                if program.name == "conveyor" and place.has_statistics(url):
+                    raise MeasureError("a table was analyzed")
         return Measured({**measured.values, "waiting": waiting})
 
     return Contestant(label, program.name, f"{drained:,} drained; {works(program)}", measure)
 
 
 def _fill(place: Place, program: Program, room: Path, waiting: int) -> str:
-    """Filled once and copied for each round: a million sends take longer than all the rounds. It stays until the end."""
+    """Filled once and copied for each round: a million sends take longer than all the rounds."""
     room.mkdir()
     url = place.fresh(room)
     program.call("fill", url, count=waiting)

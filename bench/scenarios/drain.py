@@ -56,12 +56,15 @@ def pair(field: Field, options: Options) -> Scenario:
 
 
 def _contestants(field: Field, options: Options, *, processes: int) -> list[Contestant]:
-    return [
-        _contestant(field.place, program, way, options.scaled(count, count // QUICK), processes)
-        for program in field.everybody()
-        for way in program.known.ways
-        if (count := program.known.drained * processes)
-    ]
+    """Every way of everybody; two processes with conveyor's batch handler are nobody's question."""
+    contestants = []
+    for program in field.everybody():
+        count = program.known.drained * processes
+        for way, settings in program.known.ways.items():
+            if processes == 1 or "batch" not in settings:
+                scaled = options.scaled(count, count // QUICK)
+                contestants.append(_contestant(field.place, program, way, scaled, processes))
+    return contestants
 
 
 def _contestant(place: Place, program: Program, way: str, count: int, processes: int) -> Contestant:
