@@ -77,7 +77,7 @@ def _finish(
     arguments: argparse.Namespace,
 ) -> int:
     facts |= {"load average at the end": load_average(), "rounds": str(arguments.rounds), **versions(fields)}
-    facts["lengths"] = "short, to see that it runs (--quick)" if arguments.quick else "full"
+    facts["lengths"] = "short (--quick)" if arguments.quick else "full"
     print_report(console, outcomes, facts, absent)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

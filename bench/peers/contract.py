@@ -37,7 +37,7 @@ class Peer(Protocol):
         """Leave nothing behind that keeps the process alive."""
 
     def facts(self) -> Any:
-        """Of the open queue: `versions` by name, and `settings` in a few words, as far as the queue itself tells them."""
+        """Of the open queue: `versions` by name, and `settings` in a few words, as the queue itself tells them."""
 
     def send(self, body: Body) -> Any:
         """Enqueue one message; return when it is as safe as this queue makes it."""
