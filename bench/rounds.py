@@ -55,6 +55,8 @@ def _take(standing: Standing, directory: Path) -> None:
         standing.rounds.append(_measured(standing.contestant, directory))
     except MeasureError as error:
         standing.failures.append(str(error))
+    except Exception as error:  # noqa: BLE001 whatever it was, half an hour of other figures is not thrown away
+        standing.failures.append(f"{type(error).__name__}: {error}")
 
 
 def _measured(contestant: Contestant, directory: Path) -> Measured:

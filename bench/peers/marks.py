@@ -44,13 +44,16 @@ class Watch:
     def calls(self) -> int:
         return sum(self._slots[-TALLIES:])
 
-    def moments(self) -> list[int]:
-        """When each number was seen first, zero where it was not."""
-        return self._slots[:-TALLIES].tolist()
+    def moments(self) -> memoryview[int]:
+        """When each number was seen first, zero where it was not. There may be millions, so they are not copied."""
+        return self._slots[:-TALLIES]
 
     def seen(self) -> list[int]:
         """The moments of all that was seen, in order."""
         return sorted(filter(None, self.moments()))
+
+    def count_seen(self) -> int:
+        return sum(1 for moment in self.moments() if moment)
 
 
 def create_marks(path: Path, count: int) -> None:

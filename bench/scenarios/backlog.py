@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import mkdtemp
 
 from bench.field import Field
 from bench.places import Place, store_in
@@ -52,7 +53,7 @@ def _contestant(place: Place, program: Program, options: Options, waiting: int, 
     def measure(room: Path) -> Measured:
         with place.without_statistics():
             if label not in filled:
-                filled[label] = _fill(place, program, options.directory / f"backlog-{program.name}-{waiting}", waiting)
+                filled[label] = _fill(place, program, Path(mkdtemp(dir=options.directory)), waiting)
             with store_in(place, room, like=filled[label]) as url:
                 place.settle(url, analyze=False)
                 measured = drain_once(program, url, room, way, filled=waiting, drained=drained)
@@ -65,7 +66,6 @@ def _contestant(place: Place, program: Program, options: Options, waiting: int, 
 
 def _fill(place: Place, program: Program, room: Path, waiting: int) -> str:
     """Filled once and copied for each round: a million sends take longer than all the rounds."""
-    room.mkdir()
     url = place.fresh(room)
     program.call("fill", url, count=waiting)
     return url

@@ -10,7 +10,7 @@ def check_books(program: Program, url: str, sent: int, watch: Watch | None = Non
     """After the worker has ended: what was sent was handled, once, or is still there. `MeasureError`."""
     handled = 0
     if watch is not None:
-        handled = len(watch.seen())
+        handled = watch.count_seen()
         if watch.calls() != handled:
             raise MeasureError(f"{program.name} handled {watch.calls() - handled:,} messages more than once")
     left = program.call("left", url)["left"]
