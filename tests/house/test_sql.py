@@ -41,6 +41,9 @@ POSTGRES_ALONE = {
     "lanes_of_leases", "lanes_of_owner", "read_head", "read_queues", "fold_counters", "notify",
     # A round trip costs more than a statement: several in one.
     "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "read_lanes",
+    "append_plain", "claim_plain", "ack_plain",
+    # Old versions of rows stay where others may still see them.
+    "earliest_ready",
 }  # fmt: skip
 # With the receipt, and by arrays; the number comes from a sequence; `uses_dedupe`, as above.
 OTHER_PARAMETERS = {"add_counts", "insert_owner", "write_queue"}
