@@ -60,6 +60,9 @@ versions: $(VENV)/dev.stamp  ## the store's tests on PostgreSQL 14 to 18, fetche
 bench: $(VENV)/dev.stamp  ## the published scenarios, beside other queues (see bench/README.md)
 	@$(BIN)/python -m bench $(ARGS)
 
+plots: $(VENV)/dev.stamp  ## draw the docs' figures and write their tables from bench/results/*.json
+	@$(BIN)/python -m bench.plot $(ARGS)
+
 docs: $(VENV)/dev.stamp  ## write the generated pages of docs/ anew, and run every example
 	@$(BIN)/python tests/house/pages.py
 	@$(BIN)/pytest -q tests/docs tests/house/test_generated.py $(ARGS)
@@ -101,4 +104,4 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
-.PHONY: demo test check lint types contracts faults simulate versions bench docs venv lock clean help
+.PHONY: demo test check lint types contracts faults simulate versions bench plots docs venv lock clean help
