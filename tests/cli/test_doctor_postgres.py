@@ -29,7 +29,7 @@ from conveyor.store.queries import load_migrations
 from conveyor.store.records import PULL_OWNER, KeyValue
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.factories import a_claim, a_draft, a_schedule, an_owner
-from kit.postgres import Server, find_binaries
+from kit.postgres import Server
 
 if TYPE_CHECKING:
     from .conftest import Terminal
@@ -44,10 +44,8 @@ SOUND: Final = {"wal_level": "logical", "max_prepared_transactions": "5", "max_c
 @pytest.fixture(scope="module")
 def sound() -> Iterator[Server]:
     """A server that keeps what it acknowledges."""
-    binaries = find_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL on this machine")
-    server = Server(binaries)
+    server = Server()
+    server.initialize()
     server.settings = dict(SOUND)
     server.start()
     yield server
@@ -287,12 +285,11 @@ def test_an_index_that_is_missing_or_invalid(terminal: Terminal, url: str) -> No
 
 def test_transactions_that_near_their_end(terminal: Terminal) -> None:
     """A server whose transaction numbers have been moved on, as after years of work without a freeze."""
-    binaries = find_binaries()
-    assert binaries is not None
-    old = Server(binaries, autovacuum_freeze_max_age="2000000000")  # else it is frozen at once
+    old = Server(autovacuum_freeze_max_age="2000000000")  # else it is frozen at once
+    old.initialize()
     try:
         number = 1_048_576 * 1_200
-        old._call("pg_resetwal", "-x", str(number), "-D", str(old.folder / "data"))
+        old.call("pg_resetwal", "-x", str(number), "-D", str(old.folder / "data"))
         log = old.folder / "data" / "pg_xact" / f"{number // 1_048_576:04X}"
         log.write_bytes(bytes(262_144))
         shutil.copystat(log.parent / "0000", log)
@@ -429,7 +426,7 @@ def pooler(sound: Server, tmp_path: Path) -> Iterator[int]:
         f"[databases]\n* = host=127.0.0.1 port={sound.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
         f"unix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users\npool_mode = transaction\ndefault_pool_size = 4\n"
     )
-    command = [*sound._as_user, binary, "-q", str(folder / "ini")]
+    command = [*sound.as_user, binary, "-q", str(folder / "ini")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not answers(port):
         assert process.poll() is None, "PgBouncer did not start"

@@ -4,7 +4,6 @@ between (F10)."""
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import subprocess
 import sys
@@ -19,20 +18,17 @@ from conveyor.model.settings import QueueSettings
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.store.urls import make_keeper, make_store
 from conveyor.testing.factories import a_draft
+from kit.campaign import SEED, sizes
 from kit.postgres import the_server
 
 MESSAGES = 200
 BODY = b'"' + b"x" * 100_000 + b'"'
 LATEST_S = 1.0
 
-sizes = pytest.mark.parametrize(
-    "kills", [2, pytest.param(int(os.environ.get("KILLS", "20")), marks=[pytest.mark.campaign, pytest.mark.timeout(3_600)])]
-)
 
-
-@sizes
+@pytest.mark.parametrize("kills", sizes(2, 50))
 def test_a_killed_backup_or_restore_leaves_a_whole_file(tmp_path: Path, kills: int) -> None:
-    dice = random.Random(int(os.environ.get("SEED", "11")))
+    dice = random.Random(SEED)
     store, backup, target = tmp_path / "store.db", tmp_path / "backup.db", tmp_path / "target.db"
     asyncio.run(send(store, MESSAGES))
     assert run("backup", backup, store).wait() == 0
@@ -47,9 +43,9 @@ def test_a_killed_backup_or_restore_leaves_a_whole_file(tmp_path: Path, kills: i
         assert count(store) in (MESSAGES, before), number
 
 
-@sizes
+@pytest.mark.parametrize("kills", sizes(2, 50))
 def test_a_killed_backup_or_restore_of_a_server_leaves_it_whole(tmp_path: Path, kills: int) -> None:
-    dice = random.Random(int(os.environ.get("SEED", "11")))
+    dice = random.Random(SEED)
     url, backup, target = the_server().url(), tmp_path / "backup.db", tmp_path / "target.db"
     asyncio.run(send(url, MESSAGES))
     assert command("backup", backup, "--url", url).wait() == 0
@@ -64,9 +60,9 @@ def test_a_killed_backup_or_restore_of_a_server_leaves_it_whole(tmp_path: Path, 
         assert backlog(url) in (MESSAGES, before), number
 
 
-@sizes
+@pytest.mark.parametrize("kills", sizes(2, 50))
 def test_a_killed_migration_leaves_no_store_or_a_whole_one(kills: int) -> None:
-    dice = random.Random(int(os.environ.get("SEED", "11")))
+    dice = random.Random(SEED)
     for _ in range(kills):
         url = the_server().url()
         kill(command("migrate", "--url", url), dice)
@@ -76,10 +72,10 @@ def test_a_killed_migration_leaves_no_store_or_a_whole_one(kills: int) -> None:
         asyncio.run(send(url, 1))
 
 
-@sizes
+@pytest.mark.parametrize("kills", sizes(2, 50))
 @pytest.mark.parametrize("kinds", [("sqlite", "postgres"), ("postgres", "sqlite")], ids="-".join)
 def test_a_killed_move_leaves_one_store_and_can_be_ended(tmp_path: Path, kinds: tuple[str, str], kills: int) -> None:
-    dice = random.Random(int(os.environ.get("SEED", "11")))
+    dice = random.Random(SEED)
     for number in range(kills):
         source, target = (
             the_server().url() if kind == "postgres" else f"sqlite:///{tmp_path}/{number}-{side}.db"

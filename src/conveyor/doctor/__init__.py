@@ -10,9 +10,10 @@ from typing import Final
 
 from conveyor.doctor import belt, file, server
 from conveyor.doctor.finding import Finding, Health, fail
+from conveyor.doctor.routes import check_routes
 from conveyor.store.facts import BeltFacts, Facts, FileFacts, ServerFacts
 
-__all__ = ["Finding", "Health", "examine", "worst_of"]
+__all__ = ["Finding", "Health", "check_routes", "examine", "worst_of"]
 
 FILE_CHECKS: Final[Sequence[Callable[[FileFacts], Finding | None]]] = (
     file.library,

@@ -26,6 +26,7 @@
        |- StoreReadOnlyError
        |- StoreFullError
        |- StoreBusyError
+       |- StoreAwayError           it does not answer
        |- StoreInUseError          a restore or a move would pull the store from under somebody
        |- StoreCorruptError
        |- StoreUnsupportedError     library, file system or schema that cannot be trusted
@@ -288,6 +289,21 @@ class StoreBusyError(StoreError):
         super().__init__(
             problem or f"`{where}` was locked by another process for {waited_s:g} s",
             hint=hint or "look for a long transaction or a backup tool that holds the file",
+            where=where,
+        )
+
+
+class StoreAwayError(StoreError):
+    """It did not answer for as long as a call may wait; nothing was written. Where there are several, the others go
+    on."""
+
+    code = "store_away"
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(
+            f"`{where}` cannot be reached: {problem}",
+            hint="is it running? work goes on when it is; `conveyor doctor` looks, and `?patience=` says how many"
+            " seconds a call waits for it",
             where=where,
         )
 

@@ -1,3 +1,15 @@
+-- name: find_standby
+-- One row from a server that takes no writes.
+SELECT 1 WHERE pg_is_in_recovery();
+
+-- name: bound_idleness
+-- A client that has died in silence in the middle of a transaction gives back what it had locked.
+SET idle_in_transaction_session_timeout TO '60s';
+
+-- name: read_session
+-- Not the one that the connection was told of: a pooler is in between.
+SELECT pg_backend_pid();
+
 -- name: has_schema
 SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = :name);
 
