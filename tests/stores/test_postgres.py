@@ -81,9 +81,11 @@ async def test_the_plain_path_is_one_round_trip_each(store: PostgresStore, monke
     for verb in ("fetch", "fetchrow", "execute", "executemany"):
         original = getattr(asyncpg.Connection, verb)
 
-        def counted(self: object, query: str, *values: object, original: object = original) -> object:
+        def counted(
+            self: object, query: str, *values: object, original: object = original, **options: object
+        ) -> object:
             queries.append(query)
-            return original(self, query, *values)  # type: ignore[operator]  # a method of the class
+            return original(self, query, *values, **options)  # type: ignore[operator]  # a method of the class
 
         monkeypatch.setattr(asyncpg.Connection, verb, counted)
     await store.append(drafts(store, 100))
