@@ -15,18 +15,12 @@ from conveyor.cron.schedule import Declared, read_choice, read_declared
 from conveyor.declaring import declare
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
-from conveyor.model.duration import Duration, read_duration_ms
+from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidSettingError, ScheduleNotFoundError
 from conveyor.model.events import Emit, Event
 from conveyor.model.ids import IdSource
-from conveyor.model.settings import (
-    BATCH_TIMEOUT_MS_MAX,
-    TIMEOUT_MS_MAX,
-    ConsumerSettings,
-    QueueSettings,
-    check_name,
-)
-from conveyor.model.verdict import BACKOFF_MS_MAX, Backoff
+from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name, read_consumer
+from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, read_handler
 from conveyor.queue.producer import Queue
@@ -77,9 +71,9 @@ class Conveyor:
         self.http: Any = None
         """The application's own ASGI app, served by `conveyor serve`."""
         self._clock = clock
-        self._store = make_stores(self.routing, clock=clock)
-        self._ids = IdSource(self._store.clock)
         self.emit: Emit = emit or (lambda _event: None)
+        self._store = make_stores(self.routing, clock=clock, emit=self._tell)
+        self._ids = IdSource(self._store.clock)
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = {}
         self._handles: dict[str, Queue] = {}
@@ -111,6 +105,10 @@ class Conveyor:
         timeout: Duration = "15m",
         ordered: bool = False,
         key_concurrency: int | None = None,
+        rate: str | None = None,
+        key_rate: str | None = None,
+        fair: bool = False,
+        key_weights: Mapping[str, int] | None = None,
         run_in: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the function that handles a queue's messages: it takes a `Message[T]` or a `Batch[T]`.
@@ -118,24 +116,26 @@ class Conveyor:
         Without `dead_letter_queue` it is `<queue>-dlq`; None deletes what failed for good. `run_in="process"` runs it
         in a child process that may be killed at its `timeout`. Raises `InvalidSettingError`.
         """
-        settings = ConsumerSettings(
+        settings = read_consumer(
             script=self.name,
             max_batch_size=max_batch_size,
-            max_batch_timeout_ms=read_duration_ms(
-                max_batch_timeout, name="max_batch_timeout", most_ms=BATCH_TIMEOUT_MS_MAX
-            ),
+            max_batch_timeout=max_batch_timeout,
             max_retries=max_retries,
-            retry_delay=retry_delay
-            if isinstance(retry_delay, Backoff)
-            else Backoff(base_ms=read_duration_ms(retry_delay, name="retry_delay", most_ms=BACKOFF_MS_MAX)),
+            retry_delay=retry_delay,
             max_concurrency=max_concurrency,
             dead_letter_queue=f"{queue}-dlq" if isinstance(dead_letter_queue, Default) else dead_letter_queue,
             alert_queue=alert_queue,
-            timeout_ms=read_duration_ms(timeout, name="timeout", least_ms=1, most_ms=TIMEOUT_MS_MAX),
+            timeout=timeout,
             ordered=ordered,
             key_concurrency=key_concurrency,
+            rate=rate,
+            key_rate=key_rate,
+            fair=fair,
+            key_weights=key_weights,
         )
+        return self._declarer(queue, settings, run_in)
 
+    def _declarer(self, queue: str, settings: ConsumerSettings, run_in: str | None) -> Callable[[F], F]:
         def declare(function: F) -> F:
             caller = sys._getframe(1).f_locals  # types that are local to the place of the declaration
             handler = read_handler(queue, function, settings, run_in=run_in, localns=caller)

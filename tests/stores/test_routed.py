@@ -39,7 +39,7 @@ from conveyor.testing.factories import (
     an_entry,
     an_owner,
 )
-from kit.postgres import Server, find_binaries
+from kit.postgres import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -263,10 +263,8 @@ async def test_where_all_are_away_it_cannot_be_opened(tmp_path: Path) -> None:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     """A PostgreSQL of this test's own, to be stopped."""
-    binaries = find_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL on this machine")
-    server = Server(binaries)
+    server = Server()
+    server.initialize()
     server.start()
     yield server
     server.remove()

@@ -15,6 +15,7 @@ import msgspec
 
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import InvalidDurationError, InvalidSettingError, StoreUnsupportedError
+from conveyor.model.events import Event, StoreLost
 from conveyor.model.message import ContentType, Peeked
 from conveyor.store.chosen import choose_stores
 from conveyor.store.protocol import Store
@@ -78,7 +79,7 @@ def ask(url: str | None, question: Callable[[Store], Awaitable[T]]) -> T:
     routing = chosen_stores(url)
     for each in routing.urls.values():
         check_there(each)
-    return asyncio.run(_with_store(make_stores(routing), question))
+    return asyncio.run(_with_store(make_stores(routing, emit=_tell_of_server), question))
 
 
 def check_there(chosen: str) -> None:
@@ -93,7 +94,13 @@ def check_there(chosen: str) -> None:
 
 def tell(url: str | None, question: Callable[[Store], Awaitable[T]]) -> T:
     """As `ask`; the store is made if need be."""
-    return asyncio.run(_with_store(make_stores(chosen_stores(url)), question))
+    return asyncio.run(_with_store(make_stores(chosen_stores(url), emit=_tell_of_server), question))
+
+
+def _tell_of_server(event: Event) -> None:
+    """Why a verb takes its time."""
+    if isinstance(event, StoreLost):
+        click.echo(f"conveyor: waiting for `{event.store}`: {event.error}", err=True)
 
 
 async def _with_store(store: Store, question: Callable[[Store], Awaitable[T]]) -> T:

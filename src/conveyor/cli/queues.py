@@ -251,5 +251,11 @@ def _facts(info: QueueInfo, metrics: QueueMetrics) -> dict[str, Any]:
             "max_retries": consumer.max_retries,
             "max_concurrency": consumer.max_concurrency,
             "timeout": show_duration(consumer.timeout_ms),
+            "ordered": consumer.ordered,
+            "key_concurrency": consumer.key_concurrency,
+            "rate": None if consumer.rate is None else str(consumer.rate),
+            "key_rate": None if consumer.key_rate is None else str(consumer.key_rate),
+            "fair": consumer.fair,
+            "key_weights": ", ".join(f"{key}={weight}" for key, weight in consumer.key_weights.items()) or None,
         }
     return facts

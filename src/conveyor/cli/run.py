@@ -94,11 +94,12 @@ def _supervise(plan: Plan, url: str | None) -> int:
 
 
 async def _run(plan: Plan, routing: Routing) -> int:
-    store = make_stores(routing)
+    emit = make_log_sink()
+    store = make_stores(routing, emit=emit)
     await store.open()
     try:
         chance = random.Random()
-        supervisor = Supervisor(store, plan, emit=make_log_sink(), chance=chance)
+        supervisor = Supervisor(store, plan, emit=emit, chance=chance)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, supervisor.stop)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from random import Random
 from typing import Any, Final, TypeAlias
@@ -114,9 +114,10 @@ class Worker:
 
     def _make_consumer(self, handler: Handler, weight: int) -> Consumer:
         """Each store settles by itself: what one of them refuses keeps no verdict from another."""
-        store, told = self._store.at(handler.queue), {"on_lost": self._tell_lost, "on_dead": self._tell_dead}
+        store = self._store.at(handler.queue)
         if store not in self._settlers:
-            self._settlers[store] = Settler(store, self.owner, self._clock, self._board, self._emit, **told)
+            told = (self._tell_lost, self._tell_dead, self._doubt)
+            self._settlers[store] = Settler(store, self.owner, self._clock, self._board, self._emit, *told)
         return Consumer(store, self.owner, self._emit, self._settlers[store], self, handler, weight=weight)
 
     async def run(self) -> None:
@@ -177,6 +178,15 @@ class Worker:
             self._begin(Call(consumer.handler, leases, consumer.settings, run_in, self._clock.monotonic()), over)
             await over.wait()
             return Ran.TO_ITS_END
+
+    def leases_of(self, queue: str) -> Iterator[Lease]:
+        for call in self._calls:
+            if call.handler.queue == queue:
+                yield from call.leases
+
+    def _doubt(self, queues: Iterable[str]) -> None:
+        for queue in queues:
+            self._by_queue[queue].doubt()
 
     def _fill(self) -> None:
         """Start what can be started."""
@@ -292,21 +302,25 @@ class Worker:
         self._is_stopping = True
         patience_s = NOW_S if self._stop_now.is_set() else LAST_WORDS_S
         end_at = self._clock.monotonic() + self._grace_s + 2 * patience_s
-        closing = asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+        closing = asyncio.create_task(self._stop_consumers())
         await self._wait(self._until_calls_over(), self._grace_s)
         for call in list(self._calls):
             self._dispatcher.interrupt(call, Interruption.SHUTDOWN, self._clock.monotonic())
         await self._wait_longer(self._until_calls_over(), patience_s)
         await self._wait_longer(closing, patience_s)
-        settlers = self._settlers.values()
-        draining = asyncio.gather(*(settler.drain() for settler in settlers))
-        await self._wait_longer(draining, max(patience_s, end_at - self._clock.monotonic()))
+        await self._wait_longer(self._drain_settlers(), max(patience_s, end_at - self._clock.monotonic()))
         self._is_over = True
         self._dispatcher.close()
         for consumer in self._consumers:
             consumer.abandon()
-        unsettled = sum(settler.abandon() for settler in settlers)
+        unsettled = sum(settler.abandon() for settler in self._settlers.values())
         return unsettled + sum(len(call.leases) for call in self._calls)
+
+    async def _stop_consumers(self) -> None:
+        await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+
+    async def _drain_settlers(self) -> None:
+        await asyncio.gather(*(settler.drain() for settler in self._settlers.values()))
 
     async def _until_calls_over(self) -> None:
         while self._calls:

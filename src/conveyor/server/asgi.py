@@ -20,8 +20,8 @@ from conveyor.store.routing import HOME
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
 
-READY_S: Final = 2.0
-"""A store that takes longer to answer is not ready."""
+READY_S: Final = 1.5
+"""A store that takes longer to answer is not ready; whoever asks hears so within 2 s."""
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 

@@ -51,7 +51,8 @@ async def reap_owner(tx: Transaction, owner: int, evidence: Evidence) -> Reaped:
     await tx.lock_gated([lane for (lane,) in await tx.rows("lanes_of_owner", owner)])
     held = [read_ended(found) for found in await tx.rows("leases_of_owner", owner)]
     await _free_slots(tx, owner)
-    running = evidence.elsewhere + sum(each.seq in evidence.started for each in held)
+    here = sum(each.seq in evidence.started and tx.catalog.of_lane(each.lane) is not None for each in held)
+    running = evidence.elsewhere + here
     for each in held:
         await tx.run("drop_lease", owner, each.seq)
         row = tx.catalog.of_lane(each.lane)

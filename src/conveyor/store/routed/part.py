@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
@@ -199,6 +199,10 @@ class Part(Undivided):
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
         return self._marked(await self._live.settle_pulled(self._unmarked(settlements)))
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        own_held = [(own(seq), claim) for seq, claim in held]
+        return await self._live.reconcile(self.unmark_owner(owner), queue, own_held, calls=calls)
 
     def _unmarked(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
         return [replace(each, seq=own(each.seq)) for each in settlements] if self._mark else settlements

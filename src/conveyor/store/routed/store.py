@@ -8,7 +8,7 @@ before all living owners have had the time to come back to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -129,6 +129,9 @@ class RoutedStore:
                 for part in {**shares, **dict.fromkeys(calls)}
             ]
         )
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        return await self.at(queue).reconcile(owner, queue, held, calls=calls)
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
         shares = self._shares(settlements)

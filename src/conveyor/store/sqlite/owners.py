@@ -53,7 +53,8 @@ def reap_owner(tx: Transaction, owner: int, evidence: Evidence) -> Reaped:
         return reaped
     held = [read_ended(found) for found in tx.rows("leases_of_owner", owner)]
     _free_slots(tx, owner)
-    running = evidence.elsewhere + sum(each.seq in evidence.started for each in held)
+    here = sum(each.seq in evidence.started and tx.catalog.has_lane(tx, each.lane) for each in held)
+    running = evidence.elsewhere + here
     for each in held:
         tx.run("drop_lease", owner, each.seq)
         row = tx.catalog.of_lane(tx, each.lane)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from conveyor.model.clock import Clock, SystemClock
@@ -35,7 +35,7 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
-from conveyor.store.sqlite import append, claim, kv, queues, schedules, settle, sweep
+from conveyor.store.sqlite import append, claim, kv, queues, reconcile, schedules, settle, sweep
 from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
@@ -212,6 +212,9 @@ class SQLiteStore(Undivided):
 
     async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
         return await self._live.submit(lambda tx: workers.reap_owner(tx, owner, evidence))
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        return await self._live.submit(lambda tx: reconcile.reconcile(tx, owner, queue, held, calls), _RELAXED)
 
     async def list_owners(self) -> list[OwnerRow]:
         return await self._live.submit(workers.list_owners, _RELAXED)
