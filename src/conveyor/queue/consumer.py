@@ -88,7 +88,7 @@ class Consumer:
         self._owner = owner
         self._clock = store.clock
         self._emit = emit
-        self._settler = settler
+        self.settler = settler
         self._desk = desk
         self._version = _NEVER
         self._must_reload = True
@@ -209,12 +209,22 @@ class Consumer:
     def _wanted_calls(self) -> int:
         """For how many more calls to claim messages now."""
         free, waiting = self._desk.free_calls(self), len(self.ready)
-        if self.settings.max_concurrency is not None:  # each call holds a slot that others may want
+        if self._takes_from_others():
             self._target = free
             return max(0, free - waiting)
         soon = int((free + self.running) * self.pace.rate() * PREFETCH_S)
         self._target = target = min(max(free, soon), max(1, CLAIM_MESSAGES_MAX // self.batch_size))
         return target - waiting if waiting * 2 < target else 0
+
+    def _takes_from_others(self) -> bool:
+        """Whether what waits here to be started takes a slot, a part of a rate or a turn that others may want."""
+        settings = self.settings
+        return (
+            settings.max_concurrency is not None
+            or settings.rate is not None
+            or settings.key_rate is not None
+            or settings.fair
+        )
 
     async def _claim(self, calls: int) -> None:
         size, wakes = self.batch_size, self._wakes
@@ -249,7 +259,7 @@ class Consumer:
             async with self._claiming:
                 if self._is_stopping:
                     return None
-                self._settler.flush_soon()
+                self.settler.flush_soon()
                 # a task, so that it is submitted after the settlements that were just flushed, and with them
                 claimed = await asyncio.create_task(self._submit(request))
         except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
@@ -285,7 +295,7 @@ class Consumer:
         lost, or given back by a settlement whose answer was."""
         async with self._claiming:
             try:
-                await self._settler.keep_back(self.queue)
+                await self.settler.keep_back(self.queue)
                 held = [(lease.seq, lease.claim) for lease in self._held()]
                 returned = await self._store.reconcile(self._owner, self.queue, held, calls=self._slots)
             except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
@@ -297,18 +307,18 @@ class Consumer:
                     self._emit(LeasesReturned(queue=self.queue, messages=returned))
                 return
             finally:
-                self._settler.let_go(self.queue)
+                self.settler.let_go(self.queue)
         await self._pause_after(problem)
 
     def _held(self) -> Iterator[Lease]:
         for leases, _ in (*self.ready, *self._alone):
             yield from leases
         yield from self._desk.leases_of(self.queue)
-        yield from self._settler.leases_of(self.queue)
+        yield from self.settler.leases_of(self.queue)
 
     def _give_back(self, slots: int) -> None:
         self._slots -= slots
-        self._settler.give_back(self.queue, slots)
+        self.settler.give_back(self.queue, slots)
 
     async def _reload(self) -> None:
         """Take over what the store's row says now."""
@@ -339,7 +349,7 @@ class Consumer:
     def _release(self, portion: Portion) -> None:
         leases, slots = portion
         for lease in leases:
-            self._settler.add(release(lease), lease, NO_SLOT)
+            self.settler.add(release(lease), lease, NO_SLOT)
         if slots:
             self._give_back(slots)
 

@@ -98,7 +98,8 @@ class Claims(Record):
             return
         same = [each for each in self.live(card.queue) if each.draft.key == card.draft.key and each is not card]
         leased = sum(each.owner is not None for each in same)
-        self.check(leased < consumer.key_limit, f"I8: {self.name(card)}: its key has {leased} leases")
+        has_room = consumer.key_limit is None or leased < consumer.key_limit
+        self.check(has_room, f"I8: {self.name(card)}: its key has {leased} leases")
         if consumer.ordered and not card.is_redriven:
             before = [e for e in same if e.number < card.number and not e.is_redriven and not e.is_past(now)]
             self.check(not before, f"I9: {self.name(card)} before {[self.name(each) for each in before]}")

@@ -118,8 +118,9 @@ class QueueStore(Protocol):
 class OwnerStore(Protocol):
     """Worker processes and their leases: T5."""
 
-    async def register_owner(self, info: OwnerInfo) -> int:
-        """A number that was never used before, above 0; its lease lives `OWNER_LEASE_MS`."""
+    async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
+        """A number that was never used before, above 0; its lease lives `OWNER_LEASE_MS`. `owner` is a number of the
+        caller's making, for an owner in several stores."""
         ...
 
     async def renew_owners(self, owners: Sequence[int]) -> list[int]:
@@ -201,6 +202,10 @@ class Store(MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, 
     @property
     def host(self) -> str:
         """This machine and boot, for `OwnerInfo.host`."""
+        ...
+
+    def at(self, queue: str) -> Store:
+        """The store in which a queue lives: this one, unless it is made of several."""
         ...
 
     async def open(self) -> None: ...

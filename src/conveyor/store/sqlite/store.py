@@ -42,11 +42,12 @@ from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connecti
 from conveyor.store.sqlite.opening import open_store, read_clock
 from conveyor.store.sqlite.wake import Postbox
 from conveyor.store.sqlite.writer import Durability, Writer
+from conveyor.store.undivided import Undivided
 
 _RELAXED = Durability.RELAXED
 
 
-class SQLiteStore:
+class SQLiteStore(Undivided):
     """`Store` in one SQLite file, shared by any number of processes of one machine. `clock` is for tests."""
 
     def __init__(self, path: str | Path, *, clock: Clock | None = None) -> None:
@@ -203,8 +204,8 @@ class SQLiteStore:
 
     # Owners
 
-    async def register_owner(self, info: OwnerInfo) -> int:
-        return await self._live.submit(lambda tx: workers.register_owner(tx, info), _RELAXED)
+    async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
+        return await self._live.submit(lambda tx: workers.register_owner(tx, info, owner), _RELAXED)
 
     async def renew_owners(self, owners: Sequence[int]) -> list[int]:
         return await self._live.submit(lambda tx: workers.renew_owners(tx, owners), _RELAXED)

@@ -1,5 +1,6 @@
 -- name: insert_owner
-INSERT INTO owners (owner, info, lease_until) VALUES (nextval('owner_seq'), :info, :lease_until) RETURNING owner;
+INSERT INTO owners (owner, info, lease_until)
+VALUES (coalesce(:owner, nextval('owner_seq')), :info, :lease_until) RETURNING owner;
 
 -- name: find_owner
 -- Held until the claim is committed, so that a reaper waits and finds the new leases. Heartbeats do not wait for it.
