@@ -23,6 +23,7 @@ def _worlds(mutant: Mutant) -> list[int]:
     return [seed for seed in range(1, 1_000) if mutant.may_show(make_plan(seed))][:WORLDS_MAX]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "mutant",
     [pytest.param(m, id=m.name, marks=[] if m.name in SAMPLE else pytest.mark.campaign) for m in MUTANTS],
