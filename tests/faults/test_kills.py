@@ -66,7 +66,7 @@ ORDERED = Load(
     [
         pytest.param([PLAIN, LIMITED, ORDERED], 3, id="ci"),
         *(
-            pytest.param([load], max(3, KILLS), id=f"campaign-{load.row}", marks=[pytest.mark.campaign, pytest.mark.timeout(1_800)])
+            pytest.param([load], max(3, KILLS), id=f"campaign-{load.row}", marks=[pytest.mark.campaign, pytest.mark.timeout(3_600)])
             for load in (PLAIN, LIMITED, ORDERED)
         ),
     ],
