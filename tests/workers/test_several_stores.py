@@ -102,7 +102,7 @@ async def test_one_store_away_from_the_start_stops_nothing_and_is_served_when_it
     await shop.send(2)
     await shop.until(lambda: len(shop.said("ended")) == 2)
     log = shop.log()
-    assert log.count("conveyor.declaration.delayed") == 2 and "store `far` is away" in log, "said once by each worker"
+    assert log.count("conveyor.declaration.delayed") == 2 and "`far` cannot be reached" in log, "said once by each worker"
     (shop.folder / "data").mkdir()
     late = SQLiteStore(shop.folder / "data" / "far.db")
     await shop.until((shop.folder / "data" / "far.db").exists)
