@@ -16,7 +16,7 @@ from conveyor.model.settings import QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.records import ClaimRequest
-from kit.postgres import LASTING, Server
+from kit.postgres import DURABLE, Server
 from kit.scene import an_owner
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ class Pair:
     """A primary and its standby."""
 
     def __init__(self, *, synchronous: bool) -> None:
-        self.primary, self.standby = Server(**LASTING), Server(**LASTING)
+        self.primary, self.standby = Server(**DURABLE), Server(**DURABLE)
         self.primary.initialize()
         self.standby.follow(self.primary, "standby")
         if synchronous:

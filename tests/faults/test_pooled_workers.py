@@ -53,7 +53,7 @@ STARTED_S = 2.0
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path, the_pooler().url())
     yield fleet
-    fleet.stop()
+    fleet.close()
 
 
 def test_workers_behind_a_pooler_find_what_nobody_tells_them(fleet: Fleet) -> None:

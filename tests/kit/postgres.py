@@ -32,7 +32,7 @@ SETTINGS = {
     "max_connections": "200",
     "autovacuum": "off",
 }
-LASTING = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on"}
 """For servers that are made to crash: as in production."""
 READY_S = 60.0
 _schemas = itertools.count(1)
@@ -64,8 +64,8 @@ def _packaged() -> Iterator[Path]:
 class Server:
     """A running server, and the URL of a database in it."""
 
-    def __init__(self, **settings: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="conveyor-pg-"))
+    def __init__(self, folder: Path | None = None, /, **settings: str) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="conveyor-pg-"))
         self.data = self.folder / "data"
         self.port = free_port()
         self.settings = SETTINGS | settings
@@ -74,7 +74,9 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def initialize(self) -> None:
-        """An empty cluster."""
+        """An empty cluster, unless there is one."""
+        if self.data.exists():
+            return
         self.call("initdb", "-D", str(self.data), "-U", "conveyor", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
 
     def follow(self, primary: Server, name: str) -> None:
@@ -157,7 +159,17 @@ def a_server(**settings: str) -> Iterator[Server]:
 @cache
 def the_server() -> Server:
     """This process's server; skips the test where there is none to start."""
-    server = Server()
+    return _start()
+
+
+@cache
+def the_durable_server() -> Server:
+    """Another, which syncs and vacuums as one in production does."""
+    return _start(**DURABLE)
+
+
+def _start(**settings: str) -> Server:
+    server = Server(**settings)
     atexit.register(server.remove)
     server.initialize()
     server.start()

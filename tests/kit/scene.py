@@ -10,7 +10,7 @@ from conveyor.model.message import Draft
 from conveyor.model.settings import ConsumerSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.protocol import Store
-from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
+from conveyor.store.records import Claimed, ClaimRequest, Ending, Evidence, OwnerInfo
 
 
 def drafts(store: Store, count: int, **options: object) -> list[Draft]:
@@ -35,6 +35,7 @@ class Scene:
         self.held: set[bytes] = set()
         self.keys: Counter[str | None] = Counter()
         self.senders = 0
+        self.leased: list[float] = []
 
     async def send(self, store: Store, seed: int) -> None:
         dice = random.Random(seed)
@@ -53,11 +54,12 @@ class Scene:
         owner = await an_owner(store)
         while self.senders or self.done != self.sent:
             claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=dice.randint(1, 9)))
+            self._judge_rate(store, claimed)
             for lease in claimed.leases:
                 assert lease.id not in self.held | self.done, "I2, I5"
                 self.held.add(lease.id)
                 self.keys[lease.key] += lease.key is not None
-            if self.settings.gates_keys:
+            if self.settings.key_limit is not None:
                 assert max(self.keys.values(), default=0) <= self.settings.key_limit, "I9"
             if self.settings.max_concurrency is not None:
                 assert len(self.held) <= self.settings.max_concurrency, "I8"
@@ -75,6 +77,15 @@ class Scene:
             else:
                 settled = await store.settle(owner, verdicts, ended={"jobs": claimed.calls})
                 assert settled.lost == [] and settled.dead == []
+
+    def _judge_rate(self, store: Store, claimed: Claimed) -> None:
+        """By the time at which the answers came, so that only what overlaps for certain is counted."""
+        now = store.clock.monotonic()
+        self.leased += [now for _ in claimed.leases]
+        rate = self.settings.rate
+        if rate is not None:
+            within = [moment for moment in self.leased if moment > now - rate.period_ms / 2_000]
+            assert len(within) <= rate.count, "more than the rate"
 
     @staticmethod
     def _action(dice: random.Random) -> Action:

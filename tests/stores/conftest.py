@@ -13,6 +13,8 @@ from conveyor.model.settings import QueueSettings
 from conveyor.store.memory import MemoryStore
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.protocol import Store
+from conveyor.store.routed import RoutedStore
+from conveyor.store.routing import Routing
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.testing.clock import ManualClock
 from kit.borrowed import connect
@@ -22,11 +24,19 @@ from kit.postgres import the_server
 pytest.register_assert_rewrite("conveyor.testing.conformance")
 
 
+# Most of the suite's queues lie far; those that one of its batches or deaths needs together lie together.
+ROUTES = {"a": "home", "b": "home", "*": "far"}
+
+
 def make_store(kind: str, folder: Path, clock: ManualClock) -> Store:
     if kind == "memory":
         return MemoryStore(clock)
     if kind == "postgres":
         return PostgresStore(the_server().url(), clock=clock)
+    if kind.startswith("routed"):
+        far = SQLiteStore(folder / "far.db", clock=clock) if kind == "routed" else PostgresStore(the_server().url(), clock=clock)
+        routing = Routing(url="sqlite:///store.db", stores={"far": "given below"}, routes=ROUTES)
+        return RoutedStore(routing, {"home": SQLiteStore(folder / "store.db", clock=clock), "far": far})
     if kind == "pgbouncer":
         return PostgresStore(the_pooler().url(), clock=clock)
     return SQLiteStore(folder / "store.db", clock=clock)
@@ -42,7 +52,7 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-KINDS = ["memory", "sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.campaign)]
+KINDS = ["memory", "sqlite", "postgres", "routed", "routed-postgres", pytest.param("pgbouncer", marks=pytest.mark.campaign)]
 
 
 @pytest.fixture(params=KINDS)

@@ -17,6 +17,7 @@ from conveyor.model.errors import (
     StoreError,
     StoreUnsupportedError,
 )
+from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.postgres import PostgresStore
@@ -101,7 +102,9 @@ async def test_the_plain_path_leaves_no_row_of_features_it_does_not_use(store: P
     owner = await an_owner(store)
     await store.append(drafts(store, 10, key="patient-7"))
     await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=5))
-    for table in ("keyed", "dedupe", "slots", "dead_letters", "purged", "schedules", "runs", "kv"):
+    for table in (
+        *("keyed", "dedupe", "slots", "dead_letters", "purged", "schedules", "runs", "kv", "rates", "turns", "called"),
+    ):
         assert await look_inside(url, f"SELECT 1 FROM {table}") == []
 
 
@@ -120,8 +123,11 @@ async def test_one_store_wakes_another(stores: list[PostgresStore]) -> None:
 
 @pytest.mark.parametrize(
     "consumer",
-    [{}, {"ordered": True}, {"key_concurrency": 2}, {"max_concurrency": 5}],
-    ids=["plain", "ordered", "keyed", "limited"],
+    [
+        {}, {"ordered": True}, {"key_concurrency": 2}, {"max_concurrency": 5}, {"fair": True},
+        {"rate": Rate(60, 1_000), "key_rate": Rate(30, 1_000)}, {"fair": True, "ordered": True, "key_rate": Rate(30, 1_000)},
+    ],
+    ids=["plain", "ordered", "keyed", "limited", "fair", "rated", "all of keys"],
 )
 async def test_many_stores_at_once_lose_nothing_and_lease_nothing_twice(
     stores: list[PostgresStore], consumer: dict[str, object]

@@ -26,10 +26,11 @@
        |- StoreReadOnlyError
        |- StoreFullError
        |- StoreBusyError
-       |- StoreAwayError            the server does not answer
-       |- StoreInUseError          a restore would pull the file from under somebody
+       |- StoreAwayError           it does not answer
+       |- StoreInUseError          a restore or a move would pull the store from under somebody
        |- StoreCorruptError
        |- StoreUnsupportedError     library, file system or schema that cannot be trusted
+       |  `- StoreMovedError         `conveyor move` took its messages elsewhere, or has not ended
        `- OutcomeUnknownError       the answer to a commit was lost
 
 Messages name the thing in backticks and start lower-case; hints are commands or settings.
@@ -264,8 +265,12 @@ class StoreClosedError(StoreError):
 class StoreReadOnlyError(StoreError):
     code = "store_read_only"
 
-    def __init__(self, where: str, *, hint: str = "check the owner and mode of the file and its folder") -> None:
-        super().__init__(f"`{where}` cannot be written", hint=hint, where=where)
+    def __init__(self, where: str, *, problem: str = "", hint: str = "") -> None:
+        super().__init__(
+            f"`{where}` cannot be written" + (f": {problem}" if problem else ""),
+            hint=hint or "check the owner and mode of the file and its folder",
+            where=where,
+        )
 
 
 class StoreFullError(StoreError):
@@ -289,14 +294,16 @@ class StoreBusyError(StoreError):
 
 
 class StoreAwayError(StoreError):
-    """The server did not answer for as long as a call may wait; nothing was written."""
+    """It did not answer for as long as a call may wait; nothing was written. Where there are several, the others go
+    on."""
 
     code = "store_away"
 
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(
             f"`{where}` cannot be reached: {problem}",
-            hint="is it running? work goes on when it is; `?patience=` says how many seconds a call waits for it",
+            hint="is it running? work goes on when it is; `conveyor doctor` looks, and `?patience=` says how many"
+            " seconds a call waits for it",
             where=where,
         )
 
@@ -304,10 +311,10 @@ class StoreAwayError(StoreError):
 class StoreInUseError(StoreError):
     code = "store_in_use"
 
-    def __init__(self, where: str, users: str) -> None:
+    def __init__(self, where: str, users: str, *, hint: str = "") -> None:
         super().__init__(
             f"`{where}` is in use by {users}",
-            hint="stop every process that uses it; `--force` goes on all the same",
+            hint=hint or "stop every process that uses it; `--force` goes on all the same",
             where=where,
         )
 
@@ -323,6 +330,12 @@ class StoreCorruptError(StoreError):
 
 class StoreUnsupportedError(StoreError):
     code = "store_unsupported"
+
+
+class StoreMovedError(StoreUnsupportedError):
+    """`conveyor move` took what was here to another store, or has not ended yet: nobody may write here."""
+
+    code = "store_moved"
 
 
 class OutcomeUnknownError(StoreError):

@@ -95,6 +95,14 @@ class ClaimFailed(Event, frozen=True, kw_only=True):
     retry_s: float
 
 
+class LeasesReturned(Event, frozen=True, kw_only=True):
+    """The answer to a claim was lost, and these messages with it; they are ready again."""
+
+    name: ClassVar[str] = "conveyor.leases.returned"
+    queue: str
+    messages: int
+
+
 class SettleFailed(Event, frozen=True, kw_only=True):
     """Verdicts could not be written; they are kept and written after `retry_s`."""
 
@@ -160,6 +168,23 @@ class ScheduleDelayed(Event, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "conveyor.schedule.delayed"
     error: str
+
+
+class DeclarationDelayed(Event, frozen=True, kw_only=True):
+    """One of several stores refused a queue, a consumer or a schedule; it is tried again, and said once."""
+
+    name: ClassVar[str] = "conveyor.declaration.delayed"
+    error: str
+
+
+class QueueStray(Event, frozen=True, kw_only=True):
+    """Messages lie in a store that the routes do not name for their queue, so nobody works on them."""
+
+    name: ClassVar[str] = "conveyor.queue.stray"
+    queue: str
+    store: str
+    routed_to: str
+    messages: int
 
 
 class WorkerDelayed(Event, frozen=True, kw_only=True):

@@ -16,7 +16,9 @@ from conveyor.model.events import Emit, Event
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
-_WARNINGS: Final = ("failed", "died", "lost", "overdue", "dead_lettered", "delayed", "raised", "ignored", "crowded")
+_WARNINGS: Final = (
+    "failed", "died", "lost", "overdue", "dead_lettered", "delayed", "raised", "ignored", "stray", "crowded"
+)
 _FIELD_CHARS_MAX: Final = 2_000
 _ITEMS_MAX: Final = 20
 

@@ -270,8 +270,9 @@ class Supervisor:
                 lost = await self._store.renew_owners([worker.owner for worker in workers])
                 self._count_beat(self._store.clock.now_ms())
                 for worker in workers:
-                    if worker.owner in lost:
-                        worker.kill()  # somebody has given its messages away
+                    if worker.owner in lost:  # somebody has given its messages away; those of other stores are released
+                        worker.is_cut = True
+                        worker.kill()
 
     def _count_beat(self, now: int) -> None:
         if now - self._beat_at > OWNER_LEASE_MS:

@@ -15,6 +15,7 @@ from conveyor.model.errors import (
     StoreReadOnlyError,
     StoreUnsupportedError,
 )
+from conveyor.store.note import read_note
 
 DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What the library may raise; a time-out is an OSError."""
@@ -25,8 +26,14 @@ _AGAIN: Final = frozenset({"40001", "40P01", "23505", "55P03"})
 _BUSY: Final = frozenset({"40001", "40P01", "55P03", "57014"})
 _CROWDED: Final = "53300"
 _FULL: Final = frozenset({"53100", "53200"})
-_READ_ONLY: Final = frozenset({"25006", "42501"})
+_READ_ONLY: Final = {
+    "25006": "`conveyor doctor` says why: a standby, or default_transaction_read_only",
+    "42501": "let the role own the schema and its tables; to make a schema it needs CREATE in the database",
+}
+_LOCKED: Final = "55P03"
 _CORRUPT: Final = frozenset({"XX001", "XX002"})
+_CLOSED: Final = "CV001"
+"""Raised by the trigger that a move leaves, in the words of its note."""
 # Shut down, crashed, coming up; and what a server does to a connection that has been idle for too long.
 _GONE: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
 # A prepared statement that is not there, or there already: a pooler handed us another session.
@@ -64,9 +71,19 @@ def is_worth_another_try(error: BaseException) -> bool:
     return sqlstate(error) in _AGAIN or isinstance(error, asyncpg.InvalidCachedStatementError)
 
 
+def is_there_already(error: BaseException) -> bool:
+    """A message of this id is there. Ids are made once, so it is ours, from an earlier try."""
+    return sqlstate(error) == "23505" and getattr(error, "constraint_name", None) == "messages_id_key"
+
+
 def translate(error: BaseException, where: str) -> StoreError:
     """Our error for the library's."""
     state = sqlstate(error)
+    if state == _CLOSED:
+        return read_note(str(error), "").refusal()
+    if state == _LOCKED:
+        problem = f"a transaction of somebody's keeps `{where}` busy"
+        return StoreBusyError(where, problem=problem, hint="`conveyor doctor` names it")
     if state in _BUSY:
         hint = "look for a long transaction that holds locks"
         return StoreBusyError(where, problem=f"`{where}` is busy: {error}", hint=hint)
@@ -76,7 +93,7 @@ def translate(error: BaseException, where: str) -> StoreError:
     if state in _FULL:
         return StoreFullError(where)
     if state in _READ_ONLY:
-        return StoreReadOnlyError(where)
+        return StoreReadOnlyError(where, problem=str(error), hint=_READ_ONLY[state])
     if state in _CORRUPT:
         return StoreCorruptError(where, str(error))
     if state in {"3D000", "28P01", "28000"}:

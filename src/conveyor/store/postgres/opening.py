@@ -1,4 +1,4 @@
-"""Reads the URL, connects, and brings the schema to its present version."""
+"""Reads the URL and connects."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import asyncio
 import contextlib
 import os
 import socket
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
 
 from conveyor.model.errors import InvalidSettingError, StoreUnsupportedError
-from conveyor.store.migrate import Migration, plan_migrations
 from conveyor.store.postgres.faults import StandbyError
-from conveyor.store.postgres.statements import SQL, in_schema, quoted
+from conveyor.store.postgres.statements import SQL
 from conveyor.store.postgres.transaction import Connection
 
 DEFAULT_SCHEMA: Final = "conveyor"
@@ -28,8 +27,6 @@ CONNECT_S: Final = 10.0
 """To connect: shared by the servers of a list."""
 ANSWER_S: Final = 25.0
 """A statement that takes longer hangs: on a connection that has died in silence, or behind a lock."""
-MIGRATION_S: Final = 86_400.0
-"""But an index over many millions of rows takes its time, and others wait for it."""
 KEEP_ALIVE_S: Final = (5, 3, 3)
 """A machine that says nothing for 5 s is asked every 3 s; after 3 questions it is dead."""
 
@@ -107,7 +104,7 @@ async def dial(place: str, address: Address) -> Connection:
         version = connection.get_server_version()
         if version.major < SERVER_OLDEST:
             raise StoreUnsupportedError(f"PostgreSQL {version.major} is too old", hint=f"use {SERVER_OLDEST} or newer")
-        if not (await connection.execute(SQL["find_standby"])).endswith(" 0"):
+        if await connection.fetchval(SQL["find_standby"]):
             raise StandbyError("it is a standby, which takes no writes")
         if is_direct:
             await connection.execute(SQL["bound_idleness"])
@@ -132,40 +129,3 @@ def _keep_alive(connection: Connection) -> None:
         same.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, questions)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             same.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * (idle_s + pause_s * questions))
-
-
-async def migrate(connection: Connection, address: Address) -> bool:
-    """All in one transaction, one process at a time: a kill leaves the old schema or the new one.
-
-    Whether a pooler is in between: it keeps the session that it gives us to itself.
-    """
-    if await _is_due(connection, address):
-        async with connection.transaction():
-            await _migrate(connection, address)
-    return bool(await connection.fetchval(SQL["read_session"]) != connection.get_server_pid())
-
-
-async def _is_due(connection: Connection, address: Address) -> bool:
-    async with connection.transaction():
-        if not await connection.fetchval(SQL["knows_migrations"], f"{quoted(address.schema)}.migrations"):
-            return True
-        await connection.execute(in_schema("use_schema", address.schema))
-        return bool(plan_migrations("postgres", await _applied(connection)))
-
-
-async def _migrate(connection: Connection, address: Address) -> None:
-    await connection.execute(SQL["lock_migrations"], address.schema, timeout=MIGRATION_S)
-    if not await connection.fetchval(SQL["has_schema"], address.schema):
-        await connection.execute(in_schema("create_schema", address.schema))
-    await connection.execute(in_schema("use_schema", address.schema))
-    await connection.execute(SQL["create_migrations"])
-    due: list[Migration] = plan_migrations("postgres", await _applied(connection))
-    for migration in due:
-        await connection.execute(migration.text, timeout=MIGRATION_S)
-        await connection.execute(SQL["note_migration"], migration.number, migration.name, migration.checksum)
-    await connection.execute(SQL["insert_store"], os.urandom(16), os.urandom(32))
-
-
-async def _applied(connection: Connection) -> dict[int, str]:
-    found: list[Any] = await connection.fetch(SQL["applied_migrations"])
-    return {number: checksum for number, checksum in found}

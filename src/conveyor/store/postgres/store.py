@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from random import Random
 from typing import Any, NoReturn, TypeVar
 
@@ -18,18 +18,19 @@ from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import kv, plain, queues, schedules, scouting, settle, sweep
+from conveyor.store.postgres import claim, kv, plain, queues, reconcile, schedules, scouting, settle, sweep
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
-from conveyor.store.postgres.claiming import Claims
 from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, translate
 from conveyor.store.postgres.flusher import Flusher
 from conveyor.store.postgres.link import CLOSE_S, Durability, Shared
-from conveyor.store.postgres.opening import Address, migrate, read_address
+from conveyor.store.postgres.migrating import migrate
+from conveyor.store.postgres.opening import Address, read_address
 from conveyor.store.postgres.pool import Pool
+from conveyor.store.postgres.statements import SQL
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import Wake
 from conveyor.store.records import (
@@ -52,13 +53,14 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.undivided import Undivided
 
 T = TypeVar("T")
 
 _RELAXED = Durability.RELAXED
 
 
-class PostgresStore:
+class PostgresStore(Undivided):
     """`Store` in one schema of a PostgreSQL database, shared by any number of machines. `clock` is for tests; `emit`
     hears when the server goes away and comes back."""
 
@@ -72,7 +74,6 @@ class PostgresStore:
         self._pool: Pool | None = None
         self._flusher: Flusher | None = None
         self._bell: Bell | None = None
-        self._claims: Claims | None = None
         self._door: Door | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._wakes: list[Wake] = []
@@ -99,7 +100,6 @@ class PostgresStore:
         around = door if address.listen is None else self._make_door(read_address(address.listen))
         self._bell = Bell(around, f"conveyor:{address.schema}", self._notify)
         self._pool = Pool(door, shared, size=address.pool, tell=self._tell)
-        self._claims = Claims(self._pool, door)
         self._flusher = Flusher(Pool(door, shared, size=1, tell=self._tell), door, self._depths)
         if self._wakes:
             self._bell.listen()
@@ -115,7 +115,9 @@ class PostgresStore:
         while True:
             connection = await door.connect(deadline)
             try:
-                is_pooled = await migrate(connection, door.address)
+                await migrate(connection, door.address)
+                # a pooler keeps the session that it gives us to itself
+                is_pooled = await connection.fetchval(SQL["read_session"]) != connection.get_server_pid()
                 break
             except DRIVER_ERRORS as error:
                 tries += 1
@@ -195,12 +197,6 @@ class PostgresStore:
         return self._pool
 
     @property
-    def _live_claims(self) -> Claims:
-        if self._claims is None:
-            raise StoreClosedError
-        return self._claims
-
-    @property
     def _live(self) -> Flusher:
         if self._flusher is None:
             raise StoreClosedError
@@ -212,7 +208,7 @@ class PostgresStore:
         return await self._live.submit(drafts)
 
     async def claim(self, request: ClaimRequest) -> Claimed:
-        claimed = await self._in_task(self._live_claims.claim(request))
+        claimed = await self._in_task(_claim(self._open_pool, request))
         self._scout(request.queue)
         return claimed
 
@@ -227,9 +223,7 @@ class PostgresStore:
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
     ) -> Settled:
-        settled = await self._in_task(_settle(self._open_pool, owner, settlements, ended or {}))
-        self._live_claims.forget(owner, settlements)
-        return settled
+        return await self._in_task(_settle(self._open_pool, owner, settlements, ended or {}))
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
         return await self._run(lambda tx: settle.settle_pulled(tx, settlements))
@@ -280,14 +274,17 @@ class PostgresStore:
 
     # Owners
 
-    async def register_owner(self, info: OwnerInfo) -> int:
-        return await self._run(lambda tx: workers.register_owner(tx, info), _RELAXED)
+    async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
+        return await self._run(lambda tx: workers.register_owner(tx, info, owner), _RELAXED)
 
     async def renew_owners(self, owners: Sequence[int]) -> list[int]:
         return await self._run(lambda tx: workers.renew_owners(tx, owners), _RELAXED)
 
     async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
         return await self._run(lambda tx: workers.reap_owner(tx, owner, evidence))
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        return await self._run(lambda tx: reconcile.reconcile(tx, owner, queue, held, calls), _RELAXED)
 
     async def list_owners(self) -> list[OwnerRow]:
         return await self._run(workers.list_owners, _RELAXED)
@@ -341,6 +338,16 @@ class PostgresStore:
 
 async def _look(_tx: Transaction) -> None:
     """A transaction reads the server's time and the queues at its beginning."""
+
+
+async def _claim(pool: Pool, request: ClaimRequest) -> Claimed:
+    """The plain way if it is open, else the long one."""
+    taken = await pool.use(lambda link: plain.claim(link, request))
+    if taken is None:
+        return await pool.run(lambda tx: claim.claim(tx, request), _RELAXED)
+    if taken.past:
+        return await pool.run(lambda tx: plain.replace_past(tx, request, taken), _RELAXED)
+    return taken.claimed
 
 
 async def _settle(pool: Pool, owner: int, settlements: Sequence[Settlement], ended: Mapping[str, int]) -> Settled:

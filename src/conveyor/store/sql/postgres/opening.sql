@@ -21,7 +21,12 @@ CREATE SCHEMA :schema;
 SET LOCAL search_path TO :schema;
 
 -- name: lock_migrations
+-- One process at a time; the others wait, however long it takes.
 SELECT pg_advisory_xact_lock(hashtextextended(:name, 1));
+
+-- name: wait_little
+-- Whoever waits for a table stands in front of everybody else who wants it.
+SET LOCAL lock_timeout TO '2s';
 
 -- name: knows_migrations
 SELECT to_regclass(:name) IS NOT NULL;
@@ -32,7 +37,7 @@ CREATE TABLE IF NOT EXISTS migrations (
 );
 
 -- name: applied_migrations
-SELECT number, checksum FROM migrations;
+SELECT number, name, checksum, (extract(epoch FROM ran_at) * 1000)::bigint FROM migrations ORDER BY number;
 
 -- name: note_migration
 INSERT INTO migrations (number, name, checksum) VALUES (:number, :name, :checksum);

@@ -1,9 +1,18 @@
 -- name: insert_owner
-INSERT INTO owners (owner, info, lease_until) VALUES (nextval('owner_seq'), :info, :lease_until) RETURNING owner;
+INSERT INTO owners (owner, info, lease_until)
+VALUES (coalesce(:owner, nextval('owner_seq')), :info, :lease_until) RETURNING owner;
 
 -- name: find_owner
 -- Held until the claim is committed, so that a reaper waits and finds the new leases. Heartbeats do not wait for it.
 SELECT 1 FROM owners WHERE owner = :owner FOR KEY SHARE;
+
+-- name: lock_owner
+-- Waits for claims whose answer was lost and whose COMMIT is still on its way; no other begins meanwhile.
+SELECT 1 FROM owners WHERE owner = :owner FOR UPDATE;
+
+-- name: held_by_owner
+-- Not locked: what is released of it is fenced by its claim.
+SELECT seq, lane, claims FROM leased WHERE owner = :owner ORDER BY seq;
 
 -- name: renew_owner
 UPDATE owners SET lease_until = :lease_until WHERE owner = :owner RETURNING owner;
@@ -19,10 +28,6 @@ SELECT owner FROM owners WHERE lease_until <= :now ORDER BY owner FOR UPDATE SKI
 
 -- name: lanes_of_owner
 SELECT DISTINCT lane FROM leased WHERE owner = :owner ORDER BY lane;
-
--- name: lock_owner
--- Waits for claims that are still at work.
-SELECT 1 FROM owners WHERE owner = :owner FOR UPDATE;
 
 -- name: leases_of_owner
 SELECT seq, lane, claims, releases, crashes, suspect, size FROM leased WHERE owner = :owner ORDER BY seq FOR UPDATE;
