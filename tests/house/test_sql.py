@@ -63,7 +63,6 @@ POSTGRES_ALONE = {
     "block", "unblock", "heads_of_keys", "blocked_of_keys", "key_states", "put_windows", "write_costs",
     "call_keys", "who_is_in_line", "offers_of_keys", "offered_heads", "next_of_keys",
     "append_plain", "claim_plain", "ack_plain",
-    # A server is somewhere else: what it is, who is in between, how many use it, and what a lost answer has left there.
     # Old versions of rows stay where others may still see them.
     "earliest_ready",
 }  # fmt: skip

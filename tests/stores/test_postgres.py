@@ -93,7 +93,8 @@ async def test_the_plain_path_is_one_round_trip_each(store: PostgresStore, monke
     settled = await store.settle(owner, [Settlement(lease.seq, lease.claim) for lease in claimed.leases])
     assert len(claimed.leases) == 100
     assert settled.lost == []
-    spoken = [re.search(r"FROM \S+\.(\w+)\(", query) for query in queries if "pg_notify" not in query]
+    beside = re.compile("pg_notify|pg_stat_activity|pg_is_in_recovery|idle_in_transaction")  # the bell, a look for a crowd
+    spoken = [re.search(r"FROM \S+\.(\w+)\(", query) for query in queries if not beside.search(query)]
     assert [call and call[1] for call in spoken] == ["append_plain", "claim_plain", "ack_plain"]
 
 

@@ -104,7 +104,7 @@ async def dial(place: str, address: Address) -> Connection:
         version = connection.get_server_version()
         if version.major < SERVER_OLDEST:
             raise StoreUnsupportedError(f"PostgreSQL {version.major} is too old", hint=f"use {SERVER_OLDEST} or newer")
-        if not (await connection.execute(SQL["find_standby"])).endswith(" 0"):
+        if await connection.fetchval(SQL["find_standby"]):
             raise StandbyError("it is a standby, which takes no writes")
         if is_direct:
             await connection.execute(SQL["bound_idleness"])
