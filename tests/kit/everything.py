@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from conveyor.model.message import Peeked
+from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.store.keeping import Portable
 from conveyor.store.portable import TABLES, Row
@@ -40,6 +41,7 @@ async def fill_everything(store: Store) -> None:
     await store.claim(a_claim(queue="limited", owner=owner, limit=2, calls=2))
     await store.append([a_draft(queue="ordered", key=key) for key in ("a", "a", "b", "é")])
     await store.claim(a_claim(queue="ordered", owner=owner))
+    await _fill_fair(store, owner)
     await store.append([a_draft(queue="pulled") for _ in range(2)])
     await store.claim(a_claim(queue="pulled", owner=PULL_OWNER, limit=1, lease_ms=60_000))
     await store.pause("limited")
@@ -59,6 +61,15 @@ async def _fill_inbox(store: Store, owner: int) -> None:
     await store.settle(owner, [a_reject(taken[2], reason="torn", error=words)])
     done = next(each for each in taken if each.body == b'{"n":1}')
     await store.settle(owner, [an_ack(done)])
+
+
+async def _fill_fair(store: Store, owner: int) -> None:
+    """Keys in line, one that is called for later, and what was leased of a rate."""
+    rate = Rate(count=100, period_ms=3_600_000)
+    await store.declare_consumer("fair", ConsumerSettings(script="shop", fair=True, rate=rate, key_rate=rate))
+    await store.append([a_draft(queue="fair", key=key, cost=3) for key in "aabbc"])
+    await store.claim(a_claim(queue="fair", owner=owner, limit=2))
+    await store.append([a_draft(queue="fair", key="later", delay_ms=9_000_000) for _ in range(2)])
 
 
 async def _fill_beside(store: Store) -> None:

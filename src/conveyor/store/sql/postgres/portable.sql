@@ -6,12 +6,13 @@ FROM store s;
 
 -- name: export_queues
 SELECT name, lane, settings, consumer, declared, paused::integer AS paused, throttled_until, levels,
-       holds_dead::integer AS holds_dead, version, created_at, modified_at
+       holds_dead::integer AS holds_dead, rests_keys::integer AS rests_keys,
+       version, created_at, modified_at
 FROM queues ORDER BY name;
 
 -- name: export_messages
 SELECT seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers, expires_at,
-       max_retries, dedupe
+       max_retries, dedupe, cost
 FROM messages WHERE lane IN (SELECT lane FROM queues) ORDER BY seq;
 
 -- name: export_ready
@@ -33,6 +34,18 @@ FROM slots WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, owner;
 -- name: export_keyed
 SELECT lane, key, seq, place, priority, ready_at
 FROM keyed WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, key, seq;
+
+-- name: export_rates
+SELECT queue, key, entries, ends_at, opens_at FROM rates ORDER BY queue, key;
+
+-- name: export_turns
+SELECT lane, priority, turn, key, remains
+FROM turns WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, priority, turn;
+
+-- name: export_called
+-- Here a key may be called twice for one moment; once is enough.
+SELECT DISTINCT lane, due_at, key
+FROM called WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, due_at, key;
 
 -- name: export_dedupe
 -- On SQLite the key of a message that is final has seq 0.
@@ -73,8 +86,8 @@ SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXIST
   OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv);
 
 -- name: empty_store
-TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, dedupe, dead_letters, purged, receipts,
-  schedules, runs, kv;
+TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, turns, called, dedupe,
+  dead_letters, purged, receipts, schedules, runs, kv;
 
 -- name: count_living_owners
 -- By the server's own clock, whatever a test has bound.
