@@ -52,8 +52,14 @@ class SimProcess:
         self._loop = loop
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """A task of this process."""
-        return self._loop.create_task(work, context=self.context.copy())
+        """A task of this process, which must not end by an exception."""
+        task = self._loop.create_task(work, context=self.context.copy())
+        task.add_done_callback(self._look_at)
+        return task
+
+    def _look_at(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and not self.is_ghost and (error := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": f"{self.name} ends", "exception": error})
 
     def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
         """Run a function as this process, if it lives."""
