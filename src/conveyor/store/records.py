@@ -138,6 +138,8 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     dedupe_keys: int = 0
     receipts: int = 0
     kv_entries: int = 0
+    carried: int = 0
+    """Messages that users' own transactions sent or acked, brought to where they belong."""
 
     @property
     def total(self) -> int:

@@ -15,6 +15,7 @@ from typing import Final
 
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError
 from conveyor.model.message import Draft, Sent
+from conveyor.store.postgres import outbox
 from conveyor.store.postgres.append import Depths, append
 from conveyor.store.postgres.faults import is_lost
 from conveyor.store.postgres.link import Durability
@@ -80,12 +81,19 @@ class Flusher:
 
     async def _append_all(self, tx: Transaction, group: list[_Call]) -> list[list[Sent] | Exception]:
         answers: list[list[Sent] | Exception] = []
+        if any(_is_ordered(tx, draft) for drafts, _ in group for draft in drafts):
+            await outbox.carry_all(tx)  # what users' transactions sent before comes before
         for drafts, _ in group:
             try:
                 answers.append(await append(tx, drafts, self._depths))
             except ConveyorError as error:
                 answers.append(error)
         return answers
+
+
+def _is_ordered(tx: Transaction, draft: Draft) -> bool:
+    row = None if draft.key is None else tx.catalog.find(draft.queue)
+    return row is not None and row.consumer is not None and row.consumer.ordered
 
 
 def _fails_for_all(error: Exception) -> bool:

@@ -6,23 +6,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from conveyor.model.clock import Clock
-from conveyor.model.errors import InvalidTransactionError, StoreClosedError
+from conveyor.model.errors import StoreClosedError
 from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import claim, kv, queues, schedules, settle, sweep
+from conveyor.store.postgres import claim, kv, outbox, queues, schedules, settle, sweep
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
 from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.flusher import Flusher
+from conveyor.store.postgres.joined import Home, JoinedTransaction
 from conveyor.store.postgres.link import Durability, Shared
 from conveyor.store.postgres.opening import connect, migrate, read_address
 from conveyor.store.postgres.pool import Pool
+from conveyor.store.postgres.relay import Relay
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import Wake
 from conveyor.store.records import (
@@ -62,6 +64,8 @@ class PostgresStore:
         self._pool: Pool | None = None
         self._flusher: Flusher | None = None
         self._bell: Bell | None = None
+        self._relay: Relay | None = None
+        self._home: Home | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._wakes: list[Wake] = []
 
@@ -73,11 +77,10 @@ class PostgresStore:
     def host(self) -> str:
         return boot_name()
 
-    def join(self, tx: object) -> NoReturn:
-        """Not yet: `tx=` works on SQLite."""
-        raise InvalidTransactionError(
-            tx, "the PostgreSQL store cannot send inside a transaction of yours yet", hint="send after your COMMIT"
-        )
+    def join(self, tx: object) -> JoinedTransaction:
+        if self._home is None:
+            raise StoreClosedError
+        return JoinedTransaction(tx, self._home)
 
     async def open(self) -> None:
         address = self._address
@@ -88,7 +91,9 @@ class PostgresStore:
         self._flusher = Flusher(self._make_pool(shared, 1), self._depths)
         if self._wakes:
             self._bell.listen()
-        await self._pool.run(_look, _RELAXED)  # sets the clock
+        self._relay = Relay(lambda: self._run(outbox.carry, _RELAXED))
+        store_id = await self._run(outbox.read_store_id, _RELAXED)  # and sets the clock
+        self._home = Home(address, store_id, shared.bound_now, self._relay.expect)
 
     def _make_pool(self, shared: Shared, size: int) -> Pool:
         address = self._address
@@ -96,6 +101,9 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Commits what was submitted; a store that is closed may be opened again."""
+        relay, self._relay, self._home = self._relay, None, None
+        if relay is not None:
+            await relay.close()
         pool, self._pool = self._pool, None
         flusher, self._flusher = self._flusher, None
         bell, self._bell = self._bell, None
@@ -274,7 +282,3 @@ class PostgresStore:
 
     async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
         return await self._run(lambda tx: kv.kv_list(tx, namespace, prefix, limit, after), _RELAXED)
-
-
-async def _look(_tx: Transaction) -> None:
-    """A transaction reads the server's time and the queues at its beginning."""

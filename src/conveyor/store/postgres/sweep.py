@@ -6,7 +6,7 @@ from typing import Final
 
 from conveyor.model.duration import HOUR_MS
 from conveyor.model.verdict import DeadReason
-from conveyor.store.postgres import keys, leases, owners
+from conveyor.store.postgres import keys, leases, outbox, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.transaction import Transaction
@@ -20,6 +20,7 @@ async def sweep(tx: Transaction) -> Swept:
     alone = await tx.row("lock_sweep")
     if alone is None or not alone[0]:
         return Swept()
+    carried = await outbox.carry(tx, limit=SWEEP_ROWS_MAX)
     for row in tx.catalog.rows.values():
         await tx.run("fold_counters", row.lane)
     return Swept(
@@ -30,6 +31,7 @@ async def sweep(tx: Transaction) -> Swept:
         dedupe_keys=await tx.run("sweep_dedupe", tx.now, SWEEP_ROWS_MAX),
         receipts=await tx.run("sweep_receipts", tx.now - RECEIPT_MS, SWEEP_ROWS_MAX),
         kv_entries=await tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
+        carried=carried,
     )
 
 
