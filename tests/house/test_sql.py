@@ -29,8 +29,10 @@ SQLITE_ALONE = {
     "read_queue_of_lane", "list_queues", "put_receipt",
     # Nobody else writes between a SELECT and the statement after it.
     "lease_range", "leave_range", "insert_lease", "has_suspects", "next_ready_at", "purged_ready",
-    # PostgreSQL has these still to come: keys of ended messages apart, the doctor's facts, `tx=`.
-    "mark_uses_dedupe", "dedupe_keys_of", "count_purged", "count_dead_letters", "due_since", "take_write_lock",
+    # PostgreSQL has these still to come: keys of ended messages apart, the doctor's facts.
+    "mark_uses_dedupe", "dedupe_keys_of", "count_purged", "count_dead_letters", "due_since",
+    # The user's transaction takes the lock that all writers take, and then writes as they do.
+    "take_write_lock",
 }  # fmt: skip
 POSTGRES_ALONE = {
     # A schema is made and found by name.
@@ -41,6 +43,10 @@ POSTGRES_ALONE = {
     "lanes_of_leases", "lanes_of_owner", "read_head", "read_queues", "fold_counters", "notify",
     # A round trip costs more than a statement: several in one.
     "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "read_lanes",
+    # The user's transaction may last, and holds nothing that others wait for: it writes into an outbox.
+    "knows_outbox", "look_from_tx", "put_outbox", "depth_from_tx", "dedupe_from_tx", "ack_from_tx", "read_store_id",
+    "is_anything_sent", "is_anything_acked", "read_outbox_depth", "lock_outbox", "try_outbox", "take_outbox",
+    "acked_leases", "is_acked",
 }  # fmt: skip
 # With the receipt, and by arrays; the number comes from a sequence; `uses_dedupe`, as above.
 OTHER_PARAMETERS = {"add_counts", "insert_owner", "write_queue"}

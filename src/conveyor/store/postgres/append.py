@@ -107,7 +107,10 @@ async def _check_backlog(tx: Transaction, row: QueueRow, messages: int, size: in
     depths.learn(row.lane, waiting, waiting_bytes)
     if not depths.is_far(row, messages, size):  # near: from here on one sender after the other
         await tx.lock_lane(row.lane)
+        on_their_way = await tx.row("read_outbox_depth", row.name)
         waiting, waiting_bytes = await tx.backlog(row.lane)
+        if on_their_way is not None:
+            waiting, waiting_bytes = waiting + on_their_way[0], waiting_bytes + on_their_way[1]
     check_depth(row.name, row.settings, waiting + messages, waiting_bytes + size)
 
 

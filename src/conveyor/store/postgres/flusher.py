@@ -81,8 +81,8 @@ class Flusher:
 
     async def _append_all(self, tx: Transaction, group: list[_Call]) -> list[list[Sent] | Exception]:
         answers: list[list[Sent] | Exception] = []
-        if any(_is_ordered(tx, draft) for drafts, _ in group for draft in drafts):
-            await outbox.carry_all(tx)  # what users' transactions sent before comes before
+        if any(_has_turn(tx, draft) for drafts, _ in group for draft in drafts):
+            await outbox.carry_all(tx)
         for drafts, _ in group:
             try:
                 answers.append(await append(tx, drafts, self._depths))
@@ -91,7 +91,10 @@ class Flusher:
         return answers
 
 
-def _is_ordered(tx: Transaction, draft: Draft) -> bool:
+def _has_turn(tx: Transaction, draft: Draft) -> bool:
+    """Whether it matters that what users' transactions have sent before is there before: by its keys."""
+    if draft.dedupe is not None:
+        return True
     row = None if draft.key is None else tx.catalog.find(draft.queue)
     return row is not None and row.consumer is not None and row.consumer.ordered
 

@@ -21,10 +21,12 @@ _REST: Final = 10
 
 Level = tuple[int, int, int]
 """Lane, shelf, priority."""
+Place = tuple[int, int]
+"""When it was ready, seq."""
 
 
 class _Mark(msgspec.Struct):
-    place: tuple[int, int]
+    place: Place
     looked_at: float
     """When a claim last began at the very head, and how long it took."""
     took: float
@@ -46,7 +48,7 @@ class Marks:
     def monotonic(self) -> float:
         return self._clock.monotonic()
 
-    def start(self, level: Level) -> tuple[int, int]:
+    def start(self, level: Level) -> Place:
         """Where a claim may begin."""
         mark = self._marks.get(level)
         if mark is None or self.monotonic() - mark.looked_at > max(TRUST_S, _REST * mark.took):
@@ -58,13 +60,15 @@ class Marks:
         mark = self._marks.get(level)
         return mark is None or mark.took <= CHEAP_S or self.monotonic() - mark.looked_at > _REST * mark.took
 
-    def looked(self, level: Level, place: tuple[int, int], began: float, changes: int) -> None:
-        """A claim that began at the very head ended here."""
+    def looked(self, level: Level, place: Place | None, began: float, changes: int) -> None:
+        """A claim that began at the very head ended here; None: it found nothing, so the mark may stay."""
         if changes == self._changes:
             now = self.monotonic()
+            former = self._marks.get(level)
+            place = place or (HEAD if former is None else former.place)
             self._marks[level] = _Mark(place, now, now - began)
 
-    def moved(self, level: Level, place: tuple[int, int], changes: int) -> None:
+    def moved(self, level: Level, place: Place, changes: int) -> None:
         """A claim that began at the mark ended here."""
         mark = self._marks.get(level)
         if mark is not None and changes == self._changes:

@@ -40,9 +40,16 @@ RETURNING seq
 -- name: read_store_id
 SELECT id FROM store
 
--- name: look_into_outbox
--- Whether there is anything to carry; what somebody else carries right now is still seen.
-SELECT EXISTS (SELECT 1 FROM outbox), EXISTS (SELECT 1 FROM leased WHERE owner = -1)
+-- name: is_anything_sent
+-- What somebody else carries right now is still seen.
+SELECT EXISTS (SELECT 1 FROM outbox WHERE place > :after)
+
+-- name: is_anything_acked
+SELECT EXISTS (SELECT 1 FROM leased WHERE owner = -1 AND seq > :after)
+
+-- name: read_outbox_depth
+-- Asked before the counters are: what is carried in between counts twice rather than not at all.
+SELECT count(*), coalesce(sum(octet_length(body)), 0)::bigint FROM outbox WHERE queue = :queue
 
 -- name: lock_outbox
 -- One carrier at a time: what was committed first comes first.
@@ -53,13 +60,13 @@ SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema(), -2))
 
 -- name: take_outbox
 WITH taken AS (
-  DELETE FROM outbox WHERE place = ANY (ARRAY(SELECT place FROM outbox ORDER BY place LIMIT :limit))
+  DELETE FROM outbox WHERE place = ANY (ARRAY(SELECT place FROM outbox WHERE place > :after ORDER BY place LIMIT :limit))
   RETURNING place, draft, body, sent_at
 )
-SELECT draft, body, sent_at FROM taken ORDER BY place
+SELECT place, draft, body, sent_at FROM taken ORDER BY place
 
 -- name: acked_leases
-SELECT seq, claims FROM leased WHERE owner = -1 ORDER BY seq LIMIT :limit
+SELECT seq, claims FROM leased WHERE owner = -1 AND seq > :after ORDER BY seq LIMIT :limit
 
 -- name: is_acked
 SELECT 1 FROM leased WHERE owner = -1 AND seq = :seq
