@@ -43,6 +43,9 @@ POSTGRES_ALONE = {
     "lanes_of_leases", "lanes_of_owner", "read_head", "read_queues", "fold_counters", "notify",
     # A round trip costs more than a statement: several in one.
     "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "read_lanes",
+    "append_plain", "claim_plain", "ack_plain",
+    # Old versions of rows stay where others may still see them.
+    "earliest_ready",
     # The user's transaction may last, and holds nothing that others wait for: it writes into an outbox.
     "knows_outbox", "look_from_tx", "put_outbox", "depth_from_tx", "dedupe_from_tx", "ack_from_tx", "read_store_id",
     "is_anything_sent", "is_anything_acked", "read_outbox_depth", "lock_outbox", "try_outbox", "take_outbox",

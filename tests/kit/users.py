@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from conveyor import Conveyor
+from conveyor.model.settings import QueueSettings
 
 T = TypeVar("T")
 Job = Callable[[Any], Coroutine[Any, Any, T]]
@@ -284,6 +285,28 @@ def connect_django(dsn: str) -> tuple[Any, Any]:
 def _address(dsn: str) -> dict[str, Any]:
     parts = urlsplit(dsn)
     return {"HOST": parts.hostname, "PORT": parts.port, "USER": parts.username, "NAME": parts.path.strip("/")}
+
+
+@contextlib.asynccontextmanager
+async def open_shop(url: str) -> AsyncIterator[Conveyor]:
+    """An app with a plain queue, a small one, and one that dedupes."""
+    app = Conveyor("shop", url=url)
+    app.declare_queue("jobs")
+    app.declare_queue("small", QueueSettings(max_backlog_messages=1, max_message_bytes=100))
+    app.declare_queue("once", QueueSettings(dedupe_window_ms=60_000))
+    async with app:
+        yield app
+
+
+@contextlib.asynccontextmanager
+async def open_buyer(kind: type[User], app: Conveyor, dsn: str) -> AsyncIterator[User]:
+    """A user with an empty table of orders."""
+    async with open_user(kind, app, dsn) as user:
+        await user.begin()
+        await user.execute("DROP TABLE IF EXISTS orders")
+        await user.execute("CREATE TABLE orders (n bigint)")
+        await user.commit()
+        yield user
 
 
 @contextlib.asynccontextmanager

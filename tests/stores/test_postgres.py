@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -18,8 +19,6 @@ from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.postgres.opening import read_address
-from conveyor.store.postgres.statements import SQL, Beginnings
-from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
 from conveyor.testing.clock import ManualClock
 from kit.postgres import Server, find_binaries, the_server
@@ -79,29 +78,26 @@ async def test_sends_that_gather_share_a_commit(store: PostgresStore, url: str) 
     assert after[0][0] - before[0][0] < 10
 
 
-async def test_the_plain_path_runs_a_fixed_number_of_statements(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_plain_path_is_one_round_trip_each(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = await an_owner(store)
-    for _ in range(2):  # the queue's priority level, and then the queues, are known from here on
+    for _ in range(3):  # the queue's priority level, then the queues, then the depth are known from here on
         await store.append(drafts(store, 1))
-    names: list[str] = []
-    for verb in ("row", "rows", "run", "run_many"):
-        original = getattr(Transaction, verb)
+    queries: list[str] = []
+    for verb in ("fetch", "fetchrow", "execute", "executemany"):
+        original = getattr(asyncpg.Connection, verb)
 
-        def counted(self: Transaction, name: str, *values: object, original: object = original) -> object:
-            names.append(name)
-            return original(self, name, *values)  # type: ignore[operator]  # a method of the class
+        def counted(self: object, query: str, *values: object, original: object = original) -> object:
+            queries.append(query)
+            return original(self, query, *values)  # type: ignore[operator]  # a method of the class
 
-        monkeypatch.setattr(Transaction, verb, counted)
+        monkeypatch.setattr(asyncpg.Connection, verb, counted)
     await store.append(drafts(store, 100))
-    assert names == ["insert_messages", "add_counts"]
-    names.clear()
     claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=100))
-    assert names == ["find_owner", "claim_ready", "look_ahead", "add_counts"]
-    names.clear()
-    await store.settle(owner, [Settlement(lease.seq, lease.claim) for lease in claimed.leases])
-    assert names == ["ack_leases", "add_counts"]
+    settled = await store.settle(owner, [Settlement(lease.seq, lease.claim) for lease in claimed.leases])
+    assert len(claimed.leases) == 100
+    assert settled.lost == []
+    spoken = [re.search(r"FROM \S+\.(\w+)\(", query) for query in queries if "pg_notify" not in query]
+    assert [call and call[1] for call in spoken] == ["append_plain", "claim_plain", "ack_plain"]
 
 
 async def test_the_plain_path_leaves_no_row_of_features_it_does_not_use(store: PostgresStore, url: str) -> None:
@@ -110,35 +106,6 @@ async def test_the_plain_path_leaves_no_row_of_features_it_does_not_use(store: P
     await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=5))
     for table in ("keyed", "dedupe", "slots", "dead_letters", "purged", "schedules", "runs", "kv"):
         assert await look_inside(url, f"SELECT 1 FROM {table}") == []
-
-
-async def test_hot_statements_walk_indexes_whatever_the_statistics(store: PostgresStore, url: str) -> None:
-    address = read_address(url)
-    connection = await asyncpg.connect(address.dsn)
-    try:
-        await connection.execute("BEGIN")
-        await connection.execute(Beginnings(address.schema).script(relaxed=False, exclusive=False))
-        for name in (
-            "claim_ready",
-            "select_ready",
-            "ack_leases",
-            "end_lease",
-            "look_ahead",
-            "find_dedupe",
-            "read_counts",
-        ):
-            types = [kind.name for kind in (await connection.prepare(SQL[name])).get_parameters()]
-            await connection.execute(f"PREPARE {name} ({', '.join(_sql_type(kind) for kind in types)}) AS {SQL[name]}")
-            values = ", ".join("NULL" for _ in types)
-            plan = [row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE {name} ({values})")]
-            assert not [step for step in plan if "Seq Scan" in step], "\n".join([name, *plan])
-            assert not [step for step in plan if "Hash Join" in step or "Merge Join" in step], "\n".join([name, *plan])
-    finally:
-        await connection.close()
-
-
-def _sql_type(name: str) -> str:
-    return name.removesuffix("[]") + "[]" if name.endswith("[]") else name
 
 
 async def test_one_store_wakes_another(stores: list[PostgresStore]) -> None:

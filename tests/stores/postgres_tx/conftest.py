@@ -9,9 +9,8 @@ import asyncpg
 import pytest
 
 from conveyor import Conveyor
-from conveyor.model.settings import QueueSettings
 from kit.postgres import the_server
-from kit.users import User, open_user
+from kit.users import User, open_buyer, open_shop
 
 
 @pytest.fixture
@@ -26,21 +25,13 @@ def dsn(url: str) -> str:
 
 @pytest.fixture
 async def app(url: str) -> AsyncIterator[Conveyor]:
-    app = Conveyor("shop", url=url)
-    app.declare_queue("jobs")
-    app.declare_queue("small", QueueSettings(max_backlog_messages=1, max_message_bytes=100))
-    app.declare_queue("once", QueueSettings(dedupe_window_ms=60_000))
-    async with app:
+    async with open_shop(url) as app:
         yield app
 
 
 @pytest.fixture
 async def user(app: Conveyor, dsn: str, kind: type[User]) -> AsyncIterator[User]:
-    async with open_user(kind, app, dsn) as user:
-        await user.begin()
-        await user.execute("CREATE TABLE IF NOT EXISTS orders (n bigint)")
-        await user.execute("TRUNCATE orders")
-        await user.commit()
+    async with open_buyer(kind, app, dsn) as user:
         yield user
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 
 import asyncpg
 import psycopg
@@ -100,8 +101,7 @@ async def test_sqlalchemy_in_autocommit_unstarted_or_over_something_else_is_refu
 
 async def test_django_is_refused_on_an_event_loop_and_without_its_own_database(app: Conveyor, dsn: str) -> None:
     async with open_user(Django, app, dsn) as user:
-        from django.db import connections
-
+        connections = importlib.import_module("django.db").connections
         with pytest.raises(InvalidTransactionError, match="event loop") as caught:
             await app.queue("jobs").send(1, tx=user.tx)
         assert "run_sync" in caught.value.hint

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from conveyor import BodyTooLargeError, Conveyor, Outgoing, QueueFullError, QueueNotFoundError
@@ -101,42 +99,3 @@ async def test_the_session_is_left_as_it_was(app: Conveyor, user: User) -> None:
         assert await user.fetch("SELECT count(*) FROM pg_prepared_statements") == prepared
     await user.commit()
     assert await bodies(app, "once") == [b"1"]
-
-
-@EVERY
-async def test_random_ends_leave_no_phantom_and_lose_nothing(app: Conveyor, user: User) -> None:
-    await play_ends(app, user, turns=30, dice=random.Random(1))
-
-
-@pytest.mark.campaign
-@EVERY
-async def test_a_thousand_random_ends_leave_no_phantom_and_lose_nothing(app: Conveyor, user: User) -> None:
-    await play_ends(app, user, turns=1_000, dice=random.Random(2))
-
-
-async def play_ends(app: Conveyor, user: User, *, turns: int, dice: random.Random) -> None:
-    expected: set[int] = set()
-    queue = app.queue("jobs")
-    for turn in range(turns):
-        numbers = list(range(turn * 10, turn * 10 + dice.randint(1, 3)))
-        await user.begin()
-        for number in numbers:
-            await user.execute(f"INSERT INTO orders VALUES ({number})")
-            priority = dice.choice([None, 2, 8])
-            await user.run(lambda tx, number=number, priority=priority: queue.send(number, tx=tx, priority=priority))  # type: ignore[misc]
-        if dice.random() < 0.2:
-            await user.execute("SAVEPOINT mine")
-            await user.run(lambda tx: queue.send_batch([-1, -2], tx=tx))
-            await user.execute("ROLLBACK TO SAVEPOINT mine")
-        if dice.random() < 0.5:
-            await user.commit()
-            expected |= set(numbers)
-        else:
-            await user.rollback()
-        if dice.random() < 0.1:
-            await app.queue("once").send(turn)
-    assert sorted(int(body) for body in await bodies(app)) == sorted(expected)
-    await user.begin()
-    assert sorted(await user.fetch("SELECT n FROM orders")) == sorted(expected)
-    await user.rollback()
-    assert (await queue.metrics()).backlog_messages == len(expected)

@@ -21,6 +21,7 @@ DEPTH_S: Final = 1.0
 DEPTH_MESSAGES_FAR: Final = 100_000
 DEPTH_BYTES_FAR: Final = 1_000_000_000
 """A limit this far off is not reached by anybody within `DEPTH_S`."""
+_ANY: Final = 2**62
 
 
 class Deep(Protocol):
@@ -46,9 +47,17 @@ class Depths:
             return False
         settings = row.settings
         most = settings.max_backlog_messages
+        return (most is None or known[1] + messages + DEPTH_MESSAGES_FAR < most) and known[
+            2
+        ] + size + DEPTH_BYTES_FAR < settings.max_backlog_bytes
+
+    def rooms(self, row: QueueRow, messages: int, size: int) -> tuple[int, int]:
+        """The messages and bytes that may lie in the lane for both limits to be far from one who adds as many."""
+        most = row.settings.max_backlog_messages
         return (
-            most is None or known[1] + messages + DEPTH_MESSAGES_FAR < most
-        ) and known[2] + size + DEPTH_BYTES_FAR < settings.max_backlog_bytes
+            _ANY if most is None else most - messages - DEPTH_MESSAGES_FAR,
+            row.settings.max_backlog_bytes - size - DEPTH_BYTES_FAR,
+        )
 
     def learn(self, lane: int, messages: int, size: int) -> None:
         self._known[lane] = (self._clock.monotonic(), messages, size)

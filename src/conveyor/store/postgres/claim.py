@@ -101,8 +101,7 @@ async def _take(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: in
             found = await _take_head(tx, request, (row.lane, shelf, priority), wanted)
             past = [each for each in found if _is_past(tx, row, each)]
             for each in past:
-                await tx.run("drop_lease", request.owner, each[_SEQ])
-                await bury(tx, row, each[_SEQ], DeadReason.EXPIRED, attempts=each[_CLAIMS] - each[_RELEASES])
+                await bury_past(tx, row, request.owner, each[_SEQ], each[_CLAIMS] - each[_RELEASES])
             taken += [each for each in found if not _is_past(tx, row, each)] if past else found
             if len(found) < wanted:
                 break
@@ -171,9 +170,18 @@ async def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, seen: 
 
 
 def _is_past(tx: Transaction, row: QueueRow, found: _Found) -> bool:
+    return is_past(row, tx.now, found[_EXPIRES_AT], found[_FIRST])
+
+
+def is_past(row: QueueRow, now: int, expires_at: int | None, first_ready_at: int) -> bool:
     """T10: its own end has come, or it has been here longer than the queue retains, whatever put it off."""
-    expires_at = found[_EXPIRES_AT]
-    return bool((expires_at is not None and expires_at <= tx.now) or found[_FIRST] < tx.now - row.settings.retention_ms)
+    return (expires_at is not None and expires_at <= now) or first_ready_at < now - row.settings.retention_ms
+
+
+async def bury_past(tx: Transaction, row: QueueRow, owner: int, seq: int, attempts: int) -> None:
+    """A message that was leased and found to be past its end."""
+    if await tx.run("drop_lease", owner, seq):
+        await bury(tx, row, seq, DeadReason.EXPIRED, attempts=attempts)
 
 
 async def _fits(tx: Transaction, row: QueueRow, found: _Found, shelf: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError
 from conveyor.model.message import Draft, Sent
-from conveyor.store.postgres import outbox
+from conveyor.store.postgres import outbox, plain
 from conveyor.store.postgres.append import Depths, append
 from conveyor.store.postgres.faults import is_lost
 from conveyor.store.postgres.link import Durability
@@ -63,8 +63,11 @@ class Flusher:
                 return
 
     async def _commit(self, group: list[_Call]) -> None:
+        answers: Sequence[list[Sent] | Exception] | None
         try:
-            answers = await self._pool.run(lambda tx: self._append_all(tx, group), Durability.SYNCED)
+            answers = await self._append_plainly(group)
+            if answers is None:
+                answers = await self._pool.run(lambda tx: self._append_all(tx, group), Durability.SYNCED)
         except Exception as error:  # noqa: BLE001 whatever it is, the flusher lives on and the callers are told
             if len(group) > 1 and not _fails_for_all(error):
                 for call in group:
@@ -78,6 +81,10 @@ class Flusher:
                 future.set_result(answer)
             else:
                 future.set_exception(answer)
+
+    async def _append_plainly(self, group: list[_Call]) -> Sequence[list[Sent] | Exception] | None:
+        calls = [drafts for drafts, _ in group]
+        return await self._pool.use(lambda link: plain.append(link, calls, self._depths))
 
     async def _append_all(self, tx: Transaction, group: list[_Call]) -> list[list[Sent] | Exception]:
         answers: list[list[Sent] | Exception] = []

@@ -16,8 +16,8 @@ from conveyor.store.postgres.catalog import EMPTY, Catalog, read_catalog
 from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.faults import is_lost
 from conveyor.store.postgres.marks import Marks
-from conveyor.store.postgres.statements import SQL, Beginnings
-from conveyor.store.postgres.transaction import Connection, Transaction
+from conveyor.store.postgres.statements import SQL, Beginnings, calls_in
+from conveyor.store.postgres.transaction import Connection, Row, Transaction
 
 T = TypeVar("T")
 
@@ -49,6 +49,7 @@ class Shared:
 
     def __init__(self, schema: str, clock: Clock, server_clock: ServerClock | None) -> None:
         self.beginnings = Beginnings(schema)
+        self.calls = calls_in(schema)
         self.clock = clock
         self.server_clock = server_clock
         self.ids = IdSource(clock)
@@ -58,6 +59,11 @@ class Shared:
     def bound_now(self) -> int | None:
         """The time to bind, or None where the database's own counts."""
         return self.clock.now_ms() if self.server_clock is None else None
+
+    def set_clock(self, now: int) -> None:
+        """The server has said what time it is."""
+        if self.server_clock is not None:
+            self.server_clock.set(now)
 
 
 class Link:
@@ -73,6 +79,24 @@ class Link:
     def is_open(self) -> bool:
         return not self._connection.is_closed()
 
+    @property
+    def shared(self) -> Shared:
+        return self._shared
+
+    async def call(self, name: str, *values: Any) -> list[Row]:
+        """Call a function of the schema, as a transaction of its own."""
+        return await self._connection.fetch(self._shared.calls[name], *values)
+
+    def next_receipt(self) -> tuple[bytes, int]:
+        """(writer, number) of the transaction that is about to be committed.
+
+        Under a held snapshot every version of a receipt stays, and is walked past: so no row has very many.
+        """
+        if self._number == RECEIPT_USES_MAX:
+            self._writer, self._number = os.urandom(16), 0
+        self._number += 1
+        return self._writer, self._number
+
     async def transact(
         self, work: Callable[[Transaction], Awaitable[T]], durability: Durability, *, exclusive: bool
     ) -> tuple[T, frozenset[str]]:
@@ -83,14 +107,15 @@ class Link:
             await self._connection.execute(self._shared.beginnings.script(relaxed=relaxed, exclusive=exclusive))
             tx = await self._enter(exclusive=exclusive)
             result = await work(tx)
-            self._count_up()
-            has_receipt = await tx.finish(self._writer, self._number)
+            has_receipt = await tx.finish(*self.next_receipt())
         except BaseException:
             await self._roll_back()
             raise
         await self._commit(result, tx, has_receipt=has_receipt)
-        if tx.puts_back:
+        if tx.regates:
             self._shared.marks.forget()
+        for level, place in tx.put_back.items():
+            self._shared.marks.lower(level, place)
         return result, frozenset(tx.woken)
 
     async def _enter(self, *, exclusive: bool) -> Transaction:
@@ -98,8 +123,7 @@ class Link:
         head = await self._connection.fetchrow(SQL["read_head"], shared.bound_now())
         assert head is not None, "a migrated store has one row"
         now, version = head
-        if shared.server_clock is not None:
-            shared.server_clock.set(now)
+        shared.set_clock(now)
         tx = Transaction(self._connection, shared.ids, shared.marks, now, holds_catalog=exclusive)
         if shared.catalog.version != version:
             shared.catalog = await read_catalog(tx, version)
@@ -113,12 +137,6 @@ class Link:
             if has_receipt and is_lost(error):
                 raise CommitLostError(self._writer, self._number, result, frozenset(tx.woken)) from error
             raise
-
-    def _count_up(self) -> None:
-        """Under a held snapshot every version of a receipt stays, and is walked past: so no row has very many."""
-        if self._number == RECEIPT_USES_MAX:
-            self._writer, self._number = os.urandom(16), 0
-        self._number += 1
 
     async def _roll_back(self) -> None:
         if self.is_open:

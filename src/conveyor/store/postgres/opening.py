@@ -62,9 +62,7 @@ def _number(text: str, *, least: int) -> int:
 async def connect(address: Address) -> Connection:
     """A `StoreError` if the server cannot be reached or is too old."""
     try:
-        connection = await asyncpg.connect(
-            address.dsn, statement_cache_size=address.statement_cache, timeout=CONNECT_S
-        )
+        connection = await asyncpg.connect(address.dsn, statement_cache_size=address.statement_cache, timeout=CONNECT_S)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise translate(error, address.where) from error
     version = connection.get_server_version()

@@ -7,22 +7,29 @@ after. Limits were checked when it was sent. One carrier at a time, so that what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
+from conveyor.model.clock import SystemClock
 from conveyor.model.message import Draft
 from conveyor.model.verdict import Settlement
 from conveyor.store.postgres import settle
 from conveyor.store.postgres.append import append_one, known_keys
-from conveyor.store.postgres.marks import HEAD, Level, Place
 from conveyor.store.postgres.transaction import Row, Transaction
 
 CARRIED_MAX: Final = 500
 """Messages carried in one go: their bodies come by way of this process."""
 ACKED: Final = -1
 """Owns the leases that were acked in a user's transaction."""
+
+HEAD: Final = -1
+"""Before every place and every seq."""
+TRUST_S: Final = 1.0
+CHEAP_S: Final = 0.02
+REST: Final = 10
 
 _DRAFT: Final = msgspec.json.Decoder(Draft)
 
@@ -42,25 +49,72 @@ async def read_store_id(tx: Transaction) -> bytes:
     return bytes(found[0])
 
 
-async def carry(tx: Transaction, *, limit: int = CARRIED_MAX) -> int:
-    """Some of what is there, unless somebody else is carrying it; how much.
+class Mark:
+    """How far one kind of what lies there has been carried by this process.
 
-    Begins where the last look ended, and now and then at the very head, as claims do: under a held snapshot the entries
-    of all that was ever carried are still there.
+    Under a held snapshot the index entries of all that was ever carried are still there, so a look begins where the
+    last one ended, and at the very head once a second; where that is dear, in a tenth of the time.
     """
-    sends, acks = await _look(tx, _SENDS), await _look(tx, _ACKS)
+
+    def __init__(self, statement: str) -> None:
+        self.statement = statement
+        """Says whether there is anything past a place."""
+        self._clock = SystemClock()  # what a look costs is a matter of real time
+        self._place = HEAD
+        self._looked_at = -math.inf
+        self._took = 0.0
+
+    def start(self) -> int | None:
+        """Where to begin; None: nowhere, for now."""
+        if self._clock.monotonic() - self._looked_at > max(TRUST_S, REST * self._took):
+            return HEAD
+        return None if self._place == HEAD and self._took > CHEAP_S else self._place
+
+    async def look(self, tx: Transaction) -> int | None:
+        """Where to begin to carry; None: nothing was found."""
+        start = self.start()
+        if start is None:
+            return None
+        began = self._clock.monotonic()
+        found = await tx.row(self.statement, start)
+        if start == HEAD:
+            self._looked_at = self._clock.monotonic()
+            self._took = self._looked_at - began
+        return start if found is not None and found[0] else None
+
+    def move(self, place: int) -> None:
+        """So far all is carried. Last of all: what goes before may have to begin again, to hold the catalog alone."""
+        self._place = max(self._place, place)
+
+
+class Marks:
+    """Those of one store."""
+
+    def __init__(self) -> None:
+        self.sends = Mark("is_anything_sent")
+        self.acks = Mark("is_anything_acked")
+
+
+async def carry(tx: Transaction, marks: Marks, *, limit: int = CARRIED_MAX) -> int:
+    """Some of what is there, unless somebody else is carrying it; how much."""
+    sends, acks = await marks.sends.look(tx), await marks.acks.look(tx)
     if sends is None and acks is None:
         return 0
     is_ours = await tx.row("try_outbox")
     if is_ours is None or not is_ours[0]:
         return 0
-    return (await _carry_sends(tx, limit, sends) if sends else 0) + (await _carry_acks(tx, limit, acks) if acks else 0)
+    carried = 0
+    if sends is not None:
+        carried += await _carry_sends(tx, limit, sends, marks.sends)
+    if acks is not None:
+        carried += await _carry_acks(tx, limit, acks, marks.acks)
+    return carried
 
 
 async def carry_all(tx: Transaction) -> None:
     """All that was committed before this, for who must see it: none of it is on its way afterwards."""
-    found = [await tx.row(level.look, HEAD[1]) for level in (_SENDS, _ACKS)]
-    if not any(each is not None and each[0] for each in found):
+    sent, acked = await tx.row("is_anything_sent", HEAD), await tx.row("is_anything_acked", HEAD)
+    if not any(found is not None and found[0] for found in (sent, acked)):
         return
     await tx.row("lock_outbox")
     while await _carry_sends(tx, CARRIED_MAX) >= CARRIED_MAX:
@@ -70,65 +124,22 @@ async def carry_all(tx: Transaction) -> None:
     await tx.flush()
 
 
-class _Level(NamedTuple):
-    """One kind of what lies there."""
-
-    mark: Level
-    look: str
-    """The statement that says whether there is anything."""
-
-
-class _Look(NamedTuple):
-    """Where one began that found something."""
-
-    start: Place
-    began: float
-    changes: int
-
-
-_SENDS: Final = _Level((-1, 0, 0), "is_anything_sent")
-_ACKS: Final = _Level((-1, 1, 0), "is_anything_acked")
-
-
-async def _look(tx: Transaction, level: _Level) -> _Look | None:
-    """None: nothing is there, as far as this one went; or it would be dear, and there was one not long ago."""
-    start = tx.marks.start(level.mark)
-    if start == HEAD and not tx.marks.is_worth_a_look(level.mark):
-        return None
-    look = _Look(start, tx.marks.monotonic(), tx.marks.changes)
-    found = await tx.row(level.look, start[1])
-    if found is not None and found[0]:
-        return look
-    _note(tx, level, look, None)
-    return None
-
-
-def _note(tx: Transaction, level: _Level, look: _Look, last: int | None) -> None:
-    end = None if last is None else (HEAD[0], last)
-    if look.start == HEAD:
-        tx.marks.looked(level.mark, end, look.began, look.changes)
-    elif end is not None:
-        tx.marks.moved(level.mark, end, look.changes)
-
-
-async def _carry_sends(tx: Transaction, limit: int, look: _Look | None = None) -> int:
-    start = HEAD if look is None else look.start
-    taken = await tx.rows("take_outbox", start[1], limit)
+async def _carry_sends(tx: Transaction, limit: int, start: int = HEAD, mark: Mark | None = None) -> int:
+    taken = await tx.rows("take_outbox", start, limit)
     if start != HEAD and any(_has_turn(text) for _, text, *_ in taken):  # one before the mark may have come late
-        taken = await tx.rows("take_outbox", HEAD[1], limit) + taken
+        taken = await tx.rows("take_outbox", HEAD, limit) + taken
     await _append(tx, taken)
-    if look is not None:  # last: the transaction may have to begin again, to hold the catalog alone
-        _note(tx, _SENDS, look, taken[-1][0] if taken else None)
+    if mark is not None and taken:
+        mark.move(taken[-1][0])
     return len(taken)
 
 
-async def _carry_acks(tx: Transaction, limit: int, look: _Look | None = None) -> int:
-    start = HEAD if look is None else look.start
-    acked = await tx.rows("acked_leases", start[1], limit)
+async def _carry_acks(tx: Transaction, limit: int, start: int = HEAD, mark: Mark | None = None) -> int:
+    acked = await tx.rows("acked_leases", start, limit)
     if acked:
         await settle.settle(tx, ACKED, [Settlement(seq, claims) for seq, claims in acked], {})
-    if look is not None:
-        _note(tx, _ACKS, look, acked[-1][0] if acked else None)
+    if mark is not None and acked:
+        mark.move(acked[-1][0])
     return len(acked)
 
 

@@ -46,18 +46,23 @@ class Pool:
         self, work: Callable[[Transaction], Awaitable[T]], durability: Durability, *, exclusive: bool = False
     ) -> T:
         """The work's answer, after COMMIT. Domain errors pass; the database's become ours."""
+        try:
+            return await self.use(lambda link: link.transact(work, durability, exclusive=exclusive))
+        except CatalogWantedError:
+            return await self.use(lambda link: link.transact(work, durability, exclusive=True))
+
+    async def use(self, work: Callable[[Link], Awaitable[tuple[T, frozenset[str]]]]) -> T:
+        """The answer of work that is one transaction on a link, and the queues it wakes."""
         last: BaseException | None = None
         for _ in range(TRIES_MAX):
             try:
-                return await self._once(work, durability, exclusive=exclusive)
-            except CatalogWantedError:
-                exclusive = True
+                return await self._once(work)
             except CommitLostError as lost:
                 if await self._was_committed(lost):
                     self._tell(lost.woken)
                     return lost.result  # type: ignore[no-any-return]  # it is what the work returned
                 last = lost.__cause__
-            except ConveyorError:
+            except (ConveyorError, CatalogWantedError):
                 raise
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
                 last = error
@@ -66,13 +71,11 @@ class Pool:
         assert last is not None
         raise translate(last, self._where) from last
 
-    async def _once(
-        self, work: Callable[[Transaction], Awaitable[T]], durability: Durability, *, exclusive: bool
-    ) -> T:
+    async def _once(self, work: Callable[[Link], Awaitable[tuple[T, frozenset[str]]]]) -> T:
         async with self._free:
             link = self._idle.pop() if self._idle else Link(await self._connect(), self._shared)
             try:
-                result, woken = await link.transact(work, durability, exclusive=exclusive)
+                result, woken = await work(link)
             except BaseException as error:
                 await self._put_back(link, error)
                 raise

@@ -35,6 +35,14 @@ def in_schema(name: str, schema: str) -> str:
     return _TEXTS[name].replace(":schema", quoted(schema))
 
 
+_CALLS: Final = ("append_plain", "claim_plain", "ack_plain")
+
+
+def calls_in(schema: str) -> Mapping[str, str]:
+    """Calls of the schema's own functions, each a transaction of its own."""
+    return MappingProxyType({name: _numbered(in_schema(name, schema)) for name in _CALLS})
+
+
 class UserStatement(NamedTuple):
     """A statement for connections of the user's: it names its schema, and is written in both ways of drivers."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from conveyor.model.clock import Clock
@@ -14,7 +14,7 @@ from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import claim, kv, outbox, queues, schedules, settle, sweep
+from conveyor.store.postgres import claim, kv, outbox, plain, queues, schedules, scouting, settle, sweep
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
@@ -61,9 +61,11 @@ class PostgresStore:
         self._server_clock = ServerClock() if clock is None else None
         self._clock: Clock = clock or self._server_clock or ServerClock()
         self._depths = Depths()
+        self._shared: Shared | None = None
         self._pool: Pool | None = None
         self._flusher: Flusher | None = None
         self._bell: Bell | None = None
+        self._outbox = outbox.Marks()
         self._relay: Relay | None = None
         self._home: Home | None = None
         self._running: set[asyncio.Task[Any]] = set()
@@ -85,13 +87,13 @@ class PostgresStore:
     async def open(self) -> None:
         address = self._address
         await migrate(address)
-        shared = Shared(address.schema, self._clock, self._server_clock)
+        shared = self._shared = Shared(address.schema, self._clock, self._server_clock)
         self._bell = Bell(lambda: connect(address), f"conveyor:{address.schema}", self._notify)
         self._pool = self._make_pool(shared, address.pool)
         self._flusher = Flusher(self._make_pool(shared, 1), self._depths)
         if self._wakes:
             self._bell.listen()
-        self._relay = Relay(lambda: self._run(outbox.carry, _RELAXED))
+        self._relay = Relay(lambda: self._run(lambda tx: outbox.carry(tx, self._outbox), _RELAXED))
         store_id = await self._run(outbox.read_store_id, _RELAXED)  # and sets the clock
         self._home = Home(address, store_id, shared.bound_now, self._relay.expect)
 
@@ -143,18 +145,28 @@ class PostgresStore:
         *,
         exclusive: bool = False,
     ) -> T:
-        """In a task of its own: a caller that is cancelled neither breaks the connection nor withdraws the work."""
-        if self._pool is None:
-            raise StoreClosedError
-        task = asyncio.get_running_loop().create_task(self._pool.run(work, durability, exclusive=exclusive))
+        return await self._in_task(self._open_pool.run(work, durability, exclusive=exclusive))
+
+    async def _in_task(self, work: Coroutine[Any, Any, T]) -> T:
+        """A caller that is cancelled neither breaks the connection nor withdraws the work."""
+        return await asyncio.shield(self._start(work))
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
         task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
+        return task
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # its caller may be gone
+
+    @property
+    def _open_pool(self) -> Pool:
+        if self._pool is None:
+            raise StoreClosedError
+        return self._pool
 
     @property
     def _live(self) -> Flusher:
@@ -168,13 +180,22 @@ class PostgresStore:
         return await self._live.submit(drafts)
 
     async def claim(self, request: ClaimRequest) -> Claimed:
-        return await self._run(lambda tx: claim.claim(tx, request), _RELAXED)
+        claimed = await self._in_task(_claim(self._open_pool, request))
+        self._scout(request.queue)
+        return claimed
+
+    def _scout(self, queue: str) -> None:
+        """Where a look at the very head of the queue is due and dear, have it in the background."""
+        shared = self._shared
+        row = None if shared is None else shared.catalog.find(queue)
+        found = None if shared is None or row is None else shared.marks.send_scout(row.lane)
+        if shared is not None and found is not None:
+            self._start(scouting.scout(self._open_pool, shared.marks, *found))
 
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
     ) -> Settled:
-        durability = Durability.SYNCED if any(each.action is not Action.RELEASE for each in settlements) else _RELAXED
-        return await self._run(lambda tx: settle.settle(tx, owner, settlements, ended or {}), durability)
+        return await self._in_task(_settle(self._open_pool, owner, settlements, ended or {}))
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
         return await self._run(lambda tx: settle.settle_pulled(tx, settlements))
@@ -238,7 +259,7 @@ class PostgresStore:
         return await self._run(workers.list_owners, _RELAXED)
 
     async def sweep(self) -> Swept:
-        return await self._run(sweep.sweep, _RELAXED)
+        return await self._run(lambda tx: sweep.sweep(tx, self._outbox), _RELAXED)
 
     # Schedules
 
@@ -282,3 +303,22 @@ class PostgresStore:
 
     async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
         return await self._run(lambda tx: kv.kv_list(tx, namespace, prefix, limit, after), _RELAXED)
+
+
+async def _claim(pool: Pool, request: ClaimRequest) -> Claimed:
+    """The plain way if it is open, else the long one."""
+    taken = await pool.use(lambda link: plain.claim(link, request))
+    if taken is None:
+        return await pool.run(lambda tx: claim.claim(tx, request), _RELAXED)
+    if taken.past:
+        return await pool.run(lambda tx: plain.replace_past(tx, request, taken), _RELAXED)
+    return taken.claimed
+
+
+async def _settle(pool: Pool, owner: int, settlements: Sequence[Settlement], ended: Mapping[str, int]) -> Settled:
+    """The plain way if it is open, else the long one."""
+    settled = None if ended else await pool.use(lambda link: plain.ack(link, owner, settlements))
+    if settled is not None:
+        return settled
+    durability = Durability.SYNCED if any(each.action is not Action.RELEASE for each in settlements) else _RELAXED
+    return await pool.run(lambda tx: settle.settle(tx, owner, settlements, ended), durability)

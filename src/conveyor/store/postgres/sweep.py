@@ -15,12 +15,12 @@ from conveyor.store.records import SWEEP_ROWS_MAX, Swept
 RECEIPT_MS: Final = HOUR_MS
 
 
-async def sweep(tx: Transaction) -> Swept:
+async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
     """One process at a time: whoever finds another at it has nothing to do."""
     alone = await tx.row("lock_sweep")
     if alone is None or not alone[0]:
         return Swept()
-    carried = await outbox.carry(tx, limit=SWEEP_ROWS_MAX)
+    carried = await outbox.carry(tx, marks, limit=SWEEP_ROWS_MAX)
     for row in tx.catalog.rows.values():
         await tx.run("fold_counters", row.lane)
     return Swept(

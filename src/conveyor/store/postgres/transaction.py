@@ -5,7 +5,7 @@ Inserts and counts are buffered and written by `finish`, last: sequence numbers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -13,13 +13,17 @@ import msgspec
 
 from conveyor.model.ids import IdSource
 from conveyor.store.postgres.catalog import EMPTY, Catalog, QueueRow
-from conveyor.store.postgres.marks import Marks
+from conveyor.store.postgres.marks import Level, Marks, Place
 from conveyor.store.postgres.statements import SQL, WRITES
 
 Row: TypeAlias = Any  # asyncpg's Record; each statement's reader knows its columns
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-PUTS_BACK: Final = frozenset({"insert_ready", "move_shelf", "unblock_lane"})
+# Statements that put a message back among the READY ones: its level and its place there, from their values.
+_PUT_BACK: Final[dict[str, Callable[[Sequence[Any]], tuple[Level, Place]]]] = {
+    "insert_ready": lambda values: ((values[0], values[1], values[2]), (values[3], values[4])),
+    "move_shelf": lambda values: ((values[1], values[0], values[3]), (values[4], values[5])),
+}
 FOLD_ROWS: Final = 200
 """So many deltas of one lane are folded into one by whoever has just summed them."""
 
@@ -70,8 +74,10 @@ class Transaction:
         self.catalog: Catalog = EMPTY
         self.woken: set[str] = set()
         self.is_dirty = False
-        self.puts_back = False
-        """Whether a message went to READY otherwise than by a send."""
+        self.put_back: dict[Level, Place] = {}
+        """Levels in which a message came to READY otherwise than by a send, and the first place of each."""
+        self.regates = False
+        """Whether a whole lane was moved."""
         self._inserts: list[Draught] = []
         self._dedupe: dict[tuple[int, str], bytes] = {}
         self._counts: dict[int, list[int]] = {}
@@ -94,7 +100,11 @@ class Transaction:
 
     async def run(self, name: str, *values: Any) -> int:
         """Run a named statement that answers nothing; the number of rows it changed."""
-        self.puts_back = self.puts_back or name in PUTS_BACK
+        if name in _PUT_BACK:
+            level, place = _PUT_BACK[name](values)
+            self.put_back[level] = min(place, self.put_back.get(level, place))
+            self.marks.lower(level, place)  # a claim may follow in this transaction; others see it after COMMIT
+        self.regates = self.regates or name == "unblock_lane"
         status = await self._connection.execute(SQL[name], *values)
         changed = int(status.rpartition(" ")[2])
         self.is_dirty = self.is_dirty or changed > 0

@@ -43,6 +43,11 @@ SELECT :owner, seq, :lane, claims + 1, releases, crashes, :shelf = 1,
   (SELECT octet_length(body) FROM messages m WHERE m.seq = t.seq), :lease_until, :lease_most
 FROM taken t;
 
+-- name: earliest_ready
+SELECT ready_at, seq FROM ready
+WHERE lane = :lane AND shelf = :shelf AND priority = :priority AND (ready_at, seq) <= (:ready_at::bigint, :seq::bigint)
+ORDER BY ready_at, seq LIMIT 1;
+
 -- name: leave_ready
 DELETE FROM ready
 WHERE lane = :lane AND shelf = :shelf AND priority = :priority AND ready_at = :ready_at AND seq = :seq;

@@ -7,7 +7,10 @@ WITH ended AS (
       SELECT ctid FROM leased WHERE owner = :owner AND seq = a.seq AND claims = a.claims OFFSET 0) l))
   RETURNING seq, lane, size
 ), gone AS (
-  DELETE FROM messages WHERE seq = ANY (ARRAY(SELECT seq FROM ended))
+  DELETE FROM messages WHERE seq = ANY (ARRAY(SELECT seq FROM ended)) RETURNING lane, seq, dedupe
+), released AS (
+  UPDATE dedupe d SET seq = 0 FROM gone g
+  WHERE g.dedupe IS NOT NULL AND d.lane = g.lane AND d.key = g.dedupe AND d.seq = g.seq
 )
 SELECT e.seq, e.lane, e.size, CASE WHEN :gated::boolean THEN (SELECT m.key FROM messages m WHERE m.seq = e.seq) END
 FROM ended e;
@@ -21,7 +24,10 @@ DELETE FROM leased WHERE owner = :owner AND seq = :seq AND claims = :claims
 RETURNING seq, lane, claims, releases, crashes, suspect, size;
 
 -- name: delete_message
-DELETE FROM messages WHERE seq = :seq;
+-- From here on its dedupe key, if it has one, lives by its window alone.
+WITH gone AS (DELETE FROM messages WHERE seq = :seq RETURNING lane, seq, dedupe)
+UPDATE dedupe d SET seq = 0 FROM gone g
+WHERE g.dedupe IS NOT NULL AND d.lane = g.lane AND d.key = g.dedupe AND d.seq = g.seq;
 
 -- name: read_place
 SELECT lane, ready_at, priority, key, max_retries, octet_length(body), dedupe FROM messages WHERE seq = :seq;

@@ -33,10 +33,9 @@ DELETE FROM dead_letters WHERE lane = :lane;
 DELETE FROM purged WHERE lane = :lane;
 
 -- name: sweep_dedupe
-DELETE FROM dedupe WHERE (lane, key) IN (
-  SELECT d.lane, d.key FROM dedupe d
-  WHERE d.until <= :now AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.seq = d.seq AND m.id = d.id AND m.lane = d.lane)
-  LIMIT :limit);
+-- Walks dedupe_ended: keys of messages that are still here are not in it.
+DELETE FROM dedupe WHERE (lane, key) IN
+  (SELECT lane, key FROM dedupe WHERE seq = 0 AND until <= :now ORDER BY until LIMIT :limit);
 
 -- name: sweep_receipts
 DELETE FROM receipts WHERE writer IN (SELECT writer FROM receipts WHERE committed_at <= :before LIMIT :limit);

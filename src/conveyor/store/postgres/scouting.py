@@ -1,0 +1,25 @@
+"""A look at the very head of a level beside the claims, where an old transaction elsewhere has made that look dear."""
+
+from __future__ import annotations
+
+from conveyor.model.errors import ConveyorError
+from conveyor.store.postgres.link import Durability
+from conveyor.store.postgres.marks import Level, Marks, Place
+from conveyor.store.postgres.pool import Pool
+from conveyor.store.postgres.transaction import Transaction
+
+
+async def scout(pool: Pool, marks: Marks, level: Level, until: Place) -> None:
+    """Lower the level's mark to the first message before it, if there is one."""
+
+    async def look(tx: Transaction) -> Place | None:
+        found = await tx.row("earliest_ready", *level, *until)
+        return None if found is None else (found[0], found[1])
+
+    began = marks.monotonic()
+    try:
+        earliest = await pool.run(look, Durability.RELAXED)
+    except ConveyorError:  # claims hear of it themselves
+        marks.scouted(level, None, None)
+        return
+    marks.scouted(level, earliest, marks.monotonic() - began)

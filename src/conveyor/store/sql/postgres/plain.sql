@@ -1,0 +1,12 @@
+-- name: append_plain
+SELECT is_done, now_ms, asked_messages, asked_bytes FROM :schema.append_plain(:known_version, :now, :lanes, :ids, :bodies,
+  :content_types, :delays, :priorities, :keys, :headers, :ends_in, :retries, :asked_lanes, :message_rooms, :byte_rooms,
+  :writer, :number);
+
+-- name: claim_plain
+SELECT now_ms, next_ready_at, has_suspects, level, seq, ready_at, claims, releases, crashes, id, body, content_type, sent_at,
+  key, headers, expires_at, first_ready_at
+FROM :schema.claim_plain(:known_version, :now, :owner, :lane, :levels, :after_at, :after_seq, :limit);
+
+-- name: ack_plain
+SELECT is_done, lost FROM :schema.ack_plain(:known_version, :owner, :seqs, :claims, :dead_lanes);
