@@ -14,8 +14,10 @@ import asyncpg
 import psycopg
 import pytest
 
-from conveyor import Conveyor
+from conveyor import Conveyor, Message
 from conveyor.model.settings import QueueSettings
+from conveyor.queue.delivery import Fence
+from conveyor.store.records import ClaimRequest, OwnerInfo
 
 T = TypeVar("T")
 Job = Callable[[Any], Coroutine[Any, Any, T]]
@@ -328,3 +330,10 @@ USERS: list[type[User]] = [
     AsyncAlchemyConnection, AsyncAlchemyPsycopg, AsyncAlchemyPsycopgConnection, Django,
 ]  # fmt: skip
 EVERY = pytest.mark.parametrize("kind", USERS, ids=lambda kind: kind.__name__)
+
+
+async def claim(app: Conveyor, queue: str = "jobs") -> Message[Any]:
+    """The next message, as a worker of its own hands it to a handler."""
+    owner = await app.store.register_owner(OwnerInfo(app="shop", host=app.store.host, pid=1, supervisor_pid=1))
+    [lease] = (await app.store.claim(ClaimRequest(queue=queue, owner=owner, limit=1))).leases
+    return Message(lease, None, None, Fence(owner, app.store.join))

@@ -17,19 +17,11 @@ from conveyor.model.errors import InvalidTransactionError
 from conveyor.model.events import Event, LeaseLost, MessageFailed
 from conveyor.model.settings import ConsumerSettings
 from conveyor.model.verdict import Action, Settlement
-from conveyor.queue.delivery import Fence
-from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
+from conveyor.store.records import ClaimRequest, Ending, Evidence
 from kit.borrowed import bodies
-from kit.users import EVERY, Asyncpg, User, open_user
+from kit.users import EVERY, Asyncpg, User, claim, open_user
 
 pytestmark = pytest.mark.anyio
-
-
-async def claim(app: Conveyor, queue: str = "jobs") -> Message[Any]:
-    """The next message, as a worker of its own hands it to a handler."""
-    owner = await app.store.register_owner(OwnerInfo(app="shop", host=app.store.host, pid=1, supervisor_pid=1))
-    [lease] = (await app.store.claim(ClaimRequest(queue=queue, owner=owner, limit=1))).leases
-    return Message(lease, None, None, Fence(owner, app.store.join))
 
 
 async def reap(app: Conveyor, message: Message[Any]) -> None:

@@ -12,8 +12,10 @@ import pytest
 from conveyor import Conveyor
 from conveyor.model.errors import InvalidTransactionError, StoreClosedError
 from conveyor.store.postgres import PostgresStore
+from conveyor.store.postgres.opening import read_address
+from conveyor.store.postgres.statements import quoted
 from kit.borrowed import bodies
-from kit.users import EVERY, Asyncpg, Django, User, dialect, open_user
+from kit.users import EVERY, Asyncpg, Django, User, claim, dialect, open_user
 
 pytestmark = pytest.mark.anyio
 
@@ -132,18 +134,38 @@ async def test_what_is_no_connection_is_refused(app: Conveyor, tx: object) -> No
     assert "psycopg 3" in caught.value.hint
 
 
+RIGHTS = """
+GRANT USAGE ON SCHEMA {schema} TO clerk;
+GRANT SELECT ON {schema}.store, {schema}.queues, {schema}.counters, {schema}.dedupe, {schema}.messages, {schema}.leased TO clerk;
+GRANT SELECT, INSERT ON {schema}.outbox TO clerk;
+GRANT ALL ON {schema}.acks TO clerk;
+GRANT UPDATE ON {schema}.leased TO clerk;
+"""  # as docs/how-to/transactional-send-postgresql.md lists them
+
+
 async def test_a_role_that_may_not_is_told_what_it_needs(app: Conveyor, url: str, dsn: str) -> None:
     there = await asyncpg.connect(dsn)
-    await there.execute("DROP ROLE IF EXISTS guest")
-    await there.execute("CREATE ROLE guest LOGIN")
-    async with open_user(Asyncpg, app, dsn.replace("conveyor@", "guest@")) as guest:
-        await guest.begin()
-        with pytest.raises(InvalidTransactionError, match="may not") as caught:
-            await guest.run(lambda tx: app.queue("jobs").send(1, tx=tx))
-        assert "GRANT" in caught.value.hint
-        await guest.rollback()
-    await there.execute("DROP ROLE guest")
-    await there.close()
+    await there.execute("CREATE ROLE clerk LOGIN")
+    try:
+        async with open_user(Asyncpg, app, dsn.replace("conveyor@", "clerk@")) as clerk:
+            await clerk.begin()
+            with pytest.raises(InvalidTransactionError, match="may not") as caught:
+                await clerk.run(lambda tx: app.queue("once").send(1, dedupe="a", tx=tx))
+            assert "GRANT" in caught.value.hint
+            await clerk.rollback()
+            await there.execute(RIGHTS.format(schema=quoted(read_address(url).schema)))
+            await app.queue("jobs").send("done")
+            message = await claim(app)
+            await clerk.begin()
+            await clerk.run(lambda tx: app.queue("once").send(1, dedupe="a", tx=tx))
+            await clerk.run(lambda tx: app.queue("small").send(1, tx=tx))
+            await clerk.run(lambda tx: message.ack(tx=tx))
+            await clerk.execute(f"SELECT {quoted(read_address(url).schema)}.push('once', '2', dedupe => 'b')")
+            await clerk.commit()
+        assert (await bodies(app, "once"), await bodies(app, "small"), await bodies(app)) == ([b"1", b"2"], [b"1"], [])
+    finally:
+        await there.execute("DROP OWNED BY clerk; DROP ROLE clerk")
+        await there.close()
 
 
 async def test_a_closed_store_refuses(url: str, dsn: str) -> None:
