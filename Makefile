@@ -12,9 +12,12 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3.14 python
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$each; break; }; done)
 # pytest's processes.
 JOBS ?= 2
-# The dice of a fault campaign, and how many workers it kills.
+# A fault campaign: its dice, its size (of the 1,000 that every row is written for), and where its figures go.
 SEED ?= 11
 KILLS ?= 20
+RESULTS ?= faults.txt
+# How many worlds are simulated.
+SEEDS ?= 1000
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -45,8 +48,14 @@ types: $(VENV)/dev.stamp  ## mypy, strict
 contracts: $(VENV)/dev.stamp  ## import contracts: the floors, and who may talk to a database
 	@$(BIN)/lint-imports --no-logo >$(VENV)/contracts.log 2>&1 || { cat $(VENV)/contracts.log; exit 1; }
 
-faults: $(VENV)/dev.stamp  ## a long campaign of faults on purpose (SEED=11)
-	@SEED=$(SEED) KILLS=$(KILLS) $(BIN)/pytest tests/faults -m campaign $(ARGS)
+faults: $(VENV)/dev.stamp  ## a long campaign of faults on purpose (KILLS=1000 SEED=11 ARGS="-k F03")
+	@SEED=$(SEED) KILLS=$(KILLS) FAULTS_RESULTS=$(RESULTS) $(BIN)/pytest tests/faults tests/stores tests/plans -m campaign $(ARGS)
+
+simulate: $(VENV)/dev.stamp  ## the real code in invented worlds, each from its seed (SEEDS=10000)
+	@$(BIN)/python -m conveyor.sim --seeds 1-$(SEEDS) --jobs $(JOBS) $(ARGS)
+
+versions: $(VENV)/dev.stamp  ## the store's tests on PostgreSQL 14 to 18, fetched with npm (ARGS="14 18")
+	@$(BIN)/python tests/versions.py $(ARGS)
 
 bench: $(VENV)/dev.stamp  ## the published scenarios, beside other queues (see bench/README.md)
 	@$(BIN)/python -m bench $(ARGS)
@@ -92,4 +101,4 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
-.PHONY: demo test check lint types contracts faults bench docs venv lock clean help
+.PHONY: demo test check lint types contracts faults simulate versions bench docs venv lock clean help

@@ -5,34 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import os
 import random
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from conveyor.cron.schedule import Declared, read_choice, read_declared
+from conveyor.declaring import declare
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
-from conveyor.model.duration import Duration, read_duration_ms
-from conveyor.model.errors import InvalidSettingError, QueueExistsError, ScheduleNotFoundError
+from conveyor.model.duration import Duration
+from conveyor.model.errors import InvalidSettingError, ScheduleNotFoundError
 from conveyor.model.events import Emit, Event
 from conveyor.model.ids import IdSource
-from conveyor.model.settings import (
-    BATCH_TIMEOUT_MS_MAX,
-    TIMEOUT_MS_MAX,
-    ConsumerSettings,
-    QueueSettings,
-    check_name,
-)
-from conveyor.model.verdict import BACKOFF_MS_MAX, Backoff
+from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name, read_consumer
+from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, read_handler
 from conveyor.queue.producer import Queue
+from conveyor.store.chosen import choose_stores
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo
-from conveyor.store.urls import DEFAULT_URL, make_store
+from conveyor.store.urls import make_stores
 
 if TYPE_CHECKING:
     from conveyor.cron.scheduler import Scheduler
@@ -53,24 +48,32 @@ class Default(Enum):
 class Conveyor:
     """An application: its name, its store, and all that it declares.
 
-    The store comes from `url`, else from `CONVEYOR_URL`, else it is `sqlite:///conveyor.db`. Nothing is opened until
-    `async with app:`, a worker, or the first send.
+    The store comes from `url`, else from `CONVEYOR_URL`, else from `pyproject.toml`, else it is
+    `sqlite:///conveyor.db`. `stores` are others by name, and `routes` say which queues live there: patterns of names,
+    the first match wins. Nothing is opened until `async with app:`, a worker, or the first send.
     """
 
     def __init__(
-        self, name: str, *, url: str | None = None, clock: Clock | None = None, emit: Emit | None = None
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        stores: Mapping[str, str] | None = None,
+        routes: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        emit: Emit | None = None,
     ) -> None:
         check_name("app", name)
         self.name = name
-        self.url = url or os.environ.get("CONVEYOR_URL") or DEFAULT_URL
+        self.routing = choose_stores(url, stores, routes)
         self.target: str | None = None
         """How a child process finds this app: `MODULE:VARIABLE`."""
         self.http: Any = None
         """The application's own ASGI app, served by `conveyor serve`."""
         self._clock = clock
-        self._store = make_store(self.url, clock=clock)
-        self._ids = IdSource(self._store.clock)
         self.emit: Emit = emit or (lambda _event: None)
+        self._store = make_stores(self.routing, clock=clock, emit=self._tell)
+        self._ids = IdSource(self._store.clock)
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = {}
         self._handles: dict[str, Queue] = {}
@@ -84,6 +87,7 @@ class Conveyor:
         self._users = 0
         self._portal = Portal(self)
         self._scheduler: Scheduler | None = None
+        self._declaring: asyncio.Task[None] | None = None
 
     # Declarations
 
@@ -101,6 +105,10 @@ class Conveyor:
         timeout: Duration = "15m",
         ordered: bool = False,
         key_concurrency: int | None = None,
+        rate: str | None = None,
+        key_rate: str | None = None,
+        fair: bool = False,
+        key_weights: Mapping[str, int] | None = None,
         run_in: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the function that handles a queue's messages: it takes a `Message[T]` or a `Batch[T]`.
@@ -108,24 +116,26 @@ class Conveyor:
         Without `dead_letter_queue` it is `<queue>-dlq`; None deletes what failed for good. `run_in="process"` runs it
         in a child process that may be killed at its `timeout`. Raises `InvalidSettingError`.
         """
-        settings = ConsumerSettings(
+        settings = read_consumer(
             script=self.name,
             max_batch_size=max_batch_size,
-            max_batch_timeout_ms=read_duration_ms(
-                max_batch_timeout, name="max_batch_timeout", most_ms=BATCH_TIMEOUT_MS_MAX
-            ),
+            max_batch_timeout=max_batch_timeout,
             max_retries=max_retries,
-            retry_delay=retry_delay
-            if isinstance(retry_delay, Backoff)
-            else Backoff(base_ms=read_duration_ms(retry_delay, name="retry_delay", most_ms=BACKOFF_MS_MAX)),
+            retry_delay=retry_delay,
             max_concurrency=max_concurrency,
             dead_letter_queue=f"{queue}-dlq" if isinstance(dead_letter_queue, Default) else dead_letter_queue,
             alert_queue=alert_queue,
-            timeout_ms=read_duration_ms(timeout, name="timeout", least_ms=1, most_ms=TIMEOUT_MS_MAX),
+            timeout=timeout,
             ordered=ordered,
             key_concurrency=key_concurrency,
+            rate=rate,
+            key_rate=key_rate,
+            fair=fair,
+            key_weights=key_weights,
         )
+        return self._declarer(queue, settings, run_in)
 
+    def _declarer(self, queue: str, settings: ConsumerSettings, run_in: str | None) -> Callable[[F], F]:
         def declare(function: F) -> F:
             caller = sys._getframe(1).f_locals  # types that are local to the place of the declaration
             handler = read_handler(queue, function, settings, run_in=run_in, localns=caller)
@@ -266,20 +276,15 @@ class Conveyor:
         await self._store.open()
         self._ids.follow(self._store.clock)
         try:
-            for name, settings in self._queues.items():
-                with contextlib.suppress(QueueExistsError):
-                    await self._store.create_queue(name, settings)
-            for handler in self.handlers():
-                await self._store.declare_consumer(handler.queue, handler.settings)
-            if self._schedules:
-                self._scheduler = self._make_scheduler()
-                await self._scheduler.declare()
+            handlers = self.handlers()
+            self._scheduler = self._make_scheduler() if self._schedules else None
+            self._declaring = await declare(self._store, self._queues, handlers, self._scheduler, self._tell)
             self._loop = loop
             for hook in self._opening:
                 await hook()
         except BaseException:
             self._loop = None
-            await self._store.close()
+            await self._close_store()
             raise
 
     async def close(self) -> None:
@@ -292,7 +297,13 @@ class Conveyor:
         finally:
             self._loop = None
             self._renew_handles()
-            await self._store.close()
+            await self._close_store()
+
+    async def _close_store(self) -> None:
+        if self._declaring is not None:
+            self._declaring.cancel()
+            self._declaring = None
+        await self._store.close()
 
     def testing(self) -> Harness:
         """For tests: `async with app.testing() as kit`, in memory and on a clock that the kit moves."""
@@ -300,6 +311,11 @@ class Conveyor:
         return kit
 
     # For workers, servers and children
+
+    @property
+    def url(self) -> str:
+        """The store's, or the home store's of several."""
+        return self.routing.url
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -325,18 +341,10 @@ class Conveyor:
         return [*self._handlers.values(), self._cron]
 
     def _make_cron(self) -> Handler:
-        from conveyor.cron.scheduler import CronHandler
+        from conveyor.cron.scheduler import make_cron_handler
 
-        settings = ConsumerSettings(
-            script=self.name,
-            max_batch_size=1,
-            max_batch_timeout_ms=0,
-            max_retries=0,
-            dead_letter_queue=f"{self.cron_queue}-dlq",
-            ordered=True,
-        )
-        handler = CronHandler(self._store, self.ensure_open, self._schedules, self._tell)
-        return read_handler(self.cron_queue, handler, settings)
+        store = self._store.at(self.cron_queue)
+        return make_cron_handler(store, self.name, self.cron_queue, self.ensure_open, self._schedules, self._tell)
 
     def handler(self, queue: str) -> Handler:
         """The consumer of one queue; KeyError if this app has none."""
@@ -361,36 +369,25 @@ class Conveyor:
 
     def another_store(self) -> Store:
         """A second, independent way to the same store, for another thread."""
-        return make_store(self.url, clock=self._clock)
+        return make_stores(self.routing, clock=self._clock)
 
     async def work(self, *, queues: Sequence[str] | None = None, concurrency: int = 100) -> None:
         """Run workers and schedules in this process and event loop, until cancelled."""
         from conveyor.working import choose_handlers, work_embedded
 
         async with self:
+            handlers = choose_handlers(self.handlers(), queues)
             await work_embedded(
-                self._store,
-                choose_handlers(self.handlers(), queues),
-                self.scheduler(),
-                app=self.name,
-                target=self.target,
-                concurrency=concurrency,
-                emit=self._tell,
-                another_store=None if self.url.startswith("memory:") else self.another_store,
-            )
+                self._store, handlers, self.scheduler(), app=self.name, target=self.target, concurrency=concurrency,
+                emit=self._tell, another_store=None if self.routing.is_in_memory else self.another_store,
+            )  # fmt: skip
 
     def _make_scheduler(self) -> Scheduler:
         from conveyor.cron.scheduler import Scheduler
 
-        return Scheduler(
-            self._store,
-            self._ids,
-            self.name,
-            self.cron_queue,
-            list(self._schedules.values()),
-            emit=self._tell,
-            chance=random.Random(),
-        )
+        queue, declared = self.cron_queue, list(self._schedules.values())
+        store, chance = self._store.at(queue), random.Random()
+        return Scheduler(store, self._ids, self.name, queue, declared, emit=self._tell, chance=chance)
 
     def _tell(self, event: Event) -> None:
         self.emit(event)

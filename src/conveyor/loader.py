@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from conveyor.model.errors import AppLoadError
+from conveyor.store.routing import Routing
 
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
@@ -30,14 +31,28 @@ def load_app(target: str) -> Conveyor:
     return found
 
 
-def check_store(app: Conveyor, url: str) -> None:
+def check_store(app: Conveyor, wanted: Routing) -> None:
     """`AppLoadError` unless the app keeps its messages where its supervisor renews leases."""
-    if app.url != url and _place(app.url) != _place(url):
+    given = app.routing
+    if given.url != wanted.url and _place(given.url) != _place(wanted.url):
+        here, there = show_url(given.url), show_url(wanted.url)
         raise AppLoadError(
             app.target or app.name,
-            f"it keeps its messages in `{show_url(app.url)}`, and its workers were to be run on `{show_url(url)}`",
-            hint=f"give `--url {show_url(app.url)}`, or leave `url=` out of `Conveyor(...)`",
+            f"it keeps its messages in `{here}`, and its workers were to be run on `{there}`",
+            hint=f"give `--url {here}`, or leave `url=` out of `Conveyor(...)`",
         )
+    if _table(given) != _table(wanted):
+        raise AppLoadError(
+            app.target or app.name,
+            "it spreads its queues over other stores, or by other routes, than its workers were to be run on",
+            hint="leave `url=`, `stores=` and `routes=` out of `Conveyor(...)`: put them into `pyproject.toml`",
+        )
+
+
+def _table(routing: Routing) -> object:
+    """What decides where a queue lives; routes in their order."""
+    stores = {name: _place(url) for name, url in routing.stores.items()}
+    return stores, list(routing.routes.items()) if stores else []
 
 
 def show_url(url: str) -> str:

@@ -68,3 +68,8 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CONVEYOR_URL", raising=False)
     return Terminal(tmp_path, capsys)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

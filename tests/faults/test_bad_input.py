@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from conveyor.model.events import Event, MessageDeadLettered, MessageFailed
 from conveyor.model.message import ContentType
 from conveyor.store.protocol import Store
 from conveyor.testing.factories import a_draft
+from kit.disk import small_disk
 from kit.shop import Shop, open_shop
 
 pytestmark = pytest.mark.anyio
@@ -34,18 +35,6 @@ async def app(tmp_path: Path) -> AsyncIterator[Conveyor]:
     app.declare_queue("jobs")
     async with app:
         yield app
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own, which needs root; what cannot be mounted cannot be filled without harm to others."""
-    folder.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode:
-        pytest.skip("a disk to be filled is a tmpfs mount, and only root may mount one")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def fill(disk: Path) -> Path:

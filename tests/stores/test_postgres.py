@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import re
-from collections import Counter
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
-from conveyor.model.errors import InvalidSettingError, QueueFullError, StoreError, StoreUnsupportedError
-from conveyor.model.ids import IdSource
-from conveyor.model.message import Draft
+from conveyor.model.errors import (
+    InvalidSettingError,
+    QueueFullError,
+    StoreAwayError,
+    StoreError,
+    StoreUnsupportedError,
+)
+from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
-from conveyor.model.verdict import Action, Settlement
+from conveyor.model.verdict import Settlement
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.postgres.opening import read_address
-from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
+from conveyor.store.records import ClaimRequest
 from conveyor.testing.clock import ManualClock
-from kit.postgres import Server, find_binaries, the_server
+from kit.postgres import the_server
+from kit.scene import Scene, an_owner, drafts
 
 pytestmark = pytest.mark.anyio
 
@@ -49,15 +53,6 @@ async def stores(url: str) -> AsyncIterator[list[PostgresStore]]:
     await asyncio.gather(*(store.open() for store in stores))
     yield stores
     await asyncio.gather(*(store.close() for store in stores))
-
-
-def drafts(store: PostgresStore, count: int, **options: object) -> list[Draft]:
-    ids = IdSource(store.clock)
-    return [Draft(id=ids.new(), **({"queue": "jobs", "body": b'{"n":1}'} | options)) for _ in range(count)]  # type: ignore[arg-type]  # tests name real options
-
-
-async def an_owner(store: PostgresStore) -> int:
-    return await store.register_owner(OwnerInfo(app="test", host=store.host, pid=1, supervisor_pid=1))
 
 
 async def look_inside(url: str, query: str) -> list[asyncpg.Record]:
@@ -104,7 +99,9 @@ async def test_the_plain_path_leaves_no_row_of_features_it_does_not_use(store: P
     owner = await an_owner(store)
     await store.append(drafts(store, 10, key="patient-7"))
     await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=5))
-    for table in ("keyed", "dedupe", "slots", "dead_letters", "purged", "schedules", "runs", "kv"):
+    for table in (
+        *("keyed", "dedupe", "slots", "dead_letters", "purged", "schedules", "runs", "kv", "rates", "turns", "called"),
+    ):
         assert await look_inside(url, f"SELECT 1 FROM {table}") == []
 
 
@@ -123,8 +120,11 @@ async def test_one_store_wakes_another(stores: list[PostgresStore]) -> None:
 
 @pytest.mark.parametrize(
     "consumer",
-    [{}, {"ordered": True}, {"key_concurrency": 2}, {"max_concurrency": 5}],
-    ids=["plain", "ordered", "keyed", "limited"],
+    [
+        {}, {"ordered": True}, {"key_concurrency": 2}, {"max_concurrency": 5}, {"fair": True},
+        {"rate": Rate(60, 1_000), "key_rate": Rate(30, 1_000)}, {"fair": True, "ordered": True, "key_rate": Rate(30, 1_000)},
+    ],
+    ids=["plain", "ordered", "keyed", "limited", "fair", "rated", "all of keys"],
 )
 async def test_many_stores_at_once_lose_nothing_and_lease_nothing_twice(
     stores: list[PostgresStore], consumer: dict[str, object]
@@ -140,65 +140,6 @@ async def test_many_stores_at_once_lose_nothing_and_lease_nothing_twice(
     metrics = await stores[0].metrics("jobs")
     assert (metrics.backlog_messages, metrics.backlog_bytes, metrics.leased) == (0, 0, 0)
     assert (await stores[0].metrics("dead")).backlog_messages == 0
-
-
-class Scene:
-    """Senders and workers on many stores, watched for broken promises."""
-
-    CALLS = 15
-    BATCH = 4
-
-    def __init__(self, settings: ConsumerSettings) -> None:
-        self.settings = settings
-        self.sent: set[bytes] = set()
-        self.done: set[bytes] = set()
-        self.held: set[bytes] = set()
-        self.keys: Counter[str | None] = Counter()
-        self.senders = 0
-
-    async def send(self, store: PostgresStore, seed: int) -> None:
-        dice = random.Random(seed)
-        self.senders += 1
-        for _ in range(self.CALLS):
-            batch = [
-                *drafts(store, self.BATCH - 1, key=dice.choice("abc")),
-                *drafts(store, 1, priority=dice.randint(4, 6)),
-            ]
-            self.sent |= {draft.id for draft in batch}
-            await store.append(batch)
-        self.senders -= 1
-
-    async def work(self, store: PostgresStore, seed: int) -> None:
-        dice = random.Random(seed)
-        owner = await an_owner(store)
-        while self.senders or self.done != self.sent:
-            claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=dice.randint(1, 9)))
-            for lease in claimed.leases:
-                assert lease.id not in self.held | self.done, "I2, I5"
-                self.held.add(lease.id)
-                self.keys[lease.key] += lease.key is not None
-            if self.settings.gates_keys:
-                assert max(self.keys.values(), default=0) <= self.settings.key_limit, "I9"
-            if self.settings.max_concurrency is not None:
-                assert len(self.held) <= self.settings.max_concurrency, "I8"
-            verdicts = [Settlement(lease.seq, lease.claim, self._action(dice)) for lease in claimed.leases]
-            for lease, verdict in zip(claimed.leases, verdicts, strict=True):
-                self.held.discard(lease.id)
-                self.keys[lease.key] -= lease.key is not None
-                if verdict.action is Action.ACK:
-                    self.done.add(lease.id)
-            if dice.random() < 0.1:
-                self.done -= {lease.id for lease in claimed.leases}
-                await store.reap_owner(owner, Evidence(ending=Ending.EXITED))
-                assert await store.settle(owner, verdicts) is not None
-                owner = await an_owner(store)
-            else:
-                settled = await store.settle(owner, verdicts, ended={"jobs": claimed.calls})
-                assert settled.lost == [] and settled.dead == []
-
-    @staticmethod
-    def _action(dice: random.Random) -> Action:
-        return dice.choice([Action.ACK, Action.ACK, Action.ACK, Action.RETRY, Action.RELEASE])
 
 
 async def test_a_dedupe_key_sent_by_all_at_once_counts_once(stores: list[PostgresStore]) -> None:
@@ -314,39 +255,13 @@ async def test_stores_that_open_a_new_schema_at_once_make_it_once(url: str) -> N
     assert len(await look_inside(url, "SELECT 1 FROM store")) == 1
 
 
-@pytest.mark.parametrize("query", ["schema=", "pool=0", "pool=many", "statement_cache_size=-1"])
+@pytest.mark.parametrize("query", ["schema=", "pool=0", "pool=many", "statement_cache_size=-1", "pooler=perhaps", "patience=-1"])
 def test_a_parameter_that_makes_no_sense_is_refused(query: str) -> None:
     with pytest.raises(InvalidSettingError):
         PostgresStore(f"postgresql://localhost/db?{query}")
 
 
 async def test_no_server_is_a_store_error_without_the_password() -> None:
-    with pytest.raises(StoreError) as caught:
-        await PostgresStore("postgresql://someone:secret@127.0.0.1:1/db").open()
+    with pytest.raises(StoreAwayError) as caught:
+        await PostgresStore("postgresql://someone:secret@127.0.0.1:1,127.0.0.1:2/db?patience=0").open()
     assert "secret" not in str(caught.value)
-
-
-async def test_a_server_that_crashes_and_comes_back_has_lost_nothing() -> None:
-    the_server()  # skips where there is none
-    binaries = find_binaries()
-    assert binaries is not None
-    server = Server(binaries, fsync="on", synchronous_commit="on")
-    try:
-        server.start()
-        store = PostgresStore(server.url())
-        await store.open()
-        await store.create_queue("jobs", QueueSettings())
-        confirmed = 0
-        for _ in range(3):
-            sends = [asyncio.ensure_future(store.append([draft])) for draft in drafts(store, 200)]
-            await sends[0]
-            server.stop("immediate")
-            confirmed += sum(
-                not isinstance(each, Exception) for each in await asyncio.gather(*sends, return_exceptions=True)
-            )
-            server.start()
-        await store.append(drafts(store, 1))
-        assert (await store.metrics("jobs")).backlog_messages >= confirmed + 1
-        await store.close()
-    finally:
-        server.remove()

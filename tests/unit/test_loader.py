@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from conveyor import Conveyor
 from conveyor.loader import check_store, load_app, show_url
 from conveyor.model.errors import AppLoadError
+from conveyor.store.routing import Routing
 
 
 @pytest.fixture(autouse=True)
@@ -79,12 +81,24 @@ def test_app_s_own_errors_come_through(folder: Path) -> None:
 
 def test_store_of_app_and_supervisor_must_be_one(folder: Path) -> None:
     app = Conveyor("shop", url="sqlite:///shop.db")
-    check_store(app, "sqlite:///shop.db")
-    check_store(app, f"sqlite:///{folder}/shop.db")
-    check_store(app, "sqlite:///./shop.db")
+    for same in ("sqlite:///shop.db", f"sqlite:///{folder}/shop.db", "sqlite:///./shop.db"):
+        check_store(app, Routing(url=same))
     with pytest.raises(AppLoadError, match="other.db") as caught:
-        check_store(app, "sqlite:///other.db")
+        check_store(app, Routing(url="sqlite:///other.db"))
     assert "--url sqlite:///shop.db" in caught.value.hint
+
+
+def test_other_stores_and_the_order_of_routes_must_be_the_same_too(folder: Path) -> None:
+    stores = {"media": "sqlite:///media.db"}
+    app = Conveyor("shop", url="sqlite:///shop.db", stores=stores, routes={"v-*": "media", "*": "home"})
+    same = Routing(url="sqlite:///shop.db", stores=stores, routes={"v-*": "media", "*": "home"})
+    check_store(app, same)
+    one = Routing(url="sqlite:///shop.db")
+    turned = replace(same, routes={"*": "home", "v-*": "media"})
+    elsewhere = replace(same, stores={"media": "sqlite:///x.db"})
+    for other in (one, turned, elsewhere):
+        with pytest.raises(AppLoadError, match="spreads its queues"):
+            check_store(app, other)
 
 
 def test_url_is_shown_without_its_secrets() -> None:

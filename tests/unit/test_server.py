@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -57,6 +58,17 @@ async def test_readyz_says_why_not_and_no_more(monkeypatch: pytest.MonkeyPatch) 
     assert ready.json()["code"] == "store_full"
     assert "secret" not in ready.text
     assert health.status_code == 200
+
+
+async def test_readyz_names_the_stores_that_are_away_and_only_home_decides(tmp_path: Path) -> None:
+    missing, here = f"sqlite:///{tmp_path}/missing/x.db", f"sqlite:///{tmp_path}/x.db"
+    async with served(Conveyor("shop", url=here, stores={"media": missing}, routes={"v*": "media"})) as client:
+        ready = await client.get("/readyz")
+    assert ready.status_code == 200 and "missing" not in ready.text
+    assert (ready.json()["status"], list(ready.json()["away"])) == ("ready", ["media"])
+    async with served(Conveyor("shop", url=missing, stores={"media": here}, routes={"v*": "media"})) as client:
+        ready = await client.get("/readyz")
+    assert ready.status_code == 503 and ready.json()["code"] == "store_away"
 
 
 async def test_app_s_own_http_is_mounted_with_its_lifespan() -> None:

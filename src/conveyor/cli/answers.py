@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,9 +15,12 @@ import msgspec
 
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import InvalidDurationError, InvalidSettingError, StoreUnsupportedError
+from conveyor.model.events import Event, StoreLost
 from conveyor.model.message import ContentType, Peeked
+from conveyor.store.chosen import choose_stores
 from conveyor.store.protocol import Store
-from conveyor.store.urls import DEFAULT_URL, make_store
+from conveyor.store.routing import Routing
+from conveyor.store.urls import make_stores
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -57,16 +59,27 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic from c
 
 
 
+def chosen_stores(url: str | None) -> Routing:
+    """The store that a command line means by `--url`, or all that the settings name. `InvalidSettingError` for one that
+    lives in a process."""
+    routing = choose_stores(url or None)
+    for each in routing.urls.values():
+        if each.startswith("memory:"):
+            raise InvalidSettingError("CONVEYOR_URL", each, "lives in one process only", hint="use `sqlite:///conveyor.db`")
+    return routing
+
+
 def chosen_url(url: str | None) -> str:
-    """The store that a command line means."""
-    return url or os.environ.get("CONVEYOR_URL") or DEFAULT_URL
+    """The one store that a command line means: of several, the home store."""
+    return choose_stores(url or None).url
 
 
 def ask(url: str | None, question: Callable[[Store], Awaitable[T]]) -> T:
     """Open a store that is there, ask, and close it."""
-    chosen = chosen_url(url)
-    check_there(chosen)
-    return tell(chosen, question)
+    routing = chosen_stores(url)
+    for each in routing.urls.values():
+        check_there(each)
+    return asyncio.run(_with_store(make_stores(routing, emit=_tell_of_server), question))
 
 
 def check_there(chosen: str) -> None:
@@ -81,10 +94,13 @@ def check_there(chosen: str) -> None:
 
 def tell(url: str | None, question: Callable[[Store], Awaitable[T]]) -> T:
     """As `ask`; the store is made if need be."""
-    chosen = chosen_url(url)
-    if chosen.startswith("memory:"):
-        raise InvalidSettingError("CONVEYOR_URL", chosen, "lives in one process only", hint="use `sqlite:///conveyor.db`")
-    return asyncio.run(_with_store(make_store(chosen), question))
+    return asyncio.run(_with_store(make_stores(chosen_stores(url), emit=_tell_of_server), question))
+
+
+def _tell_of_server(event: Event) -> None:
+    """Why a verb takes its time."""
+    if isinstance(event, StoreLost):
+        click.echo(f"conveyor: waiting for `{event.store}`: {event.error}", err=True)
 
 
 async def _with_store(store: Store, question: Callable[[Store], Awaitable[T]]) -> T:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from conveyor.cli.answers import ask, chosen_url, print_facts, print_rows, show_moment, store_options
+from conveyor.cli.answers import ask, chosen_stores, print_facts, print_rows, show_moment, store_options
 from conveyor.cron.expression import CronExpression, Syntax
 from conveyor.model.errors import ScheduleNotFoundError
 from conveyor.store.protocol import Store
@@ -66,7 +66,7 @@ def trigger(target: str, name: str, *, correlation_id: str | None, url: str | No
 
     app = load_app(target)
     if url is not None:
-        check_store(app, chosen_url(url))
+        check_store(app, chosen_stores(url))
 
     async def fire() -> str:
         async with app:

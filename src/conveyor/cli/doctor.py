@@ -8,8 +8,10 @@ from typing import Final
 
 import click
 
-from conveyor.cli.answers import chosen_url, print_json, show_text, store_options
-from conveyor.doctor import Finding, Health, examine, worst_of
+from conveyor.cli.answers import print_json, show_text, store_options
+from conveyor.doctor import Finding, Health, check_routes, examine, worst_of
+from conveyor.store.chosen import choose_stores
+from conveyor.store.routing import Routing
 from conveyor.store.urls import make_keeper
 
 _COLOURS: Final = {Health.OK: "green", Health.WARNING: "yellow", Health.PROBLEM: "red"}
@@ -19,7 +21,8 @@ _COLOURS: Final = {Health.OK: "green", Health.WARNING: "yellow", Health.PROBLEM:
 @click.option("--thorough", is_flag=True, help="Check every page and index to the end, however long that takes.")
 @store_options
 def doctor(*, thorough: bool, url: str | None, as_json: bool) -> None:
-    """Examine the store, and say what to do. Only looks: changes nothing, and works beside running workers.
+    """Examine the store, or each of several, and say what to do. Only looks: changes nothing, and works beside
+    running workers.
 
     Each check says ok, warning or problem. Exit code 1 if one of them is a problem.
 
@@ -28,15 +31,32 @@ def doctor(*, thorough: bool, url: str | None, as_json: bool) -> None:
       conveyor doctor
       conveyor doctor --json --thorough
     """
-    keeper = make_keeper(chosen_url(url))
-    findings = examine(keeper.examine(is_thorough=thorough))
-    worst = worst_of(findings)
+    routing = choose_stores(url or None)
+    found = {name: _examine(name, routing, is_thorough=thorough) for name in routing.urls}
+    everything = [each for _, findings in found.values() for each in findings]
+    worst = worst_of(everything)
     if as_json:
-        print_json({"store": keeper.where, "verdict": worst, "checks": findings})
+        reports = [
+            {"name": name, "store": where, "verdict": worst_of(findings), "checks": findings}
+            for name, (where, findings) in found.items()
+        ]
+        one = {name: value for name, value in reports[0].items() if name != "name"}
+        print_json({"verdict": worst, "stores": reports} if routing.stores else one)
     else:
-        _print_findings(findings)
-        _print_sum(findings)
+        for name, (where, findings) in found.items():
+            if routing.stores:
+                click.echo(click.style(f"{name}: {where}", bold=True))
+            _print_findings(findings)
+        _print_sum(everything)
     sys.exit(1 if worst is Health.PROBLEM else 0)
+
+
+def _examine(name: str, routing: Routing, *, is_thorough: bool) -> tuple[str, list[Finding]]:
+    """Where the store is, and what is found there."""
+    keeper = make_keeper(routing.urls[name])
+    facts = keeper.examine(is_thorough=is_thorough)
+    strays = check_routes(name, routing, facts) if routing.stores else None
+    return keeper.where, [*examine(facts), *([strays] if strays is not None else [])]
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

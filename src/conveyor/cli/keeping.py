@@ -22,7 +22,7 @@ from conveyor.cli.answers import (
 from conveyor.doctor.finding import show_bytes
 from conveyor.model.errors import StoreUnsupportedError
 from conveyor.store.keeping import Keeper, Progress
-from conveyor.store.migrate import SchemaState
+from conveyor.store.migrate import AppliedMigration, SchemaState
 from conveyor.store.urls import make_keeper
 
 _COLUMNS = ("number", "name", "state", "ran_at", "checksum")
@@ -37,14 +37,15 @@ def backup(target: Path, *, force: bool, url: str | None, as_json: bool) -> None
     """Copy the store to TARGET, while workers run.
 
     The copy is of one moment: whatever was acknowledged before the start is in it. It is synced to disk and checked
-    before it gets its name, so TARGET is whole or not there.
+    before it gets its name, so TARGET is whole or not there. Whatever the store is, TARGET is a store in an SQLite
+    file: `conveyor doctor --url sqlite:///TARGET` examines it, and it can be restored into either kind.
 
     \b
     Example:
       conveyor backup /backup/conveyor-monday.db
     """
     keeper = _keeper(url)
-    with _progress("backing up") as progress:
+    with show_progress("backing up") as progress:
         copied = keeper.back_up(target, is_forced=force, progress=progress)
     if as_json:
         print_facts({"store": keeper.where, "backup": copied.path, "bytes": copied.copied_bytes}, as_json=True)
@@ -59,15 +60,16 @@ def backup(target: Path, *, force: bool, url: str | None, as_json: bool) -> None
 def restore(source: Path, *, force: bool, url: str | None, as_json: bool) -> None:
     """Put the backup SOURCE into the store's place. Stop every process that uses the store first.
 
-    What was there is kept beside it as `.before-restore-...`. Messages that were being worked on when the backup was
-    made are delivered again. With --force, processes that are still up go on with the file that is kept.
+    What was there is kept beside it: a file as `.before-restore-...`, a schema's tables in the schema `..._before_...`.
+    Messages that were being worked on when the backup was made are delivered again. With --force, processes that are
+    still up go on, with the file that is kept or the tables that are new.
 
     \b
     Example:
       conveyor restore /backup/conveyor-monday.db
     """
     keeper = make_keeper(chosen_url(url))
-    with _progress("restoring") as progress:
+    with show_progress("restoring") as progress:
         copied = keeper.restore(source, is_forced=force, progress=progress)
     if as_json:
         facts = {"store": copied.path, "restored": str(source), "bytes": copied.copied_bytes, "kept": copied.kept}
@@ -106,7 +108,8 @@ def migrate(*, plan: bool, status: bool, url: str | None, as_json: bool) -> None
 
 
 def _show_schema(schema: SchemaState, *, only_due: bool, as_json: bool) -> None:
-    rows = _due_rows(schema) if only_due else [*_applied_rows(schema), *_due_rows(schema)]
+    ran = [*_applied_rows(schema.applied, "applied"), *_applied_rows(schema.unknown, "unknown")]
+    rows = _due_rows(schema) if only_due else [*ran, *_due_rows(schema)]
     if not as_json:
         rows = [{**row, "checksum": row["checksum"][:_CHECKSUM_CHARS]} for row in rows]
     print_rows(rows, columns=_COLUMNS, as_json=as_json, empty="nothing is due")
@@ -114,16 +117,16 @@ def _show_schema(schema: SchemaState, *, only_due: bool, as_json: bool) -> None:
         raise StoreUnsupportedError(schema.problem, hint=schema.hint)
 
 
-def _applied_rows(schema: SchemaState) -> list[dict[str, Any]]:
+def _applied_rows(applied: list[AppliedMigration], state: str) -> list[dict[str, Any]]:
     return [
         {
             "number": each.number,
             "name": each.name,
-            "state": "applied",
+            "state": state,
             "ran_at": show_moment(each.ran_at),
             "checksum": each.checksum,
         }
-        for each in schema.applied
+        for each in applied
     ]
 
 
@@ -142,7 +145,7 @@ def _keeper(url: str | None) -> Keeper:
 
 
 @contextlib.contextmanager
-def _progress(words: str) -> Iterator[Progress]:
+def show_progress(words: str) -> Iterator[Progress]:
     """A bar on stderr if a person looks."""
     if not sys.stderr.isatty():
         yield lambda _done, _total: None

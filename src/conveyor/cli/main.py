@@ -23,6 +23,7 @@ _VERBS: Final = {
     "doctor": ("conveyor.cli.doctor", "Examine the store, and say what to do."),
     "backup": ("conveyor.cli.keeping", "Copy the store while workers run."),
     "restore": ("conveyor.cli.keeping", "Put a backup into the store's place."),
+    "move": ("conveyor.cli.moving", "Take everything in one store to another: SQLite to PostgreSQL, and back."),
     "migrate": ("conveyor.cli.keeping", "Bring the store's schema up to this release, or show it."),
 }
 

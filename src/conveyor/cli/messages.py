@@ -9,7 +9,7 @@ import msgspec
 
 from conveyor.cli.answers import DurationType, ask, message_row, print_facts, print_rows, store_options
 from conveyor.model.ids import IdSource
-from conveyor.model.message import DELAY_MS_MAX, PEEK_MESSAGES_MAX, PRIORITY_MAX, ContentType
+from conveyor.model.message import COST_MAX, DELAY_MS_MAX, PEEK_MESSAGES_MAX, PRIORITY_MAX, ContentType
 from conveyor.model.settings import QueueSettings
 from conveyor.queue.producer import Queue, SentMessage
 from conveyor.store.protocol import Store
@@ -36,6 +36,7 @@ def messages() -> None:
 @click.option("--delay", type=DurationType(most_ms=DELAY_MS_MAX), help="Before it is delivered, as in 90, 5m or 1d.")
 @click.option("--priority", type=click.IntRange(0, PRIORITY_MAX), help="Higher goes first; 5 is usual.")
 @click.option("--key", help="What it belongs to, where the consumer goes by keys.")
+@click.option("--cost", type=click.IntRange(1, COST_MAX), help="What it takes of the consumer's rates; 1 is usual.")
 @click.option("--dedupe", help="A second message of this key is not added.")
 @store_options
 def send(
@@ -46,6 +47,7 @@ def send(
     delay: int | None,
     priority: int | None,
     key: str | None,
+    cost: int | None,
     dedupe: str | None,
     url: str | None,
     as_json: bool,
@@ -67,7 +69,7 @@ def send(
         handle = Queue(store, IdSource(store.clock), settings_of, queue)
         seconds = None if delay is None else delay / 1000
         return await handle.send(
-            value, content_type=content_type, delay=seconds, priority=priority, key=key, dedupe=dedupe
+            value, content_type=content_type, delay=seconds, priority=priority, key=key, dedupe=dedupe, cost=cost
         )
 
     sent = ask(url, question)

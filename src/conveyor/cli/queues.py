@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -20,10 +20,13 @@ from conveyor.cli.answers import (
     store_options,
     tell,
 )
+from conveyor.model.errors import StoreError
 from conveyor.model.message import DELAY_MS_MAX
 from conveyor.model.settings import DEDUPE_MS_MAX, RETENTION_MS_MAX, RETENTION_MS_MIN, QueueSettings
 from conveyor.queue.admin import Queues
+from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo, QueueMetrics
+from conveyor.store.routed import RoutedStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -63,14 +66,38 @@ def queues() -> None:
 @queues.command("list")
 @store_options
 def list_queues(*, url: str | None, as_json: bool) -> None:
-    """All queues, with their backlog."""
+    """All queues, with their backlog; of several stores also where they lie."""
 
-    async def question(store: Any) -> list[dict[str, Any]]:
-        known = Queues(store)
-        return [_row(info, await known.metrics(info.name)) for info in await known.list()]
+    async def question(store: Store) -> tuple[list[dict[str, Any]], Sequence[str], StoreError | None]:
+        if isinstance(store, RoutedStore):
+            return await _rows_of_several(store)
+        return await _rows(store), _COLUMNS, None
 
-    rows = ask(url, question)
-    print_rows(rows, columns=_COLUMNS, as_json=as_json, empty="no queues yet; `conveyor queues create NAME` makes one")
+    rows, columns, problem = ask(url, question)
+    print_rows(rows, columns=columns, as_json=as_json, empty="no queues yet; `conveyor queues create NAME` makes one")
+    if problem is not None:
+        raise problem
+
+
+async def _rows(store: Store) -> list[dict[str, Any]]:
+    known = Queues(store)
+    return [_row(info, await known.metrics(info.name)) for info in await known.list()]
+
+
+async def _rows_of_several(store: RoutedStore) -> tuple[list[dict[str, Any]], Sequence[str], StoreError | None]:
+    """What the stores that answer hold, a queue that is routed elsewhere by now included; and why one does not."""
+    rows: list[dict[str, Any]] = []
+    problem: StoreError | None = None
+    for name, part in store.parts.items():
+        try:
+            found = await _rows(part)
+        except StoreError as error:
+            problem = error
+            continue
+        rows += [{**row, "store": name, "routed_to": store.routing.store_of(row["name"])} for row in found]
+    has_strays = any(row["store"] != row["routed_to"] for row in rows)
+    columns = ("name", "store", *(("routed_to",) if has_strays else ()), *_COLUMNS[1:])
+    return sorted(rows, key=lambda row: (row["name"], row["store"])), columns, problem
 
 
 @queues.command()
@@ -224,5 +251,11 @@ def _facts(info: QueueInfo, metrics: QueueMetrics) -> dict[str, Any]:
             "max_retries": consumer.max_retries,
             "max_concurrency": consumer.max_concurrency,
             "timeout": show_duration(consumer.timeout_ms),
+            "ordered": consumer.ordered,
+            "key_concurrency": consumer.key_concurrency,
+            "rate": None if consumer.rate is None else str(consumer.rate),
+            "key_rate": None if consumer.key_rate is None else str(consumer.key_rate),
+            "fair": consumer.fair,
+            "key_weights": ", ".join(f"{key}={weight}" for key, weight in consumer.key_weights.items()) or None,
         }
     return facts

@@ -11,10 +11,13 @@ import sys
 
 import click
 
+from conveyor.cli.answers import chosen_stores
 from conveyor.loader import show_url
 from conveyor.model.errors import InvalidSettingError
 from conveyor.observe.log import make_log_sink
-from conveyor.store.urls import DEFAULT_URL, make_store
+from conveyor.store.chosen import environment_of
+from conveyor.store.routing import Routing
+from conveyor.store.urls import make_stores
 from conveyor.supervisor.supervisor import Plan, Supervisor, worker_command
 
 _TARGET_HELP = "TARGET names your app: MODULE:VARIABLE, or path/to/file.py:VARIABLE."
@@ -85,23 +88,23 @@ def _names(queues: str) -> list[str]:
 
 
 def _supervise(plan: Plan, url: str | None) -> int:
-    chosen = url or os.environ.get("CONVEYOR_URL") or DEFAULT_URL
-    if chosen.startswith("memory:"):
-        raise InvalidSettingError("CONVEYOR_URL", chosen, "lives in one process only", hint="use `sqlite:///conveyor.db`")
-    os.environ["CONVEYOR_URL"] = chosen  # for the children
-    return asyncio.run(_run(plan, chosen))
+    routing = chosen_stores(url)
+    os.environ.update(environment_of(routing))  # for the children
+    return asyncio.run(_run(plan, routing))
 
 
-async def _run(plan: Plan, url: str) -> int:
-    store = make_store(url)
+async def _run(plan: Plan, routing: Routing) -> int:
+    emit = make_log_sink()
+    store = make_stores(routing, emit=emit)
     await store.open()
     try:
         chance = random.Random()
-        supervisor = Supervisor(store, plan, emit=make_log_sink(), chance=chance)
+        supervisor = Supervisor(store, plan, emit=emit, chance=chance)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, supervisor.stop)
-        click.echo(f"conveyor: {plan.processes} worker process(es) for {plan.app} on {show_url(url)}", err=True)
+        where = ", ".join(show_url(url) for url in routing.urls.values())
+        click.echo(f"conveyor: {plan.processes} worker process(es) for {plan.app} on {where}", err=True)
         return await supervisor.run()
     finally:
         await store.close()

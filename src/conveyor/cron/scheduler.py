@@ -20,8 +20,10 @@ from conveyor.model.errors import ConveyorError, ScheduleBusyError, ScheduleNotF
 from conveyor.model.events import Emit, ScheduleDelayed, ScheduleFailed, ScheduleFired
 from conveyor.model.ids import IdSource
 from conveyor.model.message import ERROR_CHARS_MAX, Draft
+from conveyor.model.settings import ConsumerSettings
 from conveyor.model.verdict import RateLimited
 from conveyor.queue.delivery import Message
+from conveyor.queue.handler import Handler, read_handler
 from conveyor.store.protocol import Store
 from conveyor.store.records import Fired, Firing, Schedule
 
@@ -217,6 +219,26 @@ class CronHandler:
                 return
             except StoreError:
                 await self._store.clock.sleep(HISTORY_RETRY_S)
+
+
+def make_cron_handler(
+    store: Store,
+    app: str,
+    queue: str,
+    ensure_open: Callable[[], Awaitable[None]],
+    declared: Mapping[str, Declared],
+    emit: Emit,
+) -> Handler:
+    """The consumer of an app's schedules."""
+    settings = ConsumerSettings(
+        script=app,
+        max_batch_size=1,
+        max_batch_timeout_ms=0,
+        max_retries=0,
+        dead_letter_queue=f"{queue}-dlq",
+        ordered=True,
+    )
+    return read_handler(queue, CronHandler(store, ensure_open, declared, emit), settings)
 
 
 async def _call(function: Callable[[CronRun], Any], run: CronRun) -> None:

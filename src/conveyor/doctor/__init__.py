@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from conveyor.doctor import belt, file
+from conveyor.doctor import belt, file, server
 from conveyor.doctor.finding import Finding, Health, fail
-from conveyor.store.facts import BeltFacts, Facts, FileFacts
+from conveyor.doctor.routes import check_routes
+from conveyor.store.facts import BeltFacts, Facts, FileFacts, ServerFacts
 
-__all__ = ["Finding", "Health", "examine", "worst_of"]
+__all__ = ["Finding", "Health", "check_routes", "examine", "worst_of"]
 
 FILE_CHECKS: Final[Sequence[Callable[[FileFacts], Finding | None]]] = (
     file.library,
@@ -23,6 +24,19 @@ FILE_CHECKS: Final[Sequence[Callable[[FileFacts], Finding | None]]] = (
     file.journal,
     file.wal,
     file.wake_ups,
+)
+SERVER_CHECKS: Final[Sequence[Callable[[ServerFacts], Finding | None]]] = (
+    server.version,
+    server.access,
+    server.durability,
+    server.connections,
+    server.indexes,
+    server.vacuum,
+    server.bloat,
+    server.horizon,
+    server.idlers,
+    server.wraparound,
+    server.wake_ups,
 )
 BELT_CHECKS: Final[Sequence[Callable[[BeltFacts], Finding | None]]] = (
     belt.clock,
@@ -40,6 +54,8 @@ def examine(facts: Facts) -> list[Finding]:
     found: list[Finding | None] = []
     if facts.file is not None:
         found += [check(facts.file) for check in FILE_CHECKS]
+    if facts.server is not None:
+        found += [check(facts.server) for check in SERVER_CHECKS]
     if facts.schema is not None:
         found.append(belt.schema(facts.schema))
     if facts.belt is not None:

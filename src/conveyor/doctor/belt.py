@@ -39,6 +39,8 @@ def clock(belt: BeltFacts) -> Finding:
     found = f"{abs(drift_ms) / 1000:.1f} s {'before' if drift_ms > 0 else 'behind'} the wall clock"
     if abs(drift_ms) <= DRIFT_MS_MAX:
         return fine("clock", found)
+    if not belt.is_of_one_host:
+        return warn("clock", f"the server's is {found} of this machine", "run NTP on both: the server's clock decides")
     return warn("clock", found, "set when the file is opened and no worker lives: stop all workers once")
 
 

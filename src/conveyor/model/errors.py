@@ -26,9 +26,11 @@
        |- StoreReadOnlyError
        |- StoreFullError
        |- StoreBusyError
-       |- StoreInUseError          a restore would pull the file from under somebody
+       |- StoreAwayError           it does not answer
+       |- StoreInUseError          a restore or a move would pull the store from under somebody
        |- StoreCorruptError
        |- StoreUnsupportedError     library, file system or schema that cannot be trusted
+       |  `- StoreMovedError         `conveyor move` took its messages elsewhere, or has not ended
        `- OutcomeUnknownError       the answer to a commit was lost
 
 Messages name the thing in backticks and start lower-case; hints are commands or settings.
@@ -263,9 +265,11 @@ class StoreClosedError(StoreError):
 class StoreReadOnlyError(StoreError):
     code = "store_read_only"
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, *, problem: str = "", hint: str = "") -> None:
         super().__init__(
-            f"`{where}` cannot be written", hint="check the owner and mode of the file and its folder", where=where
+            f"`{where}` cannot be written" + (f": {problem}" if problem else ""),
+            hint=hint or "check the owner and mode of the file and its folder",
+            where=where,
         )
 
 
@@ -289,13 +293,28 @@ class StoreBusyError(StoreError):
         )
 
 
+class StoreAwayError(StoreError):
+    """It did not answer for as long as a call may wait; nothing was written. Where there are several, the others go
+    on."""
+
+    code = "store_away"
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(
+            f"`{where}` cannot be reached: {problem}",
+            hint="is it running? work goes on when it is; `conveyor doctor` looks, and `?patience=` says how many"
+            " seconds a call waits for it",
+            where=where,
+        )
+
+
 class StoreInUseError(StoreError):
     code = "store_in_use"
 
-    def __init__(self, where: str, users: str) -> None:
+    def __init__(self, where: str, users: str, *, hint: str = "") -> None:
         super().__init__(
             f"`{where}` is in use by {users}",
-            hint="stop every process that uses it; `--force` goes on all the same",
+            hint=hint or "stop every process that uses it; `--force` goes on all the same",
             where=where,
         )
 
@@ -311,6 +330,12 @@ class StoreCorruptError(StoreError):
 
 class StoreUnsupportedError(StoreError):
     code = "store_unsupported"
+
+
+class StoreMovedError(StoreUnsupportedError):
+    """`conveyor move` took what was here to another store, or has not ended yet: nobody may write here."""
+
+    code = "store_moved"
 
 
 class OutcomeUnknownError(StoreError):

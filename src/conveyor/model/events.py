@@ -95,6 +95,14 @@ class ClaimFailed(Event, frozen=True, kw_only=True):
     retry_s: float
 
 
+class LeasesReturned(Event, frozen=True, kw_only=True):
+    """The answer to a claim was lost, and these messages with it; they are ready again."""
+
+    name: ClassVar[str] = "conveyor.leases.returned"
+    queue: str
+    messages: int
+
+
 class SettleFailed(Event, frozen=True, kw_only=True):
     """Verdicts could not be written; they are kept and written after `retry_s`."""
 
@@ -162,6 +170,23 @@ class ScheduleDelayed(Event, frozen=True, kw_only=True):
     error: str
 
 
+class DeclarationDelayed(Event, frozen=True, kw_only=True):
+    """One of several stores refused a queue, a consumer or a schedule; it is tried again, and said once."""
+
+    name: ClassVar[str] = "conveyor.declaration.delayed"
+    error: str
+
+
+class QueueStray(Event, frozen=True, kw_only=True):
+    """Messages lie in a store that the routes do not name for their queue, so nobody works on them."""
+
+    name: ClassVar[str] = "conveyor.queue.stray"
+    queue: str
+    store: str
+    routed_to: str
+    messages: int
+
+
 class WorkerDelayed(Event, frozen=True, kw_only=True):
     """The store refused while a worker was to be started, or a dead one's messages given back; it is tried again."""
 
@@ -182,3 +207,28 @@ class WorkerDied(Event, frozen=True, kw_only=True):
     suspects: int
     failed: int
     dead: int
+
+
+class StoreLost(Event, frozen=True, kw_only=True):
+    """The server is away: calls wait for it. Nothing more is said until it is back, or a call has waited for long
+    enough."""
+
+    name: ClassVar[str] = "conveyor.store.lost"
+    store: str
+    error: str
+
+
+class StoreBack(Event, frozen=True, kw_only=True):
+    """The server answers again."""
+
+    name: ClassVar[str] = "conveyor.store.back"
+    store: str
+    away_s: float
+
+
+class StoreCrowded(Event, frozen=True, kw_only=True):
+    """The server has no connection left for us: we wait for one, and for a minute keep none that we do not use."""
+
+    name: ClassVar[str] = "conveyor.store.crowded"
+    store: str
+    error: str

@@ -25,6 +25,7 @@ PEEK_MESSAGES_MAX: Final = 100
 CLAIM_MESSAGES_MAX: Final = 1_000
 ERROR_CHARS_MAX: Final = 2_000
 CRASH_BUDGET: Final = 3
+COST_MAX: Final = 1_000_000
 
 
 class ContentType(StrEnum):
@@ -64,6 +65,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Not delivered later than this after the send; None: only retention bounds it."""
     max_retries: int | None = None
     """None: the consumer's."""
+    cost: int = 1
+    """Units of the consumer's rates that a delivery of it takes."""
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):

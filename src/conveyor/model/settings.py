@@ -4,15 +4,17 @@ inside."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from conveyor.model.duration import DAY_MS, MINUTE_MS, SECOND_MS
-from conveyor.model.errors import InvalidSettingError
-from conveyor.model.message import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, BODY_BYTES_MAX, DELAY_MS_MAX
-from conveyor.model.verdict import Backoff
+from conveyor.model.duration import DAY_MS, MINUTE_MS, SECOND_MS, Duration, read_duration_ms
+from conveyor.model.errors import InvalidMessageError, InvalidSettingError
+from conveyor.model.message import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, BODY_BYTES_MAX, DELAY_MS_MAX, KEY_CHARS_MAX
+from conveyor.model.rate import Rate, read_rate
+from conveyor.model.verdict import BACKOFF_MS_MAX, Backoff
 
 RETENTION_MS_MIN: Final = MINUTE_MS
 RETENTION_MS_MAX: Final = 14 * DAY_MS
@@ -22,6 +24,8 @@ CONCURRENCY_MAX: Final = 10_000
 TIMEOUT_MS_MAX: Final = 12 * 60 * MINUTE_MS
 DEDUPE_MS_MAX: Final = 30 * DAY_MS
 BACKLOG_BYTES_MAX: Final = 25_000_000_000
+WEIGHT_MAX: Final = 1_000
+WEIGHTS_MAX: Final = 1_000
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_.:-]{0,61}[a-zA-Z0-9])?")
 
@@ -80,15 +84,45 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     key_concurrency: int | None = None
     """Messages of one key that may be leased at once, over all processes."""
 
+    rate: Rate | None = None
+    """Units of cost that may be leased within any period of it, over all processes."""
+    key_rate: Rate | None = None
+    """The same for the messages of each key."""
+    fair: bool = False
+    """Keys take turns, so that a long queue of one holds no other up. Messages without a key take turns as one key."""
+    key_weights: dict[str, int] = {}
+    """Messages of a key in one turn, where that is not 1; only with `fair`."""
+
     @property
     def gates_keys(self) -> bool:
         """Whether keys mean anything here; if not, no row or index is written for them."""
+        return self.ordered or self.fair or self.key_concurrency is not None or self.key_rate is not None
+
+    @property
+    def limits_keys(self) -> bool:
+        """Whether the end of a message's lease lets another of its key go."""
         return self.ordered or self.key_concurrency is not None
 
     @property
-    def key_limit(self) -> int:
-        """Messages of one key that may be leased at once, where keys are gated."""
-        return 1 if self.ordered or self.key_concurrency is None else self.key_concurrency
+    def key_limit(self) -> int | None:
+        """Messages of one key that may be leased at once."""
+        return 1 if self.ordered else self.key_concurrency
+
+    def gate_key(self, key: str | None) -> str | None:
+        """The key under which a message stands at the gate; None: it is free. Those without one take turns, as `""`."""
+        if not self.gates_keys:
+            return None
+        return "" if key is None and self.fair else key
+
+    def weight_of(self, key: str) -> int:
+        """Messages of this key in one turn."""
+        return self.key_weights.get(key, 1)
+
+    def check_cost(self, cost: int) -> None:
+        """`InvalidMessageError` if a message of this cost would break a rate each time it went."""
+        for name, rate in (("rate", self.rate), ("key_rate", self.key_rate)):
+            if rate is not None and cost > rate.count:
+                raise InvalidMessageError("cost", cost, f"is more than the consumer's `{name}` of {rate} lets through")
 
     def check(self) -> None:
         """`InvalidSettingError` on the first value out of bounds."""
@@ -103,6 +137,42 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
             check_name("dead_letter_queue", self.dead_letter_queue)
         if self.alert_queue is not None:
             check_name("alert_queue", self.alert_queue)
+        for name, rate in (("rate", self.rate), ("key_rate", self.key_rate)):
+            if rate is not None:
+                rate.check(name)
+        _check_weights(self.key_weights, fair=self.fair)
+
+
+def read_consumer(
+    *,
+    max_batch_timeout: Duration,
+    retry_delay: Duration | Backoff,
+    timeout: Duration,
+    rate: str | None,
+    key_rate: str | None,
+    key_weights: Mapping[str, int] | None,
+    **settings: Any,
+) -> ConsumerSettings:
+    """From what people write. `InvalidSettingError`, `InvalidDurationError`."""
+    if not isinstance(retry_delay, Backoff):
+        retry_delay = Backoff(base_ms=read_duration_ms(retry_delay, name="retry_delay", most_ms=BACKOFF_MS_MAX))
+    return ConsumerSettings(
+        max_batch_timeout_ms=read_duration_ms(
+            max_batch_timeout, name="max_batch_timeout", most_ms=BATCH_TIMEOUT_MS_MAX
+        ),
+        retry_delay=retry_delay,
+        timeout_ms=read_duration_ms(timeout, name="timeout", least_ms=1, most_ms=TIMEOUT_MS_MAX),
+        rate=read_rate(rate, name="rate"),
+        key_rate=read_rate(key_rate, name="key_rate"),
+        key_weights=dict(key_weights or {}),
+        **settings,
+    )
+
+
+def gating_of(consumer: ConsumerSettings | None) -> tuple[object, ...]:
+    """What a consumer says of keys: where this changes, all that lies in the queue is placed anew."""
+    settings = consumer or ConsumerSettings()
+    return settings.ordered, settings.key_concurrency, settings.key_rate, settings.fair
 
 
 def check_name(what: str, name: str) -> None:
@@ -115,6 +185,19 @@ def check_name(what: str, name: str) -> None:
             "is not a name",
             hint="1 to 63 letters, digits, `-`, `_`, `.` or `:`, as in `movie-processing-queue`",
         )
+
+
+def _check_weights(weights: Mapping[str, int], *, fair: bool) -> None:
+    if weights and not fair:
+        raise InvalidSettingError(
+            "key_weights", weights, "means nothing where keys take no turns", hint="add fair=True"
+        )
+    if len(weights) > WEIGHTS_MAX:
+        raise InvalidSettingError("key_weights", f"<{len(weights):,} keys>", f"names more than {WEIGHTS_MAX:,} keys")
+    for key, weight in weights.items():
+        if not isinstance(key, str) or not 1 <= len(key) <= KEY_CHARS_MAX:
+            raise InvalidSettingError("key_weights", key, f"must be text of 1 to {KEY_CHARS_MAX} characters")
+        _within(f"key_weights[{key!r}]", weight, 1, WEIGHT_MAX)
 
 
 def _within(name: str, value: int | None, least: int, most: int) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import Final, Self, TypeAlias
+from typing import Final, Literal, Self, TypeAlias, get_args
 
 import msgspec
 
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
+from conveyor.model.errors import InvalidSettingError
 from conveyor.model.message import DELAY_MS_MAX
+
+Scope: TypeAlias = Literal["queue", "key"]
+"""What rests after a `RateLimited`."""
 
 
 class Ack:
@@ -37,12 +41,21 @@ class Reject(Exception):
 
 
 class RateLimited(Exception):
-    """The other side asks us to wait: the whole queue rests for `after`, and no attempt is counted. May be returned or
-    raised."""
+    """The other side asks us to wait, and no attempt is counted. May be returned or raised.
 
-    def __init__(self, after: Duration, *, reason: str | None = None) -> None:
+    `after` is a duration, or the seconds of a `Retry-After` header as they stand there. With `scope="queue"` the whole
+    queue rests for so long, with `scope="key"` only the messages of this one's key: where the consumer does nothing
+    by keys, or the message has none, that is the message alone.
+    """
+
+    def __init__(self, after: Duration, *, scope: Scope = "queue", reason: str | None = None) -> None:
         super().__init__(reason or "rate limited")
+        if isinstance(after, str) and after.strip().isdecimal():
+            after = int(after)
         self.after_ms = read_duration_ms(after, name="after", most_ms=DELAY_MS_MAX)
+        if scope not in get_args(Scope):
+            raise InvalidSettingError("scope", scope, 'must be "queue" or "key"')
+        self.scope: Scope = scope
         self.reason = reason
 
 
@@ -74,6 +87,8 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What went wrong, for people; kept with a dead letter."""
     throttles: bool = False
     """RELEASE: the whole queue rests for `delay_ms`."""
+    rests_key: bool = False
+    """RELEASE: the messages of its key rest for `delay_ms`, where the consumer gates keys."""
 
 
 class DeadReason(StrEnum):

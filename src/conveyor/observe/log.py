@@ -16,7 +16,9 @@ from conveyor.model.events import Emit, Event
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
-_WARNINGS: Final = ("failed", "died", "lost", "overdue", "dead_lettered", "delayed", "raised", "ignored")
+_WARNINGS: Final = (
+    "failed", "died", "lost", "overdue", "dead_lettered", "delayed", "raised", "ignored", "stray", "crowded"
+)
 _FIELD_CHARS_MAX: Final = 2_000
 _ITEMS_MAX: Final = 20
 
@@ -41,7 +43,7 @@ class _Sink:
 
         if self._log is None:
             self._log = structlog.wrap_logger(
-                structlog.PrintLogger(sys.stderr), processors=_processors(self._style)
+                structlog.WriteLogger(sys.stderr), processors=_processors(self._style)
             )
         facts = {key: _bounded(value) for key, value in msgspec.structs.asdict(event).items()}
         is_warning = event.name.rsplit(".", 1)[-1] in _WARNINGS

@@ -1,15 +1,16 @@
 """One queue inside a worker: claims its messages in time, keeps them in order until there is a slot, and gives them
-back when the queue is paused. One claim at a time; verdicts that wait ride in the claim's commit."""
+back when the queue is paused. One claim at a time; verdicts that wait ride in the claim's commit. After an answer was
+lost it states what it holds, so that the store takes back what nobody here knows of."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Final, Protocol, TypeAlias
 
-from conveyor.model.events import ClaimFailed, Emit, QueueReloaded
+from conveyor.model.events import ClaimFailed, Emit, LeasesReturned, QueueReloaded
 from conveyor.model.message import CLAIM_MESSAGES_MAX, Lease
 from conveyor.model.settings import ConsumerSettings, ConsumerType
 from conveyor.queue.handler import Handler, Takes
@@ -23,6 +24,10 @@ PREFETCH_S: Final = 1.0
 """Messages for so long are kept at hand."""
 CHECK_S: Final = 2.0
 """A consumer that need not claim looks after a pause or new settlements this often."""
+RECONCILE_S: Final = 60.0
+"""A consumer states what it holds this often, also if it has no doubt."""
+RECONCILE_AGAIN_S: Final = 5.0
+"""The same after a doubt: the claim whose answer was lost may still have been on its way to the database."""
 RETRY_S_FIRST: Final = 0.1
 RETRY_S_MAX: Final = 5.0
 OPENING_S_MIN: Final = 0.005
@@ -49,6 +54,10 @@ class Desk(Protocol):
 
     def fill_soon(self) -> None:
         """There are leases to be started."""
+        ...
+
+    def leases_of(self, queue: str) -> Iterator[Lease]:
+        """Those of all calls that are running."""
         ...
 
     @property
@@ -79,13 +88,20 @@ class Consumer:
         self._owner = owner
         self._clock = store.clock
         self._emit = emit
-        self._settler = settler
+        self.settler = settler
         self._desk = desk
         self._version = _NEVER
         self._must_reload = True
         self._is_open = False
         self._claims = 0
         """Under way."""
+        self._claiming = asyncio.Lock()
+        self._slots = 0
+        """Of the queue's `max_concurrency`, as far as we know."""
+        self._is_in_doubt = False
+        self._is_shaken = False
+        """There was a doubt since the last statement."""
+        self._reconcile_at = self._clock.monotonic() + RECONCILE_S
         self._is_stopping = False
         self._is_dry = False
         """The last claim found less than it asked for: wait to be woken."""
@@ -97,6 +113,8 @@ class Consumer:
         self._tasks: list[asyncio.Task[None]] = []
         self._opening: asyncio.Task[None] | None = None
         self._suspects: asyncio.Task[None] | None = None
+        self._alone: list[Portion] = []
+        """Crash suspects, from their claim to the end of their calls."""
 
     def start(self) -> None:
         """Begin to claim."""
@@ -131,7 +149,14 @@ class Consumer:
         """Once a second: whatever was missed is found now, also a pause and new settings."""
         if not self._is_open or (self.ready and self._clock.monotonic() - self._claimed_at >= CHECK_S):
             self._must_reload = True
+        if self._clock.monotonic() >= self._reconcile_at:
+            self._is_in_doubt = True
         self.wake()
+
+    def doubt(self) -> None:
+        """The store may hold more in our name than we know of."""
+        self._is_in_doubt = self._is_shaken = True
+        self._hungry.set()
 
     def take(self) -> Portion:
         """The leases of the next call, which begins now."""
@@ -146,7 +171,7 @@ class Consumer:
         self.running -= 1
         self.pace.count(seconds)
         if slots:
-            self._settler.give_back(self.queue, slots)
+            self._give_back(slots)
             self._is_dry = False
         if not self.ready and not self._is_dry:
             self._hungry.set()
@@ -171,7 +196,9 @@ class Consumer:
 
     async def _run(self) -> None:
         while not self._is_stopping:
-            if self._must_reload:
+            if self._is_in_doubt:
+                await self._reconcile()
+            elif self._must_reload:
                 await self._reload()
             elif self._is_open and not self._is_dry and (wanted := self._wanted_calls()) > 0:
                 await self._claim(wanted)
@@ -182,12 +209,22 @@ class Consumer:
     def _wanted_calls(self) -> int:
         """For how many more calls to claim messages now."""
         free, waiting = self._desk.free_calls(self), len(self.ready)
-        if self.settings.max_concurrency is not None:  # each call holds a slot that others may want
+        if self._takes_from_others():
             self._target = free
             return max(0, free - waiting)
         soon = int((free + self.running) * self.pace.rate() * PREFETCH_S)
         self._target = target = min(max(free, soon), max(1, CLAIM_MESSAGES_MAX // self.batch_size))
         return target - waiting if waiting * 2 < target else 0
+
+    def _takes_from_others(self) -> bool:
+        """Whether what waits here to be started takes a slot, a part of a rate or a turn that others may want."""
+        settings = self.settings
+        return (
+            settings.max_concurrency is not None
+            or settings.rate is not None
+            or settings.key_rate is not None
+            or settings.fair
+        )
 
     async def _claim(self, calls: int) -> None:
         size, wakes = self.batch_size, self._wakes
@@ -217,17 +254,23 @@ class Consumer:
 
     async def _ask(self, request: ClaimRequest) -> Claimed | None:
         """The answer, or None after a pause if the store refuses."""
-        self._settler.flush_soon()
         self._claims += 1
-        try:  # a task, so that it is submitted after the settlements that were just flushed, and with them
-            claimed = await asyncio.create_task(self._submit(request))
+        try:
+            async with self._claiming:
+                if self._is_stopping:
+                    return None
+                self.settler.flush_soon()
+                # a task, so that it is submitted after the settlements that were just flushed, and with them
+                claimed = await asyncio.create_task(self._submit(request))
         except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
             problem = error
         else:
             self._retry_s = RETRY_S_FIRST
+            self._slots += claimed.calls
             return claimed
         finally:
             self._claims -= 1
+        self.doubt()
         await self._pause_after(problem)
         return None
 
@@ -239,13 +282,43 @@ class Consumer:
         leases, slots = claimed.leases, claimed.calls
         starts = range(0, len(leases), size)
         if slots > len(starts):
-            self._settler.give_back(self.queue, slots - len(starts))
+            self._give_back(slots - len(starts))
         return [(leases[start : start + size], 1 if number < slots else 0) for number, start in enumerate(starts)]
 
     async def _pause_after(self, error: Exception) -> None:
         self._emit(ClaimFailed(queue=self.queue, error=show_error(error), retry_s=self._retry_s))
         await self._clock.sleep(self._retry_s)
         self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)
+
+    async def _reconcile(self) -> None:
+        """State what is held here: what else the store holds in our name was claimed by a claim whose answer was
+        lost, or given back by a settlement whose answer was."""
+        async with self._claiming:
+            try:
+                await self.settler.keep_back(self.queue)
+                held = [(lease.seq, lease.claim) for lease in self._held()]
+                returned = await self._store.reconcile(self._owner, self.queue, held, calls=self._slots)
+            except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
+                problem = error
+            else:
+                self._reconcile_at = self._clock.monotonic() + (RECONCILE_AGAIN_S if self._is_shaken else RECONCILE_S)
+                self._is_in_doubt = self._is_shaken = False
+                if returned:
+                    self._emit(LeasesReturned(queue=self.queue, messages=returned))
+                return
+            finally:
+                self.settler.let_go(self.queue)
+        await self._pause_after(problem)
+
+    def _held(self) -> Iterator[Lease]:
+        for leases, _ in (*self.ready, *self._alone):
+            yield from leases
+        yield from self._desk.leases_of(self.queue)
+        yield from self.settler.leases_of(self.queue)
+
+    def _give_back(self, slots: int) -> None:
+        self._slots -= slots
+        self.settler.give_back(self.queue, slots)
 
     async def _reload(self) -> None:
         """Take over what the store's row says now."""
@@ -276,9 +349,9 @@ class Consumer:
     def _release(self, portion: Portion) -> None:
         leases, slots = portion
         for lease in leases:
-            self._settler.add(release(lease), lease, NO_SLOT)
+            self.settler.add(release(lease), lease, NO_SLOT)
         if slots:
-            self._settler.give_back(self.queue, slots)
+            self._give_back(slots)
 
     def _open_at(self, moment_ms: int | None) -> None:
         if self._opening is not None:
@@ -313,6 +386,7 @@ class Consumer:
             return False
         for number, lease in enumerate(claimed.leases):
             portion: Portion = ([lease], 1 if number < claimed.calls else 0)
+            self._alone.append(portion)
             running.add(asyncio.create_task(self._run_suspect(portion)))
         return bool(claimed.leases)
 
@@ -322,4 +396,5 @@ class Consumer:
         if not is_wanted or await self._desk.run_alone(self, leases) is Ran.NOT:
             self._release(portion)
         elif slots:
-            self._settler.give_back(self.queue, slots)
+            self._give_back(slots)
+        self._alone.remove(portion)

@@ -118,8 +118,11 @@ def settle_as(
             reason = _clean(said.reason) or DeadReason.REJECTED
             return Settlement(lease.seq, lease.claim, Action.REJECT, None, reason, _beside(said, error))
         case RateLimited():
+            rests_key = said.scope == "key"
             return Settlement(
-                lease.seq, lease.claim, Action.RELEASE, said.after_ms, _clean(said.reason), throttles=True
+                *(lease.seq, lease.claim, Action.RELEASE, said.after_ms, _clean(said.reason)),
+                throttles=not rests_key,
+                rests_key=rests_key,
             )
         case Released():
             return release(lease)

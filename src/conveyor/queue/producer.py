@@ -13,7 +13,16 @@ import msgspec
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import BodyTooLargeError, InvalidMessageError, QueueNotFoundError
 from conveyor.model.ids import IdSource
-from conveyor.model.message import DELAY_MS_MAX, HEADERS_BYTES_MAX, KEY_CHARS_MAX, PRIORITY_MAX, Draft, Priority, Sent
+from conveyor.model.message import (
+    COST_MAX,
+    DELAY_MS_MAX,
+    HEADERS_BYTES_MAX,
+    KEY_CHARS_MAX,
+    PRIORITY_MAX,
+    Draft,
+    Priority,
+    Sent,
+)
 from conveyor.model.settings import RETENTION_MS_MAX, QueueSettings
 from conveyor.queue.encoding import encode_body, encode_json
 from conveyor.store.protocol import Store
@@ -49,6 +58,7 @@ class Outgoing:
     content_type: str | None = None
     headers: Mapping[str, object] | None = None
     expires_in: Duration | None = None
+    cost: int | None = None
 
 
 class Queue:
@@ -76,18 +86,20 @@ class Queue:
         content_type: str | None = None,
         headers: Mapping[str, object] | None = None,
         expires_in: Duration | None = None,
+        cost: int | None = None,
         tx: object = None,
     ) -> SentMessage:
         """Send one message; it is safely in the store when this returns.
 
         `delay` beats the queue's own, `priority` is 0 to 9 (higher first, 5 is usual), a live `dedupe` key returns the
-        first message instead of adding one, `expires_in` dead-letters what was not delivered by then. With `tx` it is
-        part of your own open transaction on the store's database, and is sent if and when you commit.
+        first message instead of adding one, `expires_in` dead-letters what was not delivered by then, `cost` is what
+        a delivery takes of the consumer's rates (1 is usual). With `tx` it is part of your own open transaction on the
+        store's database, and is sent if and when you commit.
         """
         if tx is not None:
             message = Outgoing(
                 body, delay=delay, priority=priority, key=key, dedupe=dedupe, content_type=content_type,
-                headers=headers, expires_in=expires_in,
+                headers=headers, expires_in=expires_in, cost=cost,
             )  # fmt: skip
             return (await self._send_in(tx, [self._draft(message, delay)]))[0]
         settings = self._settings if self._monotonic() < self._fresh_until else await self._reload()
@@ -99,23 +111,16 @@ class Queue:
             and content_type is None
             and headers is None
             and expires_in is None
+            and cost is None
             and type(body) not in _BYTES_TYPES
         ):
             draft = Draft(id=self._ids.new(), queue=self.name, body=encode_json(body))
         else:
-            draft = self._draft(
-                Outgoing(
-                    body,
-                    delay=delay,
-                    priority=priority,
-                    key=key,
-                    dedupe=dedupe,
-                    content_type=content_type,
-                    headers=headers,
-                    expires_in=expires_in,
-                ),
-                delay,
-            )
+            message = Outgoing(
+                body, delay=delay, priority=priority, key=key, dedupe=dedupe, content_type=content_type,
+                headers=headers, expires_in=expires_in, cost=cost,
+            )  # fmt: skip
+            draft = self._draft(message, delay)
         if len(draft.body) > settings.max_message_bytes:
             raise BodyTooLargeError("a message's body", len(draft.body), settings.max_message_bytes)
         [sent] = await self._append([draft])
@@ -183,6 +188,7 @@ class Queue:
             expires_in_ms=None
             if expires_in is None
             else read_duration_ms(expires_in, name="expires_in", least_ms=1, most_ms=RETENTION_MS_MAX),
+            cost=1 if message.cost is None else _read_cost(message.cost),
         )
 
 
@@ -210,6 +216,12 @@ def _check_body(draft: Draft, settings: QueueSettings) -> None:
 def _read_priority(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= PRIORITY_MAX:
         raise InvalidMessageError("priority", value, f"must be a whole number from 0 to {PRIORITY_MAX}")
+    return int(value)
+
+
+def _read_cost(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= COST_MAX:
+        raise InvalidMessageError("cost", value, f"must be a whole number from 1 to {COST_MAX:,}")
     return int(value)
 
 

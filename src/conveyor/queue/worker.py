@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from random import Random
 from typing import Any, Final, TypeAlias
@@ -90,15 +90,10 @@ class Worker:
         self._concurrency = concurrency
         self._grace_s = grace_s
         self._on_stuck = on_stuck
-        self._settler = Settler(
-            store, owner, self._clock, board, emit, on_lost=self._tell_lost, on_dead=self._tell_dead
-        )
         fence = Fence(owner, store.join)
         self._dispatcher = Dispatcher(random, emit, isolation, fence, concurrency=concurrency, on_end=self._end)
-        self._consumers = [
-            Consumer(store, owner, emit, self._settler, self, handler, weight=(weights or {}).get(handler.queue, 1))
-            for handler in handlers
-        ]
+        self._settlers: dict[Store, Settler] = {}
+        self._consumers = [self._make_consumer(handler, (weights or {}).get(handler.queue, 1)) for handler in handlers]
         self._by_queue = {consumer.queue: consumer for consumer in self._consumers}
         others = len(self._consumers) - 1
         self._share = concurrency - others if concurrency > others else 1
@@ -116,6 +111,14 @@ class Worker:
         self._alone = asyncio.Semaphore(self.suspects_max)
         self._context = contextvars.copy_context()
         self._check_isolation()
+
+    def _make_consumer(self, handler: Handler, weight: int) -> Consumer:
+        """Each store settles by itself: what one of them refuses keeps no verdict from another."""
+        store = self._store.at(handler.queue)
+        if store not in self._settlers:
+            told = (self._tell_lost, self._tell_dead, self._doubt)
+            self._settlers[store] = Settler(store, self.owner, self._clock, self._board, self._emit, *told)
+        return Consumer(store, self.owner, self._emit, self._settlers[store], self, handler, weight=weight)
 
     async def run(self) -> None:
         """Work until `stop`; cancelling this is a stop that cannot wait."""
@@ -176,6 +179,15 @@ class Worker:
             await over.wait()
             return Ran.TO_ITS_END
 
+    def leases_of(self, queue: str) -> Iterator[Lease]:
+        for call in self._calls:
+            if call.handler.queue == queue:
+                yield from call.leases
+
+    def _doubt(self, queues: Iterable[str]) -> None:
+        for queue in queues:
+            self._by_queue[queue].doubt()
+
     def _fill(self) -> None:
         """Start what can be started."""
         self._is_filling = False
@@ -220,7 +232,7 @@ class Worker:
         """A handler is over; its messages stay on the board until their settlements are durable."""
         if self._is_over:  # a handler that outlived its worker: whoever reaps the owner has its messages
             return
-        add = self._settler.add
+        add = self._by_queue[call.handler.queue].settler.add
         for settlement, lease, slot in zip(settlements, call.leases, call.slots, strict=False):
             add(settlement, lease, slot)
         if not settlements:  # the leases are lost
@@ -290,18 +302,25 @@ class Worker:
         self._is_stopping = True
         patience_s = NOW_S if self._stop_now.is_set() else LAST_WORDS_S
         end_at = self._clock.monotonic() + self._grace_s + 2 * patience_s
-        closing = asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+        closing = asyncio.create_task(self._stop_consumers())
         await self._wait(self._until_calls_over(), self._grace_s)
         for call in list(self._calls):
             self._dispatcher.interrupt(call, Interruption.SHUTDOWN, self._clock.monotonic())
         await self._wait_longer(self._until_calls_over(), patience_s)
         await self._wait_longer(closing, patience_s)
-        await self._wait_longer(self._settler.drain(), max(patience_s, end_at - self._clock.monotonic()))
+        await self._wait_longer(self._drain_settlers(), max(patience_s, end_at - self._clock.monotonic()))
         self._is_over = True
         self._dispatcher.close()
         for consumer in self._consumers:
             consumer.abandon()
-        return self._settler.abandon() + sum(len(call.leases) for call in self._calls)
+        unsettled = sum(settler.abandon() for settler in self._settlers.values())
+        return unsettled + sum(len(call.leases) for call in self._calls)
+
+    async def _stop_consumers(self) -> None:
+        await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+
+    async def _drain_settlers(self) -> None:
+        await asyncio.gather(*(settler.drain() for settler in self._settlers.values()))
 
     async def _until_calls_over(self) -> None:
         while self._calls:

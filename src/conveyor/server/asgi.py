@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
@@ -13,12 +13,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from conveyor.model.errors import ConveyorError
+from conveyor.store.protocol import Store
+from conveyor.store.routed import RoutedStore
+from conveyor.store.routing import HOME
 
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
 
-READY_S: Final = 2.0
-"""A store that takes longer to answer is not ready."""
+READY_S: Final = 1.5
+"""A store that takes longer to answer is not ready; whoever asks hears so within 2 s."""
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -29,10 +32,12 @@ def make_asgi(app: Conveyor) -> Starlette:
         return JSONResponse({"status": "ok"}, headers=_HEADERS)
 
     async def readyz(_request: Request) -> Response:
-        problem = await _find_problem(app)
+        away = await _find_away(app.store)
+        problem = away.pop(HOME, None)
+        facts = {"away": away} if away else {}
         if problem is None:
-            return JSONResponse({"status": "ready"}, headers=_HEADERS)
-        return JSONResponse({"status": "not ready", **problem}, status_code=503, headers=_HEADERS)
+            return JSONResponse({"status": "ready", **facts}, headers=_HEADERS)
+        return JSONResponse({"status": "not ready", **problem, **facts}, status_code=503, headers=_HEADERS)
 
     @contextlib.asynccontextmanager
     async def lifespan(_starlette: Starlette) -> AsyncIterator[None]:
@@ -54,10 +59,18 @@ def _lifespan_of(asgi: Any) -> contextlib.AbstractAsyncContextManager[Any]:
     return contextlib.nullcontext() if lifespan is None else lifespan(asgi)
 
 
-async def _find_problem(app: Conveyor) -> dict[str, str] | None:
-    """Why the store does not answer, or None. The reason's code and hint only: no path, no trace."""
+async def _find_away(store: Store) -> dict[str, dict[str, str]]:
+    """The stores that do not answer, by name, and why. Without the home store we are not ready; of the others only
+    their own queues rest."""
+    parts: Mapping[str, Store] = store.parts if isinstance(store, RoutedStore) else {HOME: store}
+    problems = await asyncio.gather(*(_find_problem(part) for part in parts.values()))
+    return {name: problem for name, problem in zip(parts, problems, strict=True) if problem is not None}
+
+
+async def _find_problem(store: Store) -> dict[str, str] | None:
+    """Why it does not answer, or None. The reason's code and hint only: no path, no trace."""
     try:
-        await asyncio.wait_for(app.store.list_owners(), READY_S)
+        await asyncio.wait_for(store.list_owners(), READY_S)
     except TimeoutError:
         return {"code": "store_slow", "hint": f"the store did not answer within {READY_S:g} s"}
     except ConveyorError as error:

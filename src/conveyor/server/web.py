@@ -19,7 +19,7 @@ from conveyor.model.errors import InvalidSettingError
 from conveyor.observe.log import make_log_sink
 from conveyor.server.asgi import make_asgi
 from conveyor.server.hosts import LOOPBACK, HostGuard
-from conveyor.store.urls import DEFAULT_URL
+from conveyor.store.chosen import choose_stores
 from conveyor.supervisor.process import ORPHANED, Control, Report, end_badly, ignore_signal, loop_factory
 
 BACKLOG: Final = 2_048
@@ -45,7 +45,7 @@ def main(target: str, host: str, port: int, control_fd: int) -> None:
 async def _run(target: str, host: str, port: int, control: Control) -> None:
     listener = _bind(host, port)
     app = load_app(target)
-    check_store(app, os.environ.get("CONVEYOR_URL") or DEFAULT_URL)
+    check_store(app, choose_stores())
     app.emit = make_log_sink()
     async with app:  # here, so that what the store refuses is said in our words
         signal.signal(signal.SIGTERM, ignore_signal)  # uvicorn listens while it serves, and raises it again afterwards

@@ -49,6 +49,63 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a datagram came through the wake-up folder."""
 
 
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody whose snapshot keeps dead rows from being cleared away, or who sits in a transaction."""
+
+    kind: str
+    """`transaction`, `idle in transaction`, `prepared transaction`, `replication slot`, `standby`."""
+    who: str
+    age_ms: int | None
+    """None: the server does not tell."""
+    xids: int | None
+    """How many transactions have begun since. None: it holds no snapshot."""
+
+
+class TableFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A table as the server's statistics see it."""
+
+    name: str
+    live_rows: int
+    dead_rows: int
+    size_bytes: int
+    """With its indexes."""
+    is_vacuumed: bool
+    """Whether autovacuum may come."""
+
+
+class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A PostgreSQL server, and a store's schema in it."""
+
+    where: str
+    now: int
+    """By the server's clock."""
+    version: int
+    """As in `server_version_num`: 150004."""
+    release: str
+    fsync: str
+    full_page_writes: str
+    synchronous_commit: str
+    """Of a session as the store opens it."""
+    read_only: str
+    autovacuum: str
+    is_standby: bool
+    connections: int
+    connections_max: int
+    xid_age: int
+    mxid_age: int
+    sees_all: bool
+    """Whether the role may see other users' sessions."""
+    hears: bool | None = None
+    """Whether a notification came through the URL."""
+    holders: list[Holder] = []
+    tables: list[TableFacts] = []
+    backlog_messages: int = 0
+    backlog_bytes: int = 0
+    missing_indexes: Mapping[str, str] = {}
+    """And the statement that makes each, or nothing where that is a constraint's."""
+    invalid_indexes: list[str] = []
+
+
 class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A queue, its backlog, and how many dead letters lie in it."""
 
@@ -82,5 +139,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     refusal: str | None = None
     """Why there is no `belt`."""
     file: FileFacts | None = None
+    server: ServerFacts | None = None
     schema: SchemaState | None = None
     belt: BeltFacts | None = None

@@ -6,7 +6,7 @@ method raises on purpose it raises before it writes anything. A store belongs to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from conveyor.model.clock import Clock
@@ -53,7 +53,8 @@ class MessageStore(Protocol):
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
     ) -> Settled:
-        """T3, T4, T6, T8 for an owner's leases; `ended` handler calls per queue give their slots back."""
+        """T3, T4, T6, T8 for an owner's leases; may be repeated, but for `ended`: so many handler calls per queue give
+        their slots back. Whoever does not know whether they did must `reconcile`."""
         ...
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
@@ -117,8 +118,9 @@ class QueueStore(Protocol):
 class OwnerStore(Protocol):
     """Worker processes and their leases: T5."""
 
-    async def register_owner(self, info: OwnerInfo) -> int:
-        """A number that was never used before, above 0; its lease lives `OWNER_LEASE_MS`."""
+    async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
+        """A number that was never used before, above 0; its lease lives `OWNER_LEASE_MS`. `owner` is a number of the
+        caller's making, for an owner in several stores."""
         ...
 
     async def renew_owners(self, owners: Sequence[int]) -> list[int]:
@@ -127,6 +129,12 @@ class OwnerStore(Protocol):
 
     async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
         """T5, and its slots are free. An owner that is gone already has nothing to reap."""
+        ...
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        """What an owner knows to hold of a queue, after an answer was lost: leases by (seq, claim), and slots. The
+        others are released (T8); how many. No claim of the owner's on this queue may be under way, and no settle that
+        gives slots of it back. `QueueNotFoundError`."""
         ...
 
     async def list_owners(self) -> list[OwnerRow]: ...
@@ -194,6 +202,10 @@ class Store(MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, 
     @property
     def host(self) -> str:
         """This machine and boot, for `OwnerInfo.host`."""
+        ...
+
+    def at(self, queue: str) -> Store:
+        """The store in which a queue lives: this one, unless it is made of several."""
         ...
 
     async def open(self) -> None: ...

@@ -41,7 +41,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     calls: int = 0
     """Slots of `max_concurrency` that the owner now holds for these leases; given back by `settle(ended=...)`."""
     opens_at: int | None = None
-    """When it is worth asking again without being woken: a delay, a batch timeout or a throttle ends then."""
+    """When it is worth asking again without being woken: a delay, a batch timeout, a rate or a rest
+    ends then."""
     suspects: bool = False
     """Crash suspects are ready."""
     version: int = 0
@@ -114,6 +115,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ending: Ending
     started: frozenset[int] = frozenset()
     """seqs whose handler had begun and was not settled."""
+    elsewhere: int = 0
+    """How many more of its handlers had begun, with messages of other stores."""
     culprit: int | None = None
     detail: str = ""
     """For people, kept as `last_error`: `killed by signal 9`."""
@@ -138,6 +141,7 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     dedupe_keys: int = 0
     receipts: int = 0
     kv_entries: int = 0
+    rates: int = 0
     carried: int = 0
     """Messages that users' own transactions sent or acked, brought to where they belong."""
 

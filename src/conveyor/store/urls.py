@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from conveyor.model.clock import Clock, SystemClock
 from conveyor.model.errors import InvalidSettingError, StoreUnsupportedError
+from conveyor.model.events import Emit
 from conveyor.store.keeping import Keeper
 from conveyor.store.protocol import Store
+from conveyor.store.routing import Routing
 
 DEFAULT_URL: Final = "sqlite:///conveyor.db"
 _HINT: Final = (
@@ -16,8 +20,8 @@ _HINT: Final = (
 )
 
 
-def make_store(url: str, *, clock: Clock | None = None) -> Store:
-    """The store behind `url`, not yet open. `InvalidSettingError`."""
+def make_store(url: str, *, clock: Clock | None = None, emit: Emit | None = None) -> Store:
+    """The store behind `url`, not yet open; `emit` hears when its server goes and comes. `InvalidSettingError`."""
     parts = urlsplit(url)
     match parts.scheme:
         case "sqlite":
@@ -25,13 +29,30 @@ def make_store(url: str, *, clock: Clock | None = None) -> Store:
 
             return SQLiteStore(_file_path(url, parts.netloc, parts.path), clock=clock)
         case "postgresql" | "postgres":
-            return _postgres_store(url, clock)
+            return _postgres_store(url, clock, emit)
         case "memory":
             from conveyor.store.memory import MemoryStore
 
             return MemoryStore(clock or SystemClock())
         case _:
             raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
+
+
+def make_stores(routing: Routing, *, clock: Clock | None = None, emit: Emit | None = None) -> Store:
+    """The one store, or one made of all that the table names. `InvalidSettingError`."""
+    if not routing.stores:
+        return make_store(routing.url, clock=clock, emit=emit)
+    from conveyor.store.routed import RoutedStore
+
+    return RoutedStore(routing, {name: _make_named(name, url, clock, emit) for name, url in routing.urls.items()})
+
+
+def _make_named(name: str, url: str, clock: Clock | None, emit: Emit | None) -> Store:
+    try:
+        return make_store(url, clock=clock, emit=emit)
+    except InvalidSettingError as error:
+        error.hint = f"store `{name}`: {error.hint}"
+        raise
 
 
 def make_keeper(url: str) -> Keeper:
@@ -45,24 +66,34 @@ def make_keeper(url: str) -> Keeper:
         case "memory":
             raise InvalidSettingError("CONVEYOR_URL", url, "lives in one process only", hint="use `sqlite:///conveyor.db`")
         case "postgresql" | "postgres":
-            raise InvalidSettingError(
-                "CONVEYOR_URL",
-                _shown(url),
-                "is not looked after by these verbs yet",
-                hint="use `pg_dump` and PostgreSQL's own tools",
-            )
+            return _postgres_keeper(url)
         case _:
             raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
 
 
-def _postgres_store(url: str, clock: Clock | None) -> Store:
-    try:
+def _postgres_store(url: str, clock: Clock | None, emit: Emit | None) -> Store:
+    with _asyncpg():
         from conveyor.store.postgres import PostgresStore
+    return PostgresStore(url, clock=clock, emit=emit)
+
+
+def _postgres_keeper(url: str) -> Keeper:
+    with _asyncpg():
+        from conveyor.store.postgres.keeper import PostgresKeeper
+    from conveyor.store.sqlite.backups import SQLiteBackups
+
+    return PostgresKeeper(url, SQLiteBackups())
+
+
+@contextlib.contextmanager
+def _asyncpg() -> Iterator[None]:
+    """`StoreUnsupportedError` where the library is not installed."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
         raise StoreUnsupportedError("asyncpg is not installed", hint="pip install 'conveyor[postgres]'") from error
-    return PostgresStore(url, clock=clock)
 
 
 def _file_path(url: str, host: str, path: str) -> str:

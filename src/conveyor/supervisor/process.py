@@ -15,12 +15,14 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from conveyor.model.errors import ConveyorError
+from conveyor.model.errors import ConveyorError, StoreAwayError, StoreBusyError
 from conveyor.queue.board import Board
 
 CONTROL_BYTES_MAX: Final = 4_096
 CHILD_FAILED: Final = 3
 """Exit code of a child that could not load its app: no use to start it again."""
+CHILD_DELAYED: Final = 5
+"""Exit code of a child whose store is away: another may have better luck."""
 ORPHANED: Final = 4
 """Exit code of a child whose supervisor is gone."""
 
@@ -185,11 +187,11 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def end_badly(error: Exception) -> NoReturn:
-    """In a child that cannot begin: our own errors in a line with a hint, an app's with its trace, and no second
-    try."""
+    """In a child that cannot begin: our own errors in a line with a hint, an app's with its trace. Only a store that is
+    away is worth a second try."""
     if isinstance(error, ConveyorError):
         hint = f"\n  hint: {error.hint}" if error.hint else ""
         print(f"conveyor: {error.message} [{error.code}]{hint}", file=sys.stderr)
     else:
         traceback.print_exception(error)
-    sys.exit(CHILD_FAILED)
+    sys.exit(CHILD_DELAYED if isinstance(error, StoreAwayError | StoreBusyError) else CHILD_FAILED)

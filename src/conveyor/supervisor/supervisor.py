@@ -12,13 +12,13 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from enum import Enum
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from conveyor.model.errors import StoreError
+from conveyor.model.errors import StoreAwayError, StoreError
 from conveyor.model.events import Emit, WorkerDelayed, WorkerDied
 from conveyor.queue.board import Board
 from conveyor.queue.heartbeat import HEARTBEAT_S, SWEEP_S
@@ -27,6 +27,8 @@ from conveyor.store.protocol import Store
 from conveyor.store.records import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped
 from conveyor.supervisor.process import CHILD_FAILED, ChildProcess, Exit
 from conveyor.working import machine_of
+
+T = TypeVar("T")
 
 BOARD_SLOTS: Final = 8_192
 QUICK_DEATHS_MAX: Final = 5
@@ -72,6 +74,7 @@ class Supervisor:
         self._web: ChildProcess | None = None
         self._changed = asyncio.Event()
         self._stop: Stop | None = None
+        self._stop_wanted = asyncio.Event()
         self._is_proven = False
         """A worker has been ready, so the app can be loaded. Until then only one tries, and speaks once if it
         cannot."""
@@ -109,6 +112,7 @@ class Supervisor:
         now = self._store.clock.monotonic()
         if self._stop is None:
             self._stop, self._stopped_at = Stop.GRACEFULLY, now
+            self._stop_wanted.set()
         elif now - self._stopped_at > ONE_SIGNAL_S:
             self._stop = Stop.AT_ONCE
         self._changed.set()
@@ -155,7 +159,7 @@ class Supervisor:
 
     async def _start_worker(self) -> ChildProcess:
         info = OwnerInfo(app=self._plan.app, host=self._machine, pid=0, supervisor_pid=os.getpid())
-        owner = await self._store.register_owner(info)
+        owner = await self._ask(self._store.register_owner(info))
         command = [*self._plan.worker, "--owner", str(owner), "--grace", str(self._plan.grace_s)]
         board, now = Board.create(BOARD_SLOTS), self._store.clock.monotonic()
         return ChildProcess(command, board=board, owner=owner, started_at=now)
@@ -216,12 +220,23 @@ class Supervisor:
         """Until the store takes it, or we are to stop: then the leases live on until the owner's lease ends."""
         while True:
             try:
-                return await self._store.reap_owner(owner, evidence)
+                return await self._ask(self._store.reap_owner(owner, evidence))
             except StoreError as error:
                 self._emit(WorkerDelayed(error=str(error), retry_s=STORE_RETRY_S))
             if self._stop is not None:
                 return Reaped(released=[], suspects=[], failed=[], dead=[])
             await self._store.clock.sleep(STORE_RETRY_S)
+
+    async def _ask(self, question: Coroutine[Any, Any, T]) -> T:
+        """The store's answer. `StoreAwayError` if there is none soon after we were told to stop."""
+        asking, stopping = asyncio.ensure_future(question), asyncio.ensure_future(self._stop_wanted.wait())
+        await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not asking.done():
+            await asyncio.wait((asking,), timeout=CLOSING_S)
+        if asking.cancel():
+            raise StoreAwayError("the store", "it has not answered")
+        return await asking
 
     def _judge(self, child: ChildProcess, ended: Exit, *, running: int = 0) -> None:
         """Whether to start another, and how soon: after the first death at once, then ever later.
@@ -255,8 +270,9 @@ class Supervisor:
                 lost = await self._store.renew_owners([worker.owner for worker in workers])
                 self._count_beat(self._store.clock.now_ms())
                 for worker in workers:
-                    if worker.owner in lost:
-                        worker.kill()  # somebody has given its messages away
+                    if worker.owner in lost:  # somebody has given its messages away; those of other stores are released
+                        worker.is_cut = True
+                        worker.kill()
 
     def _count_beat(self, now: int) -> None:
         if now - self._beat_at > OWNER_LEASE_MS:

@@ -15,7 +15,7 @@ from conveyor.loader import check_store, load_app
 from conveyor.observe.log import make_log_sink
 from conveyor.queue.board import Board
 from conveyor.queue.worker import GRACE_S, Stop, Worker
-from conveyor.store.urls import DEFAULT_URL
+from conveyor.store.chosen import choose_stores
 from conveyor.supervisor.process import ORPHANED, Control, Report, end_badly, ignore_signal, loop_factory
 from conveyor.working import choose_handlers, work
 
@@ -52,7 +52,7 @@ async def _run(
     target: str, owner: int, board: Board, control: Control, concurrency: int, grace_s: float, queues: tuple[str, ...]
 ) -> None:
     app = load_app(target)
-    check_store(app, os.environ.get("CONVEYOR_URL") or DEFAULT_URL)
+    check_store(app, choose_stores())
     app.emit = make_log_sink()
 
     def started(worker: Worker) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from conveyor import Conveyor, Message, Outgoing, QueueNotFoundError
+from conveyor.model.errors import InvalidMessageError
+from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.records import ClaimRequest, OwnerInfo
@@ -19,6 +21,20 @@ from kit.borrowed import bodies
 from kit.users import AsyncAlchemy, Asyncpg, Psycopg, User, open_user
 
 pytestmark = pytest.mark.anyio
+
+
+async def test_a_cost_is_checked_in_the_transaction_and_comes_with_the_message(app: Conveyor, dsn: str) -> None:
+    await app.store.put_consumer("jobs", ConsumerSettings(rate=Rate(5, 3_600_000)))
+    async with open_user(Asyncpg, app, dsn) as user:
+        await user.begin()
+        with pytest.raises(InvalidMessageError):
+            await user.run(lambda tx: app.queue("jobs").send(1, cost=6, tx=tx))
+        await user.run(lambda tx: app.queue("jobs").send(2, cost=4, tx=tx))
+        await user.run(lambda tx: app.queue("jobs").send(3, cost=2, tx=tx))
+        await user.commit()
+    assert await bodies(app) == [b"2", b"3"]
+    claimed = await app.store.claim(ClaimRequest(queue="jobs", owner=await an_owner(app), limit=9))
+    assert [lease.body for lease in claimed.leases] == [b"2"]  # both would cost more than the rate lets through
 
 
 async def an_owner(app: Conveyor) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import psycopg
@@ -11,8 +10,7 @@ import pytest
 
 from conveyor import Conveyor
 from kit.borrowed import bodies
-from kit.pooler import pooled
-from kit.postgres import the_server
+from kit.pgbouncer import the_pooler
 
 pytestmark = pytest.mark.anyio
 
@@ -21,9 +19,8 @@ TURNS = 10
 
 
 @pytest.fixture
-async def address(app: Conveyor) -> AsyncIterator[str]:
-    with pooled(the_server()) as address:
-        yield address
+def address(app: Conveyor) -> str:
+    return the_pooler().url().partition("?")[0]
 
 
 async def test_asyncpg_behind_a_pooler(app: Conveyor, address: str) -> None:

@@ -8,6 +8,8 @@ import asyncpg
 import pytest
 
 from conveyor import Conveyor
+from conveyor.model.rate import Rate
+from conveyor.model.settings import ConsumerSettings
 from conveyor.store.postgres.opening import read_address
 from conveyor.store.postgres.statements import quoted
 from conveyor.store.postgres.transaction import Connection
@@ -68,11 +70,14 @@ async def test_a_dedupe_key_is_held_against_it_and_by_it(app: Conveyor, psql: Co
         ("('jobs', '1', priority => 10)", "QL004"),
         ("('jobs', '1', delay => '25 hours')", "QL004"),
         ("('jobs', '1', key => '')", "QL004"),
+        ("('jobs', '1', cost => 0)", "QL004"),
+        ("('rated', '1', cost => 6)", "QL004"),
         ("('jobs', '1', headers => '[]')", "QL004"),
         ("('small', '1')", "QL005"),
     ],
 )
 async def test_it_raises_what_a_send_would_refuse(app: Conveyor, psql: Connection, push: str, call: str, code: str) -> None:
+    await app.store.declare_consumer("rated", ConsumerSettings(rate=Rate(5, 60_000)))
     if code == "QL005":
         await psql.execute(f"{push}('small', '0')")
     with pytest.raises(asyncpg.PostgresError) as caught:

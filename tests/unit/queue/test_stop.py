@@ -51,7 +51,7 @@ async def test_a_graceful_stop_lets_running_handlers_finish_and_gives_the_rest_b
     await workshop.until(lambda: worker._by_queue["q"].ready)
     worker.stop()
     await workshop.clock.advance(5)
-    await workshop.until(lambda: not worker._settler.unsettled)
+    await workshop.until(lambda: not worker._by_queue["q"].settler.unsettled)
     assert len(slow.begun) == 5 and (await workshop.store.metrics("q")).leased == 5
     slow.gate.set()
     await workshop.ended(worker)

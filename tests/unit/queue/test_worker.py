@@ -26,6 +26,7 @@ from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.pace import Pace
 from conveyor.queue.worker import Stop
 from conveyor.store.records import Claimed, ClaimRequest
+from conveyor.store.undivided import Undivided
 
 if TYPE_CHECKING:
     from unit.queue.conftest import Workshop
@@ -334,7 +335,7 @@ async def test_no_queue_can_take_all_slots(workshop: Workshop) -> None:
     await workshop.until_empty("a", "c")
 
 
-class Recorder:
+class Recorder(Undivided):
     """A store that remembers the claims made on it."""
 
     def __init__(self, store: Any) -> None:
@@ -421,7 +422,7 @@ async def test_a_pause_gives_back_what_has_not_begun_and_a_resume_goes_on(worksh
     await workshop.until(lambda: consumer.ready)
     await workshop.store.pause("q")
     await workshop.clock.advance(5)
-    await workshop.until(lambda: not worker._settler.unsettled)
+    await workshop.until(lambda: not worker._by_queue["q"].settler.unsettled)
     assert (await workshop.store.metrics("q")).leased == 10 and not consumer.ready
     gate.set()
     await workshop.until(lambda: len(done) == 10)

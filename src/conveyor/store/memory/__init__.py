@@ -9,9 +9,10 @@ from conveyor.store.memory.key_values import KeyValues
 from conveyor.store.memory.owners import Owners
 from conveyor.store.memory.queues import Queues
 from conveyor.store.memory.schedules import Schedules
+from conveyor.store.undivided import Undivided
 
 
-class MemoryStore(Schedules, Queues, Owners, KeyValues):
+class MemoryStore(Schedules, Queues, Owners, KeyValues, Undivided):
     """A `Store` that lives as long as its object; no method waits, so each is one transaction."""
 
     @property

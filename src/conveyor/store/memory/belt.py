@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import assert_never
 
 from conveyor.model.batching import cut_batches, round_to_batches
@@ -11,12 +11,12 @@ from conveyor.model.errors import LeaseLostError, QueueFullError
 from conveyor.model.ids import show_id
 from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.verdict import Action, DeadReason, Settlement
-from conveyor.store.memory.floor import Floor
+from conveyor.store.memory.limits import Limits
 from conveyor.store.memory.rows import Dedupe, Message, Queue
 from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest, Settled
 
 
-class Belt(Floor):
+class Belt(Limits):
     """`MessageStore`."""
 
     async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
@@ -25,6 +25,7 @@ class Belt(Floor):
     def _append(self, drafts: Sequence[Draft]) -> list[Sent]:
         for draft in drafts:
             self._queue(draft.queue)
+            self._consumer(draft.queue).check_cost(draft.cost)
         self._check_room(drafts)
         sent = [self._send(draft) for draft in drafts]
         self._wake(*{draft.queue for draft in drafts})
@@ -75,6 +76,7 @@ class Belt(Floor):
             first_ready_at=ready_at,
             expires_at=None if draft.expires_in_ms is None else now + draft.expires_in_ms,
             max_retries=draft.max_retries,
+            cost=draft.cost,
         )
         if draft.dedupe is not None:
             until = now + settings.dedupe_window_ms
@@ -127,7 +129,16 @@ class Belt(Floor):
 
     def _choose(self, queue: Queue, request: ClaimRequest, limit: int) -> tuple[list[Message], int | None]:
         lane = [m for m in self._tables.in_queue(queue.name) if not m.leased and m.crash_suspect == request.suspects]
-        ready = self._walk(queue, sorted(filter(self._is_due, lane), key=Message.place), limit)
+        due = sorted(filter(self._is_due, lane), key=Message.place)
+        gate = self._gate(queue)
+        if gate.window is not None and not gate.window.fits(self._now(), 1):
+            return [], gate.window.opens_at(self._now(), 1)
+        takes_turns = gate.consumer.fair and not request.suspects
+        if takes_turns:
+            self._begin_turns(queue, gate, due)
+            ready = self._take_turns(queue, gate.copy(), due, limit, is_final=False)
+        else:
+            ready = self._walk(gate, due, limit)
         count, opens_at = cut_batches(
             [m.ready_at for m in ready],
             limit_reached=len(ready) == limit,
@@ -135,42 +146,18 @@ class Belt(Floor):
             timeout_ms=request.batch_timeout_ms,
             now=self._now(),
         )
+        taken, left = ready[:count], ready[count:]
+        if takes_turns:
+            taken, left = self._take_turns(queue, gate, due, count, is_final=True), []
+        self._close_gate(queue, gate, taken, left)
         if len(ready) == limit:
-            return ready[:count], None
+            return taken, None
         moments = [m.ready_at for m in lane if m.ready_at > self._now()]
-        if opens_at is not None:
-            moments.append(opens_at)
-        return ready[:count], min(moments, default=None)
+        moments += [moment for moment in (opens_at, gate.opens_at, self._next_opening(queue)) if moment is not None]
+        return taken, min(moments, default=None)
 
     def _is_due(self, message: Message) -> bool:
         return not message.leased and message.ready_at <= self._now()
-
-    def _walk(self, queue: Queue, due: list[Message], limit: int) -> list[Message]:
-        """The first `limit` of these that their keys let through; those it meets too late to deliver are expired."""
-        consumer = self._consumer(queue.name)
-        present = [m for m in self._tables.in_queue(queue.name) if m.key is not None and consumer.gates_keys]
-        busy = Counter(m.key for m in present if m.leased)
-        heads = {m.key: m.seq for m in reversed(present)}
-        passed: list[Message] = []
-        for message in due:
-            if len(passed) == limit:
-                break
-            if message.key in heads:
-                is_behind = consumer.ordered and heads[message.key] != message.seq
-                if is_behind or busy[message.key] >= consumer.key_limit:
-                    continue
-            if self._is_past(message):
-                self._kill(message, DeadReason.EXPIRED, None)
-                continue
-            busy[message.key] += 1
-            passed.append(message)
-        return passed
-
-    def _is_past(self, message: Message) -> bool:
-        """T10: its own end has come, or it was put off for longer than the queue retains."""
-        retention_ms = self._queue(message.queue).settings.retention_ms
-        ended = message.expires_at is not None and message.expires_at <= self._now()
-        return ended or message.first_ready_at < self._now() - retention_ms
 
     def _lease_until(self, request: ClaimRequest) -> int | None:
         return None if request.lease_ms is None else self._now() + request.lease_ms
@@ -184,6 +171,17 @@ class Belt(Floor):
             self._tables.slots[name, owner] = max(0, held - calls)
             self._wake(name)
         return answer
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        here = self._tables.in_queue(self._queue(queue).name)
+        if not self._may_own(owner):
+            return 0
+        orphans = [m for m in here if m.owner == owner and (m.seq, m.claims) not in held]
+        for message in orphans:
+            self._release(message)
+        self._tables.slots[queue, owner] = calls
+        self._wake(queue)
+        return len(orphans)
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
         return self._settle_all(PULL_OWNER, settlements)
@@ -237,6 +235,10 @@ class Belt(Floor):
             queue = self._queue(message.queue)
             if settlement.throttles:
                 queue.throttled_until = max(queue.throttled_until, message.ready_at)
+            key = self._consumer(queue.name).gate_key(message.key)
+            if settlement.rests_key and key:
+                rests = self._tables.rests
+                rests[queue.name, key] = max(rests.get((queue.name, key), 0), message.ready_at)
         self._release(message)
 
     async def extend(self, seq: int, claim: int, lease_ms: int) -> None:

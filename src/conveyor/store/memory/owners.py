@@ -19,8 +19,8 @@ _NOBODY_SAW = Evidence(ending=Ending.LOST)
 class Owners(Floor):
     """`OwnerStore`."""
 
-    async def register_owner(self, info: OwnerInfo) -> int:
-        owner = next(self._tables.owner_numbers)
+    async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
+        owner = next(self._tables.owner_numbers) if owner is None else owner
         self._tables.owners[owner] = OwnerRow(owner=owner, info=info, lease_until=self._now() + OWNER_LEASE_MS)
         return owner
 
@@ -48,7 +48,7 @@ class Owners(Floor):
             del self._tables.slots[slot]
             self._wake(slot[0])
         held = sorted((m for m in self._tables.messages.values() if m.owner == owner), key=lambda m: m.seq)
-        running = sum(m.seq in evidence.started for m in held)
+        running = evidence.elsewhere + sum(m.seq in evidence.started for m in held)
         for message in held:
             self._judge(message, evidence, running, reaped)
         return reaped

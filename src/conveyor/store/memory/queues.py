@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError
-from conveyor.model.settings import ConsumerSettings, QueueSettings
-from conveyor.store.memory.floor import Floor
+from conveyor.model.settings import ConsumerSettings, QueueSettings, gating_of
+from conveyor.store.memory.limits import Limits
 from conveyor.store.memory.rows import Queue
 from conveyor.store.records import SWEEP_ROWS_MAX, QueueInfo, QueueMetrics
 
 
-class Queues(Floor):
+class Queues(Limits):
     """`QueueStore`."""
 
     async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
@@ -30,6 +30,7 @@ class Queues(Floor):
         self._empty(name)
         for slot in [slot for slot in self._tables.slots if slot[0] == name]:
             del self._tables.slots[slot]
+        self._forget_limits(name, windows=True)
         del self._tables.queues[name]
 
     async def get_queue(self, name: str) -> QueueInfo:
@@ -51,7 +52,8 @@ class Queues(Floor):
         row = self._ensure_queue(queue)
         if row.consumer is not None and row.declared == settings:
             return row.info()
-        row.consumer = row.declared = settings
+        row.declared = settings
+        self._set_consumer(row, settings)
         self._ensure_letterboxes(settings)
         return self._touch(row)
 
@@ -62,8 +64,13 @@ class Queues(Floor):
         else:
             settings.check()
             self._ensure_letterboxes(settings)
-        row.consumer = settings
+        self._set_consumer(row, settings)
         return self._touch(row)
+
+    def _set_consumer(self, queue: Queue, settings: ConsumerSettings | None) -> None:
+        before, queue.consumer = gating_of(queue.consumer), settings
+        if gating_of(settings) != before:
+            self._forget_limits(queue.name, windows=False)
 
     def _ensure_letterboxes(self, consumer: ConsumerSettings) -> None:
         for name in (consumer.dead_letter_queue, consumer.alert_queue):
@@ -90,6 +97,8 @@ class Queues(Floor):
             del self._tables.messages[message.seq]
         for key in [key for key in self._tables.dedupes if key[0] == name]:
             del self._tables.dedupes[key]
+        for level in [level for level in self._tables.lines if level[0] == name]:
+            del self._tables.lines[level]
         return len(messages)
 
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:

@@ -8,7 +8,9 @@ from itertools import count
 
 from conveyor.model.ids import MessageId
 from conveyor.model.message import PULL_MS_MAX, ContentType, DeadLetter, Lease, Peeked
+from conveyor.model.rate import Window
 from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.store.gates import Candidate, Turn
 from conveyor.store.records import KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
 
 
@@ -29,6 +31,7 @@ class Message:
     first_ready_at: int
     expires_at: int | None
     max_retries: int | None
+    cost: int = 1
     claims: int = 0
     releases: int = 0
     crashes: int = 0
@@ -67,6 +70,13 @@ class Message:
             key=self.key,
             headers=self.headers,
             crash_suspect=self.crash_suspect,
+        )
+
+    def candidate(self) -> Candidate:
+        """As a claim judges it."""
+        return Candidate(
+            *(self.seq, self.priority, self.ready_at, self.claims, self.releases, self.crashes),
+            *(self.key, self.expires_at, self.first_ready_at, self.cost),
         )
 
     def end_lease(self) -> None:
@@ -171,6 +181,11 @@ class Tables:
     queues: dict[str, Queue] = field(default_factory=dict)
     dedupes: dict[tuple[str, str], Dedupe] = field(default_factory=dict)
     slots: dict[tuple[str, int], int] = field(default_factory=dict)
+    windows: dict[tuple[str, str], Window] = field(default_factory=dict)
+    """By queue and key; the queue's own under `""`."""
+    rests: dict[tuple[str, str], int] = field(default_factory=dict)
+    lines: dict[tuple[str, int], list[Turn]] = field(default_factory=dict)
+    """Fair queues, by queue and priority."""
     owners: dict[int, OwnerRow] = field(default_factory=dict)
     schedules: dict[str, ScheduleEntry] = field(default_factory=dict)
     runs: dict[tuple[str, int], RunEntry] = field(default_factory=dict)

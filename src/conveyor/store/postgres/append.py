@@ -12,7 +12,7 @@ from conveyor.model.message import ContentType, Draft, Sent
 from conveyor.model.settings import QueueSettings
 from conveyor.store.postgres import catalog
 from conveyor.store.postgres.catalog import QueueRow
-from conveyor.store.postgres.transaction import Draught, Transaction
+from conveyor.store.postgres.transaction import BEHIND, WAITING, Draught, Transaction
 
 CONTENT_CODES: Final = {ContentType.JSON: 0, ContentType.TEXT: 1, ContentType.BYTES: 2}
 CONTENT_TYPES: Final = (ContentType.JSON, ContentType.TEXT, ContentType.BYTES)
@@ -64,8 +64,11 @@ class Depths:
 
 
 async def append(tx: Transaction, drafts: Sequence[Draft], depths: Depths) -> list[Sent]:
-    """`QueueNotFoundError`, `QueueFullError`, before anything is buffered."""
+    """`QueueNotFoundError`, `QueueFullError`, `InvalidMessageError`, before anything is buffered."""
     rows = {draft.queue: tx.catalog.get(draft.queue) for draft in drafts}
+    for draft in drafts:
+        if draft.cost != 1 and (consumer := rows[draft.queue].consumer) is not None:
+            consumer.check_cost(draft.cost)
     known = await known_keys(tx, rows, drafts)
     for name, row in rows.items():
         sizes = [len(draft.body) for draft in _new(drafts, known) if draft.queue == name]
@@ -158,7 +161,9 @@ async def append_one(
             max_retries=draft.max_retries,
             dedupe=draft.dedupe,
             dedupe_until=now + row.settings.dedupe_window_ms,
-            is_gated=draft.key is not None and row.gates_keys,
+            cost=draft.cost,
+            gate_key=row.gate_key(draft.key) if row.gates_keys else None,
+            place=BEHIND if row.is_fair else WAITING,
         )
     )
     tx.woken.add(row.name)

@@ -1,27 +1,34 @@
 """LISTEN and NOTIFY on one connection of their own: a hint to the other processes, off the path of every commit.
 
 Commits leave the names of their queues here; they go out in one NOTIFY as soon as the one before has gone. A name lost
-with a connection, or swallowed by a pooler, costs a poll.
+with a connection, or swallowed by a pooler, costs a poll. A listener calls itself now and then: a connection that has
+died in silence, or does not listen at all, is found out by the echo that does not come.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
-import asyncpg
-
-from conveyor.model.clock import SystemClock
 from conveyor.model.errors import StoreError
+from conveyor.store.postgres.door import Door
+from conveyor.store.postgres.faults import DRIVER_ERRORS
 from conveyor.store.postgres.statements import SQL
 from conveyor.store.postgres.transaction import Connection
 from conveyor.store.records import ANY_QUEUE
 
 PAYLOAD_BYTES_MAX: Final = 7_999
-_PAUSE_S: Final = 1.0
+PROBE_S: Final = 15.0
+"""A listener calls itself this often."""
+ECHO_S: Final = 5.0
+"""How long the echo may take."""
+PAUSE_S_FIRST: Final = 1.0
+PAUSE_S_MAX: Final = 300.0
+"""Between tries of one that is never heard: there is a pooler in between that does not say so."""
 
 
 class Bell:
@@ -29,20 +36,27 @@ class Bell:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[Connection]],
+        door: Door,
         channel: str,
         deliver: Callable[[frozenset[str]], None],
+        *,
+        probe_s: float = PROBE_S,
+        echo_s: float = ECHO_S,
     ) -> None:
-        self._connect = connect
+        self._door = door
         self._channel = channel
         self._deliver = deliver
+        self._probe_s = probe_s
+        self._echo_s = echo_s
         self._name = os.urandom(8).hex()
         self._names: set[str] = set()
         self._listens = False
         self._is_heard = False
         self._was_heard = False
+        self._probe_at = -math.inf
+        self._echo = asyncio.Event()
         self._stirred = asyncio.Event()
-        self._patience = SystemClock()
+        self._pause_s = PAUSE_S_FIRST
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -51,7 +65,8 @@ class Bell:
         self._stir()
 
     def listen(self) -> None:
-        self._listens = True
+        """Behind a pooler nothing would be heard."""
+        self._listens = not self._door.is_pooled
         self._stir()
 
     async def close(self) -> None:
@@ -62,10 +77,10 @@ class Bell:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with contextlib.suppress(*DRIVER_ERRORS):
             if self._connection is not None and self._names:
                 await self._say(self._connection)
-        await self._hang_up()
+        self._hang_up()
 
     def _stir(self) -> None:
         self._stirred.set()
@@ -74,50 +89,72 @@ class Bell:
 
     async def _work(self) -> None:
         while True:
-            await self._stirred.wait()
+            left_s = max(0.0, self._probe_at - self._door.now()) if self._listens else None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), left_s)
             self._stirred.clear()
             try:
                 await self._attend()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, StoreError):
-                await self._hang_up()
+            except (*DRIVER_ERRORS, StoreError):
+                self._hang_up()
                 self._names.clear()
-                await self._patience.sleep(_PAUSE_S)
-                if self._listens:
-                    self._stirred.set()
+                self._probe_at = self._door.now() + self._pause_s
+                self._pause_s = min(PAUSE_S_MAX, self._pause_s * 2)
 
     async def _attend(self) -> None:
+        if self._door.is_crowded:  # we are the first who can do without
+            self._hang_up()
+            self._names.clear()
+            self._probe_at = self._door.now() + self._probe_s
+            return
         connection = self._connection
         if connection is None or connection.is_closed():
-            connection = self._connection = await self._connect()
+            if not self._names and self._door.now() < self._probe_at:
+                return
+            connection = self._connection = await self._door.connect(math.inf)
             connection.add_termination_listener(self._lost)
             self._is_heard = False
         if self._listens and not self._is_heard:
             await connection.add_listener(self._channel, self._hear)
+            await self._probe(connection)
             if self._was_heard:
                 self._deliver(frozenset([ANY_QUEUE]))  # what was said while we were away
             self._is_heard = self._was_heard = True
+            self._pause_s = PAUSE_S_FIRST
         while self._names:
             await self._say(connection)
+        if self._listens and self._door.now() >= self._probe_at:
+            await self._probe(connection)
+
+    async def _probe(self, connection: Connection) -> None:
+        """`TimeoutError` if we do not hear ourselves."""
+        self._echo.clear()
+        async with asyncio.timeout(self._echo_s):
+            await connection.execute(SQL["notify"], self._channel, self._name)
+            await self._echo.wait()
+        self._probe_at = self._door.now() + self._probe_s
 
     async def _say(self, connection: Connection) -> None:
         names, self._names = self._names, set()
         payload = "\n".join([self._name, *names])
         if len(payload.encode()) > PAYLOAD_BYTES_MAX:
             payload = f"{self._name}\n{ANY_QUEUE}"
-        await connection.execute(SQL["notify"], self._channel, payload)
+        await connection.execute(SQL["notify"], self._channel, payload, timeout=self._echo_s)
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         speaker, *names = str(payload).split("\n")
-        if speaker != self._name:
+        if speaker == self._name:
+            self._echo.set()
+        else:
             self._deliver(frozenset(names))
 
     def _lost(self, _connection: object) -> None:
-        if self._task is not None and self._listens:
+        if self._listens:
+            self._probe_at = -math.inf
             self._stirred.set()
 
-    async def _hang_up(self) -> None:
+    def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.remove_termination_listener(self._lost)
-            with contextlib.suppress(Exception):
-                await connection.close(timeout=2)
+            connection.terminate()

@@ -247,7 +247,15 @@ def explain(tx: object, error: Exception, where: str) -> Exception:
         return InvalidTransactionError(tx, f"its role may not do that: {root}", hint=hint)
     if not state:
         return InvalidTransactionError(tx, f"it cannot be used: {error}")
-    return translate(root, where)
+    return translate(_Said(state, getattr(getattr(root, "diag", None), "message_primary", None) or str(root)), where)
+
+
+class _Said(Exception):
+    """A server's error by any driver, in the server's own words."""
+
+    def __init__(self, sqlstate: str, words: str) -> None:
+        super().__init__(words)
+        self.sqlstate = sqlstate
 
 
 def _root(error: BaseException) -> BaseException:

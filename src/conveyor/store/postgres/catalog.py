@@ -34,6 +34,7 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
     throttled_until: int
     levels: int
     holds_dead: bool
+    rests_keys: bool
     version: int
     created_at: int
     modified_at: int
@@ -54,6 +55,26 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def gates_keys(self) -> bool:
         return self.consumer is not None and self.consumer.gates_keys
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether each message is looked at before it is leased, because of its key or of a rate."""
+        return self.consumer is not None and (self.consumer.gates_keys or self.consumer.rate is not None)
+
+    @property
+    def is_fair(self) -> bool:
+        return self.consumer is not None and self.consumer.fair
+
+    @property
+    def closes_keys(self) -> bool:
+        """Whether a key may be closed until a moment: by its rate, or since a handler has asked for it."""
+        return self.gates_keys and (
+            self.rests_keys or (self.consumer is not None and self.consumer.key_rate is not None)
+        )
+
+    def gate_key(self, key: str | None) -> str | None:
+        """The key under which a message stands at the gate here; None: it is free."""
+        return None if self.consumer is None else self.consumer.gate_key(key)
 
     @property
     def priorities(self) -> list[int]:
@@ -139,7 +160,8 @@ async def new_lane(tx: Transaction) -> int:
 
 
 def _decode(found: Any) -> QueueRow:
-    name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, *rest = found
+    name, lane, settings, consumer, declared, paused, throttled_until, levels, *rest = found
+    holds_dead, rests_keys, version, created_at, modified_at = rest
     return QueueRow(
         name=name,
         lane=lane,
@@ -150,9 +172,10 @@ def _decode(found: Any) -> QueueRow:
         throttled_until=throttled_until,
         levels=levels,
         holds_dead=holds_dead,
-        version=rest[0],
-        created_at=rest[1],
-        modified_at=rest[2],
+        rests_keys=rests_keys,
+        version=version,
+        created_at=created_at,
+        modified_at=modified_at,
     )
 
 

@@ -1,8 +1,9 @@
 """T2 claim: READY messages become leases.
 
-On the plain path one statement takes the head of a priority level, however many messages it is. Where keys are gated or
-messages wait for a batch, the head is locked, judged here, and what was found fit is leased by a second statement.
-What another claim holds is passed over (SKIP LOCKED), never waited for.
+On the plain path one statement takes the head of a priority level, however many messages it is. Where messages wait for
+a batch, the head is locked, judged here, and what was found fit is leased by a second statement. What another claim
+holds is passed over (SKIP LOCKED), never waited for. Queues with rates or gated keys have a room of their own:
+`judged`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from conveyor.model.batching import cut_batches
-from conveyor.model.message import PULL_MS_MAX, Lease
+from conveyor.model.message import Lease
 from conveyor.model.verdict import DeadReason
 from conveyor.store.postgres import keys, leases
 from conveyor.store.postgres.append import CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.judged import take_judged
 from conveyor.store.postgres.marks import HEAD, Level
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest
@@ -40,27 +42,25 @@ async def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
         return Claimed(leases=[], version=row.version)
     if row.throttled_until > tx.now:
         return Claimed(leases=[], opens_at=row.throttled_until, version=row.version)
-    if row.gates_keys or _is_limited(row, request):
+    if row.is_judged or _is_limited(row, request):
         await tx.lock_lane(row.lane)
     limit = await _limit(tx, row, request)
     if limit == 0:
         return Claimed(leases=[], version=row.version)
     shelf = keys.SUSPECT if request.suspects else keys.OPEN
-    if row.gates_keys or request.batch_size > 1:
-        taken, opens_at = await _take_judged(tx, row, request, shelf, limit)
+    if row.is_judged:
+        leased, opens_at = await take_judged(tx, row, request, shelf, limit)
     else:
-        taken, opens_at = await _take(tx, row, request, shelf, limit), None
-    calls = await _hold_slots(tx, row, request, len(taken))
+        if request.batch_size > 1:
+            taken, opens_at = await _take_batches(tx, row, request, shelf, limit)
+        else:
+            taken, opens_at = await _take(tx, row, request, shelf, limit), None
+        leased = [_lease(found, row.name, shelf) for found in taken]
+    calls = await _hold_slots(tx, row, request, len(leased))
     next_ready_at, has_suspects = await _look_ahead(tx, row, shelf)
-    if len(taken) < limit:
+    if len(leased) < limit:
         opens_at = _earlier(opens_at, next_ready_at)
-    return Claimed(
-        leases=[_lease(found, row.name, shelf) for found in taken],
-        calls=calls,
-        opens_at=opens_at,
-        suspects=has_suspects,
-        version=row.version,
-    )
+    return Claimed(leases=leased, calls=calls, opens_at=opens_at, suspects=has_suspects, version=row.version)
 
 
 async def _limit(tx: Transaction, row: QueueRow, request: ClaimRequest) -> int:
@@ -111,7 +111,7 @@ async def _take(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: in
 async def _take_head(tx: Transaction, request: ClaimRequest, level: Level, limit: int) -> list[_Found]:
     """From where the last claim of this process ended; from the very head if that is too little, or it is time."""
     marks, changes = tx.marks, tx.marks.changes
-    until = _lease_until(tx, request)
+    until = leases.lease_until(tx, request)
     found: list[_Found] = []
     start = marks.start(level)
     if start != HEAD:
@@ -128,19 +128,19 @@ async def _take_head(tx: Transaction, request: ClaimRequest, level: Level, limit
     return found
 
 
-async def _take_judged(
+async def _take_batches(
     tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, limit: int
 ) -> tuple[list[_Found], int | None]:
     """Lease up to `limit` messages; the rows, and when a batch that is not yet open will be."""
     candidates: list[_Found] = []
-    refused: list[_Found] = []  # suspects whose key is taken: they stay where they are, and must not be met again
     while len(candidates) < limit:
-        found = await _select(tx, row, shelf, limit - len(candidates), candidates + refused)
-        fit = [each for each in found if await _fits(tx, row, each, shelf)]
-        candidates += fit
-        if shelf == keys.SUSPECT:
-            refused += [each for each in found if each not in fit]
-        if len(fit) == len(found):
+        found = await _select(tx, row, shelf, limit - len(candidates), candidates)
+        past = [each for each in found if _is_past(tx, row, each)]
+        for each in past:
+            await tx.run("leave_ready", row.lane, shelf, each[_PRIORITY], each[_READY_AT], each[_SEQ])
+            await bury(tx, row, each[_SEQ], DeadReason.EXPIRED, attempts=each[_CLAIMS] - each[_RELEASES])
+        candidates += [each for each in found if each not in past] if past else found
+        if not past:
             break
     count, opens_at = cut_batches(
         [each[_READY_AT] for each in candidates],
@@ -149,11 +149,9 @@ async def _take_judged(
         timeout_ms=request.batch_timeout_ms,
         now=tx.now,
     )
-    taken, left = candidates[:count], candidates[count:]
+    taken = candidates[:count]
     if taken:
         await _lease_taken(tx, row, request, shelf, taken)
-    if row.gates_keys:
-        await keys.note_left(tx, row, [(each[_KEY], each[_SEQ]) for each in left if each[_KEY] is not None])
     return taken, opens_at
 
 
@@ -184,36 +182,13 @@ async def bury_past(tx: Transaction, row: QueueRow, owner: int, seq: int, attemp
         await bury(tx, row, seq, DeadReason.EXPIRED, attempts=attempts)
 
 
-async def _fits(tx: Transaction, row: QueueRow, found: _Found, shelf: int) -> bool:
-    """Whether it may be leased now; if not, it is put where it belongs."""
-    place = (row.lane, shelf, found[_PRIORITY], found[_READY_AT], found[_SEQ])
-    if _is_past(tx, row, found):
-        await tx.run("leave_ready", *place)
-        await bury(tx, row, found[_SEQ], DeadReason.EXPIRED, attempts=found[_CLAIMS] - found[_RELEASES])
-        return False
-    if not row.gates_keys or found[_KEY] is None:
-        return True
-    assert row.consumer is not None
-    if await keys.may_go(tx, row, row.consumer, found[_KEY], found[_SEQ]):
-        await keys.note_leased(tx, row, found[_KEY], found[_SEQ])  # at once: the next may have the same key
-        return True
-    if shelf == keys.OPEN:
-        await keys.block(tx, row, found[_KEY], found[_SEQ], found[_PRIORITY], found[_READY_AT])
-    return False
-
-
 async def _lease_taken(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[_Found]) -> None:
     places = [(each[_PRIORITY], each[_READY_AT], each[_SEQ]) for each in taken]
     await tx.run(
         "lease_taken",
         *zip(*places, strict=True),
-        *(row.lane, shelf, request.owner, *_lease_until(tx, request)),
+        *(row.lane, shelf, request.owner, *leases.lease_until(tx, request)),
     )
-
-
-def _lease_until(tx: Transaction, request: ClaimRequest) -> tuple[int | None, int | None]:
-    """When a pulled lease ends, and the moment past which it cannot be extended (T7)."""
-    return (None, None) if request.lease_ms is None else (tx.now + request.lease_ms, tx.now + PULL_MS_MAX)
 
 
 def _earlier(one: int | None, other: int | None) -> int | None:

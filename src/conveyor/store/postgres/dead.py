@@ -42,8 +42,9 @@ async def bury(
 async def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:
     lane, _ready_at, _priority, key, _max_retries, size, dedupe = place
     tx.count(row.lane, -1, -int(str(size)))
-    if key is not None and row.gates_keys:
-        await keys.drop_key(tx, row, str(key), seq)
+    gate_key = row.gate_key(None if key is None else str(key))
+    if gate_key is not None:
+        await keys.drop_keys(tx, row, [(gate_key, seq)])
     if dedupe is not None:
         await tx.run("release_dedupe", lane, dedupe, seq)
     if row.holds_dead:
@@ -66,8 +67,9 @@ async def _move(
     shortened = None if error is None else storable(error[:ERROR_CHARS_MAX])
     await tx.run("put_dead_letter", target.lane, seq, row.name, storable(str(reason)), shortened, tx.now)
     tx.count(target.lane, 1, size)
-    if key is not None and target.gates_keys:
-        await keys.add_key(tx, target, key, seq, priority, tx.now)
+    gate_key = target.gate_key(key)
+    if gate_key is not None:
+        await keys.add_key(tx, target, gate_key, seq, priority, tx.now)
     if not target.holds_dead:
         tx.require_catalog()
         await tx.run("mark_holds_dead", target.lane)

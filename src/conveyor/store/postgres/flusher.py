@@ -4,7 +4,8 @@
     flusher     take what has gathered -> plan each -> one multi-row insert -> COMMIT
 
 A domain error fails its caller alone, since a call is checked before any of it is buffered. If the database refuses the
-group, each call runs again alone, so that the one at fault does not fail the others.
+group, each call runs again alone, so that the one at fault does not fail the others. While the server is away each call
+waits until a deadline of its own.
 """
 
 from __future__ import annotations
@@ -13,25 +14,34 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError
+import msgspec
+
+from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreAwayError, StoreBusyError, StoreReadOnlyError
 from conveyor.model.message import Draft, Sent
 from conveyor.store.postgres import outbox, plain
 from conveyor.store.postgres.append import Depths, append
-from conveyor.store.postgres.faults import is_lost
+from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.transaction import Transaction
 
 GROUP_CALLS_MAX: Final = 1_000
 
-_Call = tuple[Sequence[Draft], "asyncio.Future[list[Sent]]"]
+
+class _Call(msgspec.Struct, gc=False):
+    """A send that waits."""
+
+    drafts: Sequence[Draft]
+    future: asyncio.Future[list[Sent]]
+    deadline: float
 
 
 class Flusher:
     """One task with one connection."""
 
-    def __init__(self, pool: Pool, depths: Depths) -> None:
+    def __init__(self, pool: Pool, door: Door, depths: Depths) -> None:
         self._pool = pool
+        self._door = door
         self._depths = depths
         self._waiting: list[_Call] = []
         self._gathered = asyncio.Event()
@@ -41,7 +51,7 @@ class Flusher:
     def submit(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Sent]]:
         """Done after COMMIT. Cancelling the future does not withdraw the send."""
         future: asyncio.Future[list[Sent]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((drafts, future))
+        self._waiting.append(_Call(drafts, future, self._door.deadline()))
         self._gathered.set()
         return future
 
@@ -67,32 +77,44 @@ class Flusher:
         try:
             answers = await self._append_plainly(group)
             if answers is None:
-                answers = await self._pool.run(lambda tx: self._append_all(tx, group), Durability.SYNCED)
+                answers = await self._pool.run(
+                    lambda tx: self._append_all(tx, group), Durability.SYNCED, deadline=group[0].deadline
+                )
+        except (StoreAwayError, StoreBusyError, StoreReadOnlyError) as error:  # no call of the group is at fault
+            if self._door.is_past(group[0].deadline) and not self._ends:
+                group = self._keep_waiting(group)
+            answers = [error for _ in group]
         except Exception as error:  # noqa: BLE001 whatever it is, the flusher lives on and the callers are told
-            if len(group) > 1 and not _fails_for_all(error):
+            if len(group) > 1 and not isinstance(error, OutcomeUnknownError):
                 for call in group:
                     await self._commit([call])
                 return
             answers = [error for _ in group]
-        for (_, future), answer in zip(group, answers, strict=True):
-            if future.done():
+        for call, answer in zip(group, answers, strict=True):
+            if call.future.done():
                 continue
             if isinstance(answer, list):
-                future.set_result(answer)
+                call.future.set_result(answer)
             else:
-                future.set_exception(answer)
+                call.future.set_exception(answer)
+
+    def _keep_waiting(self, group: list[_Call]) -> list[_Call]:
+        """Those of a group that have waited long enough; the others go on, in their places."""
+        late = sum(self._door.is_past(call.deadline) for call in group)  # they are in order of their deadlines
+        self._waiting = group[late:] + self._waiting
+        return group[:late]
 
     async def _append_plainly(self, group: list[_Call]) -> Sequence[list[Sent] | Exception] | None:
-        calls = [drafts for drafts, _ in group]
-        return await self._pool.use(lambda link: plain.append(link, calls, self._depths))
+        calls = [call.drafts for call in group]
+        return await self._pool.use(lambda link: plain.append(link, calls, self._depths), group[0].deadline)
 
     async def _append_all(self, tx: Transaction, group: list[_Call]) -> list[list[Sent] | Exception]:
         answers: list[list[Sent] | Exception] = []
-        if any(_has_turn(tx, draft) for drafts, _ in group for draft in drafts):
+        if any(_has_turn(tx, draft) for call in group for draft in call.drafts):
             await outbox.carry_all(tx)
-        for drafts, _ in group:
+        for call in group:
             try:
-                answers.append(await append(tx, drafts, self._depths))
+                answers.append(await append(tx, call.drafts, self._depths))
             except ConveyorError as error:
                 answers.append(error)
         return answers
@@ -104,9 +126,3 @@ def _has_turn(tx: Transaction, draft: Draft) -> bool:
         return True
     row = None if draft.key is None else tx.catalog.find(draft.queue)
     return row is not None and row.consumer is not None and row.consumer.ordered
-
-
-def _fails_for_all(error: Exception) -> bool:
-    """No call of the group is at fault: each alone would fare no better."""
-    cause = error.__cause__
-    return isinstance(error, StoreBusyError | OutcomeUnknownError) or (cause is not None and is_lost(cause))

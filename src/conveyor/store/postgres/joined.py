@@ -15,7 +15,7 @@ import msgspec
 from conveyor.model.errors import InvalidTransactionError, LeaseLostError, QueueNotFoundError
 from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import Draft, Lease, Sent
-from conveyor.model.settings import QueueSettings
+from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.store.postgres.append import Depths, check_depth
 from conveyor.store.postgres.borrowed import Borrowed, Row, borrow, explain
 from conveyor.store.postgres.opening import Address
@@ -23,6 +23,7 @@ from conveyor.store.postgres.outbox import decode_draft, encode_draft
 from conveyor.store.postgres.statements import quoted, user_statements
 
 _SETTINGS: Final = msgspec.json.Decoder(QueueSettings)
+_CONSUMER: Final = msgspec.json.Decoder(ConsumerSettings)
 
 
 class Home:
@@ -48,6 +49,7 @@ class _Queue(NamedTuple):
     name: str
     lane: int
     settings: QueueSettings
+    consumer: ConsumerSettings | None
 
 
 _Known: TypeAlias = dict[str, MessageId]
@@ -69,7 +71,11 @@ class JoinedTransaction:
         new: list[Draft] = []
         for name in {draft.queue: None for draft in drafts}:
             queue = await self._find(name)
-            kept = await self._weed(queue, [draft for draft in drafts if draft.queue == name], answers)
+            ours = [draft for draft in drafts if draft.queue == name]
+            for draft in ours:
+                if draft.cost != 1 and queue.consumer is not None:
+                    queue.consumer.check_cost(draft.cost)
+            kept = await self._weed(queue, ours, answers)
             await self._check_depth(queue, kept)
             new += kept
         if new:
@@ -86,24 +92,25 @@ class JoinedTransaction:
     async def _find(self, name: str) -> _Queue:
         queue = self._queues.get(name)
         if queue is None:
-            lane, settings = await self._look(name)
+            lane, settings, consumer = await self._look(name)
             if settings is None:
                 raise QueueNotFoundError(name)
-            queue = self._queues[name] = _Queue(name, lane, _SETTINGS.decode(settings))
+            decoded = None if consumer is None else _CONSUMER.decode(consumer)
+            queue = self._queues[name] = _Queue(name, lane, _SETTINGS.decode(settings), decoded)
         return queue
 
-    async def _look(self, queue: str) -> tuple[int, str | None]:
-        """The queue's lane and settings. `InvalidTransactionError` if this is no open transaction of the store's own
-        database in which one may write."""
+    async def _look(self, queue: str) -> tuple[int, str | None, str | None]:
+        """A queue's lane, settings and consumer. `InvalidTransactionError` if this is no open transaction of the
+        store's own database in which one may write."""
         await self._start()
-        [(store_id, is_read_only, lane, settings)] = await self._fetch("look_from_tx", queue=queue)
+        [(store_id, is_read_only, lane, settings, consumer)] = await self._fetch("look_from_tx", queue=queue)
         if bytes(store_id) != self._home.store_id:
             raise self._elsewhere()
         if not self._user.is_open:
             raise InvalidTransactionError(self._user.tx, "no transaction is open on it", hint=self._user.begin)
         if is_read_only:
             raise InvalidTransactionError(self._user.tx, "its transaction is read-only")
-        return lane, settings
+        return lane, settings, consumer
 
     async def _start(self) -> None:
         """Once for each connection: is the schema there? A statement that names what is not would make the user's

@@ -1,92 +1,154 @@
-"""Ordered keys and per-key concurrency. Touched only where the consumer gates keys.
+"""Keys that somebody counts: ordered ones, those with a concurrency, a rate or turns. Touched only where the consumer
+gates keys, under the lane's lock; but for sends, which only add.
 
 A message that may not go yet is found by a claim, moved to the shelf of the blocked, and put back when its key has
-room: so a claim never wades through a long queue behind one key.
+room: so a claim never wades through a long queue behind one key. In a fair queue nothing is moved: there a claim asks
+the keys that stand in line (`fair`), and whatever may change that calls the key.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from conveyor.model.rate import Window
 from conveyor.model.settings import ConsumerSettings
+from conveyor.store.gates import Candidate
+from conveyor.store.postgres import catalog
 from conveyor.store.postgres.catalog import QueueRow
-from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.postgres.transaction import BEHIND, WAITING, Row, Transaction
 
 OPEN, SUSPECT, BLOCKED = 0, 1, 2  # shelves of `ready`
-_WAITING, _LEASED, _BLOCKED = 0, 1, 2  # places of `keyed`
+OPENED_MAX: Final = 1_000
+"""Keys, and messages of each, that come back in one claim."""
 
 
 async def add_key(tx: Transaction, row: QueueRow, key: str, seq: int, priority: int, ready_at: int) -> None:
     """A message with a key has come to a queue that gates keys."""
-    await tx.run("add_keyed", row.lane, key, seq, priority, ready_at)
+    place = BEHIND if row.is_fair else WAITING
+    await tx.run("add_keyed", [row.lane], [key], [seq], [place], [priority], [ready_at])
+    if row.is_fair:
+        await tx.run("call_keys", [row.lane], [ready_at], [key])
 
 
-async def may_go(tx: Transaction, row: QueueRow, consumer: ConsumerSettings, key: str, seq: int) -> bool:
-    """Whether a claim may take this message now. A message of the key that was sent beside a later one may be committed
-    after that one was leased: so an ordered key is asked for both."""
-    leased = await tx.row("count_leased_of_key", row.lane, key)
-    assert leased is not None
-    if int(leased[0]) >= consumer.key_limit:
-        return False
-    if not consumer.ordered:
-        return True
-    first = await tx.row("first_of_key", row.lane, key)
-    return first is None or first[0] == seq
+async def block(tx: Transaction, row: QueueRow, refused: Sequence[Candidate]) -> None:
+    """Put messages aside until their keys have room."""
+    if refused:
+        columns = zip(*((each.key, each.seq, each.priority, each.ready_at) for each in refused), strict=True)
+        await tx.run("block", *columns, row.lane)
 
 
-async def note_leased(tx: Transaction, row: QueueRow, key: str, seq: int) -> None:
-    await tx.run("place_keyed", _LEASED, row.lane, key, seq)
-
-
-async def note_left(tx: Transaction, row: QueueRow, left: list[tuple[str, int]]) -> None:
-    """These were about to be leased, but their batch is not open yet."""
-    for key, seq in left:
-        await tx.run("place_keyed", _WAITING, row.lane, key, seq)
-
-
-async def block(tx: Transaction, row: QueueRow, key: str, seq: int, priority: int, ready_at: int) -> None:
-    """Put a message aside until its key has room."""
-    await tx.run("block_keyed", priority, ready_at, row.lane, key, seq)
-    await tx.run("move_shelf", BLOCKED, row.lane, OPEN, priority, ready_at, seq)
-
-
-async def end_turn(tx: Transaction, row: QueueRow, key: str, seq: int) -> None:
+async def end_turn(tx: Transaction, row: QueueRow, key: str, seq: int, priority: int, ready_at: int) -> None:
     """A message of the key is ready again: it keeps its place, and another may have room."""
-    await tx.run("place_keyed", _WAITING, row.lane, key, seq)
-    await _promote(tx, row, key)
+    place = BEHIND if row.is_fair else WAITING
+    await tx.run("put_keyed", place, priority, ready_at, row.lane, key, seq)
+    if row.is_fair:
+        await tx.run("call_keys", [row.lane], [ready_at], [key])
+    await _make_room(tx, row, {key: 1})
 
 
-async def drop_key(tx: Transaction, row: QueueRow, key: str, seq: int) -> None:
-    """A message of the key is final, or has left the queue."""
-    await tx.run("drop_keyed", row.lane, key, seq)
-    await _promote(tx, row, key)
-
-
-async def _promote(tx: Transaction, row: QueueRow, key: str) -> None:
-    seq = await _next_blocked(tx, row, key)
-    if seq is None:
+async def drop_keys(tx: Transaction, row: QueueRow, gone: Sequence[tuple[str, int]]) -> None:
+    """These messages, by key and seq, are final, or have left the queue."""
+    if not gone:
         return
-    place = await tx.row("read_place", seq)
-    assert place is not None, "a blocked message has a row"
-    await tx.run("place_keyed", _WAITING, row.lane, key, seq)
-    await tx.run("move_shelf", OPEN, row.lane, BLOCKED, place[2], place[1], seq)
-    tx.wake(row)
+    found = await tx.rows("drop_keyed", *zip(*gone, strict=True), row.lane)
+    if row.closes_keys and not row.is_fair:  # one that waited was perhaps to go before those that are blocked
+        await _promote(tx, row, Counter(key for key, place in found if place == WAITING))
+    await _make_room(tx, row, Counter(key for key, _ in gone))
 
 
-async def _next_blocked(tx: Transaction, row: QueueRow, key: str) -> int | None:
+async def _make_room(tx: Transaction, row: QueueRow, left: Mapping[str, int]) -> None:
+    keys = sorted(key for key in left if key)
+    if not keys or row.consumer is None or not row.consumer.limits_keys:
+        return
+    if row.is_fair:
+        await tx.run("call_keys", [row.lane] * len(keys), [tx.now] * len(keys), keys)
+        tx.wake(row)
+    else:
+        await _promote(tx, row, left)
+
+
+async def _promote(tx: Transaction, row: QueueRow, room: Mapping[str, int]) -> None:
     """Whose turn it is, if it was put aside: the first of an ordered key, else the first in the order of claims."""
+    if not room:
+        return
     if row.consumer is not None and row.consumer.ordered:
-        first = await tx.row("first_of_key", row.lane, key)
-        return first[0] if first is not None and first[1] == _BLOCKED else None
-    blocked = await tx.row("first_blocked_of_key", row.lane, key)
-    return None if blocked is None else blocked[0]
+        heads = await tx.rows("heads_of_keys", [*room], row.lane)
+        found = [(key, seq, priority, ready_at) for key, seq, place, priority, ready_at in heads if place == BEHIND]
+    else:
+        blocked = await tx.rows("blocked_of_keys", [*room], [*room.values()], row.lane)
+        found = [(key, seq, priority, ready_at) for key, seq, priority, ready_at, _ in blocked]
+    await _unblock(tx, row, found)
+
+
+async def _unblock(tx: Transaction, row: QueueRow, found: Sequence[tuple[str, int, int, int]]) -> None:
+    if found:
+        await tx.run("unblock", *zip(*found, strict=True), row.lane)
+        tx.wake(row)
+
+
+async def open_due(tx: Transaction, row: QueueRow) -> list[str]:
+    """Keys that were closed until a moment that has come. Of what was put aside as many as there is room for come
+    back."""
+    due = await tx.rows("open_keys", row.name, tx.now, OPENED_MAX)
+    if due and not row.is_fair:
+        await _unblock_affordable(tx, row, {key: entries for key, entries in due})
+    return [key for key, _ in due]
+
+
+async def _unblock_affordable(tx: Transaction, row: QueueRow, due: Mapping[str, str]) -> None:
+    """The first of each in any case: it may be that it must close the key anew."""
+    consumer = row.consumer
+    assert consumer is not None
+    if consumer.ordered:
+        await _promote(tx, row, dict.fromkeys(due, 1))
+        return
+    most = min(OPENED_MAX, consumer.key_limit or OPENED_MAX)
+    if consumer.key_rate is not None:
+        most = min(most, consumer.key_rate.count)
+    found = await tx.rows("blocked_of_keys", [*due], [most] * len(due), row.lane)
+    blocked: dict[str, list[Row]] = {}
+    for each in found:
+        blocked.setdefault(each[0], []).append(each)
+    chosen: list[tuple[str, int, int, int]] = []
+    for key, rows in blocked.items():
+        window = None if consumer.key_rate is None else Window.decode(consumer.key_rate, due[key])
+        spent = count = 0
+        for _, seq, priority, ready_at, cost in rows:
+            if count and window is not None and not window.fits(tx.now, cost or 1, besides=spent):
+                break
+            chosen.append((key, seq, priority, ready_at))
+            spent, count = spent + (cost or 1), count + 1
+        if count == OPENED_MAX:
+            await tx.run("rest_key", row.name, key, tx.now)  # the others in the next claim
+    await _unblock(tx, row, chosen)
+
+
+async def rest_key(tx: Transaction, row: QueueRow, seq: int, until: int) -> None:
+    """A handler asks that the messages of this one's key rest."""
+    place = await tx.row("read_place", seq)
+    key = None if place is None else row.gate_key(place[3])
+    if key:
+        if not row.closes_keys:
+            tx.require_catalog()
+            await tx.run("mark_rests_keys", row.lane)
+            await catalog.bump(tx)
+        await tx.run("rest_key", row.name, key, until)
 
 
 async def regate(tx: Transaction, row: QueueRow, before: ConsumerSettings | None) -> None:
     """The consumer's settings changed: begin, change or end the gating of keys for what lies in the queue."""
-    was = before is not None and before.gates_keys
-    if was:
+    if before is not None and before.gates_keys:
         await tx.run("unblock_lane", row.lane)
-        await tx.run("drop_keyed_lane", row.lane)
+        for name in ("drop_keyed_lane", "drop_line", "drop_called"):
+            await tx.run(name, row.lane)
+        await tx.run("open_all_keys", row.name)
+        if row.consumer is None or row.consumer.key_rate is None:
+            await tx.run("drop_key_windows", row.name)
     if row.gates_keys:
-        await tx.run("gate_ready_keys", row.lane)
-        await tx.run("gate_leased_keys", row.lane)
+        await tx.run("gate_ready_keys", BEHIND if row.is_fair else WAITING, row.lane, row.is_fair)
+        await tx.run("gate_leased_keys", row.lane, row.is_fair)
+    if row.is_fair:
+        await tx.run("call_lane", tx.now, row.lane)
     tx.wake(row)

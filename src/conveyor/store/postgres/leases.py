@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from conveyor.model.message import CRASH_BUDGET
+from conveyor.model.message import CRASH_BUDGET, PULL_MS_MAX
 from conveyor.model.verdict import DeadReason
 from conveyor.store.postgres import keys
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.transaction import Row, Transaction
+from conveyor.store.records import ClaimRequest
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -54,9 +55,15 @@ async def put_back(
         *(row.lane, shelf, priority, moment, ended.seq),
         *(ended.claims, ended.releases + releases, ended.crashes + crashes),
     )
-    if key is not None and row.gates_keys:
-        await keys.end_turn(tx, row, key, ended.seq)
+    gate_key = row.gate_key(key)
+    if gate_key is not None:
+        await keys.end_turn(tx, row, gate_key, ended.seq, priority, moment)
     tx.wake(row)
+
+
+def lease_until(tx: Transaction, request: ClaimRequest) -> tuple[int | None, int | None]:
+    """When a pulled lease ends, and the moment past which it cannot be extended (T7)."""
+    return (None, None) if request.lease_ms is None else (tx.now + request.lease_ms, tx.now + PULL_MS_MAX)
 
 
 async def retries_are_spent(tx: Transaction, row: QueueRow, ended: Ended) -> bool:

@@ -8,13 +8,11 @@ from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from typing import Any, Final, TypeVar
 
-import asyncpg
-
 from conveyor.model.clock import Clock
 from conveyor.model.ids import IdSource
 from conveyor.store.postgres.catalog import EMPTY, Catalog, read_catalog
 from conveyor.store.postgres.clock import ServerClock
-from conveyor.store.postgres.faults import is_lost
+from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost
 from conveyor.store.postgres.marks import Marks
 from conveyor.store.postgres.statements import SQL, Beginnings, calls_in
 from conveyor.store.postgres.transaction import Connection, Row, Transaction
@@ -22,6 +20,7 @@ from conveyor.store.postgres.transaction import Connection, Row, Transaction
 T = TypeVar("T")
 
 RECEIPT_USES_MAX: Final = 128
+CLOSE_S: Final = 2.0
 
 
 class Durability(IntEnum):
@@ -74,6 +73,7 @@ class Link:
         self._shared = shared
         self._writer = os.urandom(16)
         self._number = 0
+        self.used_at = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -108,8 +108,8 @@ class Link:
             tx = await self._enter(exclusive=exclusive)
             result = await work(tx)
             has_receipt = await tx.finish(*self.next_receipt())
-        except BaseException:
-            await self._roll_back()
+        except BaseException as error:
+            await self._roll_back(error)
             raise
         await self._commit(result, tx, has_receipt=has_receipt)
         if tx.regates:
@@ -138,21 +138,33 @@ class Link:
                 raise CommitLostError(self._writer, self._number, result, frozenset(tx.woken)) from error
             raise
 
-    async def _roll_back(self) -> None:
-        if self.is_open:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    async def _roll_back(self, error: BaseException) -> None:
+        if self.is_open and not is_lost(error):
+            with contextlib.suppress(*DRIVER_ERRORS):
                 await self._connection.execute("ROLLBACK")
 
     async def has_receipt(self, writer: bytes, number: int) -> bool:
-        """Whether that transaction of a connection that broke was committed; waits for one still on its way."""
+        """Whether that transaction of a connection that broke was committed; waits for one still on its way.
+
+        Synced, so that what is said to be there is also with a standby that commits wait for: the connection may have
+        broken in that very wait.
+        """
 
         async def look(tx: Transaction) -> bool:
             found = await tx.row("read_receipt", writer)
             return found is not None and found[0] == number
 
-        found, _ = await self.transact(look, Durability.RELAXED, exclusive=False)
+        found, _ = await self.transact(look, Durability.SYNCED, exclusive=False)
         return found
+
+    async def sees_crowd(self) -> bool:
+        """Whether the server is about to run out of connections."""
+        return bool(await self._connection.fetchval(SQL["find_crowd"]))
 
     async def close(self) -> None:
         with contextlib.suppress(Exception):
-            await self._connection.close(timeout=2)
+            await self._connection.close(timeout=CLOSE_S)
+
+    def drop(self) -> None:
+        """It broke: there is nobody to say goodbye to."""
+        self._connection.terminate()

@@ -1,18 +1,20 @@
-"""Reads the URL, connects, and brings the schema to its present version."""
+"""Reads the URL and connects."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-from typing import Any, Final
+import socket
+from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
 
 from conveyor.model.errors import InvalidSettingError, StoreUnsupportedError
-from conveyor.store.migrate import Migration, plan_migrations
-from conveyor.store.postgres.faults import translate
-from conveyor.store.postgres.statements import SQL, in_schema, quoted
+from conveyor.store.postgres.faults import StandbyError
+from conveyor.store.postgres.statements import SQL
 from conveyor.store.postgres.transaction import Connection
 
 DEFAULT_SCHEMA: Final = "conveyor"
@@ -20,22 +22,37 @@ POOL_DEFAULT: Final = 5
 STATEMENTS_DEFAULT: Final = 200
 NUMBER_MOST: Final = 1_000
 SERVER_OLDEST: Final = 14
+PATIENCE_S_DEFAULT: Final = 30
 CONNECT_S: Final = 10.0
+"""To connect: shared by the servers of a list."""
+ANSWER_S: Final = 25.0
+"""A statement that takes longer hangs: on a connection that has died in silence, or behind a lock."""
+KEEP_ALIVE_S: Final = (5, 3, 3)
+"""A machine that says nothing for 5 s is asked every 3 s; after 3 questions it is dead."""
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
     """What a URL says: where the server is, and how to use it."""
 
     dsn: str
+    places: tuple[str, ...]
+    """The same, one for each server of a list."""
     schema: str
     pool: int
-    statement_cache: int
+    statement_cache: int | None
+    """None: none behind a pooler, else `STATEMENTS_DEFAULT`."""
+    patience_s: float
+    """How long a call waits for a server that is away."""
+    pooler: bool | None
+    """Whether sessions change hands between transactions. None: found out when the store opens."""
+    listen: str | None
+    """Another way to the same database, around the pooler."""
     where: str
     """For people: without credentials."""
 
 
 def read_address(url: str) -> Address:
-    """`InvalidSettingError`. Ours are `schema`, `pool` and `statement_cache_size`; the other parameters are libpq's."""
+    """`InvalidSettingError`. The parameters that are not ours are libpq's."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     schema = options.pop("schema", DEFAULT_SCHEMA)
@@ -43,13 +60,26 @@ def read_address(url: str) -> Address:
         hint = "1 to 40 bytes, as in `?schema=conveyor`"
         raise InvalidSettingError("CONVEYOR_URL", schema, "is no schema", hint=hint)
     pool = _number(options.pop("pool", str(POOL_DEFAULT)), least=1)
-    statement_cache = _number(options.pop("statement_cache_size", str(STATEMENTS_DEFAULT)), least=0)
+    cache = options.pop("statement_cache_size", None)
+    patience = _number(options.pop("patience", str(PATIENCE_S_DEFAULT)), least=0)
+    pooler, listen = options.pop("pooler", None), options.pop("listen", None)
+    if pooler not in {None, "true", "false"}:
+        raise InvalidSettingError("CONVEYOR_URL", pooler, "is no answer to `pooler`", hint="`true` or `false`")
+    options.setdefault("application_name", "conveyor")
+    user, at, hosts = parts.netloc.rpartition("@")
+    query = urlencode(options)
     return Address(
-        dsn=urlunsplit((*parts[:3], urlencode(options), "")),
+        dsn=urlunsplit((*parts[:3], query, "")),
+        places=tuple(
+            urlunsplit((parts.scheme, f"{user}{at}{host}", parts.path, query, "")) for host in hosts.split(",")
+        ),
         schema=schema,
         pool=pool,
-        statement_cache=statement_cache,
-        where=f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}{unquote(parts.path)}",
+        statement_cache=None if cache is None else _number(cache, least=0),
+        patience_s=patience,
+        pooler=None if pooler is None else pooler == "true",
+        listen=listen,
+        where=f"{parts.scheme}://{hosts}{unquote(parts.path)}",
     )
 
 
@@ -59,53 +89,43 @@ def _number(text: str, *, least: int) -> int:
     return int(text)
 
 
-async def connect(address: Address) -> Connection:
-    """A `StoreError` if the server cannot be reached or is too old."""
+async def dial(place: str, address: Address) -> Connection:
+    """A connection to one server. Raises what the library raises, `StandbyError`, and `StoreUnsupportedError` for a
+    server that is too old."""
+    is_direct = address.pooler is False
+    cache = address.statement_cache
+    connection = await asyncpg.connect(
+        place,
+        statement_cache_size=(STATEMENTS_DEFAULT if is_direct else 0) if cache is None else cache,
+        timeout=CONNECT_S / len(address.places),
+        command_timeout=ANSWER_S,
+    )
     try:
-        connection = await asyncpg.connect(address.dsn, statement_cache_size=address.statement_cache, timeout=CONNECT_S)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        raise translate(error, address.where) from error
-    version = connection.get_server_version()
-    if version.major < SERVER_OLDEST:
-        await connection.close()
-        raise StoreUnsupportedError(f"PostgreSQL {version.major} is too old", hint=f"use {SERVER_OLDEST} or newer")
+        version = connection.get_server_version()
+        if version.major < SERVER_OLDEST:
+            raise StoreUnsupportedError(f"PostgreSQL {version.major} is too old", hint=f"use {SERVER_OLDEST} or newer")
+        if await connection.fetchval(SQL["find_standby"]):
+            raise StandbyError("it is a standby, which takes no writes")
+        if is_direct:
+            await connection.execute(SQL["bound_idleness"])
+    except BaseException:
+        connection.terminate()
+        raise
+    _keep_alive(connection)
     return connection
 
 
-async def migrate(address: Address) -> None:
-    """All in one transaction, one process at a time: a kill leaves the old schema or the new one."""
-    connection = await connect(address)
-    try:
-        if await _is_due(connection, address):
-            async with connection.transaction():
-                await _migrate(connection, address)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        raise translate(error, address.where) from error
-    finally:
-        await connection.close()
-
-
-async def _is_due(connection: Connection, address: Address) -> bool:
-    async with connection.transaction():
-        if not await connection.fetchval(SQL["knows_migrations"], f"{quoted(address.schema)}.migrations"):
-            return True
-        await connection.execute(in_schema("use_schema", address.schema))
-        return bool(plan_migrations("postgres", await _applied(connection)))
-
-
-async def _migrate(connection: Connection, address: Address) -> None:
-    await connection.execute(SQL["lock_migrations"], address.schema)
-    if not await connection.fetchval(SQL["has_schema"], address.schema):
-        await connection.execute(in_schema("create_schema", address.schema))
-    await connection.execute(in_schema("use_schema", address.schema))
-    await connection.execute(SQL["create_migrations"])
-    due: list[Migration] = plan_migrations("postgres", await _applied(connection))
-    for migration in due:
-        await connection.execute(migration.text)
-        await connection.execute(SQL["note_migration"], migration.number, migration.name, migration.checksum)
-    await connection.execute(SQL["insert_store"], os.urandom(16), os.urandom(32))
-
-
-async def _applied(connection: Connection) -> dict[int, str]:
-    found: list[Any] = await connection.fetch(SQL["applied_migrations"])
-    return {number: checksum for number, checksum in found}
+def _keep_alive(connection: Connection) -> None:
+    """Let the kernel find out that the other machine is gone."""
+    transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined]  # noqa: SLF001 there is no other way
+    here: socket.socket | None = transport.get_extra_info("socket")
+    if here is None or here.family not in {socket.AF_INET, socket.AF_INET6} or not hasattr(socket, "TCP_KEEPIDLE"):
+        return
+    idle_s, pause_s, questions = KEEP_ALIVE_S
+    with contextlib.closing(socket.socket(fileno=os.dup(here.fileno()))) as same:  # uvloop's own takes no options
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        same.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
+        same.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, pause_s)
+        same.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, questions)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            same.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * (idle_s + pause_s * questions))

@@ -19,8 +19,8 @@ _INFO: Final = msgspec.json.Decoder(OwnerInfo)
 _NOBODY_SAW: Final = Evidence(ending=Ending.LOST)
 
 
-async def register_owner(tx: Transaction, info: OwnerInfo) -> int:
-    found = await tx.row("insert_owner", msgspec.json.encode(info).decode(), tx.now + OWNER_LEASE_MS)
+async def register_owner(tx: Transaction, info: OwnerInfo, owner: int | None) -> int:
+    found = await tx.row("insert_owner", owner, msgspec.json.encode(info).decode(), tx.now + OWNER_LEASE_MS)
     assert found is not None
     return int(found[0])
 
@@ -51,7 +51,8 @@ async def reap_owner(tx: Transaction, owner: int, evidence: Evidence) -> Reaped:
     await tx.lock_gated([lane for (lane,) in await tx.rows("lanes_of_owner", owner)])
     held = [read_ended(found) for found in await tx.rows("leases_of_owner", owner)]
     await _free_slots(tx, owner)
-    running = sum(each.seq in evidence.started for each in held)
+    here = sum(each.seq in evidence.started and tx.catalog.of_lane(each.lane) is not None for each in held)
+    running = evidence.elsewhere + here
     for each in held:
         await tx.run("drop_lease", owner, each.seq)
         row = tx.catalog.of_lane(each.lane)

@@ -74,9 +74,9 @@ def _plain_rows(catalog: Catalog, drafts: Iterable[Draft]) -> dict[str, QueueRow
     rows: dict[str, QueueRow] = {}
     for draft in drafts:
         row = rows.get(draft.queue) or catalog.find(draft.queue)
-        if row is None or draft.dedupe is not None or not row.levels >> draft.priority & 1:
+        if row is None or draft.dedupe is not None or draft.cost != 1 or not row.levels >> draft.priority & 1:
             return None
-        if draft.key is not None and row.gates_keys:
+        if row.gates_keys and row.gate_key(draft.key) is not None:
             return None
         rows[draft.queue] = row
     return rows or None
@@ -140,7 +140,7 @@ def _is_plain_claim(row: QueueRow, request: ClaimRequest, now: int) -> bool:
         return False
     if row.paused or row.throttled_until > now - THROTTLE_MARGIN_MS:
         return False
-    return not row.gates_keys and (row.consumer is None or row.consumer.max_concurrency is None)
+    return not row.is_judged and (row.consumer is None or row.consumer.max_concurrency is None)
 
 
 async def _claim_after(

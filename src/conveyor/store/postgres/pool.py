@@ -3,112 +3,154 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-import asyncpg
-
-from conveyor.model.clock import SystemClock
-from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreError
-from conveyor.store.postgres.faults import is_lost, is_worth_another_try, translate
+from conveyor.model.errors import OutcomeUnknownError, StoreError
+from conveyor.store.postgres.door import Door
+from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, is_read_only, is_worth_another_try, translate
 from conveyor.store.postgres.link import CommitLostError, Durability, Link, Shared
-from conveyor.store.postgres.transaction import CatalogWantedError, Connection, Transaction
+from conveyor.store.postgres.transaction import CatalogWantedError, Transaction
 
 T = TypeVar("T")
 
-TRIES_MAX: Final = 5
+TRIES_MAX: Final = 10
+"""Of a transaction that others are in the way of. One whose connection broke is tried until its deadline."""
+IDLE_S: Final = 60.0
+"""A connection that nobody has used for so long is given back."""
 RECEIPT_S: Final = 10.0
-"""How long a lost COMMIT's receipt is looked for."""
-_PAUSE_S: Final = 0.1
+"""A lost COMMIT's receipt is looked for at least this long."""
+
+
+def _breaks(error: BaseException) -> bool:
+    return isinstance(error, CommitLostError | OutcomeUnknownError) or is_lost(error) or is_read_only(error)
 
 
 class Pool:
     """`size` connections at most, opened when wanted. `tell` gets the queues to wake, after COMMIT."""
 
-    def __init__(
-        self,
-        connect: Callable[[], Awaitable[Connection]],
-        shared: Shared,
-        *,
-        size: int,
-        where: str,
-        tell: Callable[[frozenset[str]], None],
-    ) -> None:
-        self._connect = connect
+    def __init__(self, door: Door, shared: Shared, *, size: int, tell: Callable[[frozenset[str]], None]) -> None:
+        self._door = door
         self._shared = shared
-        self._where = where
         self._tell = tell
         self._idle: list[Link] = []
         self._free = asyncio.Semaphore(size)
-        self._patience = SystemClock()  # a real server is waited for in real time
+        self._tidying: asyncio.TimerHandle | None = None
 
     async def run(
-        self, work: Callable[[Transaction], Awaitable[T]], durability: Durability, *, exclusive: bool = False
+        self,
+        work: Callable[[Transaction], Awaitable[T]],
+        durability: Durability,
+        *,
+        exclusive: bool = False,
+        deadline: float | None = None,
     ) -> T:
         """The work's answer, after COMMIT. Domain errors pass; the database's become ours."""
         try:
-            return await self.use(lambda link: link.transact(work, durability, exclusive=exclusive))
+            return await self.use(lambda link: link.transact(work, durability, exclusive=exclusive), deadline)
         except CatalogWantedError:
-            return await self.use(lambda link: link.transact(work, durability, exclusive=True))
+            return await self.use(lambda link: link.transact(work, durability, exclusive=True), deadline)
 
-    async def use(self, work: Callable[[Link], Awaitable[tuple[T, frozenset[str]]]]) -> T:
-        """The answer of work that is one transaction on a link, and the queues it wakes."""
-        last: BaseException | None = None
-        for _ in range(TRIES_MAX):
+    async def use(
+        self, work: Callable[[Link], Awaitable[tuple[T, frozenset[str]]]], deadline: float | None = None
+    ) -> T:
+        """The answer of work that is one transaction on a link, and names the queues to wake. A server that is away is
+        waited for until the deadline."""
+        deadline = self._door.deadline() if deadline is None else deadline
+        tries = 0
+        while True:
             try:
-                return await self._once(work)
+                return await self._once(work, deadline)
             except CommitLostError as lost:
-                if await self._was_committed(lost):
+                if await self._was_committed(lost, deadline):
                     self._tell(lost.woken)
                     return lost.result  # type: ignore[no-any-return]  # it is what the work returned
-                last = lost.__cause__
-            except (ConveyorError, CatalogWantedError):
-                raise
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-                last = error
-                if not is_lost(error) and not is_worth_another_try(error):
-                    break
-        assert last is not None
-        raise translate(last, self._where) from last
+                problem = lost.__cause__
+            except DRIVER_ERRORS as error:
+                problem = error
+            assert problem is not None
+            tries += 1
+            if not self._is_worth_another_try(problem, tries, deadline):
+                raise translate(problem, self._door.address.where) from problem
+            await self._door.rest(tries)
 
-    async def _once(self, work: Callable[[Link], Awaitable[tuple[T, frozenset[str]]]]) -> T:
+    def _is_worth_another_try(self, error: BaseException, tries: int, deadline: float) -> bool:
+        if is_lost(error):
+            return not self._door.is_past(deadline)
+        if is_read_only(error):  # perhaps it has become a standby: a new connection would not go there
+            return tries == 1
+        return is_worth_another_try(error) and tries < TRIES_MAX
+
+    async def _once(self, work: Callable[[Link], Awaitable[tuple[T, frozenset[str]]]], deadline: float) -> T:
         async with self._free:
-            link = self._idle.pop() if self._idle else Link(await self._connect(), self._shared)
+            link = self._idle.pop() if self._idle else Link(await self._door.connect(deadline), self._shared)
             try:
                 result, woken = await work(link)
             except BaseException as error:
                 await self._put_back(link, error)
                 raise
-            self._idle.append(link)
+            await self._keep(link)
         if woken:
             self._tell(woken)
         return result
 
     async def _put_back(self, link: Link, error: BaseException) -> None:
         """One that broke is not used again, and those that waited beside it have most likely broken too."""
-        if link.is_open and not is_lost(error) and not isinstance(error, CommitLostError | asyncio.CancelledError):
-            self._idle.append(link)
-            return
-        broken, self._idle = [link, *self._idle], []
-        for each in broken:
-            await each.close()
+        if isinstance(error, TimeoutError):
+            await link.close()  # tells the server to stop what it is at
+        elif isinstance(error, asyncio.CancelledError):
+            link.drop()
+        elif _breaks(error) or not link.is_open:
+            broken, self._idle = [link, *self._idle], []
+            for each in broken:
+                each.drop()
+        else:
+            await self._keep(link)
 
-    async def _was_committed(self, lost: CommitLostError) -> bool:
-        deadline = self._patience.monotonic() + RECEIPT_S
+    async def _keep(self, link: Link) -> None:
+        """For the next; unless others wait for the server's connections."""
+        if self._door.is_look_due():
+            with contextlib.suppress(*DRIVER_ERRORS):
+                if await link.sees_crowd():
+                    self._door.crowd("nearly all of its connections are taken")
+        if self._door.is_crowded or not link.is_open:
+            await link.close()
+            return
+        link.used_at = self._door.now()
+        self._idle.append(link)
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(IDLE_S, self._tidy)
+
+    def _tidy(self) -> None:
+        """Give back what was not used for long."""
+        now = self._door.now()
+        old = [link for link in self._idle if now - link.used_at >= IDLE_S or self._door.is_crowded]
+        self._idle = [link for link in self._idle if link not in old]
+        for link in old:
+            link.drop()
+        self._tidying = asyncio.get_running_loop().call_later(IDLE_S, self._tidy) if self._idle else None
+
+    async def _was_committed(self, lost: CommitLostError, deadline: float) -> bool:
+        until, tries = max(deadline, self._door.now() + RECEIPT_S), 0
         while True:
             try:
-                link = Link(await self._connect(), self._shared)
+                link = Link(await self._door.connect(until), self._shared)
                 try:
                     return await link.has_receipt(lost.writer, lost.number)
                 finally:
                     await link.close()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, StoreError) as error:
-                if self._patience.monotonic() > deadline:
+            except (*DRIVER_ERRORS, StoreError) as error:
+                if self._door.is_past(until) or not is_lost(error):
                     raise OutcomeUnknownError(f"{lost.__cause__}, then {error}") from error
-                await self._patience.sleep(_PAUSE_S)
+                tries += 1
+                await self._door.rest(tries)
 
     async def close(self) -> None:
         """Closes what is idle; who still works closes nothing, since the store waits for it first."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            self._tidying = None
         idle, self._idle = self._idle, []
         for link in idle:
             await link.close()

@@ -9,7 +9,7 @@ import msgspec
 
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError
 from conveyor.model.message import DeadLetter, Peeked
-from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
+from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of
 from conveyor.store.postgres import append, catalog, keys, outbox
 from conveyor.store.postgres.append import CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
@@ -36,6 +36,7 @@ async def delete_queue(tx: Transaction, name: str) -> None:
     row = tx.catalog.get(name)
     await _abandon_lane(tx, row)
     await tx.run("drop_slots", row.lane)
+    await tx.run("drop_windows", name)
     await tx.run("delete_queue", name)
     await catalog.bump(tx)
 
@@ -89,13 +90,9 @@ async def _set_consumer(
 ) -> QueueRow:
     before = row.consumer
     row = await _change(tx, row, consumer=consumer, declared=declared)
-    if _gating(before) != _gating(consumer):
+    if gating_of(before) != gating_of(consumer):
         await keys.regate(tx, row, before)
     return row
-
-
-def _gating(consumer: ConsumerSettings | None) -> tuple[bool, int | None]:
-    return (False, None) if consumer is None else (consumer.ordered, consumer.key_concurrency)
 
 
 async def _change(tx: Transaction, row: QueueRow, **changes: object) -> QueueRow:
@@ -206,10 +203,11 @@ async def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) ->
     await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
     tx.count(row.lane, -1, -size)
     tx.count(target.lane, 1, size)
-    if key is not None and row.gates_keys:
-        await keys.drop_key(tx, row, key, seq)
-    if key is not None and target.gates_keys:
-        await keys.add_key(tx, target, key, seq, priority, tx.now)
+    key_here, key_there = row.gate_key(key), target.gate_key(key)
+    if key_here is not None:
+        await keys.drop_keys(tx, row, [(key_here, seq)])
+    if key_there is not None:
+        await keys.add_key(tx, target, key_there, seq, priority, tx.now)
     await append.use_level(tx, target, priority)
     tx.wake(target)
     return True

@@ -48,7 +48,9 @@ class Relay:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        await self._look()
+        with contextlib.suppress(TimeoutError):  # a server that is away is not waited for
+            async with asyncio.timeout(LAST_S):
+                await self._look()
 
     async def _work(self) -> None:
         pause_s = FIRST_S

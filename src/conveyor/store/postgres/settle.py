@@ -82,9 +82,8 @@ async def _forget(tx: Transaction, lane: int, group: list[Row]) -> None:
         return
     tx.count(lane, -len(group), -sum(found[2] for found in group))
     if row.gates_keys:
-        for seq, _, _, key in group:
-            if key is not None:
-                await keys.drop_key(tx, row, key, seq)
+        gone = [(gate_key, seq) for seq, _, _, key in group if (gate_key := row.gate_key(key)) is not None]
+        await keys.drop_keys(tx, row, gone)
     if row.holds_dead:
         await tx.run("drop_dead_letters", lane, [found[0] for found in group])
 
@@ -146,6 +145,8 @@ async def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -
                 tx.require_catalog()
                 await tx.run("throttle_queue", ready_at, row.lane)
                 await catalog.bump(tx)
+            if each.rests_key and ready_at is not None:
+                await keys.rest_key(tx, row, ended.seq, ready_at)
             return False
         case Action.RETRY if not await leases.retries_are_spent(tx, row, ended):
             await leases.put_back(tx, row, ended, ready_at=tx.now + (each.delay_ms or 0))

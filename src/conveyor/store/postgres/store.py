@@ -5,26 +5,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from random import Random
 from typing import Any, TypeVar
+
+import msgspec
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import StoreClosedError
+from conveyor.model.events import Emit
 from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import claim, kv, outbox, plain, queues, schedules, scouting, settle, sweep
+from conveyor.store.postgres import claim, kv, outbox, plain, queues, reconcile, schedules, scouting, settle, sweep
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
 from conveyor.store.postgres.clock import ServerClock
+from conveyor.store.postgres.door import Door
+from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, translate
 from conveyor.store.postgres.flusher import Flusher
 from conveyor.store.postgres.joined import Home, JoinedTransaction
-from conveyor.store.postgres.link import Durability, Shared
-from conveyor.store.postgres.opening import connect, migrate, read_address
+from conveyor.store.postgres.link import CLOSE_S, Durability, Shared
+from conveyor.store.postgres.migrating import migrate
+from conveyor.store.postgres.opening import Address, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.relay import Relay
+from conveyor.store.postgres.statements import SQL
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import Wake
 from conveyor.store.records import (
@@ -47,17 +55,20 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.undivided import Undivided
 
 T = TypeVar("T")
 
 _RELAXED = Durability.RELAXED
 
 
-class PostgresStore:
-    """`Store` in one schema of a PostgreSQL database, shared by any number of machines. `clock` is for tests."""
+class PostgresStore(Undivided):
+    """`Store` in one schema of a PostgreSQL database, shared by any number of machines. `clock` is for tests; `emit`
+    hears when the server goes away and comes back."""
 
-    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, *, clock: Clock | None = None, emit: Emit | None = None) -> None:
         self._address = read_address(url)
+        self._emit: Emit = emit or (lambda _event: None)
         self._server_clock = ServerClock() if clock is None else None
         self._clock: Clock = clock or self._server_clock or ServerClock()
         self._depths = Depths()
@@ -68,6 +79,7 @@ class PostgresStore:
         self._outbox = outbox.Marks()
         self._relay: Relay | None = None
         self._home: Home | None = None
+        self._door: Door | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._wakes: list[Wake] = []
 
@@ -85,21 +97,44 @@ class PostgresStore:
         return JoinedTransaction(tx, self._home)
 
     async def open(self) -> None:
-        address = self._address
-        await migrate(address)
+        """Waits for a server that is away, as every call does."""
+        address = await self._prepare()
         shared = self._shared = Shared(address.schema, self._clock, self._server_clock)
-        self._bell = Bell(lambda: connect(address), f"conveyor:{address.schema}", self._notify)
-        self._pool = self._make_pool(shared, address.pool)
-        self._flusher = Flusher(self._make_pool(shared, 1), self._depths)
+        door = self._door = self._make_door(address)
+        around = door if address.listen is None else self._make_door(read_address(address.listen))
+        self._bell = Bell(around, f"conveyor:{address.schema}", self._notify)
+        self._pool = Pool(door, shared, size=address.pool, tell=self._tell)
+        self._flusher = Flusher(Pool(door, shared, size=1, tell=self._tell), door, self._depths)
         if self._wakes:
             self._bell.listen()
         self._relay = Relay(lambda: self._run(lambda tx: outbox.carry(tx, self._outbox), _RELAXED))
         store_id = await self._run(outbox.read_store_id, _RELAXED)  # and sets the clock
         self._home = Home(address, store_id, shared.bound_now, self._relay.expect)
 
-    def _make_pool(self, shared: Shared, size: int) -> Pool:
-        address = self._address
-        return Pool(lambda: connect(address), shared, size=size, where=address.where, tell=self._tell)
+    def _make_door(self, address: Address) -> Door:
+        return Door(address, emit=self._emit, chance=Random())
+
+    async def _prepare(self) -> Address:
+        """Migrate the schema, and learn whether a pooler is in between."""
+        door = self._make_door(self._address)
+        deadline, tries = door.deadline(), 0
+        while True:
+            connection = await door.connect(deadline)
+            try:
+                await migrate(connection, door.address)
+                # a pooler keeps the session that it gives us to itself
+                is_pooled = await connection.fetchval(SQL["read_session"]) != connection.get_server_pid()
+                break
+            except DRIVER_ERRORS as error:
+                tries += 1
+                if not is_lost(error) or door.is_past(deadline):
+                    raise translate(error, door.address.where) from error
+            finally:
+                with contextlib.suppress(*DRIVER_ERRORS):
+                    await connection.close(timeout=CLOSE_S)
+            await door.rest(tries)
+        said = self._address.pooler
+        return msgspec.structs.replace(self._address, pooler=is_pooled if said is None else said)
 
     async def close(self) -> None:
         """Commits what was submitted; a store that is closed may be opened again."""
@@ -109,8 +144,10 @@ class PostgresStore:
         pool, self._pool = self._pool, None
         flusher, self._flusher = self._flusher, None
         bell, self._bell = self._bell, None
-        if pool is None or flusher is None or bell is None:
+        door, self._door = self._door, None
+        if pool is None or flusher is None or bell is None or door is None:
             return
+        door.close()
         await flusher.stop()
         if self._running:
             await asyncio.wait(self._running)
@@ -246,14 +283,17 @@ class PostgresStore:
 
     # Owners
 
-    async def register_owner(self, info: OwnerInfo) -> int:
-        return await self._run(lambda tx: workers.register_owner(tx, info), _RELAXED)
+    async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
+        return await self._run(lambda tx: workers.register_owner(tx, info, owner), _RELAXED)
 
     async def renew_owners(self, owners: Sequence[int]) -> list[int]:
         return await self._run(lambda tx: workers.renew_owners(tx, owners), _RELAXED)
 
     async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
         return await self._run(lambda tx: workers.reap_owner(tx, owner, evidence))
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        return await self._run(lambda tx: reconcile.reconcile(tx, owner, queue, held, calls), _RELAXED)
 
     async def list_owners(self) -> list[OwnerRow]:
         return await self._run(workers.list_owners, _RELAXED)

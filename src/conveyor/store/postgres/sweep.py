@@ -13,6 +13,9 @@ from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import SWEEP_ROWS_MAX, Swept
 
 RECEIPT_MS: Final = HOUR_MS
+_OF_A_PURGED_LANE: Final = (
+    "drop_purged_keyed", "drop_purged_dedupe", "drop_purged_dead", "drop_line", "drop_called", "drop_purged",
+)  # fmt: skip
 
 
 async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
@@ -31,6 +34,7 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
         dedupe_keys=await tx.run("sweep_dedupe", tx.now, SWEEP_ROWS_MAX),
         receipts=await tx.run("sweep_receipts", tx.now - RECEIPT_MS, SWEEP_ROWS_MAX),
         kv_entries=await tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
+        rates=await tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
         carried=carried,
     )
 
@@ -75,6 +79,6 @@ async def _clear_purged(tx: Transaction) -> int:
         cleared += len(seqs)
         if cleared >= SWEEP_ROWS_MAX:
             return cleared
-        for name in ("drop_purged_keyed", "drop_purged_dedupe", "drop_purged_dead", "drop_purged"):
+        for name in _OF_A_PURGED_LANE:
             await tx.run(name, lane)
     return cleared

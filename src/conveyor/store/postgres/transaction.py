@@ -19,11 +19,12 @@ from conveyor.store.postgres.statements import SQL, WRITES
 Row: TypeAlias = Any  # asyncpg's Record; each statement's reader knows its columns
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-# Statements that put a message back among the READY ones: its level and its place there, from their values.
+# Statements that put a message back among the READY ones: its level and its place there, from their values. What was
+# blocked is put back where claims go the long way, which has no marks.
 _PUT_BACK: Final[dict[str, Callable[[Sequence[Any]], tuple[Level, Place]]]] = {
     "insert_ready": lambda values: ((values[0], values[1], values[2]), (values[3], values[4])),
-    "move_shelf": lambda values: ((values[1], values[0], values[3]), (values[4], values[5])),
 }
+WAITING, LEASED, BEHIND = 0, 1, 2  # places of `keyed`; behind its key is what was blocked, or waits for its key's turn
 FOLD_ROWS: Final = 200
 """So many deltas of one lane are folded into one by whoever has just summed them."""
 
@@ -53,7 +54,10 @@ class Draught(msgspec.Struct, gc=False):
     max_retries: int | None
     dedupe: str | None
     dedupe_until: int = 0
-    is_gated: bool = False
+    cost: int = 1
+    gate_key: str | None = None
+    """Where the consumer gates keys."""
+    place: int = WAITING
 
     def columns(self) -> tuple[Any, ...]:
         return (
@@ -199,8 +203,18 @@ class Transaction:
         found = await self.rows("insert_messages", *columns)
         placed = [(seq, each) for (seq,), each in zip(found, inserts, strict=True)]
         dedupe = [(each.lane, each.dedupe, seq, each.id, each.dedupe_until) for seq, each in placed if each.dedupe]
-        gated = [(each.lane, each.key, seq, each.priority, each.ready_at) for seq, each in placed if each.is_gated]
+        gated = [
+            (each.lane, each.gate_key, seq, each.place, each.priority, each.ready_at)
+            for seq, each in placed
+            if each.gate_key is not None
+        ]
+        costs = [(seq, each.cost) for seq, each in placed if each.cost != 1]
         if dedupe:
             await self.run_many("put_dedupe", dedupe)
         if gated:
-            await self.run_many("add_keyed", gated)
+            await self.run("add_keyed", *zip(*gated, strict=True))
+            called = {(lane, ready_at, key) for lane, key, _, place, _, ready_at in gated if place == BEHIND}
+            if called:
+                await self.run("call_keys", *zip(*sorted(called), strict=True))
+        if costs:
+            await self.run("write_costs", *zip(*costs, strict=True))

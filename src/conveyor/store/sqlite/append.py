@@ -16,13 +16,16 @@ CONTENT_TYPES: Final = (ContentType.JSON, ContentType.TEXT, ContentType.BYTES)
 
 
 def append(tx: Transaction, drafts: Sequence[Draft]) -> list[Sent]:
-    """`QueueNotFoundError`, `QueueFullError`, before anything is written."""
+    """`QueueNotFoundError`, `QueueFullError`, `InvalidMessageError`, before anything is written."""
     if len(drafts) == 1 and drafts[0].dedupe is None:
         draft = drafts[0]
         row = tx.catalog.get(tx, draft.queue)
+        _check_cost(row, draft)
         _check_backlog(tx, row, 1, len(draft.body))
         return [append_one(tx, row, draft)]
     rows = {name: tx.catalog.get(tx, name) for name in {draft.queue for draft in drafts}}
+    for draft in drafts:
+        _check_cost(rows[draft.queue], draft)
     new = [draft for draft in _without_repeats(drafts) if not _is_known(tx, rows[draft.queue], draft)]
     for name, row in rows.items():
         sizes = [len(draft.body) for draft in new if draft.queue == name]
@@ -45,6 +48,11 @@ def _without_repeats(drafts: Sequence[Draft]) -> list[Draft]:
 
 def _is_known(tx: Transaction, row: QueueRow, draft: Draft) -> bool:
     return draft.dedupe is not None and tx.row("find_dedupe", row.lane, draft.dedupe, tx.now) is not None
+
+
+def _check_cost(row: QueueRow, draft: Draft) -> None:
+    if draft.cost != 1 and row.consumer is not None:
+        row.consumer.check_cost(draft.cost)
 
 
 def _check_backlog(tx: Transaction, row: QueueRow, messages: int, size: int) -> None:
@@ -80,8 +88,10 @@ def append_one(tx: Transaction, row: QueueRow, draft: Draft) -> Sent:
             tx.run("mark_uses_dedupe", lane)
             tx.catalog.bump(tx)
         tx.run("put_dedupe", row.lane, draft.dedupe, seq, draft.id, tx.now + row.settings.dedupe_window_ms)
-    if draft.key is not None and row.gates_keys:
-        add_key(tx, row, draft.key, seq, priority, ready_at)
+    if row.gates_keys and (key := row.gate_key(draft.key)) is not None:
+        add_key(tx, row, key, seq, priority, ready_at)
+    if draft.cost != 1:
+        tx.insert_later("write_cost", (draft.cost, seq))
     if not row.levels >> priority & 1:
         use_level(tx, row, priority)
     tx.woken.add(row.name)

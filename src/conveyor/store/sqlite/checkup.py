@@ -157,13 +157,16 @@ def count_living_owners(path: Path) -> int:
     """Worker processes whose lease is not over. Raises `apsw.Error`."""
     connection = look_into(path)
     try:
-        if not read_applied(connection):
-            return 0
-        clock, _ = _read_time(connection)
-        found = connection.execute(SQL["count_live_owners"], (clock.now_ms(),)).fetchone()
-        return 0 if found is None else int(found[0])
+        return count_owners(connection) if read_applied(connection) else 0
     finally:
         connection.close()
+
+
+def count_owners(connection: apsw.Connection) -> int:
+    """Those of them that live."""
+    clock, _ = _read_time(connection)
+    found = connection.execute(SQL["count_live_owners"], (clock.now_ms(),)).fetchone()
+    return 0 if found is None else int(found[0])
 
 
 def _read_time(connection: apsw.Connection) -> tuple[Clock, int | None]:

@@ -1,7 +1,8 @@
 """T2 claim: READY messages become leases.
 
 On the plain path a claim takes the head of each priority level: one SELECT, one INSERT, one DELETE over the same
-contiguous range of keys, however many messages they are. Keys to gate and expired messages are dealt with one by one.
+contiguous range of keys, however many messages they are. Queues with rates or gated keys have a room of their own
+(`judged`).
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from conveyor.model.batching import cut_batches
-from conveyor.model.message import PULL_MS_MAX, Lease
+from conveyor.model.message import Lease
 from conveyor.model.verdict import DeadReason
 from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest
 from conveyor.store.sqlite import keys, leases
 from conveyor.store.sqlite.append import CONTENT_TYPES
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury
+from conveyor.store.sqlite.judged import take_judged
 from conveyor.store.sqlite.transaction import Row, Transaction
 
 # Columns of `select_ready`.
@@ -40,12 +42,16 @@ def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
     if limit == 0:
         return Claimed(leases=[], version=row.version)
     shelf = keys.SUSPECT if request.suspects else keys.OPEN
-    taken, opens_at = _take(tx, row, request, shelf, limit)
-    calls = _hold_slots(tx, row, request, len(taken))
-    if len(taken) < limit:
+    if row.is_judged:
+        leased, opens_at = take_judged(tx, row, request, shelf, limit)
+    else:
+        taken, opens_at = _take(tx, row, request, shelf, limit)
+        leased = [_lease(found, row.name, shelf) for found in taken]
+    calls = _hold_slots(tx, row, request, len(leased))
+    if len(leased) < limit:
         opens_at = _earlier(opens_at, _next_ready_at(tx, row, shelf))
     return Claimed(
-        leases=[_lease(found, row.name, shelf) for found in taken],
+        leases=leased,
         calls=calls,
         opens_at=opens_at,
         suspects=tx.row("has_suspects", row.lane, tx.now) is not None,
@@ -81,15 +87,14 @@ def _take(
 ) -> tuple[list[Row], int | None]:
     """Lease up to `limit` messages; the rows, and when a batch that is not yet open will be."""
     candidates: list[Row] = []
-    refused: list[Row] = []  # suspects whose key is taken: they stay where they are, and must not be met again
     while len(candidates) < limit:
-        found = _select(tx, row, shelf, limit - len(candidates), candidates + refused)
-        each_is_judged = row.gates_keys or any(_is_past(tx, row, each) for each in found)
-        fit = [each for each in found if _fits(tx, row, each, shelf)] if each_is_judged else found
-        candidates += fit
-        if shelf == keys.SUSPECT:
-            refused += [each for each in found if each not in fit]
-        if len(fit) == len(found):
+        found = _select(tx, row, shelf, limit - len(candidates), candidates)
+        past = [each for each in found if _is_past(tx, row, each)]
+        for each in past:
+            tx.run("leave_ready", row.lane, shelf, each[_PRIORITY], each[_READY_AT], each[_SEQ])
+            bury(tx, row, each[_SEQ], DeadReason.EXPIRED, attempts=each[_CLAIMS] - each[_RELEASES])
+        candidates += [each for each in found if each not in past] if past else found
+        if not past:
             break
     count, opens_at = cut_batches(
         [each[_READY_AT] for each in candidates],
@@ -98,12 +103,8 @@ def _take(
         timeout_ms=request.batch_timeout_ms,
         now=tx.now,
     )
-    taken, left = candidates[:count], candidates[count:]
-    if row.gates_keys:
-        _lease_each(tx, row, request, shelf, taken)
-        keys.note_left(tx, row, [(each[_KEY], each[_SEQ]) for each in left if each[_KEY] is not None])
-    else:
-        _lease_ranges(tx, row, request, shelf, taken)
+    taken = candidates[:count]
+    _lease_ranges(tx, row, request, shelf, taken)
     return taken, opens_at
 
 
@@ -125,47 +126,13 @@ def _is_past(tx: Transaction, row: QueueRow, found: Row) -> bool:
     return bool((expires_at is not None and expires_at <= tx.now) or found[_FIRST] < tx.now - row.settings.retention_ms)
 
 
-def _fits(tx: Transaction, row: QueueRow, found: Row, shelf: int) -> bool:
-    """Whether it may be leased now; if not, it is put where it belongs."""
-    place = (row.lane, shelf, found[_PRIORITY], found[_READY_AT], found[_SEQ])
-    if _is_past(tx, row, found):
-        tx.run("leave_ready", *place)
-        bury(tx, row, found[_SEQ], DeadReason.EXPIRED, attempts=found[_CLAIMS] - found[_RELEASES])
-        return False
-    if not row.gates_keys or found[_KEY] is None:
-        return True
-    assert row.consumer is not None
-    if keys.may_go(tx, row, row.consumer, found[_KEY], found[_SEQ]):
-        keys.note_leased(tx, row, found[_KEY], found[_SEQ])  # at once: the next candidate may have the same key
-        return True
-    if shelf == keys.OPEN:
-        keys.block(tx, row, found[_KEY], found[_SEQ], found[_PRIORITY], found[_READY_AT])
-    return False
-
-
 def _lease_ranges(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[Row]) -> None:
     """All rows of a level up to the last one taken: nobody else writes between our SELECT and this."""
-    until, most = _lease_until(tx, request)
+    until, most = leases.lease_until(tx, request)
     lasts = {each[_PRIORITY]: (each[_READY_AT], each[_SEQ]) for each in taken}
     for priority, last in lasts.items():
         tx.run("lease_range", request.owner, until, most, row.lane, shelf, priority, *last)
         tx.run("leave_range", row.lane, shelf, priority, *last)
-
-
-def _lease_each(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[Row]) -> None:
-    until, most = _lease_until(tx, request)
-    for each in taken:
-        tx.run("leave_ready", row.lane, shelf, each[_PRIORITY], each[_READY_AT], each[_SEQ])
-        tx.run(
-            "insert_lease",
-            *(request.owner, each[_SEQ], row.lane, each[_CLAIMS] + 1, each[_RELEASES], each[_CRASHES]),
-            *(shelf == keys.SUSPECT, len(each[_BODY]), until, most),
-        )
-
-
-def _lease_until(tx: Transaction, request: ClaimRequest) -> tuple[int | None, int | None]:
-    """When a pulled lease ends, and the moment past which it cannot be extended (T7)."""
-    return (None, None) if request.lease_ms is None else (tx.now + request.lease_ms, tx.now + PULL_MS_MAX)
 
 
 def _next_ready_at(tx: Transaction, row: QueueRow, shelf: int) -> int | None:

@@ -18,6 +18,7 @@ from conveyor.model.errors import (
     StoreReadOnlyError,
     StoreUnsupportedError,
 )
+from conveyor.store.note import read_note
 
 BUSY_WAIT_S: Final = 30.0
 BUSY_NAP_S: Final = 0.000_2
@@ -117,6 +118,8 @@ def translate(error: apsw.Error, path: Path | str) -> StoreError:
             return _cannot_open(where)
         case apsw.CorruptError() | apsw.NotADBError():
             return StoreCorruptError(where, str(error))
+        case apsw.ConstraintError() if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_TRIGGER:
+            return read_note(str(error).removeprefix("ConstraintError: "), "").refusal()
         case apsw.IOError():
             return OutcomeUnknownError(f"I/O error on `{where}`: {error}")
         case _:

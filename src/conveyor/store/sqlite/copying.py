@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -52,20 +52,45 @@ def make_copy(
     source: Path, target: Path, *, journal: Literal["delete", "wal"], progress: Progress
 ) -> Iterator[Path]:
     """A copy beside `target` that is on disk and has been checked; gone afterwards unless it was moved away."""
+    try:
+        with _partial_of(target) as partial:
+            _copy_pages(source, partial, progress)
+            _finish(partial, journal)
+            yield partial
+    except apsw.Error as error:
+        is_ours = isinstance(error, apsw.FullError | apsw.IOError | apsw.ReadOnlyError | apsw.CantOpenError)
+        raise translate(error, target if is_ours else source) from error
+
+
+@contextlib.asynccontextmanager
+async def make_backup(target: Path, *, is_forced: bool) -> AsyncIterator[Path]:
+    """An empty file to fill, for a store that is no file; it becomes `target`, checked and on disk, at the end."""
+    _check_free(target, is_forced=is_forced)
+    try:
+        with _partial_of(target) as partial:
+            yield partial
+            _finish(partial, "delete")
+            _check_free(target, is_forced=is_forced)
+            put_in_place(partial, target)
+    except apsw.Error as error:
+        raise translate(error, target) from error
+
+
+@contextlib.contextmanager
+def _partial_of(target: Path) -> Iterator[Path]:
     _clear_partials(target)
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        _copy_pages(source, partial, progress)
-        _set_journal(partial, journal)
-        sync_path(partial)
-        check_copy(partial)
         yield partial
-    except apsw.Error as error:
-        is_ours = isinstance(error, apsw.FullError | apsw.IOError | apsw.ReadOnlyError | apsw.CantOpenError)
-        raise translate(error, target if is_ours else source) from error
     finally:
         _remove(partial)
+
+
+def _finish(partial: Path, journal: Literal["delete", "wal"]) -> None:
+    _set_journal(partial, journal)
+    sync_path(partial)
+    check_copy(partial)
 
 
 def put_in_place(partial: Path, target: Path) -> None:

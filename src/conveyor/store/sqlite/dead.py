@@ -12,9 +12,7 @@ from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.transaction import Transaction
 
 
-def bury(
-    tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int, error: str | None = None
-) -> None:
+def bury(tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int, error: str | None = None) -> None:
     """The caller has taken it out of `ready` or `leased`."""
     place = tx.row("read_place", seq)
     assert place is not None, "a message that dies has a row"
@@ -42,8 +40,9 @@ def bury(
 def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:
     lane, _ready_at, _priority, key, _max_retries, size, dedupe = place
     tx.count(row.lane, -1, -int(str(size)))
-    if key is not None and row.gates_keys:
-        keys.drop_key(tx, row, str(key), seq)
+    gate_key = row.gate_key(None if key is None else str(key))
+    if gate_key is not None:
+        keys.drop_keys(tx, row, [(gate_key, seq)])
     if dedupe is not None:
         tx.run("release_dedupe", lane, dedupe, seq)
     if row.holds_dead:
@@ -66,8 +65,9 @@ def _move(
     shortened = None if error is None else error[:ERROR_CHARS_MAX]
     tx.run("put_dead_letter", target.lane, seq, row.name, str(reason), shortened, tx.now)
     tx.count(target.lane, 1, size)
-    if key is not None and target.gates_keys:
-        keys.add_key(tx, target, key, seq, priority, tx.now)
+    gate_key = target.gate_key(key)
+    if gate_key is not None:
+        keys.add_key(tx, target, gate_key, seq, priority, tx.now)
     if not target.holds_dead:
         tx.run("mark_holds_dead", target.lane)
         tx.catalog.bump(tx)

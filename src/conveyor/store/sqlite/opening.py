@@ -32,7 +32,7 @@ def open_store(path: Path) -> tuple[apsw.Connection, str]:
     check_place(path)
     connection = open_connection(path, writes=True)
     try:
-        _migrate(connection)
+        migrate(connection)
         found = connection.execute(SQL["read_identity"]).fetchone()
     except apsw.Error as error:
         connection.close()
@@ -49,7 +49,7 @@ def migrate_file(path: Path) -> list[Migration]:
     check_place(path)
     connection = open_connection(path, writes=True)
     try:
-        return _migrate(connection)
+        return migrate(connection)
     except apsw.Error as error:
         raise translate(error, path) from error
     finally:
@@ -65,14 +65,14 @@ def check_place(path: Path) -> None:
         )
 
 
-def _migrate(connection: apsw.Connection) -> list[Migration]:
+def migrate(connection: apsw.Connection) -> list[Migration]:
     """All in one transaction: a kill leaves the old schema or the new one."""
-    if _has_schema(connection) and not plan_migrations("sqlite", _checksums(connection)):
+    if _has_schema(connection) and not plan_migrations("sqlite", read_applied(connection)):
         return []
     connection.execute("BEGIN IMMEDIATE")
     with _RollBack(connection):
         connection.execute(_TABLE)
-        due = plan_migrations("sqlite", _checksums(connection))
+        due = plan_migrations("sqlite", read_applied(connection))
         for migration in due:
             connection.execute(migration.text)
             row = (migration.number, migration.name, migration.checksum, wall_ms())
@@ -107,10 +107,6 @@ def read_applied(connection: apsw.Connection) -> list[AppliedMigration]:
 
 def _has_schema(connection: apsw.Connection) -> bool:
     return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'migrations'").fetchone() is not None
-
-
-def _checksums(connection: apsw.Connection) -> dict[int, str]:
-    return {each.number: each.checksum for each in read_applied(connection)}
 
 
 def read_clock(connection: apsw.Connection) -> AnchoredClock:

@@ -19,11 +19,13 @@ _INFO: Final = msgspec.json.Decoder(OwnerInfo)
 _NOBODY_SAW: Final = Evidence(ending=Ending.LOST)
 
 
-def register_owner(tx: Transaction, info: OwnerInfo) -> int:
-    found = tx.row("next_owner")
-    assert found is not None
-    tx.run("insert_owner", found[0], msgspec.json.encode(info).decode(), tx.now + OWNER_LEASE_MS)
-    return int(found[0])
+def register_owner(tx: Transaction, info: OwnerInfo, owner: int | None) -> int:
+    if owner is None:
+        found = tx.row("next_owner")
+        assert found is not None
+        owner = int(found[0])
+    tx.run("insert_owner", owner, msgspec.json.encode(info).decode(), tx.now + OWNER_LEASE_MS)
+    return owner
 
 
 def renew_owners(tx: Transaction, owners: Sequence[int]) -> list[int]:
@@ -51,7 +53,8 @@ def reap_owner(tx: Transaction, owner: int, evidence: Evidence) -> Reaped:
         return reaped
     held = [read_ended(found) for found in tx.rows("leases_of_owner", owner)]
     _free_slots(tx, owner)
-    running = sum(each.seq in evidence.started for each in held)
+    here = sum(each.seq in evidence.started and tx.catalog.has_lane(tx, each.lane) for each in held)
+    running = evidence.elsewhere + here
     for each in held:
         tx.run("drop_lease", owner, each.seq)
         row = tx.catalog.of_lane(tx, each.lane)

@@ -9,7 +9,7 @@ import msgspec
 
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError
 from conveyor.model.message import DeadLetter, Peeked
-from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
+from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of
 from conveyor.store.records import QueueInfo, QueueMetrics
 from conveyor.store.sqlite import append, keys
 from conveyor.store.sqlite.append import CONTENT_TYPES
@@ -35,6 +35,7 @@ def delete_queue(tx: Transaction, name: str) -> None:
     tx.flush()
     _abandon_lane(tx, row)
     tx.run("drop_slots", row.lane)
+    tx.run("drop_windows", name)
     tx.run("delete_queue", name)
     tx.catalog.bump(tx)
 
@@ -88,13 +89,9 @@ def _set_consumer(
 ) -> QueueRow:
     before = row.consumer
     row = _change(tx, row, consumer=consumer, declared=declared)
-    if _gating(before) != _gating(consumer):
+    if gating_of(before) != gating_of(consumer):
         keys.regate(tx, row, before)
     return row
-
-
-def _gating(consumer: ConsumerSettings | None) -> tuple[bool, int | None]:
-    return (False, None) if consumer is None else (consumer.ordered, consumer.key_concurrency)
 
 
 def _change(tx: Transaction, row: QueueRow, **changes: object) -> QueueRow:
@@ -201,10 +198,11 @@ def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) -> bool:
     tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
     tx.count(row.lane, -1, -size)
     tx.count(target.lane, 1, size)
-    if key is not None and row.gates_keys:
-        keys.drop_key(tx, row, key, seq)
-    if key is not None and target.gates_keys:
-        keys.add_key(tx, target, key, seq, priority, tx.now)
+    key_here, key_there = row.gate_key(key), target.gate_key(key)
+    if key_here is not None:
+        keys.drop_keys(tx, row, [(key_here, seq)])
+    if key_there is not None:
+        keys.add_key(tx, target, key_there, seq, priority, tx.now)
     if not target.levels >> priority & 1:
         append.use_level(tx, target, priority)
     tx.wake(target)

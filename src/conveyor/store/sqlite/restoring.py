@@ -43,12 +43,17 @@ def restore_file(source: Path, path: Path, *, is_forced: bool, progress: Progres
 
 
 def _check_source(source: Path, path: Path) -> None:
-    if not source.is_file():
-        raise StoreUnsupportedError(f"there is no file at `{source}`", hint="name a file that `conveyor backup` made")
     if path.exists() and source.samefile(path):
         raise ConflictError(f"`{source}` is the store itself", hint="name a file that `conveyor backup` made")
     if not path.parent.is_dir():
         raise StoreUnsupportedError(f"folder `{path.parent}` does not exist", hint=f"mkdir -p {path.parent}")
+    check_backup(source)
+
+
+def check_backup(source: Path) -> None:
+    """`StoreUnsupportedError` unless it is a store that this release understands; a `StoreError` if it is damaged."""
+    if not source.is_file():
+        raise StoreUnsupportedError(f"there is no file at `{source}`", hint="name a file that `conveyor backup` made")
     try:
         connection = look_into(source)
         try:

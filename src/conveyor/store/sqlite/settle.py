@@ -95,10 +95,8 @@ def _bind(seqs: list[int]) -> object:
 
 
 def _drop_keys(tx: Transaction, row: QueueRow, seqs: list[int]) -> None:
-    for seq in seqs:
-        place = tx.row("read_place", seq)
-        if place is not None and place[3] is not None:
-            keys.drop_key(tx, row, place[3], seq)
+    found = tx.rows("keys_of", _bind(seqs))
+    keys.drop_keys(tx, row, [(key, seq) for seq, raw in found if (key := row.gate_key(raw)) is not None])
 
 
 def _exists(tx: Transaction, seq: int) -> bool:
@@ -152,6 +150,8 @@ def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -> bool
             if each.throttles and ready_at is not None:
                 tx.run("throttle_queue", ready_at, row.lane)
                 tx.catalog.bump(tx)
+            if each.rests_key and ready_at is not None:
+                keys.rest_key(tx, row, ended.seq, ready_at)
             return False
         case Action.RETRY if not leases.retries_are_spent(tx, row, ended):
             leases.put_back(tx, row, ended, ready_at=tx.now + (each.delay_ms or 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from conveyor.model.clock import Clock, SystemClock
@@ -35,18 +35,19 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
-from conveyor.store.sqlite import append, claim, kv, queues, schedules, settle, sweep
+from conveyor.store.sqlite import append, claim, kv, queues, reconcile, schedules, settle, sweep
 from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
 from conveyor.store.sqlite.wake import Postbox
 from conveyor.store.sqlite.writer import Durability, Writer
+from conveyor.store.undivided import Undivided
 
 _RELAXED = Durability.RELAXED
 
 
-class SQLiteStore:
+class SQLiteStore(Undivided):
     """`Store` in one SQLite file, shared by any number of processes of one machine. `clock` is for tests."""
 
     def __init__(self, path: str | Path, *, clock: Clock | None = None) -> None:
@@ -203,14 +204,17 @@ class SQLiteStore:
 
     # Owners
 
-    async def register_owner(self, info: OwnerInfo) -> int:
-        return await self._live.submit(lambda tx: workers.register_owner(tx, info), _RELAXED)
+    async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
+        return await self._live.submit(lambda tx: workers.register_owner(tx, info, owner), _RELAXED)
 
     async def renew_owners(self, owners: Sequence[int]) -> list[int]:
         return await self._live.submit(lambda tx: workers.renew_owners(tx, owners), _RELAXED)
 
     async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
         return await self._live.submit(lambda tx: workers.reap_owner(tx, owner, evidence))
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        return await self._live.submit(lambda tx: reconcile.reconcile(tx, owner, queue, held, calls), _RELAXED)
 
     async def list_owners(self) -> list[OwnerRow]:
         return await self._live.submit(workers.list_owners, _RELAXED)

@@ -13,6 +13,9 @@ from conveyor.store.sqlite.dead import bury
 from conveyor.store.sqlite.transaction import Transaction
 
 RECEIPT_MS: Final = HOUR_MS
+_OF_A_PURGED_LANE: Final = (
+    "drop_purged_keyed", "drop_purged_dedupe", "drop_purged_dead", "drop_line", "drop_called", "drop_purged",
+)  # fmt: skip
 
 
 def sweep(tx: Transaction) -> Swept:
@@ -25,6 +28,7 @@ def sweep(tx: Transaction) -> Swept:
         dedupe_keys=tx.run("sweep_dedupe", tx.now, SWEEP_ROWS_MAX),
         receipts=tx.run("sweep_receipts", tx.now - RECEIPT_MS, SWEEP_ROWS_MAX),
         kv_entries=tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
+        rates=tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
     )
 
 
@@ -69,6 +73,6 @@ def _clear_purged(tx: Transaction) -> int:
         cleared += len(seqs) + len(leased)
         if cleared >= SWEEP_ROWS_MAX:
             return cleared
-        for name in ("drop_purged_keyed", "drop_purged_dedupe", "drop_purged_dead", "drop_purged"):
+        for name in _OF_A_PURGED_LANE:
             tx.run(name, lane)
     return cleared

@@ -32,6 +32,7 @@ class Transaction:
         self.woken: set[str] = set()
         self._messages: list[Sequence[Any]] = []
         self._ready: list[Sequence[Any]] = []
+        self._later: dict[str, list[Sequence[Any]]] = {}
         self._counts: dict[int, list[int]] = {}
         self._stored_counts: dict[int, Row] = {}
         self._last_seq: int | None = None
@@ -69,6 +70,10 @@ class Transaction:
         self._messages.append(message)
         self._ready.append(ready)
 
+    def insert_later(self, name: str, values: Sequence[Any]) -> None:
+        """Buffer a row that goes with a buffered message."""
+        self._later.setdefault(name, []).append(values)
+
     def count(self, lane: int, messages: int, size: int) -> None:
         """Add to the counters of a lane that is not purged."""
         counts = self._counts.get(lane)
@@ -95,6 +100,10 @@ class Transaction:
             self.run_many("insert_message", self._messages)
             self.run_many("insert_ready", self._ready)
             self._messages, self._ready = [], []
+        if self._later:
+            for name, values in self._later.items():
+                self.run_many(name, values)
+            self._later = {}
 
     def forget_counts(self, lane: int) -> None:
         """The lane is purged: what this transaction counted there is gone with it."""

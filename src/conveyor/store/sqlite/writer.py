@@ -195,14 +195,22 @@ class Writer:
         return frozenset(tx.woken)
 
     def _was_committed(self, error: apsw.Error) -> bool:
-        """The sync failed, so nobody knows: open the file anew, and look whether the group's receipt is in it."""
+        """The sync failed, so nobody knows: open the file anew, and look whether the group's receipt is in it.
+
+        The system forgets what it could not write, so a later sync of the WAL proves nothing. What is read there is
+        written a second time, to the file itself; once that is synced, it is on the disk.
+        """
         self._abandon()
         try:
-            self._adopt(open_connection(self._path, writes=True))
-            found = self._cursor.execute(SQL["read_receipt"], (self._name,)).fetchone()
+            connection = self._adopt(open_connection(self._path, writes=True))
+            if self._cursor.execute(SQL["read_receipt"], (self._name,)).fetchall() != [(self._groups,)]:
+                return False
+            in_wal, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except (apsw.Error, StoreError) as second:
             raise OutcomeUnknownError(f"{error}, then {second}") from second
-        return found is not None and found[0] == self._groups
+        if moved != in_wal:
+            raise OutcomeUnknownError(f"{error}, and a reader keeps it from being written again")
+        return True
 
     def _abandon(self) -> None:
         """Close a connection that cannot be trusted any more; the next group opens another."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
+from conveyor.testing.conformance.fairness import TestFairness
 from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
 from conveyor.testing.conformance.life import TestLife, TestWakes
@@ -16,6 +17,8 @@ from conveyor.testing.conformance.limits import TestConcurrency
 from conveyor.testing.conformance.owners import TestEndings, TestOwners
 from conveyor.testing.conformance.pulling import TestPulling
 from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
+from conveyor.testing.conformance.rates import TestKeyRates, TestRates, TestRestingKeys
+from conveyor.testing.conformance.reconciling import TestReconciling
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
@@ -30,7 +33,9 @@ __all__ = [
     "TestDedupe",
     "TestEndings",
     "TestExpiry",
+    "TestFairness",
     "TestKeyConcurrency",
+    "TestKeyRates",
     "TestKeyValues",
     "TestLife",
     "TestOrderedKeys",
@@ -39,7 +44,10 @@ __all__ = [
     "TestPulling",
     "TestPurge",
     "TestQueues",
+    "TestRates",
+    "TestReconciling",
     "TestRedrive",
+    "TestRestingKeys",
     "TestRetries",
     "TestRuns",
     "TestSchedules",

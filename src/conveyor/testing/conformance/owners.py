@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from conveyor.model.message import Lease
+from conveyor.model.settings import QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.protocol import Store
 from conveyor.store.records import OWNER_LEASE_MS, Ending, OwnerRow
@@ -25,7 +26,7 @@ from conveyor.testing.conformance.steps import (
     send_many,
     settle,
 )
-from conveyor.testing.factories import a_release, a_retry, an_ack, an_ending, an_owner
+from conveyor.testing.factories import a_draft, a_release, a_retry, an_ack, an_ending, an_owner
 
 
 def started(*leases: Lease) -> frozenset[int]:
@@ -184,6 +185,18 @@ class TestEndings:
         await settle(store, worker, an_ack(a))
         reaped = await store.reap_owner(worker, an_ending(Ending.CRASHED, started=started(a, b)))
         assert (reaped.failed, reaped.suspects) == ([b.seq], [])
+
+    async def test_what_was_purged_before_the_crash_is_no_evidence(self, store: Store) -> None:
+        await open_inbox(store)
+        await store.create_queue("other", QueueSettings())
+        worker = await a_worker(store)
+        await store.append([a_draft(queue="other")])
+        gone = await claim_one(store, worker, queue="other")
+        await send(store)
+        lease = await claim_one(store, worker)
+        await store.purge("other")
+        reaped = await store.reap_owner(worker, an_ending(Ending.CRASHED, started=started(gone, lease)))
+        assert (reaped.failed, reaped.suspects) == ([lease.seq], [])
 
     async def test_ordinary_claims_pass_suspects_by(self, store: Store) -> None:
         await open_inbox(store)

@@ -23,6 +23,7 @@ class Ledger:
         self.ticks: set[tuple[str, int]] = set()
         self.redriven: set[MessageId] = set()
         self.deaths = 0
+        self._leased: dict[str, list[tuple[int, str | None, int]]] = {}
         self._new: set[MessageId] = set()
         self._removed: set[MessageId] = set()
 
@@ -48,6 +49,7 @@ class Ledger:
         assert len({lease.seq for lease in claimed.leases}) == len(claimed.leases), "I2: two leases of one message"
         self._judge_keys(request.queue, claimed.leases, consumer)
         self._judge_slots(request, claimed, consumer)
+        self._judge_rates(request.queue, claimed.leases, consumer, now)
 
     def _judge_lease(self, lease: Lease, now: int) -> None:
         before = self.places[lease.id]
@@ -69,7 +71,26 @@ class Ledger:
             if consumer.ordered:
                 assert lease.seq == min(place.seq for place in same), "I9: claimed before an earlier one of its key"
             taken = sum(other.key == lease.key for other in leases)
-            assert taken + sum(place.leased for place in same) <= consumer.key_limit or taken == 0, "I8: per key"
+            out = taken + sum(place.leased for place in same)
+            assert consumer.key_limit is None or out <= consumer.key_limit or taken == 0, "I8: per key"
+
+    def _judge_rates(self, queue: str, leases: list[Lease], consumer: ConsumerSettings | None, now: int) -> None:
+        """Of what was leased since the consumer was last changed: never more within any period than its rate."""
+        if consumer is None or not leases:
+            return
+        self._leased.setdefault(queue, []).extend((now, lease.key, self.drafts[lease.id].cost) for lease in leases)
+        keys = {lease.key for lease in leases} - {None}
+        for rate, group in [(consumer.rate, None), *((consumer.key_rate, key) for key in keys)]:
+            if rate is not None:
+                spent = [
+                    cost for moment, key, cost in self._leased[queue]
+                    if moment > now - rate.period_ms and group in (None, key)
+                ]  # fmt: skip
+                assert sum(spent) <= rate.count or len(spent) == 1, "more than the rate within its period"
+
+    def rates_change(self, queue: str) -> None:
+        """From here on another rate may hold, and what went before counts for nothing."""
+        self._leased.pop(queue, None)
 
     def _judge_slots(self, request: ClaimRequest, claimed: Claimed, consumer: ConsumerSettings | None) -> None:
         limit = None if consumer is None else consumer.max_concurrency
@@ -82,6 +103,9 @@ class Ledger:
 
     def ended(self, queue: str, owner: int, calls: int) -> None:
         self.held[queue, owner] = max(0, self.held[queue, owner] - calls)
+
+    def stated(self, queue: str, owner: int, calls: int) -> None:
+        self.held[queue, owner] = calls
 
     def owner_gone(self, owner: int) -> None:
         for queue, holder in list(self.held):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from conveyor.model.message import Draft, Lease, Sent
+from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import Store
-from conveyor.store.records import PULL_OWNER, Claimed, Ending, Fired, Settled, Swept
+from conveyor.store.records import PULL_OWNER, Claimed, Ending, Fired
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.factories import (
     a_claim,
@@ -29,15 +30,24 @@ from conveyor.testing.factories import (
 )
 from conveyor.testing.histories.ledger import Ledger
 from conveyor.testing.histories.pair import ALERTS, Pair, Refused
+from conveyor.testing.histories.views import fates, grants, nothing, swept
 
 _Thing = TypeVar("_Thing")
 
 QUEUE = st.sampled_from(["a", "b", "dead"])
 PICK = st.integers(0, 11)
 SECONDS = st.sampled_from([0.001, 1, 4.999, 5, 10, 14, 15, 60, 130])
-DELAY = st.sampled_from([0, 1_000, 5_000, 20_000])
 KEYS = st.sampled_from([None, None, "k", "l"])
-GATES = st.sampled_from([{}, {"ordered": True}, {"key_concurrency": 1}, {"key_concurrency": 2}])
+GATES = st.builds(
+    lambda gate, turns: {**gate, **turns},
+    st.fixed_dictionaries({
+        "ordered": st.sampled_from([False, False, True]),
+        "key_concurrency": st.sampled_from([None, None, 1, 2]),
+        "rate": st.sampled_from([None, None, None, Rate(4, 10_000)]),
+        "key_rate": st.sampled_from([None, None, Rate(1, 5_000), Rate(3, 20_000)]),
+    }),
+    st.sampled_from([{}, {"fair": True}, {"fair": True, "key_weights": {"k": 3, "l": 2}}]),
+)  # fmt: skip
 RETRIES = st.integers(0, 2)
 DRAFTS = st.lists(
     st.fixed_dictionaries(
@@ -48,6 +58,7 @@ DRAFTS = st.lists(
             "dedupe": st.sampled_from([None, None, "x", "y"]),
             "expires_in_ms": st.sampled_from([None, None, None, 8_000]),
             "max_retries": st.sampled_from([None, None, 0, 5]),
+            "cost": st.sampled_from([1, 1, 1, 1, 2, 3]),
             "body": st.binary(max_size=3),
             "headers": st.sampled_from([None, b'{"h":1}']),
         }
@@ -55,6 +66,10 @@ DRAFTS = st.lists(
     min_size=1,
     max_size=4,
 )
+
+
+Rests: TypeAlias = Literal["queue", "key"] | None
+RESTS: Final[st.SearchStrategy[Rests]] = st.sampled_from([None, None, None, "key", "queue"])
 
 
 class Day(NamedTuple):
@@ -65,7 +80,7 @@ class Day(NamedTuple):
     suspects: bool
     actions: list[Action]
     delay: int | None
-    throttles: bool
+    rests: Rests
 
 
 DAYS = st.builds(
@@ -75,7 +90,7 @@ DAYS = st.builds(
     suspects=st.sampled_from([False, False, True]),
     actions=st.lists(st.sampled_from(list(Action)), min_size=1, max_size=4),
     delay=st.sampled_from([None, None, 0, 3_000]),
-    throttles=st.sampled_from([False, False, False, True]),
+    rests=RESTS,
 )
 
 
@@ -109,12 +124,12 @@ class StoreMachine(RuleBasedStateMachine):
     def open_queues(self, retries: int, slots: int | None, gate: dict[str, object], follows: bool) -> None:
         plain = a_consumer(max_retries=retries, max_concurrency=slots, dead_letter_queue="dead", alert_queue=ALERTS)
         keyed = a_consumer(max_retries=retries, dead_letter_queue="dead" if follows else None, **gate)
-        self.pair.ask(lambda store: store.create_queue("dead", QueueSettings(retention_ms=300_000)), view=_nothing)
+        self.pair.ask(lambda store: store.create_queue("dead", QueueSettings(retention_ms=300_000)), view=nothing)
         full = QueueSettings(retention_ms=120_000, max_backlog_messages=12)
-        self.pair.ask(lambda store: store.create_queue("a", full), view=_nothing)
-        self.pair.ask(lambda store: store.create_queue("b", QueueSettings(dedupe_window_ms=10_000)), view=_nothing)
-        self.pair.ask(lambda store: store.declare_consumer("a", plain), view=_nothing)
-        self.pair.ask(lambda store: store.declare_consumer("b", keyed), view=_nothing)
+        self.pair.ask(lambda store: store.create_queue("a", full), view=nothing)
+        self.pair.ask(lambda store: store.create_queue("b", QueueSettings(dedupe_window_ms=10_000)), view=nothing)
+        self.pair.ask(lambda store: store.declare_consumer("a", plain), view=nothing)
+        self.pair.ask(lambda store: store.declare_consumer("b", keyed), view=nothing)
         self.pair.ask(lambda store: store.declare_schedule(a_schedule(queue="b", overlap="skip"), 0))
         self.register()
 
@@ -174,7 +189,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _claim(self, *, queue: str, owner: int, **parts: object) -> Claimed:
         request = a_claim(queue=queue, owner=owner, **parts)
-        claimed = self.pair.ask(lambda store: store.claim(request), view=_grants)
+        claimed = self.pair.ask(lambda store: store.claim(request), view=grants)
         self.ledger.claimed(request, claimed, self._consumer(queue), self.clock.now_ms())
         self.leases += [(owner, lease) for lease in claimed.leases]
         return claimed
@@ -190,17 +205,17 @@ class StoreMachine(RuleBasedStateMachine):
         newest=st.sampled_from([True, True, False]),
         actions=st.lists(st.sampled_from(list(Action)), min_size=1, max_size=4),
         delay=st.sampled_from([None, 0, 3_000]),
-        throttles=st.booleans(),
+        rests=RESTS,
         ended=st.integers(0, 2),
     )
     def settle(
-        self, picks: list[int], newest: bool, actions: list[Action], delay: int | None, throttles: bool, ended: int
+        self, picks: list[int], newest: bool, actions: list[Action], delay: int | None, rests: Rests, ended: int
     ) -> None:
         """Verdicts on leases of any age, so that many of them are stale."""
         chosen = {lease.seq: (owner, lease) for owner, lease in (self._lease(pick, newest) for pick in picks)}
         owner = next(iter(chosen.values()))[0]
         mine = [lease for holder, lease in chosen.values() if holder == owner]
-        verdicts = [(lease, _pick(actions, place), delay, throttles) for place, lease in enumerate(mine)]
+        verdicts = [(lease, _pick(actions, place), delay, rests) for place, lease in enumerate(mine)]
         self._settle(owner, verdicts, ended={"a": ended})
 
     @rule(day=DAYS)
@@ -222,22 +237,22 @@ class StoreMachine(RuleBasedStateMachine):
         owner = _pick(self.owners, day.pick)
         claimed = self._claim(queue=queue, owner=owner, limit=day.limit, suspects=day.suspects)
         self.agree()
-        verdicts = [
-            (lease, _pick(day.actions, at), day.delay, day.throttles) for at, lease in enumerate(claimed.leases)
-        ]
+        verdicts = [(lease, _pick(day.actions, at), day.delay, day.rests) for at, lease in enumerate(claimed.leases)]
         self._settle(owner, verdicts, ended={queue: claimed.calls})
 
     def _settle(
-        self, owner: int, verdicts: list[tuple[Lease, Action, int | None, bool]], *, ended: dict[str, int]
+        self, owner: int, verdicts: list[tuple[Lease, Action, int | None, Rests]], *, ended: dict[str, int]
     ) -> None:
         settlements = [
-            Settlement(lease.seq, lease.claim, action, delay, None, f"error {lease.seq}", throttles)
-            for lease, action, delay, throttles in verdicts
+            Settlement(
+                *(lease.seq, lease.claim, action, delay, None, f"error {lease.seq}", rests == "queue", rests == "key")
+            )
+            for lease, action, delay, rests in verdicts
         ]
         if owner == PULL_OWNER:
-            settled = self.pair.ask(lambda store: store.settle_pulled(settlements), view=_fates)
+            settled = self.pair.ask(lambda store: store.settle_pulled(settlements), view=fates)
         else:
-            settled = self.pair.ask(lambda store: store.settle(owner, settlements, ended=ended), view=_fates)
+            settled = self.pair.ask(lambda store: store.settle(owner, settlements, ended=ended), view=fates)
             for queue, calls in ended.items():
                 self.ledger.ended(queue, owner, calls)
         for lease, action, _, _ in verdicts:
@@ -274,6 +289,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.owners.remove(owner)
         self.gone.append(owner)
 
+    @rule(pick=PICK, queue=QUEUE, known=st.integers(0, 4), calls=st.integers(0, 3))
+    def reconcile(self, pick: int, queue: str, known: int, calls: int) -> None:
+        """An owner knows of its newest leases only; some of those are long settled."""
+        owner = _pick(self.owners or self.gone, pick)
+        mine = [(lease.seq, lease.claim) for holder, lease in self.leases if holder == owner]
+        held = mine[len(mine) - known :] if known <= len(mine) else mine
+        self.pair.ask(lambda store: store.reconcile(owner, queue, held, calls=calls))
+        if owner in self.owners:
+            self.ledger.stated(queue, owner, calls)
+
     @rule(seconds=SECONDS, renews=st.sampled_from([True, True, False]))
     def advance(self, seconds: float, renews: bool) -> None:
         self.pair.run(self.clock.advance(seconds))
@@ -283,7 +308,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.pair.ask(lambda store: store.sweep(), view=_swept)
+        self.pair.ask(lambda store: store.sweep(), view=swept)
         alive = {row.owner for row in self.pair.run(self.pair.real.list_owners())}
         for owner in [owner for owner in self.owners if owner not in alive]:
             self._bury(owner)
@@ -308,10 +333,12 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def operate(self, act: str, queue: str, retries: int, gate: dict[str, object], follows: bool) -> None:
         settings = a_consumer(max_retries=retries, dead_letter_queue="dead" if follows else None, **gate)
+        if act in ("edit", "declare", "make anew"):
+            self.ledger.rates_change("b")
         if act == "edit":
-            self.pair.ask(lambda store: store.put_consumer("b", settings), view=_nothing)
+            self.pair.ask(lambda store: store.put_consumer("b", settings), view=nothing)
         elif act == "declare":
-            self.pair.ask(lambda store: store.declare_consumer("b", settings), view=_nothing)
+            self.pair.ask(lambda store: store.declare_consumer("b", settings), view=nothing)
         elif act == "purge":
             self._lose(queue)
             gone = len([place for place in self.ledger.places.values() if place.queue == queue])
@@ -319,7 +346,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self._lose("b")
             self.pair.ask(lambda store: store.delete_queue("b"))
-            self.pair.ask(lambda store: store.declare_consumer("b", settings), view=_nothing)
+            self.pair.ask(lambda store: store.declare_consumer("b", settings), view=nothing)
 
     def _lose(self, queue: str) -> None:
         self.ledger.removed([id for id, place in self.ledger.places.items() if place.queue == queue])
@@ -365,20 +392,3 @@ class StoreMachine(RuleBasedStateMachine):
 
 def _pick(things: list[_Thing], pick: int) -> _Thing:
     return things[pick % len(things)]
-
-
-def _nothing(_: object) -> object:
-    return None
-
-
-def _grants(claimed: Claimed) -> object:
-    return claimed.leases, claimed.calls, claimed.suspects
-
-
-def _fates(settled: Settled) -> object:
-    return sorted(settled.lost), sorted(settled.dead)
-
-
-def _swept(swept: Swept) -> object:
-    """But for what only a store with purged rows to clear would count."""
-    return swept.owners, swept.expired_messages, swept.kv_entries

@@ -1,3 +1,15 @@
+-- name: find_standby
+-- One row from a server that takes no writes.
+SELECT 1 WHERE pg_is_in_recovery();
+
+-- name: bound_idleness
+-- A client that has died in silence in the middle of a transaction gives back what it had locked.
+SET idle_in_transaction_session_timeout TO '60s';
+
+-- name: read_session
+-- Not the one that the connection was told of: a pooler is in between.
+SELECT pg_backend_pid();
+
 -- name: has_schema
 SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = :name);
 
@@ -9,7 +21,12 @@ CREATE SCHEMA :schema;
 SET LOCAL search_path TO :schema;
 
 -- name: lock_migrations
+-- One process at a time; the others wait, however long it takes.
 SELECT pg_advisory_xact_lock(hashtextextended(:name, 1));
+
+-- name: wait_little
+-- Whoever waits for a table stands in front of everybody else who wants it.
+SET LOCAL lock_timeout TO '2s';
 
 -- name: knows_migrations
 SELECT to_regclass(:name) IS NOT NULL;
@@ -20,7 +37,7 @@ CREATE TABLE IF NOT EXISTS migrations (
 );
 
 -- name: applied_migrations
-SELECT number, checksum FROM migrations;
+SELECT number, name, checksum, (extract(epoch FROM ran_at) * 1000)::bigint FROM migrations ORDER BY number;
 
 -- name: note_migration
 INSERT INTO migrations (number, name, checksum) VALUES (:number, :name, :checksum);

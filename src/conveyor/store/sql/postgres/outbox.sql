@@ -3,7 +3,7 @@ SELECT to_regclass(:table::text) IS NOT NULL
 
 -- name: look_from_tx
 -- In the user's transaction, as are all that name their schema: nothing there says where `outbox` is found.
-SELECT s.id, current_setting('transaction_read_only') = 'on', q.lane, q.settings
+SELECT s.id, current_setting('transaction_read_only') = 'on', q.lane, q.settings, q.consumer
 FROM :schema.store s LEFT JOIN :schema.queues q ON q.name = :queue::text
 
 -- name: put_outbox

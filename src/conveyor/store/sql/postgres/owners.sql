@@ -1,9 +1,18 @@
 -- name: insert_owner
-INSERT INTO owners (owner, info, lease_until) VALUES (nextval('owner_seq'), :info, :lease_until) RETURNING owner;
+INSERT INTO owners (owner, info, lease_until)
+VALUES (coalesce(:owner, nextval('owner_seq')), :info, :lease_until) RETURNING owner;
 
 -- name: find_owner
 -- Held until the claim is committed, so that a reaper waits and finds the new leases. Heartbeats do not wait for it.
 SELECT 1 FROM owners WHERE owner = :owner FOR KEY SHARE;
+
+-- name: lock_owner
+-- Waits for claims whose answer was lost and whose COMMIT is still on its way; no other begins meanwhile.
+SELECT 1 FROM owners WHERE owner = :owner FOR UPDATE;
+
+-- name: held_by_owner
+-- Not locked: what is released of it is fenced by its claim.
+SELECT seq, lane, claims FROM leased WHERE owner = :owner ORDER BY seq;
 
 -- name: renew_owner
 UPDATE owners SET lease_until = :lease_until WHERE owner = :owner RETURNING owner;

@@ -1,6 +1,7 @@
 -- name: read_queues
 -- All of them, once for each change of any.
-SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, version, created_at, modified_at
+SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead,
+  rests_keys, version, created_at, modified_at
 FROM queues ORDER BY name;
 
 -- name: insert_queue

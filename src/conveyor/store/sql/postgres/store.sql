@@ -59,3 +59,9 @@ ON CONFLICT (writer) DO UPDATE SET writer = excluded.writer RETURNING number
 
 -- name: notify
 SELECT pg_notify(:channel, :payload)
+
+-- name: find_crowd
+-- Whether the next who come may find no connection left.
+SELECT count(*) + 1 >= current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+  - coalesce(current_setting('reserved_connections', true), '0')::integer
+FROM pg_stat_activity WHERE backend_type = 'client backend'

@@ -37,7 +37,7 @@ CREATE CONSTRAINT TRIGGER acked AFTER INSERT ON acks DEFERRABLE INITIALLY DEFERR
 -- what `tx=` checks; it raises instead of saying so, since there is nobody to be told otherwise.
 CREATE FUNCTION push(
   queue text, body jsonb, delay interval DEFAULT NULL, priority integer DEFAULT 5, key text DEFAULT NULL,
-  dedupe text DEFAULT NULL, headers jsonb DEFAULT NULL, expires_in interval DEFAULT NULL
+  dedupe text DEFAULT NULL, headers jsonb DEFAULT NULL, expires_in interval DEFAULT NULL, cost integer DEFAULT 1
 ) RETURNS text LANGUAGE plpgsql
 SET search_path FROM CURRENT SET enable_seqscan TO off
 AS $$
@@ -50,10 +50,13 @@ DECLARE
   held bytea;
   of_lane bigint;
   limits jsonb;
+  rate integer;
+  key_rate integer;
   waiting bigint;
   waiting_bytes bigint;
 BEGIN
-  SELECT q.lane, q.settings::jsonb INTO of_lane, limits FROM queues q WHERE q.name = push.queue;
+  SELECT q.lane, q.settings::jsonb, (q.consumer::jsonb #>> '{rate,count}')::integer, (q.consumer::jsonb #>> '{key_rate,count}')::integer
+    INTO of_lane, limits, rate, key_rate FROM queues q WHERE q.name = push.queue;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'queue "%" does not exist', push.queue USING ERRCODE = 'QL002';
   ELSIF written IS NULL OR octet_length(written) > (limits ->> 'max_message_bytes')::bigint THEN
@@ -61,9 +64,9 @@ BEGIN
       USING ERRCODE = 'QL003';
   ELSIF push.priority IS NULL OR push.priority NOT BETWEEN 0 AND 9 OR push.delay NOT BETWEEN '0' AND '1 day'
     OR push.expires_in <= '0' OR length(push.key) NOT BETWEEN 1 AND 256 OR length(push.dedupe) NOT BETWEEN 1 AND 256
-    OR octet_length(head) > 4096 OR jsonb_typeof(push.headers) <> 'object' THEN
+    OR push.cost IS NULL OR push.cost NOT BETWEEN 1 AND least(rate, key_rate, 1000000) OR octet_length(head) > 4096 OR jsonb_typeof(push.headers) <> 'object' THEN
     RAISE EXCEPTION 'priority is 0 to 9, delay up to 1 day, expires_in more than 0, keys of 1 to 256 characters, headers an '
-      'object of up to 4,096 bytes' USING ERRCODE = 'QL004';
+      'object of up to 4,096 bytes, cost at least 1 and within the rates' USING ERRCODE = 'QL004';
   END IF;
   IF push.dedupe IS NOT NULL THEN
     SELECT d.id INTO held FROM dedupe d WHERE d.lane = of_lane AND d.key = push.dedupe AND (d.until > now_ms
@@ -85,7 +88,7 @@ BEGIN
     RAISE EXCEPTION 'queue "%" is full', push.queue USING ERRCODE = 'QL005';
   END IF;
   INSERT INTO outbox (queue, draft, body, dedupe, sent_at) VALUES (push.queue, jsonb_strip_nulls(jsonb_build_object(
-    'id', encode(new_id, 'base64'), 'queue', push.queue, 'body', '', 'priority', push.priority, 'key', push.key,
+    'id', encode(new_id, 'base64'), 'queue', push.queue, 'body', '', 'priority', push.priority, 'key', push.key, 'cost', push.cost,
     'dedupe', push.dedupe, 'headers', translate(encode(head, 'base64'), E'\n', ''),
     'delay_ms', (extract(epoch FROM push.delay) * 1000)::bigint,
     'expires_in_ms', (extract(epoch FROM push.expires_in) * 1000)::bigint

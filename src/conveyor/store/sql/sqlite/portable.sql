@@ -1,0 +1,163 @@
+-- name: read_heading
+SELECT s.secret, s.catalog_version, s.last_seq, s.last_lane, s.last_owner,
+       (SELECT coalesce(sum(messages), 0) FROM counters WHERE lane IN (SELECT lane FROM queues))
+FROM store s;
+
+-- name: export_queues
+SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, version, created_at,
+       modified_at
+FROM queues ORDER BY name;
+
+-- name: load_queues
+INSERT INTO queues (name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, version,
+       created_at, modified_at)
+VALUES (:name, :lane, :settings, :consumer, :declared, :paused, :throttled_until, :levels, :holds_dead, :version,
+       :created_at, :modified_at);
+
+-- name: export_messages
+SELECT seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers, expires_at,
+       max_retries, dedupe
+FROM messages WHERE lane IN (SELECT lane FROM queues) ORDER BY seq;
+
+-- name: load_messages
+INSERT INTO messages (seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers,
+       expires_at, max_retries, dedupe)
+VALUES (:seq, :lane, :id, :body, :content_type, :sent_at, :ready_at, :first_ready_at, :priority, :key, :headers,
+       :expires_at, :max_retries, :dedupe);
+
+-- name: export_ready
+SELECT lane, shelf, priority, ready_at, seq, claims, releases, crashes
+FROM ready WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, shelf, priority, ready_at, seq;
+
+-- name: load_ready
+INSERT INTO ready (lane, shelf, priority, ready_at, seq, claims, releases, crashes)
+VALUES (:lane, :shelf, :priority, :ready_at, :seq, :claims, :releases, :crashes);
+
+-- name: export_leased
+SELECT owner, seq, lane, claims, releases, crashes, suspect, size, lease_until, lease_most
+FROM leased WHERE lane IN (SELECT lane FROM queues) ORDER BY owner, seq;
+
+-- name: load_leased
+INSERT INTO leased (owner, seq, lane, claims, releases, crashes, suspect, size, lease_until, lease_most)
+VALUES (:owner, :seq, :lane, :claims, :releases, :crashes, :suspect, :size, :lease_until, :lease_most);
+
+-- name: export_owners
+SELECT owner, info, lease_until
+FROM owners ORDER BY owner;
+
+-- name: load_owners
+INSERT INTO owners (owner, info, lease_until)
+VALUES (:owner, :info, :lease_until);
+
+-- name: export_slots
+SELECT lane, owner, held
+FROM slots WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, owner;
+
+-- name: load_slots
+INSERT INTO slots (lane, owner, held)
+VALUES (:lane, :owner, :held);
+
+-- name: export_keyed
+SELECT lane, key, seq, place, priority, ready_at
+FROM keyed WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, key, seq;
+
+-- name: load_keyed
+INSERT INTO keyed (lane, key, seq, place, priority, ready_at)
+VALUES (:lane, :key, :seq, :place, :priority, :ready_at);
+
+-- name: export_dedupe
+SELECT lane, key, CASE WHEN EXISTS (SELECT 1 FROM messages m WHERE m.seq = d.seq AND m.id = d.id AND m.lane = d.lane)
+       THEN d.seq ELSE 0 END AS seq, id, until
+FROM dedupe d WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, key;
+
+-- name: load_dedupe
+INSERT INTO dedupe (lane, key, seq, id, until)
+VALUES (:lane, :key, :seq, :id, :until);
+
+-- name: export_dead_letters
+SELECT lane, seq, origin_queue, reason, last_error, dead_at
+FROM dead_letters WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, seq;
+
+-- name: load_dead_letters
+INSERT INTO dead_letters (lane, seq, origin_queue, reason, last_error, dead_at)
+VALUES (:lane, :seq, :origin_queue, :reason, :last_error, :dead_at);
+
+-- name: export_schedules
+SELECT name, draft, version, next_tick, paused
+FROM schedules ORDER BY name;
+
+-- name: load_schedules
+INSERT INTO schedules (name, draft, version, next_tick, paused)
+VALUES (:name, :draft, :version, :next_tick, :paused);
+
+-- name: export_runs
+SELECT schedule, tick, trigger, status, correlation_id, message_id, fired_at, started_at, finished_at, error
+FROM runs ORDER BY schedule, tick;
+
+-- name: load_runs
+INSERT INTO runs (schedule, tick, trigger, status, correlation_id, message_id, fired_at, started_at, finished_at,
+       error)
+VALUES (:schedule, :tick, :trigger, :status, :correlation_id, :message_id, :fired_at, :started_at, :finished_at,
+       :error);
+
+-- name: export_kv
+SELECT namespace, CAST(key AS BLOB) AS key, value, metadata, expires_at
+FROM kv ORDER BY kv.namespace, kv.key;
+
+-- name: load_kv
+INSERT INTO kv (namespace, key, value, metadata, expires_at)
+VALUES (:namespace, CAST(:key AS TEXT), :value, :metadata, :expires_at);
+
+-- name: write_heading
+-- The version is past both, so that nobody trusts what was read here before.
+UPDATE store SET secret = :secret, catalog_version = max(catalog_version, :catalog_version) + 1,
+  last_seq = :last_seq, last_lane = :last_lane, last_owner = :last_owner;
+
+-- name: count_anew
+-- One by one: a GROUP BY would sort all bodies, in memory.
+INSERT INTO counters (lane, messages, bytes) SELECT lane, 1, length(body) FROM messages WHERE true
+ON CONFLICT (lane) DO UPDATE SET messages = messages + 1, bytes = bytes + excluded.bytes;
+
+-- name: mark_dedupe_anew
+UPDATE queues SET uses_dedupe = 1 WHERE lane IN (SELECT lane FROM dedupe);
+
+-- name: holds_anything
+SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM schedules)
+  OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv);
+
+-- name: empty_store
+DELETE FROM queues;
+DELETE FROM counters;
+DELETE FROM messages;
+DELETE FROM ready;
+DELETE FROM leased;
+DELETE FROM owners;
+DELETE FROM slots;
+DELETE FROM keyed;
+DELETE FROM dedupe;
+DELETE FROM dead_letters;
+DELETE FROM purged;
+DELETE FROM receipts;
+DELETE FROM schedules;
+DELETE FROM runs;
+DELETE FROM kv;
+
+-- name: put_note
+INSERT INTO migrations (number, name, checksum, ran_at) VALUES (:number, :name, :peer, :ran_at);
+
+-- name: drop_note
+DELETE FROM migrations WHERE number = :number;
+
+-- name: close_store
+-- Every transaction that writes leaves a receipt, but for a send in the user's own: that one inserts messages.
+CREATE TRIGGER closed_receipts BEFORE INSERT ON receipts
+BEGIN SELECT RAISE(ABORT, (SELECT name FROM migrations WHERE number = 1000000)); END;
+CREATE TRIGGER closed_receipt_updates BEFORE UPDATE ON receipts
+BEGIN SELECT RAISE(ABORT, (SELECT name FROM migrations WHERE number = 1000000)); END;
+CREATE TRIGGER closed_messages BEFORE INSERT ON messages
+BEGIN SELECT RAISE(ABORT, (SELECT name FROM migrations WHERE number = 1000000)); END;
+
+-- name: reopen_store
+DROP TRIGGER IF EXISTS closed_receipts;
+DROP TRIGGER IF EXISTS closed_receipt_updates;
+DROP TRIGGER IF EXISTS closed_messages;

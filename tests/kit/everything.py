@@ -1,0 +1,107 @@
+"""A store in which every table that can be carried has rows, and the questions whose answers a move must not change."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from msgspec.structs import replace
+
+from conveyor.model.message import Peeked
+from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
+from conveyor.store.keeping import Portable
+from conveyor.store.portable import TABLES, Row
+from conveyor.store.protocol import Store
+from conveyor.store.records import PULL_OWNER, KeyValue
+from conveyor.testing.factories import (
+    a_claim,
+    a_draft,
+    a_firing,
+    a_reject,
+    a_retry,
+    a_schedule,
+    an_ack,
+    an_entry,
+    an_owner,
+)
+
+
+async def fill_everything(store: Store) -> None:
+    """On a manual clock, so that its owner's lease is long over by everybody else's."""
+    await store.create_queue("inbox", QueueSettings(dedupe_window_ms=3_600_000, max_backlog_messages=500))
+    await store.declare_consumer("inbox", ConsumerSettings(script="shop", dead_letter_queue="inbox-dlq", max_retries=2))
+    await store.declare_consumer("limited", ConsumerSettings(script="shop", max_concurrency=3))
+    await store.declare_consumer("ordered", ConsumerSettings(script="shop", ordered=True))
+    await store.create_queue("pulled", QueueSettings())
+    await store.put_consumer("pulled", ConsumerSettings(type=ConsumerType.HTTP_PULL))
+    owner = await store.register_owner(an_owner())
+    await _fill_inbox(store, owner)
+    await store.append([a_draft(queue="limited") for _ in range(3)])
+    await store.claim(a_claim(queue="limited", owner=owner, limit=2, calls=2))
+    await store.append([a_draft(queue="ordered", key=key) for key in ("a", "a", "b", "é")])
+    await store.claim(a_claim(queue="ordered", owner=owner))
+    await store.append([a_draft(queue="pulled") for _ in range(2)])
+    await store.claim(a_claim(queue="pulled", owner=PULL_OWNER, limit=1, lease_ms=60_000))
+    await store.pause("limited")
+    await store.create_queue("purged", QueueSettings())
+    await store.append([a_draft(queue="purged", dedupe="p")])
+    await store.purge("purged")
+    await _fill_beside(store)
+
+
+async def _fill_inbox(store: Store, owner: int) -> None:
+    await store.append([a_draft(body=bytes([number]) * number, priority=number % 10) for number in range(20)])
+    await store.append([a_draft(delay_ms=50_000, headers=b'{"a":1}', expires_in_ms=9**9)])
+    await store.append([a_draft(dedupe="done"), a_draft(dedupe="open", max_retries=0)])
+    taken = (await store.claim(a_claim(owner=owner, limit=30))).leases
+    await store.settle(owner, [an_ack(taken[0]), a_retry(taken[1], delay_ms=1_000)])
+    words = "torn \0 in two é"
+    await store.settle(owner, [a_reject(taken[2], reason="torn", error=words)])
+    done = next(each for each in taken if each.body == b'{"n":1}')
+    await store.settle(owner, [an_ack(done)])
+
+
+async def _fill_beside(store: Store) -> None:
+    await store.declare_schedule(a_schedule(), 1_000)
+    await store.fire(a_firing())
+    await store.begin_run("nightly", 1_000)
+    await store.finish_run("nightly", 1_000, error="no \0 luck")
+    await store.declare_schedule(a_schedule(name="weekly"), 5_000)
+    await store.pause_schedule("weekly")
+    await store.kv_put("ns", an_entry())
+    await store.kv_put("ns", KeyValue(key="é\0", value=bytes(range(256)), metadata=b"{}", expires_at=store.clock.now_ms() + 9_000))
+
+
+async def rows_of(keeper: Portable) -> dict[str, list[Row]]:
+    """Everything in a store that is not closed, by table."""
+    async with keeper.read() as outgoing:
+        return {table.name: [row async for chunk in outgoing.rows(table) for row in chunk] for table in TABLES}
+
+
+async def answers_of(store: Store) -> dict[str, Any]:
+    """What its users see. Changes nothing."""
+    queues = await store.list_queues()
+    return {
+        "queues": queues,
+        "metrics": [await store.metrics(each.name) for each in queues],
+        "messages": [_carried(each) for queue in queues for each in await store.peek(queue.name, limit=1_000)],
+        "owners": await store.list_owners(),
+        "schedules": await store.list_schedules(),
+        "runs": [replace(each, error=_words(each.error)) for each in await store.list_runs("nightly", limit=10)],
+        "values": [await store.kv_get("ns", each.key) for each in await store.kv_list("ns", prefix="", limit=9, after=None)],
+    }
+
+
+def _carried(message: Peeked) -> Peeked:
+    dead = message.dead
+    return replace(message, dead=None if dead is None else replace(dead, last_error=_words(dead.last_error)))
+
+
+def _words(text: str | None) -> str | None:
+    """PostgreSQL's text holds no NUL, and neither does what is carried."""
+    return None if text is None else text.replace("\0", "\ufffd")
+
+
+async def close_quietly(store: Store) -> None:
+    with contextlib.suppress(Exception):
+        await store.close()

@@ -1,0 +1,1 @@
+"""The simulation, and its list of seeded bugs."""

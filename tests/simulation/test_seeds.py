@@ -1,0 +1,51 @@
+"""The real workers, schedulers and supervisors in invented worlds: no seed breaks an invariant."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conveyor.sim.plan import Feature, make_plan
+from conveyor.sim.world import run_seed
+
+CHUNK = 10
+KEPT = [int(line.split()[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines() if line[0] != "#"]
+
+
+def _run(seed: int) -> None:
+    report = run_seed(seed)
+    again = f"python -m conveyor.sim --seed {seed} --trace"
+    assert not report.violations, f"{report.violations[:3]}; see it again with `{again}`"
+    assert report.messages
+
+
+@pytest.mark.parametrize("first", range(1, 201, CHUNK))
+def test_worlds_keep_the_invariants(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        _run(seed)
+
+
+@pytest.mark.parametrize("seed", KEPT)
+def test_a_seed_that_once_failed_does_not_fail_again(seed: int) -> None:
+    _run(seed)
+
+
+@pytest.mark.parametrize("seed", [2, 11])
+def test_a_seed_is_one_history_byte_for_byte_in_every_process(seed: int) -> None:
+    here = run_seed(seed).digest
+    command = [sys.executable, "-m", "conveyor.sim", "--seed", str(seed)]
+    there = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "12345"}
+    )
+    assert re.findall(r"trace (\w+)", there.stdout) == [here] == [run_seed(seed).digest]
+
+
+def test_every_feature_is_left_out_about_half_of_the_time() -> None:
+    plans = [make_plan(seed) for seed in range(200)]
+    for feature in Feature:
+        assert 60 < sum(feature in plan.features for plan in plans) < 140
