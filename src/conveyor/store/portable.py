@@ -85,6 +85,8 @@ LEFT: Final[Mapping[str, str]] = MappingProxyType({
     "migrations": "the other store has run its own",
     "counters": "counted anew from what came",
     "receipts": "they answer a process that lost its connection to the old store",
+    "outbox": "carried into the queues first, on PostgreSQL; SQLite has none",
+    "acks": "gone with the COMMIT of the transaction that acks",
     "purged": "what a purge has left to the sweep is not carried",
     "queues.uses_dedupe": "SQLite alone; found anew from what came",
 })  # fmt: skip
