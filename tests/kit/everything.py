@@ -79,15 +79,6 @@ async def _fill_inbox(store: Store, owner: int) -> None:
     await store.settle(owner, [an_ack(done)])
 
 
-async def _fill_fair(store: Store, owner: int) -> None:
-    """Keys in line, one that is called for later, and what was leased of a rate."""
-    rate = Rate(count=100, period_ms=3_600_000)
-    await store.declare_consumer("fair", ConsumerSettings(script="shop", fair=True, rate=rate, key_rate=rate))
-    await store.append([a_draft(queue="fair", key=key, cost=3) for key in "aabbc"])
-    await store.claim(a_claim(queue="fair", owner=owner, limit=2))
-    await store.append([a_draft(queue="fair", key="later", delay_ms=9_000_000) for _ in range(2)])
-
-
 async def _fill_beside(store: Store) -> None:
     await store.declare_schedule(a_schedule(), 1_000)
     await store.fire(a_firing())
