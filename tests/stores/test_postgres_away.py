@@ -32,6 +32,9 @@ from kit.scene import an_owner, drafts
 
 pytestmark = pytest.mark.anyio
 
+GIVEN_UP = {StoreAwayError, OutcomeUnknownError}
+"""The latter if the send went out on a connection whose end had not been heard of."""
+
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
@@ -77,8 +80,8 @@ async def test_a_call_waits_no_longer_than_it_may() -> None:
         server.stop("immediate")
         calls = [store.append(drafts(store, 1)), store.get_queue("jobs"), store.append(drafts(store, 1))]
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [StoreAwayError] * 3
-        assert "patience" in str(answers[0])
+        assert {type(answer) for answer in answers} <= GIVEN_UP
+        assert "patience" in str(answers[1])
         server.start()
         await store.append(drafts(store, 1))
         assert (await store.metrics("jobs")).backlog_messages == 1, "nothing was written of those that failed"
@@ -96,7 +99,7 @@ async def test_a_store_closes_at_once_while_its_server_is_away() -> None:
         async with asyncio.timeout(10):
             await store.close()
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [StoreAwayError] * 2
+        assert {type(answer) for answer in answers} <= GIVEN_UP
 
 
 async def test_readyz_says_within_two_seconds_that_the_server_is_away() -> None:
