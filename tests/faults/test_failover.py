@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conveyor.model.errors import OutcomeUnknownError
 from conveyor.model.ids import IdSource
 from conveyor.model.message import Draft
 from conveyor.model.settings import QueueSettings
@@ -114,7 +115,11 @@ class Load:
         """Until there is nothing left."""
         owner = await an_owner(self._store)
         while True:
-            claimed = await self._store.claim(ClaimRequest(queue="jobs", owner=owner, limit=50))
+            try:
+                claimed = await self._store.claim(ClaimRequest(queue="jobs", owner=owner, limit=50))
+            except OutcomeUnknownError:  # as every worker then does
+                await self._store.reconcile(owner, "jobs", [], calls=0)
+                continue
             settled = await self._store.settle(owner, [Settlement(lease.seq, lease.claim) for lease in claimed.leases])
             lost = set(settled.lost)
             self.done |= {lease.id for lease in claimed.leases if lease.seq not in lost}

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from conveyor.model.errors import QueueNotFoundError
+from conveyor.model.errors import QueueNotFoundError, StoreCorruptError
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
 from conveyor.store.records import QueueInfo
 
@@ -183,12 +183,17 @@ def decode_queue(found: tuple[Any, ...]) -> QueueRow:
     """A row of `read_queue`."""
     name, lane, settings, consumer, declared, paused, throttled_until, levels, *rest = found
     holds_dead, uses_dedupe, rests_keys, version, created_at, modified_at = rest
+    try:
+        promises = _SETTINGS.decode(settings)
+        operating, last = (None if each is None else _CONSUMER.decode(each) for each in (consumer, declared))
+    except msgspec.DecodeError as error:  # nobody but conveyor writes it, and conveyor writes JSON
+        raise StoreCorruptError(f"queue {name}", str(error)) from error
     return QueueRow(
         name=name,
         lane=lane,
-        settings=_SETTINGS.decode(settings),
-        consumer=None if consumer is None else _CONSUMER.decode(consumer),
-        declared=None if declared is None else _CONSUMER.decode(declared),
+        settings=promises,
+        consumer=operating,
+        declared=last,
         paused=bool(paused),
         throttled_until=throttled_until,
         levels=levels,
