@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
 from conveyor.model.errors import InvalidSettingError
+from conveyor.store.joining import Caller
 
 T = TypeVar("T")
 
@@ -42,7 +43,8 @@ class Portal:
         loop = self._app.loop
         if loop is None or not loop.is_running():
             loop = self._own_loop()
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+        caller = Caller()
+        return caller.wait(asyncio.run_coroutine_threadsafe(caller.attend(coroutine), loop))
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -13,13 +13,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from docs.markdown import ROOT, Block, blocks
+from kit.postgres import the_server
 
 PYTHON = list(blocks("python"))
 CONSOLE = list(blocks("console"))
 FIRST = next(block for block in PYTHON if block.file == "README.md")
+
+
+ON_POSTGRES = {"docs/how-to/transactional-send-postgresql.md"}
+"""Pages whose examples run on a database of their own: `CONVEYOR_URL` and `DATABASE_URL`."""
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -32,12 +38,21 @@ def test_an_example_runs(block: Block, tmp_path: Path) -> None:
     if block.reason is not None:
         pytest.skip(block.reason)
     (tmp_path / "example.py").write_text(block.text, encoding="utf-8")
+    database = _make_database(block) if block.file in ON_POSTGRES else {}
     done = subprocess.run(
         [sys.executable, "-W", "error", "example.py"],
-        cwd=tmp_path, env=_environment(tmp_path), capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, env=_environment(tmp_path) | database, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == _promised(block), "the example prints something else than its `# prints:` lines say"
+
+
+def _make_database(block: Block) -> dict[str, str]:
+    server = the_server().url().partition("?")[0]
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE example_{block.line}")
+    url = server.replace("/postgres", f"/example_{block.line}")
+    return {"CONVEYOR_URL": url, "DATABASE_URL": url}
 
 
 def _promised(block: Block) -> str:

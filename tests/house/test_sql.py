@@ -39,8 +39,10 @@ SQLITE_ALONE = {
     # What costs nothing one by one, since there is no round trip.
     "place_keyed", "move_shelf", "head_of_key", "first_of_key", "count_leased_of_key", "blocked_of_key", "keys_of", "put_window", "write_cost",
     "call_key", "is_in_line", "offer_of_key", "offered_head", "next_of_key",
-    # PostgreSQL has these still to come: keys of ended messages apart, `tx=`.
-    "mark_uses_dedupe", "mark_dedupe_anew", "dedupe_keys_of", "take_write_lock",
+    # PostgreSQL has these still to come: keys of ended messages apart.
+    "mark_uses_dedupe", "mark_dedupe_anew", "dedupe_keys_of",
+    # The user's transaction takes the lock that all writers take, and then writes as they do.
+    "take_write_lock",
     # What is carried goes in by INSERT, and by COPY there.
     *(table.load for table in TABLES),
 }  # fmt: skip
@@ -65,6 +67,10 @@ POSTGRES_ALONE = {
     "append_plain", "claim_plain", "ack_plain",
     # Old versions of rows stay where others may still see them.
     "earliest_ready",
+    # The user's transaction may last, and holds nothing that others wait for: it writes into an outbox.
+    "knows_outbox", "look_from_tx", "put_outbox", "depth_from_tx", "dedupe_from_tx", "ack_from_tx", "read_store_id",
+    "is_anything_sent", "is_anything_acked", "read_outbox_depth", "lock_outbox", "try_outbox", "take_outbox",
+    "acked_leases", "is_acked", "hold_outbox", "may_clear",
 }  # fmt: skip
 # With the receipt, and by arrays; `uses_dedupe`, as above; the time is the server's.
 OTHER_PARAMETERS = {

@@ -207,6 +207,28 @@ async def test_a_lost_commit_is_looked_up_by_its_receipt(
     assert (await store.metrics("jobs")).backlog_messages == 1
 
 
+async def test_a_statement_of_what_is_held_waits_for_a_claim_on_its_way(store: PostgresStore, url: str) -> None:
+    owner = await an_owner(store)
+    await store.append(drafts(store, 1))
+    address = read_address(url)
+    lost = await asyncpg.connect(address.dsn, server_settings={"search_path": address.schema})
+    try:
+        async with lost.transaction():  # as `claim_plain` does it; its caller waits no longer
+            await lost.execute(f"SELECT 1 FROM owners WHERE owner = {owner} FOR KEY SHARE")
+            await lost.execute(
+                "WITH taken AS (DELETE FROM ready RETURNING lane, seq) "
+                "INSERT INTO leased (owner, seq, lane, claims, releases, crashes, suspect, size) "
+                f"SELECT {owner}, seq, lane, 1, 0, 0, false, 7 FROM taken"
+            )
+            stating = asyncio.create_task(store.reconcile(owner, "jobs", [], calls=0))
+            while not await look_inside(url, "SELECT 1 FROM pg_locks WHERE NOT granted"):
+                assert not stating.done()
+    finally:
+        await lost.close()
+    assert await stating == 1
+    assert len((await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=1))).leases) == 1
+
+
 async def test_a_cancelled_caller_neither_withdraws_its_send_nor_breaks_the_store(store: PostgresStore) -> None:
     for _ in range(10):
         sending = asyncio.ensure_future(store.append(drafts(store, 1)))

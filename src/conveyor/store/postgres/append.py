@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from conveyor.model.clock import SystemClock
 from conveyor.model.errors import QueueFullError
 from conveyor.model.ids import MessageId
 from conveyor.model.message import ContentType, Draft, Sent
+from conveyor.model.settings import QueueSettings
 from conveyor.store.postgres import catalog
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import BEHIND, WAITING, Draught, Transaction
@@ -23,6 +24,16 @@ DEPTH_BYTES_FAR: Final = 1_000_000_000
 _ANY: Final = 2**62
 
 
+class Deep(Protocol):
+    """A queue with limits."""
+
+    @property
+    def lane(self) -> int: ...
+
+    @property
+    def settings(self) -> QueueSettings: ...
+
+
 class Depths:
     """How deep each lane was when it was last summed: who is far from a limit need not sum again for a while."""
 
@@ -30,7 +41,7 @@ class Depths:
         self._clock = SystemClock()  # how old a sum is, is a matter of real time
         self._known: dict[int, tuple[float, int, int]] = {}
 
-    def is_far(self, row: QueueRow, messages: int, size: int) -> bool:
+    def is_far(self, row: Deep, messages: int, size: int) -> bool:
         known = self._known.get(row.lane)
         if known is None or self._clock.monotonic() - known[0] > DEPTH_S:
             return False
@@ -58,7 +69,7 @@ async def append(tx: Transaction, drafts: Sequence[Draft], depths: Depths) -> li
     for draft in drafts:
         if draft.cost != 1 and (consumer := rows[draft.queue].consumer) is not None:
             consumer.check_cost(draft.cost)
-    known = await _known(tx, rows, drafts)
+    known = await known_keys(tx, rows, drafts)
     for name, row in rows.items():
         sizes = [len(draft.body) for draft in _new(drafts, known) if draft.queue == name]
         await _check_backlog(tx, row, len(sizes), sum(sizes), depths)
@@ -68,7 +79,7 @@ async def append(tx: Transaction, drafts: Sequence[Draft], depths: Depths) -> li
 _Known = dict[tuple[str, str], MessageId]
 
 
-async def _known(tx: Transaction, rows: dict[str, QueueRow], drafts: Sequence[Draft]) -> _Known:
+async def known_keys(tx: Transaction, rows: dict[str, QueueRow], drafts: Sequence[Draft]) -> _Known:
     """The messages that hold the drafts' dedupe keys now."""
     keys = [(draft.queue, draft.dedupe) for draft in drafts if draft.dedupe is not None]
     if not keys:
@@ -104,27 +115,36 @@ async def _check_backlog(tx: Transaction, row: QueueRow, messages: int, size: in
     here = tx.counted(row.lane)
     if depths.is_far(row, messages + here[0], size + here[1]):
         return
-    settings = row.settings
-    limit = settings.max_backlog_messages
     waiting, waiting_bytes = await tx.backlog(row.lane)
     depths.learn(row.lane, waiting, waiting_bytes)
     if not depths.is_far(row, messages, size):  # near: from here on one sender after the other
         await tx.lock_lane(row.lane)
+        on_their_way = await tx.row("read_outbox_depth", row.name)
         waiting, waiting_bytes = await tx.backlog(row.lane)
-    if limit is not None and waiting + messages > limit:
-        raise QueueFullError(row.name, "messages", waiting + messages, limit)
-    if waiting_bytes + size > settings.max_backlog_bytes:
-        raise QueueFullError(row.name, "bytes", waiting_bytes + size, settings.max_backlog_bytes)
+        if on_their_way is not None:
+            waiting, waiting_bytes = waiting + on_their_way[0], waiting_bytes + on_their_way[1]
+    check_depth(row.name, row.settings, waiting + messages, waiting_bytes + size)
 
 
-async def append_one(tx: Transaction, row: QueueRow, draft: Draft, known: _Known | None = None) -> Sent:
-    """One draft, unless its dedupe key is live."""
+def check_depth(name: str, settings: QueueSettings, messages: int, size: int) -> None:
+    """`QueueFullError` if so much may not lie in the queue."""
+    limit = settings.max_backlog_messages
+    if limit is not None and messages > limit:
+        raise QueueFullError(name, "messages", messages, limit)
+    if size > settings.max_backlog_bytes:
+        raise QueueFullError(name, "bytes", size, settings.max_backlog_bytes)
+
+
+async def append_one(
+    tx: Transaction, row: QueueRow, draft: Draft, known: _Known | None = None, *, sent_at: int | None = None
+) -> Sent:
+    """One draft, unless its dedupe key is live. `sent_at`: what was sent earlier, and comes only now."""
     if draft.dedupe is not None and known is not None:
         present = known.get((draft.queue, draft.dedupe))
         if present is not None:
             return Sent(present, deduped=True)
         known[draft.queue, draft.dedupe] = draft.id
-    now = tx.now
+    now = tx.now if sent_at is None else sent_at
     await use_level(tx, row, draft.priority)
     tx.insert(
         Draught(
@@ -133,7 +153,7 @@ async def append_one(tx: Transaction, row: QueueRow, draft: Draft, known: _Known
             body=draft.body,
             content=CONTENT_CODES[draft.content_type],
             sent_at=now,
-            ready_at=now + (row.settings.delivery_delay_ms if draft.delay_ms is None else draft.delay_ms),
+            ready_at=max(tx.now, now + (row.settings.delivery_delay_ms if draft.delay_ms is None else draft.delay_ms)),
             priority=draft.priority,
             key=draft.key,
             headers=draft.headers,

@@ -18,7 +18,7 @@ import msgspec
 
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreAwayError, StoreBusyError, StoreReadOnlyError
 from conveyor.model.message import Draft, Sent
-from conveyor.store.postgres import plain
+from conveyor.store.postgres import outbox, plain
 from conveyor.store.postgres.append import Depths, append
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.link import Durability
@@ -110,6 +110,8 @@ class Flusher:
 
     async def _append_all(self, tx: Transaction, group: list[_Call]) -> list[list[Sent] | Exception]:
         answers: list[list[Sent] | Exception] = []
+        if any(_has_turn(tx, draft) for call in group for draft in call.drafts):
+            await outbox.carry_all(tx)
         for call in group:
             try:
                 answers.append(await append(tx, call.drafts, self._depths))
@@ -117,3 +119,10 @@ class Flusher:
                 answers.append(error)
         return answers
 
+
+def _has_turn(tx: Transaction, draft: Draft) -> bool:
+    """Whether it matters that what users' transactions have sent before is there before: by its keys."""
+    if draft.dedupe is not None:
+        return True
+    row = None if draft.key is None else tx.catalog.find(draft.queue)
+    return row is not None and row.consumer is not None and row.consumer.ordered

@@ -10,6 +10,7 @@ from conveyor.store.keeping import Identity
 from conveyor.store.migrate import AppliedMigration, plan_migrations, shipped_names
 from conveyor.store.note import NOTE_NUMBER, Note, Passage, read_note
 from conveyor.store.portable import CHUNK_ROWS, Heading, Row, Table
+from conveyor.store.postgres.clearing import clear_before, clear_outbox
 from conveyor.store.postgres.migrating import enter_schema, look_applied, read_applied, run_due
 from conveyor.store.postgres.opening import Address
 from conveyor.store.postgres.statements import SQL, in_schema
@@ -82,6 +83,7 @@ async def _put_note(connection: Connection, note: Note) -> None:
 @contextlib.asynccontextmanager
 async def read_schema_rows(address: Address) -> AsyncIterator[PostgresOutgoing]:
     """A snapshot, beside whoever writes. Raises a `StoreError`."""
+    await clear_before(address)
     async with visit(address) as connection:
         await connection.execute(in_schema("begin_snapshot", address.schema))
         await _check_schema(connection, address)
@@ -97,6 +99,8 @@ async def hold_schema(address: Address) -> AsyncIterator[PostgresOutgoing]:
         await _check_schema(connection, address)
         await connection.execute(SQL["hold_catalog"])
         await check_schema_unused(connection, address, hint="stop them, or `--wait`")
+        await connection.execute(SQL["hold_outbox"])
+        await clear_outbox(connection)
         yield PostgresOutgoing(connection)
 
 

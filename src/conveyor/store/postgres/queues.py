@@ -10,7 +10,7 @@ import msgspec
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError
 from conveyor.model.message import DeadLetter, Peeked
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of
-from conveyor.store.postgres import append, catalog, keys
+from conveyor.store.postgres import append, catalog, keys, outbox
 from conveyor.store.postgres.append import CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import Row, Transaction
@@ -31,8 +31,9 @@ async def update_queue(tx: Transaction, name: str, settings: QueueSettings) -> Q
 
 
 async def delete_queue(tx: Transaction, name: str) -> None:
-    row = tx.catalog.get(name)
     tx.require_catalog()
+    await outbox.carry_all(tx)
+    row = tx.catalog.get(name)
     await _abandon_lane(tx, row)
     await tx.run("drop_slots", row.lane)
     await tx.run("drop_windows", name)
@@ -110,8 +111,9 @@ async def resume(tx: Transaction, queue: str) -> None:
 
 async def purge(tx: Transaction, queue: str) -> int:
     """T9: the queue moves to a new lane, and the old one is left to the sweep."""
-    row = tx.catalog.get(queue)
     tx.require_catalog()
+    await outbox.carry_all(tx)
+    row = tx.catalog.get(queue)
     gone, _ = await tx.backlog(row.lane)
     await _abandon_lane(tx, row)
     lane = await catalog.new_lane(tx)
@@ -127,6 +129,7 @@ async def _abandon_lane(tx: Transaction, row: QueueRow) -> None:
 
 
 async def metrics(tx: Transaction, queue: str) -> QueueMetrics:
+    await outbox.carry_all(tx)
     row = tx.catalog.get(queue)
     messages, size = await tx.backlog(row.lane)
     oldest = [await tx.row("oldest_ready_at", row.lane, priority) for priority in row.priorities]
@@ -140,6 +143,8 @@ async def metrics(tx: Transaction, queue: str) -> QueueMetrics:
 
 
 async def peek(tx: Transaction, queue: str, limit: int, after_seq: int) -> list[Peeked]:
+    if after_seq == 0:
+        await outbox.carry_all(tx)
     row = tx.catalog.get(queue)
     return [_peeked(found, row.name) for found in await tx.rows("peek_messages", row.lane, after_seq, limit)]
 

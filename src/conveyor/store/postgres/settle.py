@@ -89,9 +89,11 @@ async def _forget(tx: Transaction, lane: int, group: list[Row]) -> None:
 
 
 async def _exists(tx: Transaction, seq: int) -> bool:
-    """Whether the message is still somewhere, and not below a purge."""
+    """Whether the message is still somewhere: not below a purge, nor acked in a transaction of the user's."""
     place = await tx.row("read_place", seq)
-    return place is not None and tx.catalog.of_lane(place[0]) is not None
+    if place is None or tx.catalog.of_lane(place[0]) is None:
+        return False
+    return await tx.row("is_acked", seq) is None
 
 
 async def _ack_late(tx: Transaction, each: Settlement) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from conveyor.store.queries import load_statements
 
@@ -41,6 +41,41 @@ _CALLS: Final = ("append_plain", "claim_plain", "ack_plain")
 def calls_in(schema: str) -> Mapping[str, str]:
     """Calls of the schema's own functions, each a transaction of its own."""
     return MappingProxyType({name: _numbered(in_schema(name, schema)) for name in _CALLS})
+
+
+class UserStatement(NamedTuple):
+    """A statement for connections of the user's: it names its schema, and is written in both ways of drivers."""
+
+    numbered: str
+    """With `$n`."""
+    named: str
+    """With `%(name)s`."""
+    names: list[str]
+
+    def order(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """As the numbers want them."""
+        return tuple(values[name] for name in self.names)
+
+
+_FROM_TX: Final = ("knows_outbox", "look_from_tx", "put_outbox", "depth_from_tx", "dedupe_from_tx", "ack_from_tx")
+
+
+def user_statements(schema: str) -> dict[str, UserStatement]:
+    """Those that run inside users' transactions, by name."""
+    return {name: _for_user(_TEXTS[name], quoted(schema)) for name in _FROM_TX}
+
+
+def _for_user(text: str, schema: str) -> UserStatement:
+    names = [name for name in dict.fromkeys(_PARAMETER.findall(text)) if name != "schema"]
+
+    def write(parameter: Callable[[str], str], where: str) -> str:
+        return _PARAMETER.sub(lambda found: where if found[1] == "schema" else parameter(found[1]), text)
+
+    return UserStatement(
+        numbered=write(lambda name: f"${names.index(name) + 1}", schema),
+        named=write(lambda name: f"%({name})s", schema.replace("%", "%%")),
+        names=names,
+    )
 
 
 class Beginnings:

@@ -7,18 +7,18 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from random import Random
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from conveyor.model.clock import Clock
-from conveyor.model.errors import InvalidTransactionError, StoreClosedError
+from conveyor.model.errors import StoreClosedError
 from conveyor.model.events import Emit
 from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import claim, kv, plain, queues, reconcile, schedules, scouting, settle, sweep
+from conveyor.store.postgres import claim, kv, outbox, plain, queues, reconcile, schedules, scouting, settle, sweep
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
@@ -26,10 +26,12 @@ from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, translate
 from conveyor.store.postgres.flusher import Flusher
+from conveyor.store.postgres.joined import Home, JoinedTransaction
 from conveyor.store.postgres.link import CLOSE_S, Durability, Shared
 from conveyor.store.postgres.migrating import migrate
 from conveyor.store.postgres.opening import Address, read_address
 from conveyor.store.postgres.pool import Pool
+from conveyor.store.postgres.relay import Relay
 from conveyor.store.postgres.statements import SQL
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import Wake
@@ -74,6 +76,9 @@ class PostgresStore(Undivided):
         self._pool: Pool | None = None
         self._flusher: Flusher | None = None
         self._bell: Bell | None = None
+        self._outbox = outbox.Marks()
+        self._relay: Relay | None = None
+        self._home: Home | None = None
         self._door: Door | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._wakes: list[Wake] = []
@@ -86,11 +91,10 @@ class PostgresStore(Undivided):
     def host(self) -> str:
         return boot_name()
 
-    def join(self, tx: object) -> NoReturn:
-        """Not yet: `tx=` works on SQLite."""
-        raise InvalidTransactionError(
-            tx, "the PostgreSQL store cannot send inside a transaction of yours yet", hint="send after your COMMIT"
-        )
+    def join(self, tx: object) -> JoinedTransaction:
+        if self._home is None:
+            raise StoreClosedError
+        return JoinedTransaction(tx, self._home)
 
     async def open(self) -> None:
         """Waits for a server that is away, as every call does."""
@@ -103,7 +107,9 @@ class PostgresStore(Undivided):
         self._flusher = Flusher(Pool(door, shared, size=1, tell=self._tell), door, self._depths)
         if self._wakes:
             self._bell.listen()
-        await self._pool.run(_look, _RELAXED)  # sets the clock
+        self._relay = Relay(lambda: self._run(lambda tx: outbox.carry(tx, self._outbox), _RELAXED))
+        store_id = await self._run(outbox.read_store_id, _RELAXED)  # and sets the clock
+        self._home = Home(address, store_id, shared.bound_now, self._relay.expect)
 
     def _make_door(self, address: Address) -> Door:
         return Door(address, emit=self._emit, chance=Random())
@@ -132,6 +138,9 @@ class PostgresStore(Undivided):
 
     async def close(self) -> None:
         """Commits what was submitted; a store that is closed may be opened again."""
+        relay, self._relay, self._home = self._relay, None, None
+        if relay is not None:
+            await relay.close()
         pool, self._pool = self._pool, None
         flusher, self._flusher = self._flusher, None
         bell, self._bell = self._bell, None
@@ -290,7 +299,7 @@ class PostgresStore(Undivided):
         return await self._run(workers.list_owners, _RELAXED)
 
     async def sweep(self) -> Swept:
-        return await self._run(sweep.sweep, _RELAXED)
+        return await self._run(lambda tx: sweep.sweep(tx, self._outbox), _RELAXED)
 
     # Schedules
 
@@ -334,10 +343,6 @@ class PostgresStore(Undivided):
 
     async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
         return await self._run(lambda tx: kv.kv_list(tx, namespace, prefix, limit, after), _RELAXED)
-
-
-async def _look(_tx: Transaction) -> None:
-    """A transaction reads the server's time and the queues at its beginning."""
 
 
 async def _claim(pool: Pool, request: ClaimRequest) -> Claimed:

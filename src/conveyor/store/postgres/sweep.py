@@ -6,7 +6,7 @@ from typing import Final
 
 from conveyor.model.duration import HOUR_MS
 from conveyor.model.verdict import DeadReason
-from conveyor.store.postgres import keys, leases, owners
+from conveyor.store.postgres import keys, leases, outbox, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.transaction import Transaction
@@ -18,11 +18,12 @@ _OF_A_PURGED_LANE: Final = (
 )  # fmt: skip
 
 
-async def sweep(tx: Transaction) -> Swept:
+async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
     """One process at a time: whoever finds another at it has nothing to do."""
     alone = await tx.row("lock_sweep")
     if alone is None or not alone[0]:
         return Swept()
+    carried = await outbox.carry(tx, marks, limit=SWEEP_ROWS_MAX)
     for row in tx.catalog.rows.values():
         await tx.run("fold_counters", row.lane)
     return Swept(
@@ -34,6 +35,7 @@ async def sweep(tx: Transaction) -> Swept:
         receipts=await tx.run("sweep_receipts", tx.now - RECEIPT_MS, SWEEP_ROWS_MAX),
         kv_entries=await tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
         rates=await tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
+        carried=carried,
     )
 
 

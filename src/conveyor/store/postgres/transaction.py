@@ -186,8 +186,7 @@ class Transaction:
     async def finish(self, writer: bytes, number: int) -> bool:
         """Write what has added up, and a receipt if anything was written; whether there is a receipt. COMMIT comes
         next."""
-        if self._inserts:
-            await self._flush()
+        await self.flush()
         changed = [(lane, *counts) for lane, counts in self._counts.items() if counts != [0, 0]]
         if not changed and not self.is_dirty:
             return False
@@ -195,10 +194,14 @@ class Transaction:
         await self.run("add_counts", writer, number, self.now, lanes, messages, sizes)
         return True
 
-    async def _flush(self) -> None:
-        columns = zip(*(each.columns() for each in self._inserts), strict=True)
+    async def flush(self) -> None:
+        """Write the buffered messages now, for who must see them in this transaction."""
+        inserts, self._inserts = self._inserts, []
+        if not inserts:
+            return
+        columns = zip(*(each.columns() for each in inserts), strict=True)
         found = await self.rows("insert_messages", *columns)
-        placed = [(seq, each) for (seq,), each in zip(found, self._inserts, strict=True)]
+        placed = [(seq, each) for (seq,), each in zip(found, inserts, strict=True)]
         dedupe = [(each.lane, each.dedupe, seq, each.id, each.dedupe_until) for seq, each in placed if each.dedupe]
         gated = [
             (each.lane, each.gate_key, seq, each.place, each.priority, each.ready_at)

@@ -6,13 +6,14 @@ FROM store s;
 
 -- name: export_queues
 SELECT name, lane, settings, consumer, declared, paused::integer AS paused, throttled_until, levels,
-       holds_dead::integer AS holds_dead, version, created_at, modified_at
+       holds_dead::integer AS holds_dead, rests_keys::integer AS rests_keys, version, created_at, modified_at
 FROM queues ORDER BY name;
 
 -- name: export_messages
+-- Not those that were acked in a transaction of a user's, whose ack is not done to its end yet.
 SELECT seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers, expires_at,
-       max_retries, dedupe
-FROM messages WHERE lane IN (SELECT lane FROM queues) ORDER BY seq;
+       max_retries, dedupe, cost
+FROM messages WHERE lane IN (SELECT lane FROM queues) AND seq NOT IN (SELECT seq FROM leased WHERE owner = -1) ORDER BY seq;
 
 -- name: export_ready
 SELECT lane, shelf, priority, ready_at, seq, claims, releases, crashes
@@ -20,7 +21,7 @@ FROM ready WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, shelf, priorit
 
 -- name: export_leased
 SELECT owner, seq, lane, claims, releases, crashes, suspect::integer AS suspect, size, lease_until, lease_most
-FROM leased WHERE lane IN (SELECT lane FROM queues) ORDER BY owner, seq;
+FROM leased WHERE lane IN (SELECT lane FROM queues) AND owner <> -1 ORDER BY owner, seq;
 
 -- name: export_owners
 SELECT owner, info, lease_until
@@ -32,7 +33,20 @@ FROM slots WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, owner;
 
 -- name: export_keyed
 SELECT lane, key, seq, place, priority, ready_at
-FROM keyed WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, key, seq;
+FROM keyed WHERE lane IN (SELECT lane FROM queues) AND seq NOT IN (SELECT seq FROM leased WHERE owner = -1) ORDER BY lane, key, seq;
+
+-- name: export_rates
+SELECT queue, key, entries, ends_at, opens_at
+FROM rates ORDER BY queue, key;
+
+-- name: export_turns
+SELECT lane, priority, turn, key, remains
+FROM turns WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, priority, turn;
+
+-- name: export_called
+-- Once: elsewhere they are unique.
+SELECT DISTINCT lane, due_at, key
+FROM called WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, due_at, key;
 
 -- name: export_dedupe
 -- On SQLite the key of a message that is final has seq 0.
@@ -70,11 +84,12 @@ SELECT lane, count(*), sum(octet_length(body)) FROM messages GROUP BY lane;
 
 -- name: holds_anything
 SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM schedules)
-  OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv);
+  OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv)
+  OR EXISTS (SELECT 1 FROM outbox);
 
 -- name: empty_store
-TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, dedupe, dead_letters, purged, receipts,
-  schedules, runs, kv;
+TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, turns, called, dedupe, dead_letters, purged, receipts,
+  schedules, runs, kv, outbox, acks;
 
 -- name: count_living_owners
 -- By the server's own clock, whatever a test has bound.
@@ -93,6 +108,14 @@ SET LOCAL search_path TO :schema;
 BEGIN;
 SET LOCAL lock_timeout TO '30s';
 
+-- name: hold_outbox
+-- Waits for users' transactions that have sent, and those that want to send wait.
+LOCK TABLE outbox, acks IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: may_clear
+SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AND to_regclass('outbox') IS NOT NULL
+  AND to_regclass('store') IS NOT NULL;
+
 -- name: put_note
 INSERT INTO migrations (number, name, checksum) VALUES (:number, :name, :peer);
 
@@ -110,6 +133,8 @@ BEGIN
 END $$;
 CREATE TRIGGER closed BEFORE INSERT OR UPDATE ON receipts FOR EACH STATEMENT EXECUTE FUNCTION refuse_writes();
 CREATE TRIGGER closed BEFORE INSERT ON messages FOR EACH STATEMENT EXECUTE FUNCTION refuse_writes();
+CREATE TRIGGER closed BEFORE INSERT ON outbox FOR EACH STATEMENT EXECUTE FUNCTION refuse_writes();
+CREATE TRIGGER closed BEFORE INSERT ON acks FOR EACH STATEMENT EXECUTE FUNCTION refuse_writes();
 CREATE TRIGGER closed BEFORE INSERT OR DELETE ON leased FOR EACH STATEMENT EXECUTE FUNCTION refuse_writes();
 
 -- name: reopen_store
