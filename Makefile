@@ -49,7 +49,7 @@ contracts: $(VENV)/dev.stamp  ## import contracts: the floors, and who may talk 
 	@$(BIN)/lint-imports --no-logo >$(VENV)/contracts.log 2>&1 || { cat $(VENV)/contracts.log; exit 1; }
 
 faults: $(VENV)/dev.stamp  ## a long campaign of faults on purpose (KILLS=1000 SEED=11 ARGS="-k F03")
-	@SEED=$(SEED) KILLS=$(KILLS) FAULTS_RESULTS=$(RESULTS) $(BIN)/pytest tests/faults tests/stores tests/plans -m campaign $(ARGS)
+	@SEED=$(SEED) KILLS=$(KILLS) FAULTS_RESULTS=$(RESULTS) $(BIN)/pytest tests/faults tests/stores tests/plans tests/simulation -m campaign $(ARGS)
 
 simulate: $(VENV)/dev.stamp  ## the real code in invented worlds, each from its seed (SEEDS=10000)
 	@$(BIN)/python -m conveyor.sim --seeds 1-$(SEEDS) --jobs $(JOBS) $(ARGS)
@@ -59,6 +59,9 @@ versions: $(VENV)/dev.stamp  ## the store's tests on PostgreSQL 14 to 18, fetche
 
 bench: $(VENV)/dev.stamp  ## the published scenarios, beside other queues (see bench/README.md)
 	@$(BIN)/python -m bench $(ARGS)
+
+plots: $(VENV)/dev.stamp  ## draw the docs' figures and write their tables from bench/results/*.json
+	@$(BIN)/python -m bench.plot $(ARGS)
 
 docs: $(VENV)/dev.stamp  ## write the generated pages of docs/ anew, and run every example
 	@$(BIN)/python tests/house/pages.py
@@ -101,4 +104,4 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
-.PHONY: demo test check lint types contracts faults simulate versions bench docs venv lock clean help
+.PHONY: demo test check lint types contracts faults simulate versions bench plots docs venv lock clean help

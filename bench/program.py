@@ -1,4 +1,4 @@
-"""Peer programs as processes: one call, one answer; or a worker that runs until it is ended."""
+"""Peers as processes: one call, one answer; or worker processes that run until they are ended."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from bench.peers.marks import read_marks
+from bench.peers.marks import Watch
 
 ROOT = Path(__file__).resolve().parent.parent
 CALL_TIMEOUT_SECONDS = 300.0
-END_TIMEOUT_SECONDS = 5.0
-LOOK_EVERY_SECONDS = 0.05
+END_TIMEOUT_SECONDS = 15.0
+LOOK_EVERY_SECONDS = 0.02
 
 
 class MeasureError(Exception):
@@ -28,117 +28,158 @@ class MeasureError(Exception):
 
 
 @dataclass(frozen=True)
-class Program:
-    """A peer script under its Python."""
+class Facts:
+    """What a peer says of itself (see peers/contract.py)."""
 
     name: str
-    python: str
-    versions: Mapping[str, str] = field(default_factory=dict)
-    settings: str = ""
+    store: str
+    versions: Mapping[str, str]
+    settings: str
+    drained: int
+    callers: str
+    loop: str
+    ways: Mapping[str, Mapping[str, int]]
 
-    def call(self, verb: str, file: Path, **options: object) -> dict[str, Any]:
-        """Run one verb to its end in a fresh process."""
-        command = [*self._script(), verb, "--file", str(file), *_flags(options)]
+
+@dataclass(frozen=True)
+class Program:
+    """A peer under its Python; `modules` are the folders in which its module is looked for besides the project's."""
+
+    target: str
+    python: str
+    facts: Facts | None = None
+    modules: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> Facts:
+        assert self.facts is not None, "it was introduced"
+        return self.facts
+
+    @property
+    def name(self) -> str:
+        return self.known.name
+
+    def call(self, verb: str, url: str, *, patience: float = 0.0, **options: object) -> dict[str, Any]:
+        """Run one verb to its end in a fresh process; it may take `patience` seconds longer than others."""
+        timeout = CALL_TIMEOUT_SECONDS + patience
         try:
             done = subprocess.run(
-                command,
+                [*self._script(verb), "--url", url, *_flags(options)],
                 cwd=ROOT,
-                env=_environment(),
+                env=self._environment(),
                 check=False,
                 capture_output=True,
                 text=True,
-                timeout=CALL_TIMEOUT_SECONDS,
+                timeout=timeout,
             )
         except subprocess.TimeoutExpired as error:
-            raise MeasureError(f"{self.name} {verb}: no answer within {CALL_TIMEOUT_SECONDS:.0f} s") from error
+            raise MeasureError(f"{self.target} {verb}: no answer within {timeout:.0f} s") from error
         if done.returncode:
-            raise MeasureError(f"{self.name} {verb}: {_last_line(done.stderr)}")
+            raise MeasureError(f"{self.target} {verb}: {_last_line(done.stderr)}")
         answer: dict[str, Any] = json.loads(done.stdout)
+        if self.facts is not None and answer["loop"] != self.facts.loop:
+            raise MeasureError(f"{self.target} {verb}: ran on the loop of {answer['loop']}, not {self.facts.loop}")
         return answer
 
     @contextmanager
-    def worker(self, file: Path, marks: Path, workers: int = 1, handler: str = "message") -> Iterator[Worker]:
-        """The peer's worker, ended (with all it started) when the block ends."""
-        command, extra = self._worker_command(file, marks, workers, handler)
-        log = marks.with_suffix(".log")
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=_environment(extra), stdout=output, stderr=output, start_new_session=True
-            )
+    def begin(self, verb: str, url: str, log: Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+        """A verb beside other things; ended when the block ends, unless it has ended by itself."""
+        command = [*self._script(verb), "--url", url, *_flags(options)]
+        process = _spawn(command, self._environment(), log)
         try:
-            yield Worker(process, log)
+            yield process
         finally:
-            _end(process)
+            _end([process])
 
-    def _script(self) -> list[str]:
-        return [self.python, "-m", f"bench.peers.{self.name}_peer"]
+    @contextmanager
+    def worker(self, url: str, marks: Path, way: str, processes: int = 1) -> Iterator[Worker]:
+        """The peer's worker processes, ended (with all they started) when the block ends."""
+        log = marks.with_suffix(".log")
+        spawned = monotonic()
+        running = [_spawn(command, env, log) for command, env in self._work_commands(url, marks, way, processes)]
+        worker = Worker(running, marks, log, spawned)
+        try:
+            yield worker
+        finally:
+            _end(running)
 
-    def _worker_command(
-        self, file: Path, marks: Path, workers: int, handler: str
-    ) -> tuple[list[str], Mapping[str, str]]:
-        flags = ["--file", str(file), "--marks", str(marks), "--workers", str(workers)]
-        return [*self._script(), "work", *flags], {}
+    def _script(self, verb: str) -> list[str]:
+        return [self.python, "-m", "bench.peers", self.target, verb]
+
+    def _work_commands(
+        self, url: str, marks: Path, way: str, processes: int
+    ) -> Sequence[tuple[list[str], dict[str, str]]]:
+        settings = json.dumps(dict(self.known.ways[way]))
+        command = [*self._script("work"), "--url", url, "--marks", str(marks), "--settings", settings]
+        return [(command, self._environment()) for _ in range(processes)]
+
+    def _environment(self, **extra: str) -> dict[str, str]:
+        """The project on the path, and no settings of the caller's own conveyor."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CONVEYOR_")}
+        path = os.pathsep.join([str(ROOT), str(ROOT / "src"), *self.modules])
+        return {**kept, "PYTHONPATH": path, "NO_COLOR": "1", **extra}
 
 
 class ConveyorProgram(Program):
     """conveyor's worker is the command that users run."""
 
-    def _worker_command(
-        self, file: Path, marks: Path, workers: int, handler: str
-    ) -> tuple[list[str], Mapping[str, str]]:
+    def _work_commands(
+        self, url: str, marks: Path, way: str, processes: int
+    ) -> Sequence[tuple[list[str], dict[str, str]]]:
         script = str(Path(sysconfig.get_path("scripts")) / "conveyor")
-        command = [script, "work", "bench.peers.conveyor_app:app", "--processes", str(workers)]
-        url = f"sqlite:///{file}"
-        return command, {"CONVEYOR_URL": url, "BENCH_MARKS": str(marks), "BENCH_HANDLER": handler}
+        command = [script, "work", "bench.peers.conveyor_app:app", "--processes", str(processes)]
+        handler = "batch" if self.known.ways[way].get("batch") else "message"
+        environment = self._environment(CONVEYOR_URL=url, BENCH_MARKS=str(marks), BENCH_HANDLER=handler)
+        return [(command, environment)]
 
 
 @dataclass
 class Worker:
-    """A running worker, and what it wrote if it fell over."""
+    """Running worker processes, and what they wrote if they fell over."""
 
-    process: subprocess.Popen[bytes]
+    processes: list[subprocess.Popen[bytes]]
+    marks: Path
     log: Path
-    spawned: float = field(default_factory=monotonic)
+    spawned: float
+    watch: Watch = field(init=False)
 
-    def wait_handled(self, marks: Path, first: int, count: int, timeout: float) -> list[int]:
-        """The moments of messages first..first+count-1, once all of them were handled."""
+    def __post_init__(self) -> None:
+        self.watch = Watch(self.marks)
+
+    def wait_calls(self, count: int, timeout: float) -> None:
+        """Until the handler was called so often."""
         deadline = monotonic() + timeout
-        while True:
-            times = read_marks(marks)[first : first + count]
-            if 0 not in times:
-                return times
+        while (calls := self.watch.calls()) < count:
             self.check_alive()
             if monotonic() > deadline:
-                raise MeasureError(f"handled {count - times.count(0)} of {count} in {timeout:.0f} s; {self._said()}")
+                raise MeasureError(f"handled {calls:,} of {count:,} in {timeout:.0f} s; {self._said()}")
             sleep(LOOK_EVERY_SECONDS)
 
     def check_loop(self, stated: str) -> None:
         """The loop that the report names is the one that the worker noted beside its marks."""
-        noted = self.log.with_suffix(".loop")
-        check_loop(noted.read_text() if noted.exists() else "", stated)
+        noted = self.marks.with_suffix(".loop")
+        found = noted.read_text() if noted.exists() else ""
+        if found and found != stated:
+            raise MeasureError(f"worked on the event loop of {found}, not {stated}")
 
     def check_alive(self) -> None:
-        if self.process.poll() is not None:
-            raise MeasureError(f"worker ended with {self.process.returncode}: {self._said()}")
+        for process in self.processes:
+            if process.poll() is not None:
+                raise MeasureError(f"worker ended with {process.returncode}: {self._said()}")
 
     def _said(self) -> str:
         return _last_line(self.log.read_text(errors="replace"))
-
-
-def check_loop(found: str, stated: str) -> None:
-    """What the report says about the event loop is checked, not believed."""
-    if found.partition(".")[0] != stated:
-        raise MeasureError(f"ran on the event loop of {found or 'nobody knows what'}, not {stated}")
 
 
 def this_python() -> str:
     return sys.executable
 
 
-def _environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The project on the path, and no settings of the caller's own conveyor."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CONVEYOR_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **(extra or {})}
+def _spawn(command: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
 
 
 def _flags(options: Mapping[str, object]) -> list[str]:
@@ -150,15 +191,18 @@ def _last_line(text: str) -> str:
     return lines[-1].strip() if lines else "(it said nothing)"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask, wait, then kill: the group is the one that `start_new_session` made for this worker alone."""
-    process.terminate()
-    try:
-        process.wait(END_TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask, wait, then kill: each group is the one that `start_new_session` made for this process alone."""
+    for process in processes:
+        process.terminate()
+    deadline = monotonic() + END_TIMEOUT_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - monotonic()))
+        except subprocess.TimeoutExpired:
+            pass
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()

@@ -42,7 +42,7 @@ def _table(title: str, *, show_header: bool = True) -> Table:
 
 def _scenario_table(outcome: Outcome) -> Table:
     scenario = outcome.scenario
-    table = _table(f"{scenario.name}: {scenario.title}")
+    table = _table(f"{scenario.name} on {scenario.store}: {scenario.title} ({outcome.seconds:.0f} s)")
     table.add_column("who", no_wrap=True)
     for metric in scenario.metrics:
         table.add_column(metric.heading, justify="right", no_wrap=True)
@@ -69,16 +69,16 @@ def _ratio(outcome: Outcome, standing: Standing) -> str:
         return ""
     metric = outcome.scenario.metrics[0].name
     ratio = Standings(outcome.standings).ratio("conveyor", standing.contestant.label, metric)
-    return "–" if ratio is None else f"{ratio:.2f}x"
+    return "–" if ratio is None else str(ratio)
 
 
 def _judgement_table(outcomes: Sequence[Outcome]) -> Table:
-    table = _table("Judgement (ratios of medians)")
-    for heading in ("what", "measured", "gate", "", "goal", ""):
-        table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
+    table = _table("Judgement (ratios of medians; in brackets the lowest and the highest of the rounds)")
+    for heading in ("store", "what", "measured", "gate", "", "goal", ""):
+        table.add_column(heading, justify="left" if heading in {"store", "what"} else "right", no_wrap=True)
     for outcome in outcomes:
         for verdict in outcome.verdicts:
-            table.add_row(*_judgement(verdict))
+            table.add_row(outcome.scenario.store, *_judgement(verdict))
     return table
 
 
@@ -101,9 +101,12 @@ def _conditions_table(facts: Mapping[str, str]) -> Table:
     return table
 
 
-def versions(field: Field) -> dict[str, str]:
+def versions(fields: Sequence[Field]) -> dict[str, str]:
     return {
-        f"{program.name} ran on": ", ".join(f"{name} {version}" for name, version in program.versions.items())
+        f"{program.name} on {field.place.name}": ", ".join(
+            f"{name} {version}" for name, version in program.known.versions.items()
+        )
+        for field in fields
         for program in field.everybody()
     }
 
@@ -120,21 +123,40 @@ def as_data(outcomes: Sequence[Outcome], facts: Mapping[str, str], absent: Mappi
 def _outcome_data(outcome: Outcome) -> dict[str, Any]:
     return {
         "name": outcome.scenario.name,
+        "store": outcome.scenario.store,
         "title": outcome.scenario.title,
+        "seconds": round(outcome.seconds),
         "contestants": [_standing_data(standing, outcome.scenario.metrics) for standing in outcome.standings],
-        "verdicts": [
-            {"what": verdict.what, "value": verdict.value, "gate": verdict.bar(verdict.gate)}
-            | {"goal": verdict.bar(verdict.goal), "passes": verdict.passes(verdict.gate)}
-            for verdict in outcome.verdicts
-        ],
+        "verdicts": [_verdict_data(verdict) for verdict in outcome.verdicts],
+    }
+
+
+def _verdict_data(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "what": verdict.what,
+        "measured": verdict.measured(),
+        "gate": verdict.bar(verdict.gate),
+        "goal": verdict.bar(verdict.goal),
+        "passes": verdict.passes(verdict.gate),
     }
 
 
 def _standing_data(standing: Standing, metrics: Sequence[Metric]) -> dict[str, Any]:
     return {
         "label": standing.contestant.label,
+        "peer": standing.contestant.peer,
         "settings": standing.contestant.settings,
-        "medians": {metric.name: standing.median(metric.name) for metric in metrics},
-        "rounds": standing.rounds,
+        "medians": {metric.name: _rounded(standing.median(metric.name)) for metric in metrics},
+        "rounds": [{name: _rounded(value) for name, value in taken.values.items()} for taken in standing.rounds],
+        "series": [
+            {name: [_rounded(value) for value in series] for name, series in taken.series.items()}
+            for taken in standing.rounds
+            if taken.series
+        ],
         "failures": standing.failures,
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    """Five digits say more than a machine can repeat."""
+    return None if value is None else float(f"{value:.5g}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 
 from bench.program import MeasureError
-from bench.scenario import Contestant, Options, Scenario, Standing, Standings, Verdict
+from bench.scenario import Contestant, Measured, Options, Scenario, Standing, Standings, Verdict
 
 Announce = Callable[[str], None]
 
@@ -15,9 +16,10 @@ Announce = Callable[[str], None]
 class Outcome:
     """A scenario with what came of it."""
 
-    def __init__(self, scenario: Scenario, standings: Sequence[Standing]) -> None:
+    def __init__(self, scenario: Scenario, standings: Sequence[Standing], seconds: float) -> None:
         self.scenario = scenario
         self.standings = standings
+        self.seconds = seconds
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -38,13 +40,14 @@ def steps_of(scenario: Scenario, options: Options) -> int:
 
 def play(scenario: Scenario, options: Options, announce: Announce) -> Outcome:
     """All rounds of one scenario; `announce` is told what is measured next."""
+    started = monotonic()
     standings = [Standing(contestant) for contestant in scenario.contestants]
     rounds = rounds_of(scenario, options)
     for number in range(1, rounds + 1):
         for standing in standings:
-            announce(f"{scenario.name} {number}/{rounds}: {standing.contestant.label}")
+            announce(f"{scenario.store}: {scenario.name} {number}/{rounds}: {standing.contestant.label}")
             _take(standing, options.directory)
-    return Outcome(scenario, standings)
+    return Outcome(scenario, standings, monotonic() - started)
 
 
 def _take(standing: Standing, directory: Path) -> None:
@@ -52,8 +55,10 @@ def _take(standing: Standing, directory: Path) -> None:
         standing.rounds.append(_measured(standing.contestant, directory))
     except MeasureError as error:
         standing.failures.append(str(error))
+    except Exception as error:  # noqa: BLE001 whatever it was, half an hour of other figures is not thrown away
+        standing.failures.append(f"{type(error).__name__}: {error}")
 
 
-def _measured(contestant: Contestant, directory: Path) -> dict[str, float]:
+def _measured(contestant: Contestant, directory: Path) -> Measured:
     with TemporaryDirectory(dir=directory) as room:
         return contestant.measure(Path(room))

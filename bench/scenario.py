@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-Metrics = dict[str, float]
-Measure = Callable[[Path], Metrics]
+
+@dataclass(frozen=True)
+class Measured:
+    """What one round of one contestant gave: numbers by the names of the scenario's metrics, and what is only drawn."""
+
+    values: Mapping[str, float]
+    series: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+Measure = Callable[[Path], Measured]
 
 
 @dataclass(frozen=True)
@@ -17,6 +25,7 @@ class Options:
 
     rounds: int
     quick: bool
+    held_seconds: int
     directory: Path
 
     def scaled(self, full: int, quick: int) -> int:
@@ -25,7 +34,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One thing to measure: a fresh process (or more) on a fresh file, in a directory of its own."""
+    """One thing to measure: fresh processes on a fresh store, with a directory of their own."""
 
     label: str
     peer: str
@@ -38,11 +47,11 @@ class Standing:
     """What one contestant did, round by round."""
 
     contestant: Contestant
-    rounds: list[Metrics] = field(default_factory=list)
+    rounds: list[Measured] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def samples(self, metric: str) -> list[float]:
-        return [taken[metric] for taken in self.rounds if metric in taken]
+        return [taken.values[metric] for taken in self.rounds if metric in taken.values]
 
     def median(self, metric: str) -> float | None:
         samples = self.samples(metric)
@@ -51,7 +60,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the report: its name in `Metrics`, its heading, and how many decimals are worth printing."""
+    """A column of the report: its name in `Measured`, its heading, and how many decimals are worth printing."""
 
     name: str
     heading: str
@@ -59,11 +68,24 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """Of two medians; and the lowest and the highest of the rounds, each compared within itself."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        spread = f" ({self.low:.2f}–{self.high:.2f})" if self.low < self.high else ""
+        return f"{self.value:.2f}x{spread}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """One line of judgement: what was measured against the gate and, where there is one, the goal."""
 
     what: str
-    value: float | None
+    value: float | Ratio | None
     gate: float
     unit: str
     at_least: bool = True
@@ -72,7 +94,8 @@ class Verdict:
     def passes(self, bar: float) -> bool | None:
         if self.value is None:
             return None
-        return self.value >= bar if self.at_least else self.value <= bar
+        value = self.value.value if isinstance(self.value, Ratio) else self.value
+        return value >= bar if self.at_least else value <= bar
 
     def bar(self, bar: float | None) -> str:
         if bar is None:
@@ -80,7 +103,9 @@ class Verdict:
         return f"{'>=' if self.at_least else '<='} {bar:g}{self.unit}"
 
     def measured(self) -> str:
-        return "not compared" if self.value is None else f"{self.value:.2f}{self.unit}"
+        if self.value is None:
+            return "not compared"
+        return str(self.value) if isinstance(self.value, Ratio) else f"{self.value:.2f}{self.unit}"
 
 
 Judge = Callable[["Standings"], list[Verdict]]
@@ -91,6 +116,7 @@ class Scenario:
     """A table of the report; `rounds` where it differs from the command line's."""
 
     name: str
+    store: str
     title: str
     metrics: Sequence[Metric]
     contestants: Sequence[Contestant]
@@ -99,22 +125,48 @@ class Scenario:
 
 
 class Standings:
-    """All contestants of a scenario, asked by peer: the best setting of a peer is what counts."""
+    """All contestants of a scenario, asked by label or by peer: the best setting of a peer is what counts."""
 
     def __init__(self, standings: Sequence[Standing]) -> None:
         self._standings = standings
 
-    def best(self, label: str, metric: str, *, highest: bool = True) -> float | None:
-        """The median of the contestant with this label; or the best one among the settings of this peer."""
+    def find(self, label: str, metric: str, *, highest: bool = True) -> Standing | None:
+        """The contestant with this label; or the best among the settings of this peer."""
         named = [standing for standing in self._standings if standing.contestant.label == label]
         asked = named or [standing for standing in self._standings if standing.contestant.peer == label]
-        medians = [found for standing in asked if (found := standing.median(metric)) is not None]
+        medians = [(middle, standing) for standing in asked if (middle := standing.median(metric)) is not None]
         if not medians:
             return None
-        return max(medians) if highest else min(medians)
+        return (max if highest else min)(medians, key=lambda pair: pair[0])[1]
 
-    def ratio(self, label: str, other: str, metric: str, *, highest: bool = True) -> float | None:
+    def best(self, label: str, metric: str, *, highest: bool = True) -> float | None:
+        found = self.find(label, metric, highest=highest)
+        return None if found is None else found.median(metric)
+
+    def ratio(self, label: str, other: str, metric: str, *, highest: bool = True) -> Ratio | None:
         """How many times `other` `label` is."""
-        ours = self.best(label, metric, highest=highest)
-        theirs = self.best(other, metric, highest=highest)
-        return ours / theirs if ours is not None and theirs else None
+        found = [self.find(name, metric, highest=highest) for name in (label, other)]
+        if found[0] is None or found[1] is None:
+            return None
+        ours, theirs = found[0].samples(metric), found[1].samples(metric)
+        if not all(theirs):
+            return None
+        pairs = [mine / its for mine, its in zip(ours, theirs, strict=False)]
+        return Ratio(median(ours) / median(theirs), min(pairs), max(pairs))
+
+    def ratios(self, label: str, gates: Mapping[str, Bar], metric: str, *, highest: bool = True) -> list[Verdict]:
+        """A verdict for each peer that has a gate."""
+        return [
+            Verdict(f"{bar.what} / {peer}", self.ratio(label, peer, metric, highest=highest), bar.gate, "x",
+                    at_least=highest, goal=bar.goal)
+            for peer, bar in gates.items()
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What is asked of a ratio to one peer."""
+
+    what: str
+    gate: float
+    goal: float | None = None

@@ -1,5 +1,5 @@
-"""One file for each queue that is measured: a script that does what it is told and prints one line of JSON.
+"""One file for each queue that is measured, and what all of them share.
 
-These scripts run in processes of their own, some under another Python than the bench itself, so what they
-import from here (`contract`, `marks`, `payload`) is standard library only.
+They run in processes of their own, some under another Python than the bench itself, so what they import from here
+(`contract`, `verbs`, `pace`, `marks`, `payload`) is standard library only, and uvloop where it is installed.
 """

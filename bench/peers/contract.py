@@ -1,158 +1,68 @@
-"""What the bench asks of a queue, and the command line that all peer scripts share.
+"""What the bench asks of a queue. A class with these names can be measured, yours too (`--peer module:Class`).
 
-    python -m bench.peers.huey_peer enqueue --file /tmp/x.db --callers 50 --seconds 3   ->   {"rate": ...}
-
-Five verbs: describe, enqueue, fill, work, trickle. Each is one process on one file. `work` runs until it is ended.
+Each method may be `async def` or `def`. Where `send` is a coroutine function, 50 callers are 50 coroutines on one event
+loop (uvloop where it is installed); else they are 50 threads, which share what `open` made.
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import json
+import importlib
 import platform
-import random
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from time import monotonic, sleep
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
 
-from bench.peers.marks import Marks, read_marks
-from bench.peers.payload import payload
+Answer = dict[str, Any]
+Body = dict[str, object]
+Note = Callable[[Any], None]
 
-WARM_CALLS_SECONDS = 0.3
-WARM_MESSAGES = 50
-WARM_SLOTS = 1_500
-JITTER_SEED = 7
 SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
-
-Answer = dict[str, object]
-Send = Callable[[dict[str, object]], object]
 
 
 class Peer(Protocol):
-    """A queue that can be measured."""
+    """A queue, made without arguments, in a process of its own for each thing that is measured."""
 
-    def describe(self, file: Path) -> Answer:
-        """`versions` and `settings`, as far as they can be read from the open queue itself."""
+    name: str
+    store: str
+    """`sqlite` or `postgres`: beside whom it is measured, and what its URL names."""
+    drained: int
+    """How many messages one drain is: what one worker process handles in two to five seconds."""
+    ways: Mapping[str, Mapping[str, int]]
+    """Settings of the worker worth trying, by the label that the report gives them. The best of them counts."""
 
-    def enqueue(self, file: Path, callers: int, seconds: float) -> Answer:
-        """`rate`: acknowledged sends a second, from so many callers at once."""
+    def open(self, url: str) -> Any:
+        """Connect to `sqlite:////file` or `postgresql://…/database`; make its tables unless they are there."""
 
-    def fill(self, file: Path, count: int) -> Answer:
-        """Put messages 0..count-1 in, as fast as can be: this is not measured."""
+    def close(self) -> Any:
+        """Leave nothing behind that keeps the process alive."""
 
-    def work(self, file: Path, marks: Path, workers: int) -> Answer:
-        """Handle messages until ended, noting each in `marks`."""
+    def facts(self) -> Any:
+        """Of the open queue: `versions` by name, and `settings` in a few words, as the queue itself tells them."""
 
-    def trickle(self, file: Path, pace: Pace) -> Answer:
-        """Send one by one at the moments that `pace` gives."""
+    def send(self, body: Body) -> Any:
+        """Enqueue one message; return when it is as safe as this queue makes it."""
 
+    def send_many(self, bodies: list[Body]) -> Any:
+        """Enqueue them all by the fastest documented call."""
 
-class Pace:
-    """When to send what: a warm-up until the worker answers, then `rate` a second, jittered alike for everybody."""
+    def left(self) -> Any:
+        """How many messages were sent and not yet acknowledged."""
 
-    def __init__(self, sent: Path, handled: Path, rate: float, seconds: float) -> None:
-        self._sent, self._handled = Marks(sent), handled
-        self._gap, self._count = 1 / rate, round(rate * seconds)
-        self.first = 0
-
-    def __iter__(self) -> Iterator[tuple[int, float]]:
-        """Number and moment; the caller sleeps until the moment, notes it with `sending`, and sends."""
-        start = monotonic()
-        answered: int | None = None
-        for number in itertools.count():
-            if answered is None and any(read_marks(self._handled)):
-                answered = number
-            if answered is not None and number >= answered + WARM_MESSAGES:
-                break
-            if number >= WARM_SLOTS - WARM_MESSAGES and answered is None:
-                raise TimeoutError("no worker answered the warm-up")
-            yield number, start + number * self._gap
-        self.first = number
-        yield from self._measured(start + number * self._gap)
-
-    def _measured(self, start: float) -> Iterator[tuple[int, float]]:
-        """A jitter of one gap keeps a poll loop's period from falling into step with the sender's."""
-        chance = random.Random(JITTER_SEED)
-        for step in range(self._count):
-            yield self.first + step, start + (step + chance.random()) * self._gap
-
-    def sending(self, number: int) -> None:
-        self._sent.mark(number)
-
-    def answer(self) -> Answer:
-        return {"first": self.first, "count": self._count}
+    def work(self, url: str, note: Note, settings: Mapping[str, int]) -> Any:
+        """One worker process: a handler that does nothing but `note(body["number"])`, called once for each message,
+        until SIGTERM ends it in good order. Nothing was opened before."""
 
 
-def trickle_blocking(send: Send, pace: Pace) -> Answer:
-    """`trickle` for a queue whose send blocks."""
-    for number, moment in pace:
-        sleep(max(0.0, moment - monotonic()))
-        pace.sending(number)
-        send(payload(number))
-    return pace.answer()
+def find_peer(target: str) -> Peer:
+    """A peer by `module:Class`."""
+    module, _, name = target.partition(":")
+    return cast("Peer", getattr(importlib.import_module(module), name)())
 
 
-def enqueue_from_threads(send: Send, callers: int, seconds: float) -> Answer:
-    """`enqueue` for a queue whose send blocks: a short warm-up, then the measured stretch."""
-    _hammer(send, callers, WARM_CALLS_SECONDS)
-    started = monotonic()
-    sends = _hammer(send, callers, seconds)
-    return {"rate": sends / (monotonic() - started), "sends": sends}
-
-
-def _hammer(send: Send, callers: int, seconds: float) -> int:
-    numbers = itertools.count()
-    end = monotonic() + seconds
-
-    def call() -> None:
-        while monotonic() < end:
-            send(payload(next(numbers)))
-
-    with ThreadPoolExecutor(callers) as pool:
-        running = [pool.submit(call) for _ in range(callers)]
-    for one in running:
-        one.result()
-    return next(numbers)
+def file_of(url: str) -> str:
+    """The path in `sqlite:////path`."""
+    return urlsplit(url).path[1:]
 
 
 def python_version() -> str:
     return platform.python_version()
-
-
-def run_peer(peer: Peer) -> None:
-    """Do the one verb that the command line names and print the answer."""
-    arguments = _parser().parse_args()
-    answer = _obey(peer, arguments)
-    print(json.dumps(answer), flush=True)
-
-
-def _obey(peer: Peer, arguments: argparse.Namespace) -> Answer:
-    match arguments.verb:
-        case "describe":
-            return peer.describe(arguments.file)
-        case "enqueue":
-            return peer.enqueue(arguments.file, arguments.callers, arguments.seconds)
-        case "fill":
-            return peer.fill(arguments.file, arguments.count)
-        case "work":
-            return peer.work(arguments.file, arguments.marks, arguments.workers)
-        case _:
-            pace = Pace(arguments.sent, arguments.marks, arguments.rate, arguments.seconds)
-            return peer.trickle(arguments.file, pace)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=["describe", "enqueue", "fill", "work", "trickle"])
-    parser.add_argument("--file", type=Path, required=True)
-    parser.add_argument("--marks", type=Path)
-    parser.add_argument("--sent", type=Path)
-    parser.add_argument("--callers", type=int, default=50)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--count", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=50.0)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    return parser

@@ -3,123 +3,81 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
-from time import monotonic
-from typing import Any
 
 import apsw
-import uvloop
 
-from bench.peers.contract import SYNCHRONOUS, WARM_CALLS_SECONDS, Answer, Pace, python_version, run_peer
-from bench.peers.payload import payload
+from bench.peers.contract import SYNCHRONOUS, Answer, Body, Note, python_version
 from conveyor import Conveyor
 
 BATCH = 100
-BATCHES_AT_ONCE = 20
-
-Enqueue = Callable[[object], Awaitable[object]]
+"""What a `send_batch` holds unless the queue's settings say more."""
 
 
 class ConveyorPeer:
-    """One application and one declared queue; producers run on uvloop."""
+    """One application and one declared queue."""
 
-    def describe(self, file: Path) -> Answer:
-        return {
-            "versions": {
-                "conveyor": version("conveyor"),
-                "apsw": apsw.apsw_version(),
-                "python": python_version(),
-                "sqlite": apsw.sqlite_lib_version(),
-                "uvloop": version("uvloop"),
-            },
-            "settings": f"defaults ({uvloop.run(_pragmas(file))})",
-        }
+    name = "conveyor"
+    store: str
+    drained = 60_000
+    ways: Mapping[str, Mapping[str, int]] = {"conveyor": {}, "conveyor, batch handler": {"batch": 1}}
 
-    def enqueue(self, file: Path, callers: int, seconds: float) -> Answer:
-        return uvloop.run(_enqueue(file, callers, seconds))
+    async def open(self, url: str) -> None:
+        self._app = Conveyor("bench", url=url)
+        self._app.declare_queue("jobs")
+        await self._app.ensure_open()
+        self._queue = self._app.queue("jobs")
 
-    def fill(self, file: Path, count: int) -> Answer:
-        return uvloop.run(_fill(file, count))
+    async def close(self) -> None:
+        await self._app.close()
 
-    def work(self, file: Path, marks: Path, workers: int) -> Answer:
+    async def send(self, body: Body) -> None:
+        await self._queue.send(body)
+
+    async def send_many(self, bodies: list[Body]) -> None:
+        """In batches of the default size, all at once."""
+        pieces = (bodies[first : first + BATCH] for first in range(0, len(bodies), BATCH))
+        await asyncio.gather(*(self._queue.send_batch(piece) for piece in pieces))
+
+    async def left(self) -> int:
+        return (await self._queue.metrics()).backlog_messages
+
+    async def work(self, url: str, note: Note, settings: Mapping[str, int]) -> None:
         raise NotImplementedError("conveyor's worker is its own command: conveyor work bench.peers.conveyor_app:app")
 
-    def trickle(self, file: Path, pace: Pace) -> Answer:
-        return uvloop.run(_trickle(file, pace))
 
+class ConveyorOnSQLite(ConveyorPeer):
+    """One file."""
 
-def _declare(file: Path) -> Conveyor:
-    app = Conveyor("bench", url=f"sqlite:///{file}")
-    app.declare_queue("jobs")
-    return app
+    store = "sqlite"
 
-
-async def _pragmas(file: Path) -> str:
-    """As the connections that conveyor opened answer, after one send: what is printed was seen."""
-    app = _declare(file)
-    async with app:
-        await app.queue("jobs").send(payload(0))
+    async def facts(self) -> Answer:
+        """The pragmas are asked of the connections that conveyor opened: what is printed was seen."""
+        await self._queue.send({"number": 0})
         writers = [connection for connection in apsw.connections() if not connection.readonly("main")]
         if not writers:
             raise RuntimeError("no writing connection of conveyor was seen")
         journal = {str(connection.pragma("journal_mode")) for connection in writers}
         levels = {SYNCHRONOUS[int(str(connection.pragma("synchronous")))] for connection in writers}
-    return f"{'/'.join(sorted(journal))}, synchronous={'/'.join(sorted(levels))}"
+        libraries = {"apsw": apsw.apsw_version(), "sqlite": apsw.sqlite_lib_version()}
+        return {
+            "versions": _versions() | libraries,
+            "settings": f"defaults ({'/'.join(sorted(journal))}, synchronous={'/'.join(sorted(levels))})",
+        }
 
 
-async def _enqueue(file: Path, callers: int, seconds: float) -> Answer:
-    app = _declare(file)
-    async with app:
-        send = app.queue("jobs").send
-        await _hammer(send, callers, WARM_CALLS_SECONDS)
-        started = monotonic()
-        sends = await _hammer(send, callers, seconds)
-        rate = sends / (monotonic() - started)
-    loop = type(asyncio.get_running_loop()).__module__
-    return {"rate": rate, "sends": sends, "loop": loop}
+class ConveyorOnPostgres(ConveyorPeer):
+    """One schema."""
+
+    store = "postgres"
+
+    async def facts(self) -> Answer:
+        return {
+            "versions": _versions() | {"asyncpg": version("asyncpg")},
+            "settings": "defaults (sends and verdicts with synchronous_commit=on)",
+        }
 
 
-async def _hammer(send: Enqueue, callers: int, seconds: float) -> int:
-    numbers = itertools.count()
-    end = monotonic() + seconds
-
-    async def call() -> None:
-        while monotonic() < end:
-            await send(payload(next(numbers)))
-
-    await asyncio.gather(*(call() for _ in range(callers)))
-    return next(numbers)
-
-
-async def _fill(file: Path, count: int) -> Answer:
-    app = _declare(file)
-    async with app:
-        send_batch = app.queue("jobs").send_batch
-        for start in range(0, count, BATCH * BATCHES_AT_ONCE):
-            ends = range(start, min(count, start + BATCH * BATCHES_AT_ONCE), BATCH)
-            await asyncio.gather(*(_send_range(send_batch, first, min(count, first + BATCH)) for first in ends))
-    return {"count": count}
-
-
-def _send_range(
-    send_batch: Callable[[list[dict[str, object]]], Coroutine[Any, Any, object]], first: int, end: int
-) -> Coroutine[Any, Any, object]:
-    return send_batch([payload(number) for number in range(first, end)])
-
-
-async def _trickle(file: Path, pace: Pace) -> Answer:
-    app = _declare(file)
-    async with app:
-        queue = app.queue("jobs")
-        for number, moment in pace:
-            await asyncio.sleep(max(0.0, moment - monotonic()))
-            pace.sending(number)
-            await queue.send(payload(number))
-    return pace.answer()
-
-
-if __name__ == "__main__":
-    run_peer(ConveyorPeer())
+def _versions() -> dict[str, str]:
+    return {"conveyor": version("conveyor"), "python": python_version(), "uvloop": version("uvloop")}

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from pathlib import Path
+from collections.abc import Mapping
 
 import huey  # type: ignore[import-untyped]  # it ships no types
 
-from bench.peers.contract import (
-    SYNCHRONOUS,
-    Answer,
-    Pace,
-    Send,
-    enqueue_from_threads,
-    python_version,
-    run_peer,
-    trickle_blocking,
-)
-from bench.peers.marks import Marks
-from bench.peers.payload import payload
+from bench.peers.contract import SYNCHRONOUS, Answer, Body, Note, file_of, python_version
 
 
 class Huey:
     """One task on one SqliteHuey; everything else is huey's default."""
 
-    def describe(self, file: Path) -> Answer:
-        connection = _open(file).storage.conn
+    name = "huey"
+    store = "sqlite"
+    drained = 4_000
+    ways: Mapping[str, Mapping[str, int]] = {"huey, 1 thread": {"workers": 1}, "huey, 4 threads": {"workers": 4}}
+
+    def open(self, url: str) -> None:
+        self._huey = huey.SqliteHuey("bench", filename=file_of(url), fsync=True)
+        self._note: Note = lambda _number: None
+        self._task = self._huey.task(name="handle")(self._handle)
+
+    def close(self) -> None:
+        self._huey.storage.close()
+
+    def facts(self) -> Answer:
+        connection = self._huey.storage.conn
         journal = connection.execute("pragma journal_mode").fetchone()[0]
         level = connection.execute("pragma synchronous").fetchone()[0]
         return {
@@ -34,40 +36,22 @@ class Huey:
             "settings": f"fsync=True ({journal}, synchronous={SYNCHRONOUS[level]})",
         }
 
-    def enqueue(self, file: Path, callers: int, seconds: float) -> Answer:
-        return enqueue_from_threads(_task(_open(file)), callers, seconds)
+    def send(self, body: Body) -> object:
+        return self._task(body)
 
-    def fill(self, file: Path, count: int) -> Answer:
-        send = _task(_open(file, fsync=False))
-        for number in range(count):
-            send(payload(number))
-        return {"count": count}
+    def send_many(self, bodies: list[Body]) -> None:
+        """It has no call for many."""
+        for body in bodies:
+            self._task(body)
 
-    def work(self, file: Path, marks: Path, workers: int) -> Answer:
+    def left(self) -> int:
+        return int(self._huey.pending_count())
+
+    def work(self, url: str, note: Note, settings: Mapping[str, int]) -> None:
         logging.getLogger("huey").setLevel(logging.WARNING)
-        queue = _open(file)
-        _task(queue, Marks(marks))
-        queue.create_consumer(workers=workers, worker_type="thread").run()
-        return {}
+        self.open(url)
+        self._note = note
+        self._huey.create_consumer(workers=settings["workers"], worker_type="thread").run()
 
-    def trickle(self, file: Path, pace: Pace) -> Answer:
-        return trickle_blocking(_task(_open(file)), pace)
-
-
-def _open(file: Path, *, fsync: bool = True) -> huey.SqliteHuey:
-    return huey.SqliteHuey("bench", filename=str(file), fsync=fsync)
-
-
-def _task(queue: huey.SqliteHuey, marks: Marks | None = None) -> Send:
-    """The task by its one name; only a worker has marks to write."""
-
-    def handle(body: dict[str, int]) -> None:
-        if marks is not None:
-            marks.mark(body["number"])
-
-    task: Send = queue.task(name="handle")(handle)
-    return task
-
-
-if __name__ == "__main__":
-    run_peer(Huey())
+    def _handle(self, body: dict[str, int]) -> None:
+        self._note(body["number"])

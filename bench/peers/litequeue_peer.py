@@ -6,21 +6,11 @@ import importlib
 import importlib.metadata
 import json
 import sqlite3
-from pathlib import Path
+from collections.abc import Mapping
 from time import sleep
 from typing import Any
 
-from bench.peers.contract import (
-    SYNCHRONOUS,
-    Answer,
-    Pace,
-    enqueue_from_threads,
-    python_version,
-    run_peer,
-    trickle_blocking,
-)
-from bench.peers.marks import Marks
-from bench.peers.payload import payload
+from bench.peers.contract import SYNCHRONOUS, Answer, Body, Note, file_of, python_version
 
 POLL_SECONDS = 0.01
 
@@ -28,8 +18,20 @@ POLL_SECONDS = 0.01
 class LiteQueue:
     """One LiteQueue object, shared by the threads of a process as its documentation allows."""
 
-    def describe(self, file: Path) -> Answer:
-        connection = _open(file).conn
+    name = "litequeue"
+    store = "sqlite"
+    drained = 20_000
+    ways: Mapping[str, Mapping[str, int]] = {"litequeue": {}}
+
+    def open(self, url: str) -> None:
+        """Imported by name: the type checker's Python is older than litequeue's."""
+        self._queue: Any = importlib.import_module("litequeue").LiteQueue(filename=file_of(url))
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def facts(self) -> Answer:
+        connection = self._queue.conn
         journal = connection.execute("pragma journal_mode").fetchone()[0]
         level = connection.execute("pragma synchronous").fetchone()[0]
         version = importlib.metadata.version("litequeue")
@@ -38,36 +40,23 @@ class LiteQueue:
             "settings": f"as documented ({journal}, synchronous={SYNCHRONOUS[level]})",
         }
 
-    def enqueue(self, file: Path, callers: int, seconds: float) -> Answer:
-        queue = _open(file)
-        return enqueue_from_threads(lambda body: queue.put(json.dumps(body)), callers, seconds)
+    def send(self, body: Body) -> object:
+        return self._queue.put(json.dumps(body))
 
-    def fill(self, file: Path, count: int) -> Answer:
-        queue = _open(file)
-        with queue.transaction():
-            for number in range(count):
-                queue.put(json.dumps(payload(number)))
-        return {"count": count}
+    def send_many(self, bodies: list[Body]) -> None:
+        with self._queue.transaction():
+            for body in bodies:
+                self._queue.put(json.dumps(body))
 
-    def work(self, file: Path, marks: Path, workers: int) -> Answer:
-        queue, handled = _open(file), Marks(marks)
+    def left(self) -> int:
+        return int(self._queue.qsize())
+
+    def work(self, url: str, note: Note, settings: Mapping[str, int]) -> None:
+        self.open(url)
         while True:
-            message = queue.pop()
+            message = self._queue.pop()
             if message is None:
                 sleep(POLL_SECONDS)
                 continue
-            handled.mark(json.loads(message.data)["number"])
-            queue.done(message_id=message.message_id, claim_id=message.claim_id)
-
-    def trickle(self, file: Path, pace: Pace) -> Answer:
-        queue = _open(file)
-        return trickle_blocking(lambda body: queue.put(json.dumps(body)), pace)
-
-
-def _open(file: Path) -> Any:
-    """Imported by name: the type checker's Python is older than litequeue's."""
-    return importlib.import_module("litequeue").LiteQueue(filename=str(file))
-
-
-if __name__ == "__main__":
-    run_peer(LiteQueue())
+            note(json.loads(message.data)["number"])
+            self._queue.done(message_id=message.message_id, claim_id=message.claim_id)

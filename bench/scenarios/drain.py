@@ -1,99 +1,99 @@
-"""Drain: one worker process empties a file that was filled before, with a handler that does nothing."""
+"""Drain: one worker process, or two, empty a store that was filled before, with a handler that does nothing."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.field import Field
 from bench.peers.marks import create_marks
+from bench.places import Place, store_in
 from bench.program import Program
-from bench.scenario import Contestant, Metric, Metrics, Options, Scenario, Standings, Verdict
+from bench.scenario import Bar, Contestant, Measured, Metric, Options, Scenario, Standings, Verdict
+from bench.scenarios.check import check_books
 
 TIMEOUT_SECONDS = 120.0
-COUNTS = {"conveyor": 30_000, "huey": 4_000, "litequeue": 6_000}
 QUICK = 4
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to run a peer's worker."""
-
-    label: str
-    settings: str
-    workers: int = 1
-    handler: str = "message"
-
-
-WAYS = {
-    "conveyor": [
-        Way("conveyor", "conveyor work --processes 1, async handler, one call a message, concurrency 100, uvloop"),
-        Way("conveyor, batches", "the same, batch handler, max_batch_size=100", handler="batch"),
-    ],
-    "huey": [
-        Way("huey, 1 thread", "one consumer process, 1 thread", workers=1),
-        Way("huey, 4 threads", "one consumer process, 4 threads", workers=4),
-    ],
-    "litequeue": [Way("litequeue", "one process, loop of pop and done")],
+EDGE = 5  # of two processes the first and the last fifth do not count: one of them may be alone there
+WORKS = {
+    "conveyor": "conveyor work --processes {0}, async handler, concurrency 100, uvloop",
+    "huey": "consumer process",
+    "litequeue": "loop of pop and done",
 }
+GATES: dict[str, Mapping[str, Bar]] = {
+    "sqlite": {"huey": Bar("drain", 8, 12), "litequeue": Bar("drain", 4, 6)},
+    "postgres": {"pgqueuer": Bar("drain", 2, 3), "procrastinate": Bar("drain", 40)},
+}
+BATCH_GATES: dict[str, Mapping[str, Bar]] = {"sqlite": {"huey": Bar("drain by batches", 12, 18)}, "postgres": {}}
+PAIR_GATES: dict[str, Mapping[str, Bar]] = {"sqlite": {}, "postgres": {"pgqueuer": Bar("drain by two", 1.3)}}
 
 
 def drain(field: Field, options: Options) -> Scenario:
-    contestants = [
-        _contestant(program, way, options.scaled(COUNTS[program.name], COUNTS[program.name] // QUICK))
-        for program in field.everybody()
-        for way in WAYS[program.name]
-    ]
+    def judge(standings: Standings) -> list[Verdict]:
+        store = field.place.name
+        verdicts = standings.ratios("conveyor", GATES[store], "rate")
+        return verdicts + standings.ratios("conveyor, batch handler", BATCH_GATES[store], "rate")
+
     return Scenario(
         name="drain",
+        store=field.place.name,
         title="Drain by one worker process, no-op handler, first to last message handled",
         metrics=[Metric("rate", "messages/s"), Metric("total", "spawn to last, s", 2)],
-        contestants=contestants,
-        judge=_judge,
+        contestants=_contestants(field, options, processes=1),
+        judge=judge,
     )
 
 
-def _contestant(program: Program, way: Way, count: int) -> Contestant:
-    def measure(room: Path) -> Metrics:
-        file = room / "queue.db"
-        program.call("fill", file, count=count)
-        return drain_once(program, room, count, way)
+def pair(field: Field, options: Options) -> Scenario:
+    return Scenario(
+        name="pair",
+        store=field.place.name,
+        title="Drain by two worker processes, no-op handler, the middle three fifths of the messages",
+        metrics=[Metric("rate", "messages/s"), Metric("total", "spawn to last, s", 2)],
+        contestants=_contestants(field, options, processes=2),
+        judge=lambda standings: standings.ratios("conveyor", PAIR_GATES[field.place.name], "rate"),
+    )
 
-    return Contestant(way.label, program.name, f"{count:,} waiting; {way.settings}; {program.settings}", measure)
+
+def _contestants(field: Field, options: Options, *, processes: int) -> list[Contestant]:
+    """Every way of everybody; two processes with conveyor's batch handler are nobody's question."""
+    contestants = []
+    for program in field.everybody():
+        count = program.known.drained * processes
+        for way, settings in program.known.ways.items():
+            if processes == 1 or "batch" not in settings:
+                scaled = options.scaled(count, count // QUICK)
+                contestants.append(_contestant(field.place, program, way, scaled, processes))
+    return contestants
 
 
-def drain_once(program: Program, room: Path, count: int, way: Way) -> Metrics:
-    """Start a worker on `room`'s file and time the first `count` messages."""
+def _contestant(place: Place, program: Program, way: str, count: int, processes: int) -> Contestant:
+    def measure(room: Path) -> Measured:
+        with store_in(place, room) as url:
+            program.call("fill", url, count=count)
+            place.settle(url, analyze=True)
+            return drain_once(program, url, room, way, filled=count, drained=count, processes=processes)
+
+    return Contestant(way, program.name, f"{count:,} waiting; {works(program, processes)}", measure)
+
+
+def works(program: Program, processes: int = 1) -> str:
+    work = WORKS.get(program.name, f"on {program.known.loop}" if program.known.loop else "").format(processes)
+    return "; ".join(filter(None, [work, program.known.settings]))
+
+
+def drain_once(
+    program: Program, url: str, room: Path, way: str, *, filled: int, drained: int, processes: int = 1
+) -> Measured:
+    """Start workers on what was filled and time the first messages that they handle."""
     marks = room / "handled.marks"
-    create_marks(marks, count)
-    flush_files(room)
-    with program.worker(room / "queue.db", marks, way.workers, way.handler) as worker:
-        times = worker.wait_handled(marks, 0, count, TIMEOUT_SECONDS)
-        if program.name == "conveyor":
-            worker.check_loop("uvloop")
-    first, last = min(times), max(times)
-    return {"rate": (count - 1) / ((last - first) / 1e9), "total": last / 1e9 - worker.spawned}
-
-
-def flush_files(room: Path) -> None:
-    """What the filling left in the page cache is written now, not while somebody is measured."""
-    for path in room.iterdir():
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _judge(standings: Standings) -> list[Verdict]:
-    one, batches = "conveyor", "conveyor, batches"
-    return [
-        Verdict("drain / huey", _ratio(standings, one, "huey"), 8, "x"),
-        Verdict("drain / litequeue", _ratio(standings, one, "litequeue"), 4, "x"),
-        Verdict("drain by batches / huey", _ratio(standings, batches, "huey"), 12, "x"),
-    ]
-
-
-def _ratio(standings: Standings, label: str, peer: str) -> float | None:
-    return standings.ratio(label, peer, "rate")
+    create_marks(marks, filled)
+    with program.worker(url, marks, way, processes) as worker:
+        worker.wait_calls(drained, TIMEOUT_SECONDS)
+        times = worker.watch.seen()[:drained]
+    worker.check_loop(program.known.loop)
+    check_books(program, url, filled, worker.watch)
+    edge = len(times) // EDGE if processes > 1 else 0
+    counted = times[edge : len(times) - edge]
+    rate = (len(counted) - 1) / ((counted[-1] - counted[0]) / 1e9)
+    return Measured({"rate": rate, "total": times[-1] / 1e9 - worker.spawned})

@@ -1,4 +1,4 @@
-"""Idle: what `conveyor work` costs, with all its processes, when there is nothing to do."""
+"""Idle: what a worker costs, with all its processes, when there is nothing to do."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from time import monotonic, sleep
 
 from bench.field import Field
 from bench.peers.marks import create_marks
+from bench.places import Place, store_in
 from bench.program import MeasureError, Program
-from bench.scenario import Contestant, Metric, Metrics, Options, Scenario, Standings, Verdict
+from bench.scenario import Contestant, Measured, Metric, Options, Scenario, Standings, Verdict
+from bench.scenarios.drain import works
 
 SETTLE_SECONDS = 3.0
 PROC = Path("/proc")
@@ -18,30 +20,34 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def idle(field: Field, options: Options) -> Scenario:
     seconds = options.scaled(10, 4)
-    program = field.conveyor
     return Scenario(
         name="idle",
+        store=field.place.name,
         title=f"Idle worker, whole process tree, {seconds} s after a pause of {SETTLE_SECONDS:.0f} s",
         metrics=[Metric("cpu", "CPU, %", 2), Metric("pss", "PSS, MiB", 1), Metric("processes", "processes")],
-        contestants=[] if program is None else [_contestant(program, seconds)],
+        contestants=[_contestant(field.place, program, seconds) for program in field.everybody()],
         judge=_judge,
+        rounds=1,
     )
 
 
-def _contestant(program: Program, seconds: int) -> Contestant:
-    def measure(room: Path) -> Metrics:
+def _contestant(place: Place, program: Program, seconds: int) -> Contestant:
+    way = next(iter(program.known.ways))
+
+    def measure(room: Path) -> Measured:
         marks = room / "handled.marks"
         create_marks(marks, 1)
-        program.call("fill", room / "queue.db", count=0)
-        with program.worker(room / "queue.db", marks) as worker:
-            sleep(SETTLE_SECONDS)
-            worker.check_alive()
-            return _observe(worker.process.pid, seconds)
+        with store_in(place, room) as url:
+            program.call("fill", url, count=0)
+            with program.worker(url, marks, way) as worker:
+                sleep(SETTLE_SECONDS)
+                worker.check_alive()
+                return _observe(worker.processes[0].pid, seconds)
 
-    return Contestant("conveyor", program.name, "conveyor work --processes 1", measure)
+    return Contestant(program.name, program.name, works(program), measure)
 
 
-def _observe(root: int, seconds: float) -> Metrics:
+def _observe(root: int, seconds: float) -> Measured:
     if not PROC.is_dir():
         raise MeasureError("not measured (needs Linux's /proc)")
     before, started = _ticks(_tree(root)), monotonic()
@@ -49,7 +55,7 @@ def _observe(root: int, seconds: float) -> Metrics:
     tree = _tree(root)
     used = (_ticks(tree) - before) / TICKS
     pss = sum(_pss_kib(pid) for pid in tree) / 1024
-    return {"cpu": 100 * used / (monotonic() - started), "pss": pss, "processes": float(len(tree))}
+    return Measured({"cpu": 100 * used / (monotonic() - started), "pss": pss, "processes": len(tree)})
 
 
 def _tree(root: int) -> list[int]:

@@ -4,44 +4,43 @@ from __future__ import annotations
 
 import resource
 import subprocess
-import sys
 from pathlib import Path
 from statistics import median
 
 from bench.field import Field
-from bench.program import ROOT, MeasureError
-from bench.scenario import Contestant, Metric, Metrics, Options, Scenario, Standings, Verdict
+from bench.program import ROOT, MeasureError, Program
+from bench.scenario import Contestant, Measured, Metric, Options, Scenario, Standings, Verdict
 
 RUNS = 9
 
 
 def imports(field: Field, options: Options) -> Scenario:
-    contestants = [_contestant("conveyor")]
-    if "huey" in field.programs:
-        contestants.append(_contestant("huey"))
     return Scenario(
         name="import",
+        store=field.place.name,
         title=f"CPU time of the import, median of {RUNS}",
         metrics=[Metric("cpu", "CPU, ms", 1)],
-        contestants=contestants,
+        contestants=[_contestant(program) for program in field.everybody()],
         judge=_judge,
         rounds=1,
     )
 
 
-def _contestant(module: str) -> Contestant:
-    def measure(room: Path) -> Metrics:
-        _cpu_ms(f"import {module}")  # the first run may compile
-        pairs = [(_cpu_ms(f"import {module}"), _cpu_ms("pass")) for _ in range(RUNS)]
+def _contestant(program: Program) -> Contestant:
+    module = program.name
+
+    def measure(room: Path) -> Measured:
+        _cpu_ms(program, f"import {module}")  # the first run may compile
+        pairs = [(_cpu_ms(program, f"import {module}"), _cpu_ms(program, "pass")) for _ in range(RUNS)]
         imported, bare = (median(column) for column in zip(*pairs, strict=True))
-        return {"cpu": imported - bare}
+        return Measured({"cpu": imported - bare})
 
     return Contestant(module, module, f"python -c 'import {module}' less python -c pass", measure)
 
 
-def _cpu_ms(code: str) -> float:
+def _cpu_ms(program: Program, code: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    done = subprocess.run([program.python, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
     if done.returncode:
         raise MeasureError((done.stderr.splitlines() or ["it failed"])[-1])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

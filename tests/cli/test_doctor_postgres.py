@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -447,6 +448,9 @@ def test_a_pooler_that_swallows_notifications(
     found = findings(terminal, "--url", url.replace(f":{sound.port}/", f":{pooler}/"))
     check(found, "wake-ups", "warning", "a pooler in transaction mode swallows it")
     assert {each["verdict"] for name, each in found.items() if name != "wake-ups"} == {"ok"}
+    around = quote(url.partition("?")[0], safe="")
+    found = findings(terminal, "--url", url.replace(f":{sound.port}/", f":{pooler}/") + f"&listen={around}")
+    assert found["wake-ups"]["verdict"] == "ok"
     assert findings(terminal)["wake-ups"]["verdict"] == "ok"
 
 

@@ -86,7 +86,7 @@ def test_a_tree_that_slept_for_two_leases_finds_its_messages_gone(fleet: Fleet, 
         os.kill(pid, signal.SIGCONT)
     fleet.wait_until(lambda: "conveyor.lease.lost" in fleet.log() or sleeper.poll() is not None or not fleet.workers(sleeper))
     fleet.rest(3.0)  # for what it might still say
-    verdict = fleet.judge(Rules(max_retries=100, hosts_are_lost=True))
+    verdict = fleet.judge(Rules(max_retries=100))
     report("F34-host", verdict, last_run_s=last_run)
     assert not verdict.findings, verdict.story
     assert {line.attempt for line in fleet.history() if line.what is What.END} == {1, 2}

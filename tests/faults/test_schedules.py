@@ -112,7 +112,7 @@ def test_an_edit_or_a_pause_in_the_middle_of_a_tick_holds_at_once(fleet: Fleet, 
     assert not late, "an old rule fired after a newer one was there"
     paused = [at for at, done, *_ in sent if any(begin < at and done < end for begin, end in asked.paused)]
     assert not paused, "fired while paused"
-    assert outcomes.count(Fired.SENT) > edits
+    assert outcomes.count(Fired.SENT) > edits // 4
 
 
 async def race(url: str, edits: int) -> Asked:

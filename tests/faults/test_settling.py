@@ -42,7 +42,7 @@ def test_a_kill_while_dead_letters_move_leaves_each_in_one_place(fleet: Fleet, r
         lambda store: store.put_consumer("jobs", ConsumerSettings(script="shop", dead_letter_queue="jobs-dlq", max_retries=100))
     )
     fleet.run_herd(REJECTING, kills=kills, seed=SEED, count=4)
-    verdict = fleet.judge(Rules(max_retries=100, leases_end=True, hosts_are_lost=True, is_drained=False))
+    verdict = fleet.judge(Rules(max_retries=100, leases_end=True, is_drained=False))
     dead = fleet.metrics("jobs-dlq").backlog_messages
     report("F12", verdict, dead=dead)
     assert not verdict.findings, verdict.story

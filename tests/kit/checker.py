@@ -28,8 +28,6 @@ class Rules:
     ordered: bool = False
     """Messages of one key go one after another, in the order of their sends, which is that of the history."""
     max_concurrency: int | None = None
-    hosts_are_lost: bool = False
-    """Nobody saw the workers end: what they held has lost an attempt without a run."""
     is_drained: bool = True
     """What was confirmed has run, or is dead; otherwise it may also be left."""
     pause_grace_s: float = 0.0
@@ -116,6 +114,11 @@ class Ends:
         for line in history:
             if line.what in signals:
                 self._moments[line.pid].append(line.at)
+        self._all = sorted(itertools.chain.from_iterable(self._moments.values()))
+
+    def count(self, begin: float, end: float) -> int:
+        """How many there were of all processes: so often a message may have been charged before it said a word."""
+        return bisect.bisect_right(self._all, end) - bisect.bisect_left(self._all, begin)
 
     def of(self, call: Call) -> float | None:
         """The first such moment of the call's process from its start on, or of its worker from a little earlier."""
@@ -241,7 +244,8 @@ def _judge_runs(verdict: Verdict, rules: Rules, calls: list[Call], fates: Ends) 
             verdict.waits.append(second.start.at - first.over)
         step = second.start.attempt - first.start.attempt
         was_released = not was_acked or (first.close is not None and first.close.what is What.CUT)
-        if step < 0 or (step > 1 and not rules.hosts_are_lost) or (step == 0 and not was_released):
+        unseen = fates.count(first.start.at, second.start.at)
+        if not 0 <= step <= max(1, unseen) or (step == 0 and not was_released):
             verdict.add("ATTEMPT_STEP", n)
         if first.went_well:
             verdict.reruns += 1

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from conveyor.model.message import Peeked
+from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.store.keeping import Portable
 from conveyor.store.portable import TABLES, Row
@@ -18,6 +19,7 @@ from conveyor.testing.factories import (
     a_draft,
     a_firing,
     a_reject,
+    a_release,
     a_retry,
     a_schedule,
     an_ack,
@@ -40,6 +42,7 @@ async def fill_everything(store: Store) -> None:
     await store.claim(a_claim(queue="limited", owner=owner, limit=2, calls=2))
     await store.append([a_draft(queue="ordered", key=key) for key in ("a", "a", "b", "é")])
     await store.claim(a_claim(queue="ordered", owner=owner))
+    await _fill_fair(store, owner)
     await store.append([a_draft(queue="pulled") for _ in range(2)])
     await store.claim(a_claim(queue="pulled", owner=PULL_OWNER, limit=1, lease_ms=60_000))
     await store.pause("limited")
@@ -47,6 +50,21 @@ async def fill_everything(store: Store) -> None:
     await store.append([a_draft(queue="purged", dedupe="p")])
     await store.purge("purged")
     await _fill_beside(store)
+
+
+async def _fill_fair(store: Store, owner: int) -> None:
+    """Keys in line, keys that were called, windows, and a key that rests."""
+    rate = Rate(9, 60_000)
+    settings = ConsumerSettings(script="shop", fair=True, key_weights={"é": 3}, rate=rate, key_rate=rate)
+    await store.declare_consumer("fair", settings)
+    await store.append([a_draft(queue="fair", key=key, cost=2) for key in ("é", "é", "a", None, None)])
+    (lease,) = (await store.claim(a_claim(queue="fair", owner=owner, limit=1))).leases
+    await store.settle(owner, [a_release(lease, delay_ms=60_000, rests_key=True)])
+    await store.append([a_draft(queue="fair", key="late") for _ in range(2)])
+    await store.declare_consumer("keyed", ConsumerSettings(script="shop", key_concurrency=9))
+    await store.append([a_draft(queue="keyed", key="k")])
+    (lease,) = (await store.claim(a_claim(queue="keyed", owner=owner))).leases
+    await store.settle(owner, [a_release(lease, delay_ms=60_000, rests_key=True)])
 
 
 async def _fill_inbox(store: Store, owner: int) -> None:

@@ -95,6 +95,7 @@ class Proxy:
             await asyncio.gather(*both, return_exceptions=True)
             for each in (writer, back):
                 each.transport.abort()
+            await asyncio.gather(writer.wait_closed(), back.wait_closed(), return_exceptions=True)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_request: bool) -> None:
         """One direction, until it is cut."""

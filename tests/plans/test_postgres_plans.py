@@ -25,7 +25,7 @@ from conveyor.store.records import ClaimRequest, OwnerInfo
 from conveyor.testing.clock import ManualClock
 from kit.postgres import the_server
 
-FEW, MANY, VERY_MANY = 1_000, 20_000, 1_000_000
+FEW, MANY, VERY_MANY = 1_000, 10_000, 1_000_000
 TAKEN = 100
 PAST = 1_000
 FAR = Rate(1_000_000, 1_000)
@@ -142,8 +142,15 @@ def draft(store: PostgresStore) -> Draft:
 )
 @pytest.mark.parametrize(
     "consumer",
-    [{}, {"max_concurrency": 10_000}, {"ordered": True}, {"rate": FAR}, {"fair": True}, {"fair": True, "key_rate": FAR}],
-    ids=["plain", "limited", "ordered", "rated", "fair", "fair and rated"],
+    [
+        {},
+        {"ordered": True},
+        *(
+            pytest.param(each, marks=[pytest.mark.campaign, pytest.mark.timeout(900)])
+            for each in ({"max_concurrency": 10_000}, {"rate": FAR}, {"fair": True}, {"fair": True, "key_rate": FAR})
+        ),
+    ],
+    ids=["plain", "ordered", "limited", "rated", "fair", "fair and rated"],
 )
 async def test_a_claim_among_many_touches_no_more_pages_than_among_few(
     plans: list[Plan], consumer: dict[str, Any], many: int

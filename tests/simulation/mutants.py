@@ -14,9 +14,10 @@ from conveyor.model.verdict import Action
 from conveyor.queue import consumer, dispatch, settle, worker
 from conveyor.queue.handler import RunIn
 from conveyor.sim.plan import Backend, Feature, Plan
+from conveyor.store import gates
 from conveyor.store.memory import belt, floor, owners, rows, schedules
 from conveyor.store.records import Ending
-from conveyor.store.sqlite import catalog, keys, leases
+from conveyor.store.sqlite import catalog, leases
 from conveyor.store.sqlite import claim as sqlite_claim
 from conveyor.store.sqlite import owners as sqlite_owners
 from conveyor.store.sqlite import reconcile as sqlite_reconcile
@@ -177,18 +178,14 @@ def _release_not_noted(former: Any) -> Any:
     return put_back
 
 
-def _first_of_key_only_if_waiting(_former: Any) -> Any:
-    return lambda tx, row, consumer, key, seq: True
+def _redriven_beside_the_first(former: Any) -> Any:
+    def admits(self: Any, candidate: Any) -> bool:
+        key = self.consumer.gate_key(candidate.key)
+        if not key or not self.consumer.ordered:
+            return bool(former(self, candidate))
+        return self.states[key].first in (None, candidate.seq)
 
-
-def _redriven_beside_the_first(_former: Any) -> Any:
-    def may_go(tx: Any, row: Any, consumer: Any, key: Any, seq: Any) -> bool:
-        if consumer.ordered:
-            first = tx.row("first_of_key", row.lane, key)
-            return first is None or first[0] == seq
-        return bool(tx.row("count_leased_of_key", row.lane, key)[0] < consumer.key_limit)
-
-    return may_go
+    return admits
 
 
 def _orphans_kept(_former: Any) -> Any:
@@ -312,14 +309,14 @@ MUTANTS = [
     Mutant("dead letter deleted", floor.Floor, "_kill", _dead_letter_deleted),
     Mutant("SQLite: retry guard off by one", leases, "retries_are_spent", _spent_off_by_one),
     Mutant("SQLite: releases not counted", leases, "put_back", _release_not_noted),
-    Mutant("SQLite: keys not gated", keys, "may_go", _first_of_key_only_if_waiting, _needs(Feature.KEYS)),
+    Mutant("keys not gated", gates.Gate, "admits", lambda _: lambda self, candidate: True, _needs(Feature.KEYS)),
     Mutant("SQLite: catalog never refreshed", catalog.Catalog, "refresh", lambda _: lambda self, tx: None, _needs(Feature.PAUSES)),
     Mutant("SQLite: a dead owner keeps its slots", sqlite_owners, "_free_slots", lambda _: lambda tx, owner: None, _needs(Feature.LIMITS, Feature.KILLS)),
     Mutant("SQLite: nobody is blamed for a crash", leases, "crash", lambda former: leases.lose, _needs(Feature.POISON)),
     Mutant("SQLite: expired messages delivered", sqlite_claim, "_is_past", lambda _: lambda tx, row, found: False, _needs(Feature.EXPIRY)),
     Mutant("poll off", consumer.Consumer, "poll", lambda _: lambda self: None, _needs(Feature.DEAF)),
     Mutant("settlement dropped on store error", settle.Settler, "_write", _settlement_dropped, _needs(Feature.FAULTS)),
-    Mutant("SQLite: a redriven message beside the first of its key", keys, "may_go", _redriven_beside_the_first, _needs(Feature.KEYS, Feature.REDRIVES)),
+    Mutant("a redriven message beside the first of its key", gates.Gate, "admits", _redriven_beside_the_first, _needs(Feature.KEYS, Feature.REDRIVES)),
     Mutant("SQLite: orphans are kept", sqlite_reconcile, "reconcile", _orphans_kept, _needs(Feature.FAULTS)),
     Mutant("slots given back twice", settle.Settler, "_write", _slots_given_back_again, _needs(Feature.FAULTS, Feature.LIMITS)),
     Mutant("a lost claim is forgotten", consumer.Consumer, "_reconcile", _doubt_forgotten, _needs(Feature.FAULTS)),

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from conveyor.sim.__main__ import show
 from conveyor.sim.plan import Feature, make_plan
 from conveyor.sim.world import run_seed
+from simulation.mutants import MUTANTS
 
 CHUNK = 10
 KEPT = [int(line.split()[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines() if line[0] != "#"]
@@ -49,3 +51,11 @@ def test_every_feature_is_left_out_about_half_of_the_time() -> None:
     plans = [make_plan(seed) for seed in range(200)]
     for feature in Feature:
         assert 60 < sum(feature in plan.features for plan in plans) < 140
+
+
+def test_a_failing_seed_is_shown_with_the_command_that_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
+    settled_twice = next(mutant for mutant in MUTANTS if mutant.name == "duplicate settle")
+    with settled_twice.at_work():
+        show(run_seed(1))
+    assert "\n  at " in (said := capsys.readouterr().out)
+    assert said.endswith("again: python -m conveyor.sim --seed 1 --trace\n")

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from conveyor import Conveyor
-from conveyor.model.errors import StoreAwayError, StoreBusyError
+from conveyor.model.errors import OutcomeUnknownError, StoreAwayError, StoreBusyError
 from conveyor.model.events import Event, StoreBack, StoreLost
 from conveyor.model.message import Peeked
 from conveyor.model.settings import QueueSettings
@@ -31,6 +31,9 @@ from kit.proxy import Mode, Proxy, a_proxy
 from kit.scene import an_owner, drafts
 
 pytestmark = pytest.mark.anyio
+
+GIVEN_UP = {StoreAwayError, OutcomeUnknownError}
+"""The latter if the send went out on a connection whose end had not been heard of."""
 
 
 @pytest.fixture
@@ -77,8 +80,8 @@ async def test_a_call_waits_no_longer_than_it_may() -> None:
         server.stop("immediate")
         calls = [store.append(drafts(store, 1)), store.get_queue("jobs"), store.append(drafts(store, 1))]
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [StoreAwayError] * 3
-        assert "patience" in str(answers[0])
+        assert {type(answer) for answer in answers} <= GIVEN_UP
+        assert "patience" in str(answers[1])
         server.start()
         await store.append(drafts(store, 1))
         assert (await store.metrics("jobs")).backlog_messages == 1, "nothing was written of those that failed"
@@ -96,7 +99,7 @@ async def test_a_store_closes_at_once_while_its_server_is_away() -> None:
         async with asyncio.timeout(10):
             await store.close()
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [StoreAwayError] * 2
+        assert {type(answer) for answer in answers} <= GIVEN_UP
 
 
 async def test_readyz_says_within_two_seconds_that_the_server_is_away() -> None:
@@ -141,7 +144,11 @@ async def test_settlements_whose_answers_are_lost_are_settled_once(store: Postgr
     proxy.mode, proxy.share = Mode.CUT_BEFORE_REPLY, 0.1
     done: list[int] = []
     while len(done) < 60:
-        claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=3))
+        try:
+            claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=3))
+        except OutcomeUnknownError:  # it may have leased what nobody knows of
+            await store.reconcile(owner, "jobs", [], calls=0)
+            continue
         settled = await store.settle(owner, [Settlement(lease.seq, lease.claim) for lease in claimed.leases])
         assert not settled.lost
         done += [lease.seq for lease in claimed.leases]
@@ -205,7 +212,11 @@ async def test_backends_that_are_terminated_again_and_again_cost_nothing(store: 
         await killer.execute(cut)
         await asyncio.gather(*sends)
         sent += len(sends)
-        claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=30))
+        try:
+            claimed = await store.claim(ClaimRequest(queue="jobs", owner=owner, limit=30))
+        except OutcomeUnknownError:
+            await store.reconcile(owner, "jobs", [], calls=0)
+            continue
         done += len(claimed.leases)
         await store.settle(owner, [Settlement(lease.seq, lease.claim) for lease in claimed.leases])
     metrics = await store.metrics("jobs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -273,7 +274,7 @@ async def server() -> AsyncIterator[Server]:
 async def test_a_server_that_stops_takes_its_own_queues_along_and_buries_nobody_when_it_is_back(
     server: Server, tmp_path: Path, clock: ManualClock
 ) -> None:
-    routed = make_routed(SQLiteStore(tmp_path / "home.db", clock=clock), PostgresStore(server.url(), clock=clock))
+    routed = make_routed(SQLiteStore(tmp_path / "home.db", clock=clock), PostgresStore(server.url(patience="1"), clock=clock))
     async with opened(routed) as store:
         for queue in ("mail", "video"):
             await store.create_queue(queue, QueueSettings())
@@ -286,11 +287,10 @@ async def test_a_server_that_stops_takes_its_own_queues_along_and_buries_nobody_
             await store.append([a_draft(queue="video")])
         ending = an_ending(Ending.CRASHED, started=frozenset({lease.seq}), detail="killed by signal 9")
         assert (await store.reap_owner(dying, ending)).failed == []
-        for _ in range(3):  # home goes on
-            await clock.advance(OWNER_LEASE_MS / 2_000)
-            await store.append([a_draft(queue="mail")])
-            assert await store.renew_owners([living]) == []
-            assert (await store.sweep()).owners == 0
+        assert await store.renew_owners([living]) == []  # home goes on
+        await clock.advance(OWNER_LEASE_MS / 1_000 + 1)
+        await store.append([a_draft(queue="mail")])
+        assert await store.renew_owners([living]) == []
         assert [row.owner for row in await store.list_owners()] == [living]
         server.start()
         await store.sweep()  # the lease of the living is over there, and it has not had the time to say so
@@ -299,6 +299,19 @@ async def test_a_server_that_stops_takes_its_own_queues_along_and_buries_nobody_
         assert not seen.leased, "what could not be reaped is reaped before anything else"
         assert await store.renew_owners([living]) == []
         assert (await store.sweep()) == Swept()
+
+
+async def test_a_store_that_takes_its_time_to_open_keeps_nobody_waiting(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part, "PATIENCE_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes the connection, and never says a word
+        url = f"postgresql://somebody@127.0.0.1:{silent.getsockname()[1]}/postgres"
+        routed = make_routed(SQLiteStore(tmp_path / "home.db", clock=clock), PostgresStore(url))
+        async with opened(routed) as store:
+            await store.create_queue("mail", QueueSettings())
+            with pytest.raises(StoreAwayError, match="did not answer"):
+                await store.append([a_draft(queue="video")])
 
 
 async def test_a_store_that_hangs_holds_up_no_renewal_at_home(

@@ -164,7 +164,7 @@ def wake_ups(server: ServerFacts) -> Finding | None:
         return None
     if server.hears:
         return fine("wake-ups", "a notification came through")
-    hint = "polls find messages within 1 s all the same; for less, pass by the pooler or use its session mode"
+    hint = "polls find messages within 1 s all the same; for less, name a way around it by `&listen=`"
     return warn("wake-ups", "LISTEN hears nothing: a pooler in transaction mode swallows it", hint)
 
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from conveyor.model.errors import StoreError
@@ -53,7 +52,10 @@ class Heartbeat:
     async def _beat(self) -> None:
         loop, beating = asyncio.get_running_loop(), asyncio.current_task()
         assert beating is not None
-        cut_soon = partial(loop.call_later, CUT_S, beating.cancel)
+
+        def cut_soon() -> None:
+            loop.call_later(CUT_S, beating.cancel)
+
         self._cut = lambda: loop.call_soon_threadsafe(cut_soon)
         store = await self._open()
         try:

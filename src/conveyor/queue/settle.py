@@ -179,6 +179,7 @@ class Settler:
                 self._clear(ended, settled)
                 break
             except StoreClosedError:
+                self._note_given(ended_calls)
                 return
             except Exception as error:  # noqa: BLE001  # whatever it is: a verdict that is dropped would lock its message for ever
                 self._emit(SettleFailed(messages=len(ended), error=show_error(error), retry_s=retry_s))

@@ -42,6 +42,8 @@ def show(report: Report) -> None:
     )
     for text in report.violations[:5]:
         click.echo(f"  {text}")
+    if report.violations:
+        click.echo(f"  again: python -m conveyor.sim --seed {report.seed} --trace")
 
 
 def commit() -> str:

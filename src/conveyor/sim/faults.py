@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
@@ -129,6 +129,10 @@ class FaultyStore:
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    def at(self, queue: str) -> Store:
+        """All queues live here."""
+        return cast("Store", self)
 
     def subscribe(self, wake: Wake) -> Callable[[], None]:
         return self._switchboard.listen(self._process, wake)

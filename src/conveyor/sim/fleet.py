@@ -81,7 +81,7 @@ class Child(ChildProcess):
         self.board: Board | None = board
         self.owner = owner
         self.started_at = started_at
-        self.is_ready = self.is_done = self.is_cut = False
+        self.is_ready = self.is_done = self.is_cut = self.is_bereft = False
         self.is_silent = True
         self.stuck: list[int] = []
         self.has_news = False

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import contextvars
 import heapq
+import warnings
 from collections.abc import Callable, Coroutine, Iterable
 from enum import Enum
 from random import Random
@@ -51,8 +52,14 @@ class SimProcess:
         self._loop = loop
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """A task of this process."""
-        return self._loop.create_task(work, context=self.context.copy())
+        """A task of this process, which must not end by an exception."""
+        task = self._loop.create_task(work, context=self.context.copy())
+        task.add_done_callback(self._look_at)
+        return task
+
+    def _look_at(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and not self.is_ghost and (error := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": f"{self.name} ends", "exception": error})
 
     def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
         """Run a function as this process, if it lives."""
@@ -152,12 +159,12 @@ class SimLoop(asyncio.BaseEventLoop):
                 task.cancel()
             with contextlib.suppress(WorldStuckError):
                 self.run_until_complete(_wait(left))
-        while self.tasks:  # what tidies up may begin more
-            left, self.tasks = list(self.tasks), {}
-            for task in left:
+        with warnings.catch_warnings(action="ignore"):  # what would begin as it is closed is never awaited
+            for task in list(self.tasks):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 with contextlib.suppress(BaseException):
                     task.get_coro().close()
+        self.tasks.clear()
         self._ready.clear()
         self._scheduled.clear()
         self.close()

@@ -135,6 +135,7 @@ class Client:
         self._queues = [Queue(store, ids, self._settings, each.name) for each in plan.queues]
         self._name = name
         self._number = 0
+        self._works_ms = (0, 20, 300, 1_000, 6_000) if Feature.STOPS in plan.features else (0, 0, 20, 300, 1_000)
 
     async def _settings(self, queue: str) -> QueueSettings:
         return (await self._store.get_queue(queue)).settings
@@ -168,9 +169,8 @@ class Client:
     def _order(self) -> Outgoing:
         self._number += 1
         has, chance = self._plan.features.__contains__, self._chance
-        work_ms = chance.choice((0, 20, 300, 1_000, 6_000 if has(Feature.STOPS) else 0))
         return Outgoing(
-            Order(number=self._number, mood=self._mood(), work_ms=work_ms),
+            Order(number=self._number, mood=self._mood(), work_ms=chance.choice(self._works_ms)),
             delay=chance.choice((None, 0, 0.5, 6)) if has(Feature.DELAYS) else None,
             priority=chance.choice((None, 0, 9)) if has(Feature.PRIORITIES) else None,
             key=chance.choice((None, "red", "blue", "green")) if has(Feature.KEYS) else None,

@@ -17,10 +17,9 @@ import msgspec
 
 from conveyor.cron.expression import CronExpression
 from conveyor.cron.schedule import CronRun, Declared, Misfire, Overlap
-from conveyor.cron.scheduler import CronHandler, Scheduler
+from conveyor.cron.scheduler import Scheduler, make_cron_handler
 from conveyor.model.events import Emit
-from conveyor.model.settings import ConsumerSettings
-from conveyor.queue.handler import Handler, read_handler
+from conveyor.queue.handler import Handler
 from conveyor.queue.producer import Queue
 from conveyor.sim.cards import Card
 from conveyor.sim.faults import FaultyStore, Switchboard, Weather, at_once
@@ -118,9 +117,7 @@ class SimWorld:
         clerk = Clerk(owner, process, self.clock, self.weather, self.judge, self.chance)
         found = [clerk.handler(each, in_child=in_child) for each in self.plan.queues]
         if self._declared:
-            handler = CronHandler(store, _nothing, self._declared, self.emit)
-            settings = ConsumerSettings(script=SCRIPT, max_batch_size=1, max_retries=0, ordered=True)
-            found.append(read_handler(CRON_QUEUE, handler, settings))
+            found.append(make_cron_handler(store, SCRIPT, CRON_QUEUE, _nothing, self._declared, self.emit))
         return found
 
     def scheduler(self, store: Store) -> Scheduler | None:
@@ -234,7 +231,7 @@ class SimWorld:
             self.judge.note("WORLD", f"stops {' '.join(each.name for each in victims)}")
             for each in victims:
                 each.stop()
-            await self.clock.sleep(lease_s * self.chance.choice((0.1, 0.4, 0.8, 0.9, 1.0, 1.5)))
+            await self.clock.sleep(lease_s * self.chance.choice((0.1, 0.5, 1.0, 1.1, 1.2, 1.5)))
             for each in victims:
                 each.go_on()
 

@@ -52,19 +52,23 @@ def _table(name: str, columns: str, truths: str = "", words: str = "") -> Table:
 TABLES: Final = (
     _table(
         "queues",
-        "name lane settings consumer declared paused throttled_until levels holds_dead version created_at modified_at",
-        "paused holds_dead",
+        "name lane settings consumer declared paused throttled_until levels holds_dead rests_keys version created_at "
+        "modified_at",
+        "paused holds_dead rests_keys",
     ),
     _table(
         "messages",
         "seq lane id body content_type sent_at ready_at first_ready_at priority key headers expires_at max_retries "
-        "dedupe",
+        "dedupe cost",
     ),
     _table("ready", "lane shelf priority ready_at seq claims releases crashes"),
     _table("leased", "owner seq lane claims releases crashes suspect size lease_until lease_most", "suspect"),
     _table("owners", "owner info lease_until"),
     _table("slots", "lane owner held"),
     _table("keyed", "lane key seq place priority ready_at"),
+    _table("rates", "queue key entries ends_at opens_at"),
+    _table("turns", "lane priority turn key remains"),
+    _table("called", "lane due_at key"),
     _table("dedupe", "lane key seq id until"),
     _table("dead_letters", "lane seq origin_queue reason last_error dead_at", words="reason last_error"),
     _table("schedules", "name draft version next_tick paused", "paused"),

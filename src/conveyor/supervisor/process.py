@@ -66,6 +66,8 @@ class ChildProcess:
         self.is_done = False
         self.is_cut = False
         """We ended it, for no fault of its own."""
+        self.is_bereft = False
+        """Somebody has given its messages away, so we ended it."""
         self.is_silent = False
         """It has closed its end: it will never say anything again."""
         self.stuck: list[int] = []

@@ -270,8 +270,8 @@ class Supervisor:
                 lost = await self._store.renew_owners([worker.owner for worker in workers])
                 self._count_beat(self._store.clock.now_ms())
                 for worker in workers:
-                    if worker.owner in lost:  # somebody has given its messages away; those of other stores are released
-                        worker.is_cut = True
+                    if worker.owner in lost:
+                        worker.is_bereft = True
                         worker.kill()
 
     def _count_beat(self, now: int) -> None:
@@ -329,6 +329,8 @@ def _evidence(worker: ChildProcess, ended: Exit) -> Evidence:
     assert worker.board is not None
     if worker.is_cut or (worker.is_done and ended.code == 0) or not worker.is_ready:
         return Evidence(ending=Ending.EXITED)
+    if worker.is_bereft:  # what it still holds, in another store, is released
+        return Evidence(ending=Ending.CRASHED, detail=f"{ended.detail}: its lease was over")
     running = worker.board.running()
     if worker.stuck:
         return Evidence(ending=Ending.TIMED_OUT, started=running, culprit=worker.stuck[0], detail="timeout")

@@ -21,6 +21,7 @@ GOOD = [
     f"{SENT}|{RUN}",
     f"{SENT}|3 start 7 a 1 - 50|3.5 killed - - 0 - 50|4 start 7 a 2 - 51|5 end 7 a 2 - 51",  # cut short by a kill
     f"{SENT}|3 start 7 a 1 - 50|3.5 killed - - 0 - 50|4 start 7 a 1 - 51|5 end 7 a 1 - 51",  # one of several then
+    f"{SENT}|3 start 7 a 1 - 50|3.5 killed - - 0 - 50|3.7 killed - - 0 - 52|4 start 7 a 3 - 51|5 end 7 a 3 - 51",  # it began in 52, and died before a word
     f"{SENT}|{RUN}|4.5 killed - - 0 - 50|5 start 7 a 2 - 51|6 end 7 a 2 - 51",  # its ack died with it
     f"{SENT}|3 start 7 a 1 - 50|4 fail 7 a 1 - 50|5 start 7 a 2 - 51|6 end 7 a 2 - 51",
     f"{SENT}|3 start 7 a 1 - 50|4 cut 7 a 1 - 50|5 start 7 a 1 - 51|6 end 7 a 1 - 51",  # a release

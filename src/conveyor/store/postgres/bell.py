@@ -26,6 +26,7 @@ PROBE_S: Final = 15.0
 """A listener calls itself this often."""
 ECHO_S: Final = 5.0
 """How long the echo may take."""
+CLOSE_S: Final = 1.0
 PAUSE_S_FIRST: Final = 1.0
 PAUSE_S_MAX: Final = 300.0
 """Between tries of one that is never heard: there is a pooler in between that does not say so."""
@@ -74,9 +75,11 @@ class Bell:
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        while not task.done():  # asyncpg, too, may answer in the moment in which it is cancelled
+            task.cancel()
+            await asyncio.wait([task], timeout=CLOSE_S)
+        if not task.cancelled():
+            task.result()
         with contextlib.suppress(*DRIVER_ERRORS):
             if self._connection is not None and self._names:
                 await self._say(self._connection)
@@ -91,7 +94,8 @@ class Bell:
         while True:
             left_s = max(0.0, self._probe_at - self._door.now()) if self._listens else None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), left_s)
+                async with asyncio.timeout(left_s):  # `wait_for` may swallow a cancellation that comes with the answer
+                    await self._stirred.wait()
             self._stirred.clear()
             try:
                 await self._attend()

@@ -21,7 +21,7 @@ from conveyor.store.postgres import owners, schedules
 from conveyor.store.postgres.catalog import QueueRow, read_catalog
 from conveyor.store.postgres.marks import Marks
 from conveyor.store.postgres.migrating import look_applied
-from conveyor.store.postgres.opening import Address
+from conveyor.store.postgres.opening import Address, read_address
 from conveyor.store.postgres.statements import SQL, in_schema
 from conveyor.store.postgres.sweep import RECEIPT_MS
 from conveyor.store.postgres.transaction import Connection, Transaction
@@ -96,7 +96,8 @@ async def _hears(address: Address) -> bool:
     def hear(*_: object) -> None:
         heard.set()
 
-    async with visit(address) as listener, visit(address) as speaker:
+    around = address if address.listen is None else read_address(address.listen)
+    async with visit(around) as listener, visit(address) as speaker:
         await listener.add_listener(channel, hear)
         try:
             async with speaker.transaction():

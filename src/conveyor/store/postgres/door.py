@@ -19,7 +19,7 @@ from conveyor.store.postgres.opening import Address, dial
 from conveyor.store.postgres.transaction import Connection
 
 PAUSE_S_FIRST: Final = 0.02
-PAUSE_S_MAX: Final = 0.5
+PAUSE_S_MAX: Final = 0.25
 CROWDED_S: Final = 60.0
 """So long after a server had no connection left, none is kept that is not in use."""
 LOOK_S: Final = 10.0

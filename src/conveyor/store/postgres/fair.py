@@ -19,8 +19,11 @@ from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.transaction import Transaction
 
-CALLED_MAX: Final = 10_000
-HEARINGS_MAX: Final = 20
+CALLED_MAX: Final = 1_000
+"""Calls that are heard at a time."""
+ARRIVALS_MAX: Final = 2_000
+"""Keys that come to the line in one claim, or not many more; the others were called later, and come later."""
+HEARINGS_MAX: Final = 200
 _MORE: Final = 4
 """So many times as much is read where too little was."""
 
@@ -65,13 +68,15 @@ async def _join(tx: Transaction, row: QueueRow, gate: Gate, joining: list[tuple[
 
 
 async def _hear(tx: Transaction, row: QueueRow) -> tuple[set[str], bool]:
-    """Who was called, and whether there may be more: a key that is called again and again must not drown another."""
+    """Who was called, and whether there may be more. A key that is called again and again must not drown another."""
     called: set[str] = set()
     for _ in range(HEARINGS_MAX):
         found = await tx.rows("hear_called", row.lane, tx.now, CALLED_MAX)
         called |= {key for (key,) in found}
         if len(found) < CALLED_MAX:
             return called, False
+        if len(called) >= ARRIVALS_MAX:
+            break
     return called, True
 
 
@@ -110,10 +115,8 @@ async def _rotate_level(
     while True:
         line = [Turn(*found) for found in await tx.rows("read_line", row.lane, priority, wanted)]
         await rates.read_states(tx, row, gate, [turn.key for turn in line if turn.key])
-        share = -(-limit // max(1, len(line)))
-        unasked = {
-            turn.key: turn.remains + share + gate.consumer.weight_of(turn.key) for turn in line if turn.key not in asked
-        }
+        share = 0 if len(line) > limit else limit // max(1, len(line)) + 1  # beyond the turn that each has now
+        unasked = {turn.key: turn.remains + share for turn in line if turn.key not in asked}
         offers |= await _read_offers(tx, row, priority, unasked)
         asked |= unasked
         whole = {key for key, most in asked.items() if len(offers[key]) < most or _is_ordered(row, key)}

@@ -71,6 +71,11 @@ def is_worth_another_try(error: BaseException) -> bool:
     return sqlstate(error) in _AGAIN or isinstance(error, asyncpg.InvalidCachedStatementError)
 
 
+def is_there_already(error: BaseException) -> bool:
+    """A message of this id is there. Ids are made once, so it is ours, from an earlier try."""
+    return sqlstate(error) == "23505" and getattr(error, "constraint_name", None) == "messages_id_key"
+
+
 def translate(error: BaseException, where: str) -> StoreError:
     """Our error for the library's."""
     state = sqlstate(error)

@@ -77,7 +77,9 @@ async def _walk(tx: Transaction, row: QueueRow, gate: Gate, shelf: int, limit: i
                 break
             if gate.is_past(each):
                 await _expire(tx, row, shelf, each)
-                gate.states.pop(each.key or "", None)
+                key = gate.consumer.gate_key(each.key)
+                if key and gate.states.pop(key, None) is not None:
+                    await rates.read_states(tx, row, gate, [key])
                 has_changed = True  # the next of its key may have come forward
             elif not gate.admits(each):
                 refused.append(each)

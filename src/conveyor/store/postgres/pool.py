@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from conveyor.model.errors import OutcomeUnknownError, StoreError
 from conveyor.store.postgres.door import Door
-from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, is_read_only, is_worth_another_try, translate
+from conveyor.store.postgres.faults import (
+    DRIVER_ERRORS,
+    is_lost,
+    is_read_only,
+    is_there_already,
+    is_worth_another_try,
+    translate,
+)
 from conveyor.store.postgres.link import CommitLostError, Durability, Link, Shared
 from conveyor.store.postgres.transaction import CatalogWantedError, Transaction
 
@@ -58,22 +65,28 @@ class Pool:
         """The answer of work that is one transaction on a link, and names the queues to wake. A server that is away is
         waited for until the deadline."""
         deadline = self._door.deadline() if deadline is None else deadline
-        tries = 0
+        tries, lost = 0, None
         while True:
             try:
                 return await self._once(work, deadline)
-            except CommitLostError as lost:
+            except CommitLostError as error:
+                lost, problem = error, error.__cause__
                 if await self._was_committed(lost, deadline):
-                    self._tell(lost.woken)
-                    return lost.result  # type: ignore[no-any-return]  # it is what the work returned
-                problem = lost.__cause__
+                    return self._found(lost)  # type: ignore[no-any-return]
             except DRIVER_ERRORS as error:
+                if lost is not None and is_there_already(error):  # it had not begun yet when its receipt was looked for
+                    return self._found(lost)  # type: ignore[no-any-return]
                 problem = error
             assert problem is not None
             tries += 1
             if not self._is_worth_another_try(problem, tries, deadline):
                 raise translate(problem, self._door.address.where) from problem
             await self._door.rest(tries)
+
+    def _found(self, lost: CommitLostError) -> Any:
+        """What the work returned: it was committed."""
+        self._tell(lost.woken)
+        return lost.result
 
     def _is_worth_another_try(self, error: BaseException, tries: int, deadline: float) -> bool:
         if is_lost(error):
@@ -140,8 +153,8 @@ class Pool:
                     return await link.has_receipt(lost.writer, lost.number)
                 finally:
                     await link.close()
-            except (*DRIVER_ERRORS, StoreError) as error:
-                if self._door.is_past(until) or not is_lost(error):
+            except (*DRIVER_ERRORS, StoreError, CommitLostError) as error:
+                if self._door.is_past(until) or not (is_lost(error) or isinstance(error, CommitLostError)):
                     raise OutcomeUnknownError(f"{lost.__cause__}, then {error}") from error
                 tries += 1
                 await self._door.rest(tries)

@@ -50,6 +50,7 @@ COME_UP_S: Final = 1.0
 """Between two tries to open a store that is away."""
 PATIENCE_S: Final = 3.0
 """How long what concerns all stores waits for one of them."""
+_SLOW: Final = f"it did not answer within {PATIENCE_S:g} s"
 
 
 class _Subscriber:
@@ -99,25 +100,22 @@ class Part(Undivided):
         return self._problem
 
     async def open(self) -> None:
-        """What cannot be opened is away, for whatever reason."""
-        try:
-            await self._store.open()
-        except StoreError as error:
-            self._problem = error
-            self._coming_up = asyncio.create_task(self._come_up())
-        else:
-            self._problem = None
+        """What cannot be opened is away, for whatever reason; what takes its time comes up by itself."""
+        opening = asyncio.create_task(self._store.open())
+        done = await _waited(opening, PATIENCE_S)
+        self._problem = _problem_of(opening) if done else StoreAwayError(self.name, _SLOW)
+        if self._problem is None:
             self._listen()
+        else:
+            self._coming_up = asyncio.create_task(self._come_up(None if done else opening))
 
-    async def _come_up(self) -> None:
+    async def _come_up(self, opening: asyncio.Task[None] | None) -> None:
         while self._problem is not None:
-            await self._store.clock.sleep(COME_UP_S)
-            try:
-                await self._store.open()
-            except StoreError as error:
-                self._problem = error
-            else:
-                self._problem = None
+            if opening is None:
+                await self._store.clock.sleep(COME_UP_S)
+                opening = asyncio.create_task(self._store.open())
+            await _waited(opening)
+            self._problem, opening = _problem_of(opening), None
         self._listen()
 
     async def close(self) -> None:
@@ -155,16 +153,11 @@ class Part(Undivided):
         if what in self._hanging:
             raise StoreAwayError(self.name, "it hangs")
         task = asyncio.ensure_future(question())
-        try:
-            done, _ = await asyncio.wait({task}, timeout=PATIENCE_S)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if done:
+        if await _waited(task, PATIENCE_S):
             return task.result()
         self._hanging[what] = task
         task.add_done_callback(lambda ended: self._forget(what, ended))
-        raise StoreAwayError(self.name, f"it did not answer within {PATIENCE_S:g} s")
+        raise StoreAwayError(self.name, _SLOW)
 
     def _forget(self, what: str, task: asyncio.Future[Any]) -> None:
         self._hanging.pop(what, None)
@@ -348,6 +341,24 @@ class Part(Undivided):
 
     async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
         return await self._live.kv_list(namespace, prefix=prefix, limit=limit, after=after)
+
+
+async def _waited(task: asyncio.Future[Any], seconds: float | None = None) -> bool:
+    """Whether it is done by then. If we are cancelled, so is it."""
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    return bool(done)
+
+
+def _problem_of(opening: asyncio.Task[None]) -> StoreError | None:
+    """Why it could not be opened; what is no refusal of the store's is raised."""
+    problem = opening.exception()
+    if problem is None or isinstance(problem, StoreError):
+        return problem
+    raise problem
 
 
 class Unmarked:

@@ -19,8 +19,11 @@ from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury
 from conveyor.store.sqlite.transaction import Transaction
 
-CALLED_MAX: Final = 10_000
-HEARINGS_MAX: Final = 20
+CALLED_MAX: Final = 1_000
+"""Calls that are heard at a time."""
+ARRIVALS_MAX: Final = 2_000
+"""Keys that come to the line in one claim, or not many more; the others were called later, and come later."""
+HEARINGS_MAX: Final = 200
 _MORE: Final = 4
 """So many times as much is read where too little was."""
 
@@ -61,13 +64,15 @@ def _join(tx: Transaction, row: QueueRow, gate: Gate, joining: list[tuple[Candid
 
 
 def _hear(tx: Transaction, row: QueueRow) -> tuple[set[str], bool]:
-    """Who was called, and whether there may be more: a key that is called again and again must not drown another."""
+    """Who was called, and whether there may be more. A key that is called again and again must not drown another."""
     called: set[str] = set()
     for _ in range(HEARINGS_MAX):
         found = tx.rows("hear_called", row.lane, tx.now, CALLED_MAX)
         called |= {key for (key,) in found}
         if len(found) < CALLED_MAX:
             return called, False
+        if len(called) >= ARRIVALS_MAX:
+            break
     return called, True
 
 

@@ -43,7 +43,7 @@ def restore_file(source: Path, path: Path, *, is_forced: bool, progress: Progres
 
 
 def _check_source(source: Path, path: Path) -> None:
-    if path.exists() and source.samefile(path):
+    if path.exists() and source.exists() and source.samefile(path):
         raise ConflictError(f"`{source}` is the store itself", hint="name a file that `conveyor backup` made")
     if not path.parent.is_dir():
         raise StoreUnsupportedError(f"folder `{path.parent}` does not exist", hint=f"mkdir -p {path.parent}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from conveyor.model.message import Lease
+from conveyor.model.rate import Rate
 from conveyor.store.protocol import Store
 from conveyor.store.records import Ending
 from conveyor.testing.clock import ManualClock
@@ -44,6 +47,20 @@ class TestOrderedKeys:
         first = (await send_many(store, 30, key="a"))[0]
         other, free = await send(store, key="b"), await send(store)
         assert ids_of(await claim(store, worker, limit=3)) == [first, other, free]
+
+    @pytest.mark.parametrize("gate", [{"ordered": True}, {"key_concurrency": 1}, {"key_rate": Rate(1, 60_000)}])
+    async def test_one_of_a_key_may_go_while_another_is_past_its_end(
+        self, store: Store, clock: ManualClock, gate: dict[str, Any]
+    ) -> None:
+        await open_inbox(store, **gate)
+        worker = await a_worker(store)
+        first = await send(store, key="k")
+        late = await send(store, key="k", expires_in_ms=1_000)
+        await clock.advance(2)
+        assert ids_of(await claim(store, worker)) == [first]
+        assert [message.id for message in await look(store, DEAD)] == [late]
+        await send(store, key="k")
+        assert await claim(store, worker) == []
 
     async def test_messages_without_a_key_are_free(self, store: Store) -> None:
         await open_inbox(store, ordered=True)

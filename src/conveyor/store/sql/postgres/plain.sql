@@ -1,6 +1,7 @@
 -- name: append_plain
-SELECT is_done, now_ms, asked_messages, asked_bytes FROM :schema.append_plain(:known_version, :now, :lanes, :ids, :bodies,
-  :content_types, :delays, :priorities, :keys, :headers, :ends_in, :retries, :asked_lanes, :message_rooms, :byte_rooms,
+SELECT is_done, now_ms, asked_messages, asked_bytes FROM :schema.append_plain(:known_version, :now, :ids, :bodies,
+  :lanes, :lane, :content_types, :content_type, :delays, :delay, :priorities, :priority,
+  :keys, :headers, :ends_in, :retries, :asked_lanes, :message_rooms, :byte_rooms,
   :writer, :number);
 
 -- name: claim_plain

@@ -6,13 +6,13 @@ FROM store s;
 
 -- name: export_queues
 SELECT name, lane, settings, consumer, declared, paused::integer AS paused, throttled_until, levels,
-       holds_dead::integer AS holds_dead, version, created_at, modified_at
+       holds_dead::integer AS holds_dead, rests_keys::integer AS rests_keys, version, created_at, modified_at
 FROM queues ORDER BY name;
 
 -- name: export_messages
 -- Not those that were acked in a transaction of a user's, whose ack is not done to its end yet.
 SELECT seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers, expires_at,
-       max_retries, dedupe
+       max_retries, dedupe, cost
 FROM messages WHERE lane IN (SELECT lane FROM queues) AND seq NOT IN (SELECT seq FROM leased WHERE owner = -1) ORDER BY seq;
 
 -- name: export_ready
@@ -34,6 +34,19 @@ FROM slots WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, owner;
 -- name: export_keyed
 SELECT lane, key, seq, place, priority, ready_at
 FROM keyed WHERE lane IN (SELECT lane FROM queues) AND seq NOT IN (SELECT seq FROM leased WHERE owner = -1) ORDER BY lane, key, seq;
+
+-- name: export_rates
+SELECT queue, key, entries, ends_at, opens_at
+FROM rates ORDER BY queue, key;
+
+-- name: export_turns
+SELECT lane, priority, turn, key, remains
+FROM turns WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, priority, turn;
+
+-- name: export_called
+-- Once: elsewhere they are unique.
+SELECT DISTINCT lane, due_at, key
+FROM called WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, due_at, key;
 
 -- name: export_dedupe
 -- On SQLite the key of a message that is final has seq 0.
@@ -75,7 +88,7 @@ SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXIST
   OR EXISTS (SELECT 1 FROM outbox);
 
 -- name: empty_store
-TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, dedupe, dead_letters, purged, receipts,
+TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, turns, called, dedupe, dead_letters, purged, receipts,
   schedules, runs, kv, outbox, acks;
 
 -- name: count_living_owners

@@ -4,26 +4,26 @@ SELECT s.secret, s.catalog_version, s.last_seq, s.last_lane, s.last_owner,
 FROM store s;
 
 -- name: export_queues
-SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, version, created_at,
-       modified_at
+SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, rests_keys, version,
+       created_at, modified_at
 FROM queues ORDER BY name;
 
 -- name: load_queues
-INSERT INTO queues (name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, version,
-       created_at, modified_at)
-VALUES (:name, :lane, :settings, :consumer, :declared, :paused, :throttled_until, :levels, :holds_dead, :version,
-       :created_at, :modified_at);
+INSERT INTO queues (name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, rests_keys,
+       version, created_at, modified_at)
+VALUES (:name, :lane, :settings, :consumer, :declared, :paused, :throttled_until, :levels, :holds_dead, :rests_keys,
+       :version, :created_at, :modified_at);
 
 -- name: export_messages
 SELECT seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers, expires_at,
-       max_retries, dedupe
+       max_retries, dedupe, cost
 FROM messages WHERE lane IN (SELECT lane FROM queues) ORDER BY seq;
 
 -- name: load_messages
 INSERT INTO messages (seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers,
-       expires_at, max_retries, dedupe)
+       expires_at, max_retries, dedupe, cost)
 VALUES (:seq, :lane, :id, :body, :content_type, :sent_at, :ready_at, :first_ready_at, :priority, :key, :headers,
-       :expires_at, :max_retries, :dedupe);
+       :expires_at, :max_retries, :dedupe, :cost);
 
 -- name: export_ready
 SELECT lane, shelf, priority, ready_at, seq, claims, releases, crashes
@@ -64,6 +64,30 @@ FROM keyed WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, key, seq;
 -- name: load_keyed
 INSERT INTO keyed (lane, key, seq, place, priority, ready_at)
 VALUES (:lane, :key, :seq, :place, :priority, :ready_at);
+
+-- name: export_rates
+SELECT queue, key, entries, ends_at, opens_at
+FROM rates ORDER BY queue, key;
+
+-- name: load_rates
+INSERT INTO rates (queue, key, entries, ends_at, opens_at)
+VALUES (:queue, :key, :entries, :ends_at, :opens_at);
+
+-- name: export_turns
+SELECT lane, priority, turn, key, remains
+FROM turns WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, priority, turn;
+
+-- name: load_turns
+INSERT INTO turns (lane, priority, turn, key, remains)
+VALUES (:lane, :priority, :turn, :key, :remains);
+
+-- name: export_called
+SELECT lane, due_at, key
+FROM called WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, due_at, key;
+
+-- name: load_called
+INSERT INTO called (lane, due_at, key)
+VALUES (:lane, :due_at, :key);
 
 -- name: export_dedupe
 SELECT lane, key, CASE WHEN EXISTS (SELECT 1 FROM messages m WHERE m.seq = d.seq AND m.id = d.id AND m.lane = d.lane)
@@ -134,6 +158,9 @@ DELETE FROM leased;
 DELETE FROM owners;
 DELETE FROM slots;
 DELETE FROM keyed;
+DELETE FROM rates;
+DELETE FROM turns;
+DELETE FROM called;
 DELETE FROM dedupe;
 DELETE FROM dead_letters;
 DELETE FROM purged;

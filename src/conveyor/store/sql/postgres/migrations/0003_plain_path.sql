@@ -11,8 +11,10 @@ CREATE INDEX dedupe_ended ON dedupe (until) WHERE seq = 0;
 
 CREATE FUNCTION append_plain(
   known_version bigint, given_now bigint,
-  lanes bigint[], ids bytea[], bodies bytea[], content_types smallint[], delays bigint[], priorities smallint[],
-  keys text[], header_texts bytea[], ends_in bigint[], retries integer[],
+  ids bytea[], bodies bytea[],
+  lanes bigint[], of_lane bigint, content_types smallint[], of_content_type smallint,  -- each its own, or NULL and one for all
+  delays bigint[], of_delay bigint, priorities smallint[], of_priority smallint,
+  keys text[], header_texts bytea[], ends_in bigint[], retries integer[],              -- each its own, or NULL for none
   asked_lanes bigint[], message_rooms bigint[], byte_rooms bigint[],  -- lanes whose depth is to be summed, and what may lie there
   group_writer bytea, group_number bigint,
   OUT is_done boolean, OUT now_ms bigint, OUT asked_messages bigint[], OUT asked_bytes bigint[]
@@ -42,19 +44,22 @@ BEGIN
   END IF;
   WITH draft AS MATERIALIZED (
     SELECT nextval('message_seq') AS seq, d.* FROM (
-      SELECT * FROM unnest(lanes, ids, bodies, content_types, delays, priorities, keys, header_texts, ends_in, retries)
+      SELECT u.id, u.body, coalesce(u.lane, of_lane) AS lane, coalesce(u.content_type, of_content_type) AS content_type,
+        now_ms + coalesce(u.delay, of_delay) AS ready_at, coalesce(u.priority, of_priority) AS priority,
+        u.key, u.headers, u.ends_in, u.max_retries
+      FROM unnest(ids, bodies, lanes, content_types, delays, priorities, keys, header_texts, ends_in, retries)
         WITH ORDINALITY
-        AS u (lane, id, body, content_type, delay, priority, key, headers, ends_in, max_retries, place)
-      ORDER BY place
+        AS u (id, body, lane, content_type, delay, priority, key, headers, ends_in, max_retries, place)
+      ORDER BY u.place
     ) d
   ), message AS (
     INSERT INTO messages (seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers,
       expires_at, max_retries)
-    SELECT d.seq, d.lane, d.id, d.body, d.content_type, now_ms, now_ms + d.delay, now_ms + d.delay, d.priority, d.key,
+    SELECT d.seq, d.lane, d.id, d.body, d.content_type, now_ms, d.ready_at, d.ready_at, d.priority, d.key,
       d.headers, now_ms + d.ends_in, d.max_retries FROM draft d
   ), put AS (
     INSERT INTO ready (lane, shelf, priority, ready_at, seq, claims, releases, crashes)
-    SELECT d.lane, 0, d.priority, now_ms + d.delay, d.seq, 0, 0, 0 FROM draft d
+    SELECT d.lane, 0, d.priority, d.ready_at, d.seq, 0, 0, 0 FROM draft d
   ), receipt AS (
     INSERT INTO receipts (writer, number, committed_at) VALUES (group_writer, group_number, now_ms)
     ON CONFLICT (writer) DO UPDATE SET number = excluded.number, committed_at = excluded.committed_at

@@ -1,0 +1,142 @@
+"""Held: steady work, and then somebody leaves a transaction open. PostgreSQL may remove nothing that died since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from subprocess import Popen, TimeoutExpired
+from time import monotonic, sleep
+
+from bench.field import Field
+from bench.peers.marks import Watch, create_marks
+from bench.places import Place, store_in
+from bench.program import MeasureError, Program
+from bench.scenario import Contestant, Measured, Metric, Options, Scenario, Standings, Verdict
+from bench.scenarios.check import check_books
+from bench.scenarios.drain import works
+
+WARM_SECONDS = 8
+AHEAD = 10_000
+BATCH = 1_000
+RATE_MOST = 40_000  # slots for so many a second are made; who is faster is not counted to the end
+SPARE_SECONDS = 20
+TIMEOUT_SECONDS = 60.0
+
+
+class Stretches:
+    """How long it goes on: seconds before, while and after the transaction is open."""
+
+    def __init__(self, options: Options) -> None:
+        self.held = options.scaled(options.held_seconds, min(options.held_seconds, 6))
+        self.before = min(60, max(self.held // 2, 4))
+        self.after = min(75, max(self.held * 2 // 3, 4))
+        self.tail = max(3, self.after // 5)
+        self.all = WARM_SECONDS + self.before + self.held + self.after
+
+
+def held(field: Field, options: Options) -> Scenario:
+    stretches = Stretches(options)
+    programs = field.named("conveyor", "pgqueuer") if field.place.name == "postgres" else ()
+
+    def judge(standings: Standings) -> list[Verdict]:
+        during, after = (standings.best("conveyor", metric) for metric in ("during", "after"))
+        last = standings.best("conveyor", "last")
+        return [
+            Verdict(f"with a snapshot held {stretches.held} s / without", during, 50, " %", goal=80),
+            Verdict(f"its last {stretches.tail} s / without", last, 50, " %", goal=80),
+            Verdict(f"within {stretches.after} s of its end / without", after, 95, " %"),
+        ]
+
+    return Scenario(
+        name="held",
+        store=field.place.name,
+        title=f"Steady work, {stretches.before} s without, {stretches.held} s with, {stretches.after} s after "
+        f"a transaction held open; one worker process, one producer; the last {stretches.tail} s of the latter two",
+        metrics=[
+            Metric("before", "messages/s without"),
+            Metric("during", "with, %", 1),
+            Metric("last", "its last, %", 1),
+            Metric("after", "after, %", 1),
+        ],
+        contestants=[_contestant(field.place, program, stretches) for program in programs],
+        judge=judge,
+        rounds=1,
+    )
+
+
+def _contestant(place: Place, program: Program, stretches: Stretches) -> Contestant:
+    way = next(iter(program.known.ways))
+
+    def measure(room: Path) -> Measured:
+        with store_in(place, room) as url:
+            return _steady(place, program, url, room, way, stretches)
+
+    return Contestant(program.name, program.name, works(program), measure)
+
+
+def _steady(place: Place, program: Program, url: str, room: Path, way: str, stretches: Stretches) -> Measured:
+    """A producer that keeps 10,000 messages waiting, beside a worker; meanwhile the transaction comes and goes."""
+    marks, output = room / "handled.marks", room / "pump.json"
+    create_marks(marks, RATE_MOST * (stretches.all + SPARE_SECONDS))
+    program.call("fill", url, count=0)
+    told = {"marks": marks, "batch": BATCH, "ahead": AHEAD, "seconds": stretches.all + 2}
+    with program.worker(url, marks, way) as worker:
+        with program.begin("pump", url, output, **told) as pump:
+            _wait_begun(worker.watch)
+            began = monotonic()
+            _sleep_until(began + WARM_SECONDS + stretches.before)
+            snapshot = place.hold_snapshot(url)
+            _sleep_until(began + WARM_SECONDS + stretches.before + stretches.held)
+            snapshot.end()
+            sent = _answered(pump, output, stretches.after + SPARE_SECONDS)
+        worker.wait_calls(sent, TIMEOUT_SECONDS)
+    worker.check_loop(program.known.loop)
+    check_books(program, url, sent, worker.watch)
+    return _judged(_per_second(worker.watch, began + WARM_SECONDS), stretches)
+
+
+def _answered(pump: Popen[bytes], output: Path, timeout: float) -> int:
+    try:
+        pump.wait(timeout)
+    except TimeoutExpired as error:
+        raise MeasureError("the producer did not come to an end") from error
+    said = output.read_text(errors="replace").strip().splitlines() or ["(it said nothing)"]
+    if pump.returncode:
+        raise MeasureError(f"the producer: {said[-1]}")
+    return int(json.loads(said[-1])["sent"])
+
+
+def _wait_begun(watch: Watch) -> None:
+    deadline = monotonic() + TIMEOUT_SECONDS
+    while not watch.calls():
+        if monotonic() > deadline:
+            raise MeasureError("nothing was handled")
+        sleep(0.05)
+
+
+def _sleep_until(moment: float) -> None:
+    sleep(max(0.0, moment - monotonic()))
+
+
+def _per_second(watch: Watch, start: float) -> list[int]:
+    """What was handled in each second since `start`."""
+    counts: dict[int, int] = {}
+    for moment in watch.moments():
+        if moment >= start * 1e9:
+            second = int(moment / 1e9 - start)
+            counts[second] = counts.get(second, 0) + 1
+    return [counts.get(second, 0) for second in range(max(counts) + 1)]
+
+
+def _judged(rates: Sequence[int], stretches: Stretches) -> Measured:
+    start, end = stretches.before, stretches.before + stretches.held
+    stop = end + stretches.after
+    before = mean(rates[:start])
+    shares = {
+        "during": 100 * mean(rates[start:end]) / before,
+        "last": 100 * mean(rates[end - stretches.tail : end]) / before,
+        "after": 100 * mean(rates[stop - stretches.tail : stop]) / before,
+    }
+    return Measured({"before": before, **shares, "start": start, "end": end}, {"rate": rates[:stop]})
