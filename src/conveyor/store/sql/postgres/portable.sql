@@ -123,8 +123,8 @@ INSERT INTO migrations (number, name, checksum) VALUES (:number, :name, :peer);
 DELETE FROM migrations WHERE number = :number;
 
 -- name: close_store
--- Every transaction that writes leaves a receipt, but for a send in the user's own, which inserts messages, and for claims
--- and acks of the plain path, which touch leases.
+-- Every transaction that writes leaves a receipt, but for sends and acks in the user's own, which have tables of their own,
+-- and for claims and acks of the plain path, which touch leases.
 CREATE FUNCTION refuse_writes() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE note text;
 BEGIN
