@@ -22,12 +22,12 @@ from conveyor.store.postgres import PostgresStore
 from conveyor.store.postgres.opening import Address, dial, read_address
 from conveyor.store.postgres.transaction import Connection
 from conveyor.store.records import ClaimRequest, OwnerInfo
-from conveyor.testing.clock import ManualClock
+from conveyor.testing.clock import NOON_MS, ManualClock
 from kit.postgres import the_server
 
 FEW, MANY, VERY_MANY = 1_000, 10_000, 1_000_000
 TAKEN = 100
-PAST = 1_000
+PAST = NOON_MS - 60_000
 FAR = Rate(1_000_000, 1_000)
 EXPLAIN = """
 LOAD 'auto_explain';

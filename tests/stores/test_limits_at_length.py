@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from conveyor.model.duration import DAY_MS
 from conveyor.model.rate import Rate
 from conveyor.model.settings import QueueSettings
+from conveyor.store.gates import PAST_MAX
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import Store
@@ -21,6 +23,7 @@ from kit.postgres import the_server
 
 pytestmark = pytest.mark.anyio
 
+OLD = 1_500
 LONG = 10_000
 HUGE = 100_000
 STATEMENTS_MAX = 25
@@ -47,8 +50,8 @@ class Bench:
 
         monkeypatch.setattr(Transaction, verb, counted)
 
-    async def fill(self, count: int, **consumer: object) -> None:
-        now = self.clock.now_ms()
+    async def fill(self, count: int, *, age_ms: int = 0, **consumer: object) -> None:
+        now = self.clock.now_ms() - age_ms
         await self.store.create_queue("inbox", QueueSettings())
         if self.url:
             await fill_schema(self.url, queue="inbox", key="long", count=count, now=now)
@@ -119,3 +122,16 @@ async def test_a_huge_queue_of_one_key_delays_another_by_no_more_than_its_turn(
             found.append(lease.key)
         assert len(found) <= wait + 1
         assert len(bench.statements) <= STATEMENTS_MAX * len(found), bench.statements
+
+
+@pytest.mark.parametrize("gate", [{"ordered": True}, {"fair": True}], ids=["ordered", "fair"])
+async def test_a_claim_buries_no_more_than_a_thousand_and_says_so(bench: Bench, gate: dict[str, object]) -> None:
+    await bench.fill(OLD, age_ms=5 * DAY_MS, **gate)
+    worker, store = await bench.worker(), bench.store
+    await store.append([a_draft(key="long")])
+    first = await store.claim(a_claim(owner=worker))
+    assert (first.leases, first.opens_at) == ([], bench.clock.now_ms())
+    assert (await store.metrics("inbox")).backlog_messages == OLD + 1 - PAST_MAX
+    second = await store.claim(a_claim(owner=worker))
+    assert [lease.key for lease in second.leases] == ["long"]
+    assert (await store.metrics("inbox")).backlog_messages == 1

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from conveyor.model.rate import Window
 from conveyor.model.settings import ConsumerSettings
+
+PAST_MAX: Final = 1_000
+"""Messages that one claim buries because they are past their end; if there may be more, it is worth asking again."""
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -201,10 +205,10 @@ def rotate(
     taken: list[Candidate] = []
     past: list[Candidate] = []
     gone: list[Turn] = []
-    while line and len(taken) < limit and not gate.is_spent:
+    while line and len(taken) < limit and len(past) < PAST_MAX and not gate.is_spent:
         turn, offered = line[0], offers.get(line[0].key, ())
         is_out = False
-        while turn.remains and len(taken) < limit and not gate.is_spent:
+        while turn.remains and len(taken) < limit and len(past) < PAST_MAX and not gate.is_spent:
             if given[turn.key] == len(offered):
                 if not is_whole_offer(turn.key):
                     return Rotated([], [], [], [], turn.key, False)
@@ -228,5 +232,6 @@ def rotate(
         elif not turn.remains:
             turn.remains, turn.has_moved = weight_of(turn.key), True
             behind.append(line.popleft())
-    is_short = not is_whole_line and not line and len(taken) < limit and not gate.is_spent
+    is_over = len(taken) == limit or len(past) == PAST_MAX or gate.is_spent
+    is_short = not is_whole_line and not line and not is_over
     return Rotated(taken, [*line] if is_whole_line else [*line, *behind], past, gone, None, is_short)

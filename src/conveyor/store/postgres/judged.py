@@ -8,7 +8,7 @@ from typing import Final
 from conveyor.model.batching import cut_batches
 from conveyor.model.message import Lease
 from conveyor.model.verdict import DeadReason
-from conveyor.store.gates import Candidate, Gate
+from conveyor.store.gates import PAST_MAX, Candidate, Gate
 from conveyor.store.postgres import fair, keys, leases, rates
 from conveyor.store.postgres.append import CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
@@ -33,6 +33,7 @@ async def take_judged(
     if row.is_fair and shelf == keys.OPEN:
         has_more = await fair.begin_turns(tx, row, gate, opened)
         taking = await fair.plan(tx, row, gate, limit)
+        has_more = has_more or taking.is_cut
         candidates = taking.taken
     else:
         candidates, has_more = await _walk(tx, row, gate, shelf, limit)
@@ -66,21 +67,21 @@ async def _walk(tx: Transaction, row: QueueRow, gate: Gate, shelf: int, limit: i
     """The first `limit` that the gate lets through; whether it was given up before the end."""
     taken: list[Candidate] = []
     known: set[int] = set()  # they are still there; suspects that were refused stay where they are, too
-    page, aside = limit, 0
+    page, aside, past = limit, 0, 0
     while len(taken) < limit and not gate.is_spent:
         found = await _select(tx, row, shelf, page, known)
         await rates.read_states(tx, row, gate, gate.unknown(found))
         refused: list[Candidate] = []
-        has_changed = False
+        gone = 0
         for each in found:
-            if len(taken) == limit or gate.is_spent or has_changed:
+            if len(taken) == limit or past + gone == PAST_MAX or gate.is_spent:
                 break
             if gate.is_past(each):
                 await _expire(tx, row, shelf, each)
                 key = gate.consumer.gate_key(each.key)
                 if key and gate.states.pop(key, None) is not None:
                     await rates.read_states(tx, row, gate, [key])
-                has_changed = True  # the next of its key may have come forward
+                gone += 1  # and the next of its key may have come forward
             elif not gate.admits(each):
                 refused.append(each)
             elif gate.has_room(each):
@@ -91,10 +92,10 @@ async def _walk(tx: Transaction, row: QueueRow, gate: Gate, shelf: int, limit: i
             await keys.block(tx, row, refused)
         else:
             known |= {each.seq for each in refused}
-        if not refused and not has_changed:
+        if not refused and not gone:
             return taken, False
-        page, aside = PAGE, aside + len(refused)
-        if aside >= WADE_MAX:
+        page, aside, past = PAGE, aside + len(refused), past + gone
+        if aside >= WADE_MAX or past == PAST_MAX:
             return taken, True
     return taken, False
 

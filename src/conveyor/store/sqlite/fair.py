@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from conveyor.model.verdict import DeadReason
-from conveyor.store.gates import Candidate, Gate, Rotated, Turn, rotate
+from conveyor.store.gates import PAST_MAX, Candidate, Gate, Rotated, Turn, rotate
 from conveyor.store.sqlite import keys, rates
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury
@@ -34,6 +34,11 @@ class Taking(msgspec.Struct, frozen=True):
     taken: list[Candidate]
     levels: list[tuple[int, list[Turn], Rotated]]
     gate: Gate
+
+    @property
+    def is_cut(self) -> bool:
+        """It met so many that are past their end that it went no further."""
+        return any(len(rotated.past) >= PAST_MAX for _, _, rotated in self.levels)
 
 
 def begin_turns(tx: Transaction, row: QueueRow, gate: Gate, opened: list[str]) -> bool:

@@ -11,7 +11,7 @@ import apsw
 from conveyor.model.batching import cut_batches
 from conveyor.model.message import Lease
 from conveyor.model.verdict import DeadReason
-from conveyor.store.gates import Candidate, Gate
+from conveyor.store.gates import PAST_MAX, Candidate, Gate
 from conveyor.store.records import ClaimRequest
 from conveyor.store.sqlite import fair, keys, leases, rates
 from conveyor.store.sqlite.append import CONTENT_TYPES
@@ -36,6 +36,7 @@ def take_judged(
     if row.is_fair and shelf == keys.OPEN:
         has_more = fair.begin_turns(tx, row, gate, opened)
         taking = fair.plan(tx, row, gate, limit)
+        has_more = has_more or taking.is_cut
         candidates = taking.taken
     else:
         candidates, has_more = _walk(tx, row, gate, shelf, limit)
@@ -69,21 +70,21 @@ def _walk(tx: Transaction, row: QueueRow, gate: Gate, shelf: int, limit: int) ->
     """The first `limit` that the gate lets through; whether it was given up before the end."""
     taken: list[Candidate] = []
     known: set[int] = set()  # they are still there; suspects that were refused stay where they are, too
-    page, aside = limit, 0
+    page, aside, past = limit, 0, 0
     while len(taken) < limit and not gate.is_spent:
         found = _select(tx, row, shelf, page, known)
         rates.read_states(tx, row, gate, gate.unknown(found))
         refused: list[Candidate] = []
-        has_changed = False
+        gone = 0
         for each in found:
-            if len(taken) == limit or gate.is_spent or has_changed:
+            if len(taken) == limit or past + gone == PAST_MAX or gate.is_spent:
                 break
             if gate.is_past(each):
                 _expire(tx, row, shelf, each)
                 key = gate.consumer.gate_key(each.key)
                 if key and gate.states.pop(key, None) is not None:
                     rates.read_states(tx, row, gate, [key])
-                has_changed = True  # the next of its key may have come forward
+                gone += 1  # and the next of its key may have come forward
             elif not gate.admits(each):
                 refused.append(each)
             elif gate.has_room(each):
@@ -94,10 +95,10 @@ def _walk(tx: Transaction, row: QueueRow, gate: Gate, shelf: int, limit: int) ->
             keys.block(tx, row, refused)
         else:
             known |= {each.seq for each in refused}
-        if not refused and not has_changed:
+        if not refused and not gone:
             return taken, False
-        page, aside = PAGE, aside + len(refused)
-        if aside >= WADE_MAX:
+        page, aside, past = PAGE, aside + len(refused), past + gone
+        if aside >= WADE_MAX or past == PAST_MAX:
             return taken, True
     return taken, False
 
