@@ -26,6 +26,7 @@ from conveyor.testing.clock import NOON_MS, ManualClock
 from kit.postgres import the_server
 
 FEW, MANY, VERY_MANY = 1_000, 10_000, 1_000_000
+KEYS_FEW, KEYS_MANY = 200, 1_600
 TAKEN = 100
 PAST = NOON_MS - 60_000
 FAR = Rate(1_000_000, 1_000)
@@ -41,8 +42,9 @@ SET client_min_messages TO log
 """
 FILL = """
 WITH put AS (
-  INSERT INTO messages (seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority)
-  SELECT nextval('message_seq'), $1, uuid_send(gen_random_uuid()), '"x"', 0, $2, $2, $2, 5 FROM generate_series(1, $3)
+  INSERT INTO messages (seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key)
+  SELECT nextval('message_seq'), $1, uuid_send(gen_random_uuid()), '"x"', 0, $2, $2, $2, 5, 'k' || n % $4
+  FROM generate_series(1, $3) n
   RETURNING seq, lane, ready_at
 )
 INSERT INTO ready (lane, shelf, priority, ready_at, seq, claims, releases, crashes)
@@ -98,13 +100,13 @@ def check_walks(plans: list[Plan], table: str) -> None:
         assert step["Node Type"] != "Seq Scan" or step["Relation Name"] in {"store", "queues"}, step
 
 
-async def fill(url: str, messages: int) -> None:
+async def fill(url: str, messages: int, *, keys: int | None = None) -> None:
     """As many messages ready since long, as one statement; statistics are left as they are."""
     address = read_address(url)
     connection = await asyncpg.connect(address.dsn, server_settings={"search_path": address.schema})
     try:
         lane = await connection.fetchval("SELECT lane FROM queues WHERE name = 'jobs'")
-        await connection.execute(FILL, lane, PAST, messages)
+        await connection.execute(FILL, lane, PAST, messages, keys)
     finally:
         await connection.close()
 
@@ -173,3 +175,20 @@ async def test_a_claim_among_many_touches_no_more_pages_than_among_few(
         assert touched[many][name] <= 1.5 * few + 5 * TAKEN, (
             f"{name}: {few} pages among {FEW}, {touched[many][name]} among {many}"
         )
+
+
+@pytest.mark.anyio
+async def test_a_fair_claim_among_many_keys_touches_no_more_pages_than_among_few(plans: list[Plan]) -> None:
+    touched: dict[int, dict[str, int]] = {}
+    for keys in (KEYS_FEW, KEYS_MANY):
+        url = the_server().url(pool="1")
+        store = PostgresStore(url, clock=ManualClock())
+        await store.open()
+        await store.create_queue("jobs", QueueSettings())
+        await store.append([draft(store)])
+        await fill(url, 2 * KEYS_MANY, keys=keys)
+        kept = await use(store, plans, fair=True, key_rate=FAR)
+        touched[keys] = {name: pages(kept[name]) for name in ("claim", "ack", "retry")}
+        await store.close()
+    for name, few in touched[KEYS_FEW].items():
+        assert touched[KEYS_MANY][name] <= 1.5 * few + 5 * TAKEN, f"{name}: {few}, then {touched[KEYS_MANY][name]} pages"

@@ -53,9 +53,13 @@ INSERT INTO turns (lane, priority, turn, key, remains)
 SELECT :lane::bigint, u.* FROM unnest(:priorities::smallint[], :turns::bigint[], :keys::text[], :remains::integer[]) AS u;
 
 -- name: move_in_line
-UPDATE turns SET turn = u.turn, remains = u.remains
-FROM unnest(:turns::bigint[], :remains::integer[], :from_turns::bigint[]) AS u (turn, remains, from_turn)
-WHERE turns.lane = :lane AND turns.priority = :priority AND turns.turn = u.from_turn;
+UPDATE turns SET turn = m.turn, remains = m.remains
+FROM (
+  SELECT t.ctid AS place, u.turn, u.remains
+  FROM unnest(:turns::bigint[], :remains::integer[], :from_turns::bigint[]) AS u (turn, remains, from_turn)
+  CROSS JOIN LATERAL (SELECT ctid FROM turns WHERE lane = :lane AND priority = :priority AND turn = u.from_turn OFFSET 0) t
+) m
+WHERE turns.ctid = m.place;
 
 -- name: leave_line
 DELETE FROM turns WHERE lane = :lane AND priority = :priority AND turn = ANY (:turns::bigint[]);
