@@ -74,17 +74,14 @@ def _walk(tx: Transaction, row: QueueRow, gate: Gate, shelf: int, limit: int) ->
         found = _select(tx, row, shelf, page, known)
         rates.read_states(tx, row, gate, gate.unknown(found))
         refused: list[Candidate] = []
-        has_changed = False
+        late: Candidate | None = None
         for each in found:
-            if len(taken) == limit or gate.is_spent or has_changed:
+            if len(taken) == limit or gate.is_spent:
                 break
             if gate.is_past(each):
-                _expire(tx, row, shelf, each)
-                key = gate.consumer.gate_key(each.key)
-                if key and gate.states.pop(key, None) is not None:
-                    rates.read_states(tx, row, gate, [key])
-                has_changed = True  # the next of its key may have come forward
-            elif not gate.admits(each):
+                late = each
+                break
+            if not gate.admits(each):
                 refused.append(each)
             elif gate.has_room(each):
                 gate.take(each)
@@ -94,7 +91,12 @@ def _walk(tx: Transaction, row: QueueRow, gate: Gate, shelf: int, limit: int) ->
             keys.block(tx, row, refused)
         else:
             known |= {each.seq for each in refused}
-        if not refused and not has_changed:
+        if late is not None:  # after those before it were put aside: the next of its key comes forward
+            _expire(tx, row, shelf, late)
+            key = gate.consumer.gate_key(late.key)
+            if key and gate.states.pop(key, None) is not None:
+                rates.read_states(tx, row, gate, [key])
+        elif not refused:
             return taken, False
         page, aside = PAGE, aside + len(refused)
         if aside >= WADE_MAX:
