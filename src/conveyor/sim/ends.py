@@ -34,7 +34,8 @@ class Ends(Record):
             owner, settlements = arguments
             self._answered.update((owner, each.seq, each.claim) for each in settlements)
         elif verb == "claim":
-            self._delivered.update((lease.id, lease.claim) for lease in answer.leases)
+            (request,) = arguments
+            self._delivered.update((lease.id, lease.claim, request.owner) for lease in answer.leases)
         elif verb == "register_owner":
             self._adopted.add(answer)
 
@@ -51,7 +52,7 @@ class Ends(Record):
         self.check(lost is not is_current, f"T3: {text} by {owner}, leased by {card.owner}/{card.claims}, lost={lost}")
         if not is_current:
             return text + " lost"
-        self._judge_word(card, said)
+        self._judge_word(card, owner, said)
         reason = cards.apply_settlement(card, self.shelves[card.queue], said, self._clock.now_ms())
         self.check(dead is (reason is not None), f"I6: {text}, attempt {card.attempts}: dead={dead}, reason {reason}")
         if reason is not None:
@@ -60,11 +61,11 @@ class Ends(Record):
             self._let_go(card)
         return text
 
-    def _judge_word(self, card: Card, said: Settlement) -> None:
+    def _judge_word(self, card: Card, owner: int, said: Settlement) -> None:
         """That it is what the handler said."""
         if card.queue in self.unheard:
             return
-        lease = card.id, said.claim
+        lease = card.id, said.claim, owner
         word = self.ended.get(lease)
         if said.action is Action.ACK:
             self.check(word == "ok", f"{self.name(card)} acked, but its handler said {word}")
@@ -94,7 +95,7 @@ class Ends(Record):
         mine = [card for card in self.live(queue) if card.owner == owner]
         orphans = [card for card in mine if (card.id, card.claims) not in known]
         for card in orphans:
-            is_known = (card.id, card.claims) in self._delivered
+            is_known = (card.id, card.claims, owner) in self._delivered
             self.check(not is_known, f"T8: {self.name(card)} is held by owner {owner}, and taken away")
             card.put_back(releases=1)
         self.check(returned == len(orphans), f"T8: {returned} orphans of owner {owner}, not {len(orphans)}")
@@ -129,7 +130,7 @@ class Ends(Record):
         seqs = {card.id: seq for seq, card in self._by_seq.items()}
         running = sum(seqs[card.id] in evidence.started for card in held)
         for card in held:
-            if evidence.ending is Ending.CRASHED and (card.id, card.claims) in self.began:
+            if evidence.ending is Ending.CRASHED and (card.id, card.claims, owner) in self.began:
                 self.check(seqs[card.id] in evidence.started, f"T5: nobody knew that {self.name(card)} had begun")
             expected[self._reaped(card, seqs[card.id], evidence, running)].append(seqs[card.id])
         for kind, wanted in expected.items():

@@ -54,12 +54,6 @@ class Judge(Claims, Ends):
             assert card.origin is not None
             card.start_anew(card.origin, self._clock.now_ms())
             card.is_redriven, card.origin = True, None
-            for calls in (self.began, self.ended):
-                for lease in [lease for lease in calls if lease[0] == card.id]:
-                    del calls[lease]  # its claims are counted anew
-            self._delivered = {each for each in self._delivered if each[0] != card.id}
-            seqs = {seq for seq, each in self._by_seq.items() if each is card}
-            self._answered = {each for each in self._answered if each[1] not in seqs}
         return f"{queue}: {len(letters)}"
 
     def _saw_fire(self, _: SimProcess, fired: Fired, firing: Firing) -> str:
@@ -79,8 +73,9 @@ class Judge(Claims, Ends):
         self.note(who, f"begins {' '.join(f'{self.name(self.cards[each.id])}/{each.claim}' for each in leases)}")
         for lease in leases:
             card = self.cards[lease.id]
-            self.check((lease.id, lease.claim) not in self.began, f"I2: {self.name(card)} runs twice on one lease")
-            self.began[lease.id, lease.claim] = owner
+            name = lease.id, lease.claim, owner
+            self.check(name not in self.began, f"I2: {self.name(card)} runs twice on one lease")
+            self.began.add(name)
             if owner in self.owners and card.end is None:
                 self.check(card.owner == owner, f"I2: {self.name(card)} is run by {owner}, leased by {card.owner}")
             self.check(in_child or not lease.crash_suspect, f"T5: the suspect {self.name(card)} runs beside others")
@@ -93,7 +88,7 @@ class Judge(Claims, Ends):
     def call_ended(self, owner: int, leases: Sequence[Lease], who: str, word: str) -> None:
         """A handler call is over, and said this."""
         for lease in leases:
-            self.ended[lease.id, lease.claim] = word
+            self.ended[lease.id, lease.claim, owner] = word
         self.note(who, f"ends {self.name(self.cards[leases[0].id])}: {word}")
         calls = self.running.get(leases[0].queue, {})
         if owner in calls:

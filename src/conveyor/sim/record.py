@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 from conveyor.model.clock import Clock
 from conveyor.model.ids import MessageId
 from conveyor.sim.cards import Card, Shelf, Unique
 from conveyor.sim.loop import SimProcess
+
+Named: TypeAlias = tuple[MessageId, int, int]
+"""A lease: its message, claim and owner. The numbers of claims begin anew with a redrive."""
 
 
 class Record:
@@ -26,15 +29,16 @@ class Record:
         self.shelves: dict[str, Shelf] = {}
         self.owners: dict[int, tuple[int, SimProcess]] = {}
         """When the lease of each ends, and who renews it."""
-        self.began: dict[tuple[MessageId, int], Any] = {}
-        """Handler calls by message and claim, and whose they were."""
-        self.ended: dict[tuple[MessageId, int], Any] = {}
+        self.began: set[Named] = set()
+        """Leases whose handlers began."""
+        self.ended: dict[Named, str] = {}
+        """What they said."""
         self.running: dict[str, dict[int, int]] = {}
         """Handler calls under way, by queue and owner."""
         self._uniques: dict[tuple[str, str], Unique] = {}
         self._by_seq: dict[int, Card] = {}
         self._answered: set[tuple[int, int, int]] = set()
-        self._delivered: set[tuple[MessageId, int]] = set()
+        self._delivered: set[Named] = set()
         """Leases of which their owner knows."""
         self._adopted: set[int] = set()
         """Owners of which their supervisor knows."""

@@ -326,7 +326,7 @@ class SimWorld:
         queue = Queue(self.store(prober), self.ids, self._settings, plan.name)
         sent = await queue.send_batch([Order(number=-1, work_ms=3_000) for _ in range(calls * size)], delay=0)
         await self.clock.sleep(patience_s)
-        begun = {id.hex() for id, _ in self.judge.began}
+        begun = {id.hex() for id, _, _ in self.judge.began}
         late = sum(message.id not in begun for message in sent)
         self.judge.check(not late, f"I13: {late} of {len(sent)} messages of {plan.name} wait after {patience_s} s")
         await self.clock.sleep(4)

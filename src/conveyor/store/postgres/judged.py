@@ -72,17 +72,14 @@ async def _walk(tx: Transaction, row: QueueRow, gate: Gate, shelf: int, limit: i
         found = await _select(tx, row, shelf, page, known)
         await rates.read_states(tx, row, gate, gate.unknown(found))
         refused: list[Candidate] = []
-        gone = 0
+        late: Candidate | None = None
         for each in found:
-            if len(taken) == limit or past + gone == PAST_MAX or gate.is_spent:
+            if len(taken) == limit or gate.is_spent:
                 break
             if gate.is_past(each):
-                await _expire(tx, row, shelf, each)
-                key = gate.consumer.gate_key(each.key)
-                if key and gate.states.pop(key, None) is not None:
-                    await rates.read_states(tx, row, gate, [key])
-                gone += 1  # and the next of its key may have come forward
-            elif not gate.admits(each):
+                late = each
+                break
+            if not gate.admits(each):
                 refused.append(each)
             elif gate.has_room(each):
                 gate.take(each)
@@ -92,9 +89,15 @@ async def _walk(tx: Transaction, row: QueueRow, gate: Gate, shelf: int, limit: i
             await keys.block(tx, row, refused)
         else:
             known |= {each.seq for each in refused}
-        if not refused and not gone:
+        if late is not None:  # after those before it were put aside: the next of its key comes forward
+            await _expire(tx, row, shelf, late)
+            past += 1
+            key = gate.consumer.gate_key(late.key)
+            if key and gate.states.pop(key, None) is not None:
+                await rates.read_states(tx, row, gate, [key])
+        elif not refused:
             return taken, False
-        page, aside, past = PAGE, aside + len(refused), past + gone
+        page, aside = PAGE, aside + len(refused)
         if aside >= WADE_MAX or past == PAST_MAX:
             return taken, True
     return taken, False

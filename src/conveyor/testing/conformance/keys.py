@@ -62,6 +62,16 @@ class TestOrderedKeys:
         await send(store, key="k")
         assert await claim(store, worker) == []
 
+    async def test_a_message_that_is_met_before_its_head_goes_when_that_is_past_its_end(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        await open_inbox(store, ordered=True)
+        worker = await a_worker(store)
+        await send(store, key="k", priority=0, expires_in_ms=1_000)
+        second = await send(store, key="k", priority=9)
+        await clock.advance(2)
+        assert ids_of(await claim(store, worker) + await claim(store, worker)) == [second]
+
     async def test_messages_without_a_key_are_free(self, store: Store) -> None:
         await open_inbox(store, ordered=True)
         await send_many(store, 3)
