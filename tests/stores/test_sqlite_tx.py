@@ -101,6 +101,7 @@ app.declare_queue("jobs")
 async def main():
     async with app:
         user = apsw.Connection(f"{sys.argv[1]}/store.db")
+        user.set_busy_timeout(20_000)
         for n in range(int(sys.argv[2]) + 1):
             user.execute("BEGIN IMMEDIATE")
             user.execute("INSERT INTO orders VALUES (?)", (n,))

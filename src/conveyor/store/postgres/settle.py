@@ -90,16 +90,15 @@ async def _forget(tx: Transaction, lane: int, group: list[Row]) -> None:
 
 async def _exists(tx: Transaction, seq: int) -> bool:
     """Whether the message is still somewhere: not below a purge, nor acked in a transaction of the user's."""
-    place = await tx.row("read_place", seq)
-    if place is None or tx.catalog.of_lane(place[0]) is None:
-        return False
-    return await tx.row("is_acked", seq) is None
+    found = await tx.row("read_lane_unless_acked", seq)
+    return found is not None and tx.catalog.of_lane(found[0]) is not None
 
 
 async def _ack_late(tx: Transaction, each: Settlement) -> bool:
     """T3': the message is READY again, or leased again; an earlier, verified lease still acks it."""
     place = await tx.row("read_place", each.seq)
-    assert place is not None, "what is lost exists"
+    if place is None:  # another has acked it since we looked
+        return True
     lane, ready_at, priority, key, _retries, size, _dedupe = place
     await tx.lock_gated([lane])
     lease = await tx.row("find_lease", each.seq)

@@ -68,5 +68,5 @@ SELECT place, draft, body, sent_at FROM taken ORDER BY place
 -- name: acked_leases
 SELECT seq, claims FROM leased WHERE owner = -1 AND seq > :after ORDER BY seq LIMIT :limit
 
--- name: is_acked
-SELECT 1 FROM leased WHERE owner = -1 AND seq = :seq
+-- name: read_lane_unless_acked
+SELECT lane FROM messages WHERE seq = :seq AND NOT EXISTS (SELECT 1 FROM leased WHERE owner = -1 AND seq = :seq)
