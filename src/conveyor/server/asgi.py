@@ -67,7 +67,9 @@ def make_asgi(
     ]
     if app.http is not None:
         routes.append(Mount("/", app=app.http))
-    return Starlette(routes=routes, lifespan=lifespan)
+    asgi = Starlette(routes=routes, lifespan=lifespan)
+    asgi.router.redirect_slashes = False  # a path is what it says
+    return asgi
 
 
 def make_wires(app: Conveyor, gate: Gate, audit: Audit) -> list[Wire]:
