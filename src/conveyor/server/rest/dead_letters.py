@@ -9,12 +9,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from conveyor.model.duration import DAY_MS
-from conveyor.model.errors import VersionConflictError
+from conveyor.model.errors import NotFoundError, VersionConflictError
 from conveyor.model.ids import MessageId, read_id
 from conveyor.model.message import ContentType, Peeked
 from conveyor.model.refusals import InvalidRequestError
 from conveyor.queue.admin import Queues
-from conveyor.queue.dead_letter import DeadLetters, Filter
+from conveyor.queue.dead_letter import ANY, DeadLetters, Filter
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.rest.bodies import MessageShown, pack_body, pack_headers, show_message
 from conveyor.server.rest.operation import Operation, read_query
@@ -143,7 +143,7 @@ async def redrive_letters(call: Call) -> Answer:
     wanted = _filter(call, asked)
     if asked.ids is None:
         return Answer.json(Redriven(redriven=await letters.redrive(wanted)))
-    if wanted != Filter():
+    if wanted != ANY:
         raise InvalidRequestError("`ids` and a filter are two ways to choose", hint="give one of them", status=422)
     ids = [MessageId(bytes.fromhex(each)) for each in asked.ids]
     return Answer.json(Redriven(redriven=await letters.redrive_these(ids)))
@@ -173,7 +173,7 @@ def _filter(call: Call, asked: LettersAsked | RedriveAsked) -> Filter:
 def _id(call: Call) -> MessageId:
     found = read_id(call.path["message"])
     if found is None:
-        raise InvalidRequestError("a message's id is 32 hex digits", status=404)
+        raise NotFoundError("a message's id is 32 hex digits")
     return found
 
 
