@@ -1,9 +1,9 @@
-"""What both wires are made of: an `Endpoint` says who may call it, a `Call` is what came in, an `Answer` is what goes out,
-and a `Dialect` says errors in the words of its wire."""
+"""What both wires are made of: an `Endpoint` says who may call it, a `Call` is what came in, an `Answer` is what goes
+out, and a `Dialect` says errors in the words of its wire."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
@@ -29,9 +29,9 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Answer:
-    """A status, bytes, and headers beyond those that every answer has."""
+    """A status, bytes, and headers beyond those that every answer has. With a `stream` its pieces follow the body."""
 
-    __slots__ = ("body", "content_type", "headers", "status")
+    __slots__ = ("body", "content_type", "headers", "status", "stream")
 
     def __init__(
         self,
@@ -40,11 +40,13 @@ class Answer:
         *,
         content_type: bytes = JSON,
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        stream: AsyncIterator[bytes] | None = None,
     ) -> None:
         self.status = status
         self.body = body
         self.content_type = content_type
         self.headers = headers
+        self.stream = stream
 
     @staticmethod
     def json(value: Any, status: int = 200, *, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:

@@ -1,4 +1,4 @@
-"""Cloudflare's envelope around errors: `{"success": false, "errors": [{"code", "message"}], "messages": [], "result": null}`."""
+"""Cloudflare's envelope around errors: `{"success": false, "errors": [{"code", "message"}], ...}`."""
 
 from __future__ import annotations
 
