@@ -12,6 +12,7 @@ import msgspec
 
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.refusals import ForbiddenError, InvalidRequestError
+from conveyor.server.reading import check_json
 from conveyor.server.rights import Caller, Right
 from conveyor.store.protocol import Store
 
@@ -99,7 +100,6 @@ class Call:
     __slots__ = (
         "_query",
         "app",
-        "base_url",
         "body",
         "caller",
         "endpoint",
@@ -107,7 +107,9 @@ class Call:
         "path",
         "raw_query",
         "request_id",
+        "scheme",
         "store",
+        "target",
     )
 
     def __init__(
@@ -122,7 +124,7 @@ class Call:
         headers: Mapping[bytes, bytes],
         body: bytes,
         request_id: str,
-        base_url: str,
+        scheme: str = "http",
     ) -> None:
         self.app = app
         self.store = store
@@ -134,8 +136,15 @@ class Call:
         """By lower-case name; of several the last."""
         self.body = body
         self.request_id = request_id
-        self.base_url = base_url
+        self.scheme = scheme
+        self.target: str | None = None
+        """What is changed, for the audit trail, where the path does not say it."""
         self._query: QueryParams | None = None
+
+    @property
+    def base_url(self) -> str:
+        """As the client called us: `http://127.0.0.1:8787`."""
+        return f"{self.scheme}://{self.headers.get(b'host', b'').decode('latin-1')}"
 
     @property
     def query(self) -> QueryParams:
@@ -151,6 +160,7 @@ class Call:
     def decode(self, kind: type[T]) -> T:
         """The body as JSON of this type; structs say `forbid_unknown_fields=True`. `InvalidRequestError` with the place
         of what is wrong: 400 if it is no JSON, 422 if it does not fit."""
+        check_json(self.body)
         try:
             return _decoder(kind).decode(self.body)
         except msgspec.ValidationError as error:
