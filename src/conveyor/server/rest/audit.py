@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -12,7 +12,6 @@ from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.paging import cut_page, read_cursor
 from conveyor.server.rest.shapes import Asked, Moment, Page, PageAsked, Told, moment
 from conveyor.server.rights import Right
-from conveyor.server.tokens import read_environment
 
 
 class RecordShown(Told, frozen=True, kw_only=True):
@@ -55,25 +54,39 @@ class Verified(Told, frozen=True, kw_only=True):
     faults: list[FaultShown]
 
 
-async def list_records(call: Call) -> Answer:
-    """Records of the trail, the newest first."""
-    asked = read_query(call, PageAsked)
-    before = read_cursor("audit", asked.cursor, int)
-    found = await _audit(call).list(limit=asked.limit + 1, before=before)
-    page = cut_page("audit", found, asked.limit, lambda record: record.number)
-    return Answer.json(Page(items=[_show(each) for each in page.items], next_cursor=page.next_cursor))
+class AuditRoom:
+    """The endpoints, with the trail that they are about."""
 
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
 
-async def verify_records(call: Call) -> Answer:
-    """Read the whole trail, and say what is not as it was written."""
-    asked = read_query(call, VerifyAsked)
-    found = await _audit(call).verify(expected=asked.head)
-    faults = [FaultShown(number=each.number, problem=each.problem) for each in found.faults]
-    return Answer.json(Verified(is_intact=not faults, records=found.records, head=found.head, faults=faults))
+    async def list_records(self, call: Call) -> Answer:
+        """Records of the trail, the newest first."""
+        asked = read_query(call, PageAsked)
+        before = read_cursor("audit", asked.cursor, int)
+        found = await self._audit.list(limit=asked.limit + 1, before=before)
+        page = cut_page("audit", found, asked.limit, lambda record: record.number)
+        return Answer.json(Page(items=[_show(each) for each in page.items], next_cursor=page.next_cursor))
 
+    async def verify_records(self, call: Call) -> Answer:
+        """Read the whole trail, and say what is not as it was written."""
+        asked = read_query(call, VerifyAsked)
+        found = await self._audit.verify(expected=asked.head)
+        faults = [FaultShown(number=each.number, problem=each.problem) for each in found.faults]
+        return Answer.json(Verified(is_intact=not faults, records=found.records, head=found.head, faults=faults))
 
-def _audit(call: Call) -> Audit:
-    return Audit(call.store, pepper=read_environment()[1])
+    def operations(self) -> tuple[Operation, ...]:
+        """All of them."""
+        return (
+            Operation(
+                method="GET", path="/audit", right=Right.ADMIN, scope="store", handle=self.list_records, query=PageAsked,
+                gives=Page[RecordShown],
+            ),
+            Operation(
+                method="GET", path="/audit/verify", right=Right.ADMIN, scope="store", handle=self.verify_records,
+                query=VerifyAsked, gives=Verified,
+            ),
+        )  # fmt: skip
 
 
 def _show(record: Record) -> RecordShown:
@@ -89,15 +102,3 @@ def _show(record: Record) -> RecordShown:
         request_id=record.request_id,
         hash=record.hash,
     )
-
-
-OPERATIONS: Final = (
-    Operation(
-        method="GET", path="/audit", right=Right.ADMIN, scope="store", handle=list_records, query=PageAsked,
-        gives=Page[RecordShown],
-    ),
-    Operation(
-        method="GET", path="/audit/verify", right=Right.ADMIN, scope="store", handle=verify_records,
-        query=VerifyAsked, gives=Verified,
-    ),
-)  # fmt: skip

@@ -61,6 +61,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Empty: a heartbeat."""
     queue: str | None = None
     data: bytes = b"{}"
+    ending: Ending | None = None
+    """It is the last one of a stream, and this is why."""
 
 
 HEARTBEAT: Final = Entry()
@@ -75,6 +77,7 @@ class Listener:
         self.spoken_at = 0.0
         """When something was last put here, by the monotonic clock."""
         self.ending: Ending | None = None
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sees = sees
         self._waiting: deque[Entry] = deque()
         self._woken = asyncio.Event()
@@ -157,6 +160,10 @@ class Hub:
         """For one listener: it is not kept, and has no id."""
         return Entry(name=event.name, data=self._facts(event))
 
+    def last(self, ending: Ending) -> Entry:
+        """What a stream ends with."""
+        return msgspec.structs.replace(self.alone(StreamClosed(reason=ending.value)), ending=ending)
+
     def _facts(self, event: Event) -> bytes:
         facts: dict[str, Any] = {"at": moment(self._clock().now_ms())} | msgspec.structs.asdict(event)
         return msgspec.json.encode(facts, enc_hook=str)
@@ -186,6 +193,8 @@ class Hub:
 
     def leave(self, listener: Listener) -> None:
         self.listeners.discard(listener)
+        if not listener.gone.done():
+            listener.gone.set_result(None)
 
     def _read_id(self, text: str) -> int | None:
         """The number in an id of this process; None for anything else."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from conveyor.model.refusals import InvalidRequestError
-from conveyor.server.endpoint import BODY_MAX, Call, Endpoint, Handle
+from conveyor.server.endpoint import BODY_MAX, Call, Endpoint, Handle, QueryParams
 from conveyor.server.rights import Right
 
 T = TypeVar("T")
@@ -32,6 +32,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     gives: Any = None
     """The answer's type; None: it has no body, and status 204."""
     status: int = 200
+    streams: bool = False
+    """The answer is a stream of server-sent events."""
     versioned: bool = False
     """It is an edit, and needs `If-Match`."""
     headers: tuple[str, ...] = ()
@@ -58,10 +60,15 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_query(call: Call, kind: type[T]) -> T:
     """The query as this type. `InvalidRequestError` for a name that it does not know, or that is said twice."""
-    for name in call.query:
-        if len(call.query.all(name)) > 1:
+    return read_parameters(call.query, kind)
+
+
+def read_parameters(query: QueryParams, kind: type[T], *, but: str | None = None) -> T:
+    """As `read_query`; `but` is a name that somebody else reads."""
+    for name in query:
+        if len(query.all(name)) > 1:
             raise InvalidRequestError(f"`{name}` is in the query more than once", status=422)
     try:
-        return msgspec.convert(dict(call.query), kind, strict=False)
+        return msgspec.convert({name: query[name] for name in query if name != but}, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidRequestError(f"the query does not fit: {error}", status=422) from error

@@ -12,7 +12,7 @@ from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.paging import cut_page, read_cursor
 from conveyor.server.rest.shapes import Asked, Moment, Page, PageAsked, Told, maybe_moment, moment
 from conveyor.server.rights import Right
-from conveyor.server.tokens import NAME_CHARS_MAX, PATTERNS_MAX, Secret, Token, Tokens, read_environment
+from conveyor.server.tokens import NAME_CHARS_MAX, PATTERNS_MAX, Secret, Token, Tokens
 
 LIFE_MS_MAX: Final = 3_660 * DAY_MS
 OVERLAP_MS_DEFAULT: Final = DAY_MS
@@ -62,51 +62,73 @@ class TokenMade(Told, frozen=True, kw_only=True):
     expires_at: Moment | None
 
 
-async def list_tokens(call: Call) -> Answer:
-    """Tokens by their ids, without their secrets."""
-    asked = read_query(call, PageAsked)
-    after = read_cursor("tokens", asked.cursor, str) or ""
-    found = sorted((each for each in await _tokens(call).list() if each.id > after), key=lambda token: token.id)
-    page = cut_page("tokens", found, asked.limit, lambda token: token.id)
-    return Answer.json(Page(items=[_show(each) for each in page.items], next_cursor=page.next_cursor))
+class TokenRoom:
+    """The endpoints, with the tokens that they are about."""
 
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
 
-async def create_token(call: Call) -> Answer:
-    """Make a token; its secret is in this answer, and nowhere else."""
-    asked = call.decode(NewToken)
-    now = call.store.clock.now_ms()
-    token, secret = await _tokens(call).create(
-        asked.name,
-        frozenset(asked.rights),
-        queues=None if asked.queues is None else tuple(asked.queues),
-        expires_at=None if asked.expires_in_ms is None else now + asked.expires_in_ms,
-        created_by=call.caller.token_id or "",
-    )
-    return Answer.json(_made(token, secret), 201)
+    async def list_tokens(self, call: Call) -> Answer:
+        """Tokens by their ids, without their secrets."""
+        asked = read_query(call, PageAsked)
+        after = read_cursor("tokens", asked.cursor, str) or ""
+        found = sorted((each for each in await self._tokens.list() if each.id > after), key=lambda token: token.id)
+        page = cut_page("tokens", found, asked.limit, lambda token: token.id)
+        return Answer.json(Page(items=[_show(each) for each in page.items], next_cursor=page.next_cursor))
 
+    async def create_token(self, call: Call) -> Answer:
+        """Make a token; its secret is in this answer, and nowhere else."""
+        asked = call.decode(NewToken)
+        now = call.store.clock.now_ms()
+        token, secret = await self._tokens.create(
+            asked.name,
+            frozenset(asked.rights),
+            queues=None if asked.queues is None else tuple(asked.queues),
+            expires_at=None if asked.expires_in_ms is None else now + asked.expires_in_ms,
+            created_by=call.caller.token_id or "",
+        )
+        return Answer.json(_made(token, secret), 201)
 
-async def get_token(call: Call) -> Answer:
-    """One token, without its secret."""
-    return Answer.json(_show(await _tokens(call).get(call.path["token"])))
+    async def get_token(self, call: Call) -> Answer:
+        """One token, without its secret."""
+        return Answer.json(_show(await self._tokens.get(call.path["token"])))
 
+    async def rotate_token(self, call: Call) -> Answer:
+        """Make a successor with the same rights; the old token ends after the overlap."""
+        asked = call.decode(RotateAsked) if call.body else RotateAsked()
+        made = await self._tokens.rotate(
+            call.path["token"], overlap_ms=asked.overlap_ms, created_by=call.caller.token_id or ""
+        )
+        return Answer.json(_made(*made), 201)
 
-async def rotate_token(call: Call) -> Answer:
-    """Make a successor with the same rights; the old token ends after the overlap."""
-    asked = call.decode(RotateAsked) if call.body else RotateAsked()
-    made = await _tokens(call).rotate(
-        call.path["token"], overlap_ms=asked.overlap_ms, created_by=call.caller.token_id or ""
-    )
-    return Answer.json(_made(*made), 201)
+    async def revoke_token(self, call: Call) -> Answer:
+        """Revoke a token: it is refused everywhere within 5 s, and its streams are closed."""
+        await self._tokens.revoke(call.path["token"])
+        return Answer(204)
 
-
-async def revoke_token(call: Call) -> Answer:
-    """Revoke a token: it is refused everywhere within 5 s, and its streams are closed."""
-    await _tokens(call).revoke(call.path["token"])
-    return Answer(204)
-
-
-def _tokens(call: Call) -> Tokens:
-    return Tokens(call.store, pepper=read_environment()[1])
+    def operations(self) -> tuple[Operation, ...]:
+        """All of them."""
+        return (
+            Operation(
+                method="GET", path="/tokens", right=Right.ADMIN, scope="store", handle=self.list_tokens, query=PageAsked,
+                gives=Page[TokenShown],
+            ),
+            Operation(
+                method="POST", path="/tokens", right=Right.ADMIN, scope="store", handle=self.create_token, action="token.create",
+                takes=NewToken, gives=TokenMade, status=201,
+            ),
+            Operation(
+                method="GET", path="/tokens/{token}", right=Right.ADMIN, scope="store", handle=self.get_token, gives=TokenShown
+            ),
+            Operation(
+                method="POST", path="/tokens/{token}/rotate", right=Right.ADMIN, scope="store", handle=self.rotate_token,
+                action="token.rotate", takes=RotateAsked, may_be_empty=True, gives=TokenMade, status=201,
+            ),
+            Operation(
+                method="DELETE", path="/tokens/{token}", right=Right.ADMIN, scope="store", handle=self.revoke_token,
+                action="token.revoke",
+            ),
+        )  # fmt: skip
 
 
 def _patterns(token: Token) -> list[str] | None:
@@ -136,26 +158,3 @@ def _made(token: Token, secret: Secret) -> TokenMade:
         created_at=moment(token.created_at),
         expires_at=maybe_moment(token.expires_at),
     )
-
-
-OPERATIONS: Final = (
-    Operation(
-        method="GET", path="/tokens", right=Right.ADMIN, scope="store", handle=list_tokens, query=PageAsked,
-        gives=Page[TokenShown],
-    ),
-    Operation(
-        method="POST", path="/tokens", right=Right.ADMIN, scope="store", handle=create_token, action="token.create",
-        takes=NewToken, gives=TokenMade, status=201,
-    ),
-    Operation(
-        method="GET", path="/tokens/{token}", right=Right.ADMIN, scope="store", handle=get_token, gives=TokenShown
-    ),
-    Operation(
-        method="POST", path="/tokens/{token}/rotate", right=Right.ADMIN, scope="store", handle=rotate_token,
-        action="token.rotate", takes=RotateAsked, may_be_empty=True, gives=TokenMade, status=201,
-    ),
-    Operation(
-        method="DELETE", path="/tokens/{token}", right=Right.ADMIN, scope="store", handle=revoke_token,
-        action="token.revoke",
-    ),
-)  # fmt: skip
