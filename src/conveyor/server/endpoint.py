@@ -26,6 +26,13 @@ BODY_MAX: Final = 131_072
 """128 KiB: a message of 128,000 bytes and what stands around it."""
 PARAMETERS_MAX: Final = 256
 """Of a query."""
+SAFE_HEADERS: Final = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
 _encode: Final = msgspec.json.Encoder().encode
 
 

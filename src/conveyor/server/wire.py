@@ -21,7 +21,7 @@ from conveyor.model.errors import ConveyorError, NotFoundError
 from conveyor.model.events import RequestFailed
 from conveyor.model.refusals import ForbiddenError, InvalidRequestError
 from conveyor.server.audit import Audit
-from conveyor.server.endpoint import Answer, Call, Dialect, Endpoint
+from conveyor.server.endpoint import SAFE_HEADERS, Answer, Call, Dialect, Endpoint
 from conveyor.server.gate import Gate
 from conveyor.server.reading import check_head, read_body
 from conveyor.server.rights import NOBODY, Caller
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
 
 REQUEST_S: Final = 60.0
 """For the body to arrive and the handler to answer."""
-SAFE_HEADERS: Final = [
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-]
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
