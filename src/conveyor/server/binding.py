@@ -8,10 +8,11 @@ from typing import Final
 import msgspec
 
 from conveyor.model.errors import InvalidSettingError
-from conveyor.server.hosts import LOOPBACK
+from conveyor.server.audit import Audit, operator
 from conveyor.server.rights import Right
 from conveyor.server.tokens import Secret, Tokens
 
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 ANY: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 compared with, not bound
 FIRST_NAME: Final = "first"
 
@@ -72,9 +73,10 @@ def check_binding(binding: Binding, *, has_token: bool) -> None:
         )
 
 
-async def make_first_token(tokens: Tokens, *, created_by: str) -> Secret | None:
+async def make_first_token(tokens: Tokens, audit: Audit) -> Secret | None:
     """An admin token, if there is none at all."""
     if await tokens.is_any():
         return None
-    _, secret = await tokens.create(FIRST_NAME, frozenset({Right.ADMIN}), created_by=created_by)
+    token, secret = await tokens.create(FIRST_NAME, frozenset({Right.ADMIN}), created_by="conveyor serve")
+    await audit.record(operator(), "token.create", f"{token.id} {token.name}", result="ok")
     return secret

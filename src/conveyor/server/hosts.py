@@ -10,7 +10,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from conveyor.server.endpoint import SAFE_HEADERS
 
-LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 SEEN_MAX: Final = 256
 """Spellings of good hosts, with their ports, that need not be read again."""
 _REFUSAL: Final = {"code": "misdirected", "hint": "this server does not answer to that Host; see `--allow-host`"}

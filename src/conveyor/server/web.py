@@ -20,6 +20,7 @@ from conveyor.loader import check_store, load_app
 from conveyor.model.errors import InvalidSettingError
 from conveyor.observe.log import make_log_sink
 from conveyor.server.asgi import make_asgi
+from conveyor.server.audit import Audit
 from conveyor.server.binding import Binding, check_binding, make_first_token
 from conveyor.server.gate import read_rates
 from conveyor.server.hosts import HostGuard
@@ -60,7 +61,7 @@ async def _run(target: str, binding: Binding, control: Control) -> None:
         signal.signal(signal.SIGTERM, ignore_signal)  # uvicorn listens while it serves, and raises it again afterwards
         tokens = Tokens(app.store, pepper=pepper)
         check_binding(binding, has_token=token is not None or await tokens.is_any())
-        first = None if token is not None else await make_first_token(tokens, created_by="conveyor serve")
+        first = None if token is not None else await make_first_token(tokens, Audit(app.store, pepper=pepper))
         asgi = make_asgi(app, token=token, pepper=pepper, rates=read_rates(binding.rate))
         scheme = "http" if binding.certificate is None else "https"
         url = f"{scheme}://{_shown(binding.host)}:{listener.getsockname()[1]}"
