@@ -70,7 +70,7 @@ POSTGRES_ALONE = {
     # The user's transaction may last, and holds nothing that others wait for: it writes into an outbox.
     "knows_outbox", "look_from_tx", "put_outbox", "depth_from_tx", "dedupe_from_tx", "ack_from_tx", "read_store_id",
     "is_anything_sent", "is_anything_acked", "read_outbox_depth", "lock_outbox", "try_outbox", "take_outbox",
-    "acked_leases", "is_acked", "hold_outbox", "may_clear",
+    "acked_leases", "read_lane_unless_acked", "hold_outbox", "may_clear",
 }  # fmt: skip
 # With the receipt, and by arrays; `uses_dedupe`, as above; the time is the server's.
 OTHER_PARAMETERS = {

@@ -20,10 +20,12 @@ from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreAwayE
 from conveyor.model.message import Draft, Sent
 from conveyor.store.postgres import outbox, plain
 from conveyor.store.postgres.append import Depths, append
+from conveyor.store.postgres.bell import Bell
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.protocol import Wake
 
 GROUP_CALLS_MAX: Final = 1_000
 
@@ -37,10 +39,12 @@ class _Call(msgspec.Struct, gc=False):
 
 
 class Flusher:
-    """One task with one connection."""
+    """One task with one connection. `wake` tells this process of what the bell said with a commit."""
 
-    def __init__(self, pool: Pool, door: Door, depths: Depths) -> None:
+    def __init__(self, pool: Pool, door: Door, depths: Depths, bell: Bell, wake: Wake) -> None:
         self._pool = pool
+        self._bell = bell
+        self._wake = wake
         self._door = door
         self._depths = depths
         self._waiting: list[_Call] = []
@@ -106,7 +110,12 @@ class Flusher:
 
     async def _append_plainly(self, group: list[_Call]) -> Sequence[list[Sent] | Exception] | None:
         calls = [call.drafts for call in group]
-        return await self._pool.use(lambda link: plain.append(link, calls, self._depths), group[0].deadline)
+        names = frozenset(draft.queue for call in calls for draft in call) if self._bell.is_quiet else frozenset()
+        words = self._bell.say_with_commit(names) if names else None
+        answers = await self._pool.use(lambda link: plain.append(link, calls, self._depths, words), group[0].deadline)
+        if words and answers is not None:
+            self._wake(names)
+        return answers
 
     async def _append_all(self, tx: Transaction, group: list[_Call]) -> list[list[Sent] | Exception]:
         answers: list[list[Sent] | Exception] = []

@@ -17,6 +17,7 @@ CREATE FUNCTION append_plain(
   keys text[], header_texts bytea[], ends_in bigint[], retries integer[],              -- each its own, or NULL for none
   asked_lanes bigint[], message_rooms bigint[], byte_rooms bigint[],  -- lanes whose depth is to be summed, and what may lie there
   group_writer bytea, group_number bigint,
+  words text,  -- for those who listen, told with the COMMIT; or NULL
   OUT is_done boolean, OUT now_ms bigint, OUT asked_messages bigint[], OUT asked_bytes bigint[]
 ) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET enable_seqscan TO off SET enable_hashjoin TO off SET enable_mergejoin TO off
@@ -66,6 +67,9 @@ BEGIN
   )
   INSERT INTO counters (lane, messages, bytes)
   SELECT d.lane, count(*), sum(octet_length(d.body)) FROM draft d GROUP BY d.lane;
+  IF words IS NOT NULL THEN
+    PERFORM pg_notify('conveyor:' || current_schema(), words);
+  END IF;
 END $$;
 
 CREATE FUNCTION claim_plain(
