@@ -61,7 +61,7 @@ POSTGRES_ALONE = {
     # A server has more to tell than a file.
     "read_server", "read_clock", "list_holders", "list_tables", "list_indexes", "sum_backlog",
     # A round trip costs more than a statement: several in one.
-    "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "read_lanes", "lease_judged",
+    "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "release_leases", "read_lanes", "lease_judged",
     "block", "unblock", "heads_of_keys", "blocked_of_keys", "key_states", "put_windows", "write_costs",
     "call_keys", "who_is_in_line", "offers_of_keys", "offered_heads", "next_of_keys",
     "append_plain", "claim_plain", "ack_plain",

@@ -1,6 +1,6 @@
 """Group commit for sends: whatever appends have gathered go in one transaction, and wait together for its COMMIT.
 
-    callers     append(drafts) -> future                 all of a group are woken in one go
+    callers     append(drafts) -> future                 all of a group are woken in one go; a large one is two
     flusher     take what has gathered -> plan each -> one multi-row insert -> COMMIT
 
 A domain error fails its caller alone, since a call is checked before any of it is buffered. If the database refuses the
@@ -28,6 +28,8 @@ from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import Wake
 
 GROUP_CALLS_MAX: Final = 1_000
+SPLIT_MESSAGES_MIN: Final = 500
+"""A group of so many is two transactions at once: the server has more than one core, and we wait meanwhile."""
 
 
 class _Call(msgspec.Struct, gc=False):
@@ -39,7 +41,7 @@ class _Call(msgspec.Struct, gc=False):
 
 
 class Flusher:
-    """One task with one connection. `wake` tells this process of what the bell said with a commit."""
+    """One task with two connections: the second for half of a large group. `wake` tells this process of what the bell said with a commit."""
 
     def __init__(self, pool: Pool, door: Door, depths: Depths, bell: Bell, wake: Wake) -> None:
         self._pool = pool
@@ -71,7 +73,11 @@ class Flusher:
             await self._gathered.wait()
             while self._waiting:
                 group, self._waiting = self._waiting[:GROUP_CALLS_MAX], self._waiting[GROUP_CALLS_MAX:]
-                await self._commit(group)
+                halves = _split(group)
+                if len(halves) == 1:  # no task of its own for a lone send
+                    await self._commit(group)
+                else:
+                    await asyncio.gather(*(self._commit(half) for half in halves))
             self._gathered.clear()
             if self._ends:
                 return
@@ -104,9 +110,9 @@ class Flusher:
 
     def _keep_waiting(self, group: list[_Call]) -> list[_Call]:
         """Those of a group that have waited long enough; the others go on, in their places."""
-        late = sum(self._door.is_past(call.deadline) for call in group)  # they are in order of their deadlines
-        self._waiting = group[late:] + self._waiting
-        return group[:late]
+        is_late = [self._door.is_past(call.deadline) for call in group]
+        self._waiting = [call for call, late in zip(group, is_late, strict=True) if not late] + self._waiting
+        return [call for call, late in zip(group, is_late, strict=True) if late]
 
     async def _append_plainly(self, group: list[_Call]) -> Sequence[list[Sent] | Exception] | None:
         calls = [call.drafts for call in group]
@@ -127,6 +133,19 @@ class Flusher:
             except ConveyorError as error:
                 answers.append(error)
         return answers
+
+
+def _split(group: list[_Call]) -> list[list[_Call]]:
+    """In two of about the same size, where it is large and the order of its calls means nothing."""
+    sizes = [len(call.drafts) for call in group]
+    if len(group) == 1 or sum(sizes) < SPLIT_MESSAGES_MIN:
+        return [group]
+    if any(draft.key is not None or draft.dedupe is not None for call in group for draft in call.drafts):
+        return [group]
+    half, first = sum(sizes) / 2, 0
+    while sum(sizes[: first + 1]) <= half:
+        first += 1
+    return [group[: max(first, 1)], group[max(first, 1) :]]
 
 
 def _has_turn(tx: Transaction, draft: Draft) -> bool:
