@@ -26,9 +26,9 @@ from typing import Any, Final
 
 import uvloop
 
-from bench.wire_load import Script, load, post, steady
 from bench.machine import conditions, load_average
 from bench.program import ROOT, MeasureError
+from bench.wire_load import Script, load, post, steady
 
 ACCOUNT: Final = "0" * 32
 CONNECTIONS: Final = 50
