@@ -178,7 +178,7 @@ class Call:
             return
         if queue is None or right not in self.caller.rights:
             raise ForbiddenError(right)
-        raise QueueNotFoundError(queue)
+        raise QueueNotFoundError(self.path.get("queue", queue))  # as the client called it: a name may follow an id
 
 
 @lru_cache(256)
