@@ -9,7 +9,9 @@ from typing import Any, Final
 import pytest
 
 from conveyor import Conveyor
+from conveyor.model.errors import InvalidSettingError
 from conveyor.model.settings import QueueSettings
+from conveyor.server.cloudflare import PULLED_JSON, endpoints
 from conveyor.server.rights import Right
 from kit.served import Client, a_token, serving
 from kit.wrangler import ACCOUNT
@@ -165,10 +167,23 @@ async def test_bodies_come_back_as_they_went(wire: Wire) -> None:
     assert [each["metadata"]["CF-Content-Type"] for each in found] == ["json", "text", "bytes"]
 
 
+async def test_json_comes_as_base64_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PULLED_JSON, "base64")
+    app = Conveyor("shop", url="memory://")
+    async with serving(app) as client:
+        wire = Wire(app, client)
+        await wire.result("POST", "/queues", json={"queue_name": "jobs"})
+        await wire.result("POST", "/queues/jobs/consumers", json={"type": "http_pull"})
+        await wire.push({"n": 1})
+        [message] = await wire.pull()
+    assert base64.b64decode(message["body"]) == b'{"n":1}'
+    monkeypatch.setenv(PULLED_JSON, "xml")
+    with pytest.raises(InvalidSettingError, match="xml"):
+        endpoints()
+
+
 async def test_the_backlog_is_told_with_each_push(wire: Wire) -> None:
-    counts = [
-        (await wire.push("12", content_type="text")).json()["result"]["metadata"]["metrics"] for _ in range(3)
-    ]
+    counts = [(await wire.push("12", content_type="text")).json()["result"]["metadata"]["metrics"] for _ in range(3)]
     assert [each["backlog_count"] for each in counts] == [1, 2, 3]
     assert [each["backlog_bytes"] for each in counts] == [2, 4, 6]
     found = await wire.pull()
