@@ -329,4 +329,5 @@ async def test_streams_are_bounded_in_number(base: str, app: Conveyor, monkeypat
             answer = await client.get(f"{base}/api/v1/events", headers={"authorization": f"Bearer {ADMIN}"})
         assert answer.status_code == 429 and answer.headers["retry-after"]
         async with listen(base, await a_token(app, Right.READ)) as other:
+            app.emit(ScheduleDelayed(error="no"))
             await other.next()
