@@ -118,7 +118,8 @@ class PostgresStore(Undivided):
         around = door if address.listen is None else self._make_door(read_address(address.listen))
         self._bell = Bell(around, f"conveyor:{address.schema}", self._notify)
         self._pool = Pool(door, shared, size=address.pool, tell=self._tell)
-        self._flusher = Flusher(Pool(door, shared, size=1, tell=self._tell), door, self._depths)
+        pool = Pool(door, shared, size=2, tell=self._tell)
+        self._flusher = Flusher(pool, door, self._depths, self._bell, self._notify)
         if self._wakes:
             self._bell.listen()
         self._relay = Relay(lambda: self._run(lambda tx: outbox.carry(tx, self._outbox), _RELAXED))
