@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from time import perf_counter
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 Script: TypeAlias = Generator[bytes, bytes, None]
 """Yields requests, is sent the body of each answer, and ends if it has nothing more to ask."""
@@ -39,8 +39,7 @@ class Connection(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its bases
         self._ask(next(self._script))
 
     def _ask(self, request: bytes) -> None:
@@ -97,7 +96,6 @@ async def load(port: int, scripts: list[Script]) -> list[float]:
 
 async def steady(port: int, requests: list[bytes], *, rate: float, connections: int) -> list[float]:
     """Requests at a fixed rate, whether or not the one before was answered: seconds from when each was due."""
-    loop = asyncio.get_running_loop()
     due: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue()
     took: list[float] = []
 
@@ -111,14 +109,14 @@ async def steady(port: int, requests: list[bytes], *, rate: float, connections: 
             body = await reader.readexactly(length)
             if not head.startswith(b"http/1.1 200"):
                 raise Refused(repr(body[:300]))
-            took.append(loop.time() - at)
+            took.append(perf_counter() - at)
         writer.close()
 
     askers = [asyncio.create_task(ask()) for _ in range(connections)]
-    start = loop.time() + 0.1
+    start = perf_counter() + 0.1
     for number, request in enumerate(requests):
         at = start + number / rate
-        await asyncio.sleep(max(0.0, at - loop.time()))
+        await asyncio.sleep(max(0.0, at - perf_counter()))
         due.put_nowait((at, request))
     for _ in askers:
         due.put_nowait(None)
