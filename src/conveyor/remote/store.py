@@ -1,0 +1,235 @@
+"""`RemoteStore`: the queues behind an API as a store, so that producers, workers and the command line need not know
+where a queue lives."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, Final
+
+from conveyor.model.clock import Clock, SystemClock
+from conveyor.model.errors import InvalidMessageError, NotFoundError
+from conveyor.model.ids import IdSource
+from conveyor.model.message import Draft, Peeked, Priority, Sent
+from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.verdict import Settlement
+from conveyor.remote.absent import Absent, check_consumer
+from conveyor.remote.address import read_address
+from conveyor.remote.client import Client
+from conveyor.remote.directory import Directory, Known, read_info, seconds_of
+from conveyor.remote.pulling import Inbox
+from conveyor.remote.sending import Outbox
+from conveyor.remote.wire import (
+    MetricsRow,
+    Pulled,
+    Pushed,
+    PushedMessage,
+    decode_body,
+    encode_body,
+    message_id,
+)
+from conveyor.store.protocol import Wake
+from conveyor.store.records import Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
+from conveyor.store.undivided import Undivided
+
+CLOSE_S: Final = 5.0
+"""What is under way when the store closes may take so long to arrive."""
+
+
+class RemoteStore(Absent, Undivided):
+    """`Store` behind a `cloudflare://` URL. Queues are not made by declaring them: they are somebody else's."""
+
+    keeps_others = True
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        self.address = read_address(url)
+        self.clock = clock or SystemClock()
+        self.client = Client(self.address, self.clock, Random())
+        self._ids = IdSource(self.clock)
+        self._directory = Directory(self.client, self.clock)
+        self._outboxes: dict[str, Outbox] = {}
+        self._inboxes: dict[str, Inbox] = {}
+        self._seqs = itertools.count(1)
+
+    def __repr__(self) -> str:
+        return f"<RemoteStore {self.address.shown}>"
+
+    async def open(self) -> None:
+        """Nothing is asked yet: an API that is away stops no start. `InvalidSettingError` without a token."""
+        self.client.open()
+
+    async def close(self) -> None:
+        for outbox in self._outboxes.values():
+            await outbox.close(CLOSE_S)
+        self._outboxes.clear()
+        await self.client.close()
+
+    def subscribe(self, wake: Wake) -> Callable[[], None]:
+        """Nobody tells us of sends: consumers poll."""
+        return lambda: None
+
+    # Messages
+
+    async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
+        """T1, in one push. The ids are ours; the API gives its own, and does not tell them."""
+        if not drafts:
+            return []
+        for draft in drafts:
+            _check_draft(draft)
+        messages = [_pushed(draft) for draft in drafts]
+        await self._outbox(drafts[0].queue).send(messages, sum(len(draft.body) for draft in drafts))
+        return [Sent(draft.id) for draft in drafts]
+
+    def _outbox(self, queue: str) -> Outbox:
+        if queue not in self._outboxes:
+
+            async def push(messages: Sequence[PushedMessage]) -> None:
+                await self._push(queue, messages)
+
+            self._outboxes[queue] = Outbox(push)
+        return self._outboxes[queue]
+
+    async def _push(self, queue: str, messages: Sequence[PushedMessage]) -> None:
+        known = await self._directory.find(queue)
+        try:
+            await self.client.call(
+                "POST",
+                f"{known.path}/messages/batch",
+                Any,
+                body=Pushed(messages=list(messages)),
+                key=self._ids.new().hex(),
+            )
+        except NotFoundError as error:
+            self._directory.forget(queue)
+            raise self._directory.missing(queue) from error
+
+    async def claim(self, request: ClaimRequest) -> Claimed:
+        return await self._inbox(request.queue).claim(request)
+
+    async def settle(
+        self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
+    ) -> Settled:
+        lost: list[int] = []
+        dead: list[int] = []
+        for inbox in self._inboxes.values():
+            share = [each for each in settlements if inbox.owns(each.seq)]
+            if share:
+                settled = await inbox.settle(share, self._outbox)
+                lost += settled.lost
+                dead += settled.dead
+        return Settled(lost, dead)
+
+    async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
+        return await self.settle(0, settlements)
+
+    def _inbox(self, queue: str) -> Inbox:
+        if queue not in self._inboxes:
+            self._inboxes[queue] = Inbox(queue, self.client, self._directory, self.clock, self._seqs)
+        return self._inboxes[queue]
+
+    async def peek(self, queue: str, *, limit: int, after_seq: int = 0) -> list[Peeked]:
+        """The first `limit` messages; the API has no second page."""
+        if after_seq:
+            return []
+        known = await self._directory.find(queue)
+        body = {"batch_size": limit}
+        pulled: Pulled = await self.client.call("POST", f"{known.path}/messages/peek", Pulled, body=body)
+        return [
+            Peeked(
+                seq=number,
+                id=message_id(each.id),
+                queue=queue,
+                body=decode_body(each),
+                content_type=each.content_type,
+                sent_at=int(each.timestamp_ms),
+                ready_at=int(each.timestamp_ms),
+                attempts=int(each.attempts),
+                leased=False,
+                priority=Priority.NORMAL,
+            )
+            for number, each in enumerate(pulled.messages or (), 1)
+        ]
+
+    # Queues and consumers
+
+    async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        await self._directory.create(name, settings)
+        return await self.get_queue(name)
+
+    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        await self._directory.update(name, settings)
+        return await self.get_queue(name)
+
+    async def delete_queue(self, name: str) -> None:
+        await self._directory.delete(name)
+
+    async def get_queue(self, name: str) -> QueueInfo:
+        info = read_info(name, await self._directory.find(name))
+        return self._inboxes[name].seen_as(info) if name in self._inboxes else info
+
+    async def list_queues(self) -> list[QueueInfo]:
+        rows = await self._directory.rows()
+        infos = [read_info(row.queue_name, Known(row, 0.0, 1)) for row in rows]
+        return sorted(infos, key=lambda info: info.name)
+
+    async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
+        """Nothing is written: the `http_pull` consumer there is an operator's. `StoreUnsupportedError` for settings
+        that only a store can keep."""
+        check_consumer(queue, settings)
+        self._inbox(queue).declared = settings
+        return QueueInfo(
+            name=queue, settings=QueueSettings(), consumer=settings, paused=False, version=0, created_at=0, modified_at=0
+        )
+
+    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+        await self._directory.put_consumer(queue, settings)
+        return await self.get_queue(queue)
+
+    async def pause(self, queue: str) -> None:
+        await self._directory.pause(queue, paused=True)
+
+    async def resume(self, queue: str) -> None:
+        await self._directory.pause(queue, paused=False)
+
+    async def purge(self, queue: str) -> int:
+        """All of them; how many there were just before."""
+        count = (await self.metrics(queue)).backlog_messages
+        known = await self._directory.find(queue)
+        await self.client.call("POST", f"{known.path}/purge", Any, body={"delete_messages_permanently": True})
+        return count
+
+    async def metrics(self, queue: str) -> QueueMetrics:
+        known = await self._directory.find(queue)
+        row: MetricsRow = await self.client.call("GET", f"{known.path}/metrics", MetricsRow)
+        return QueueMetrics(
+            backlog_messages=int(row.backlog_count),
+            backlog_bytes=int(row.backlog_bytes),
+            oldest_ready_at=int(row.oldest_message_timestamp_ms) or None,
+            leased=0,
+        )
+
+
+def _check_draft(draft: Draft) -> None:
+    """What the API cannot carry is refused, not dropped."""
+    given = {
+        "priority": draft.priority != Priority.NORMAL,
+        "key": draft.key is not None,
+        "dedupe": draft.dedupe is not None,
+        "headers": draft.headers is not None,
+        "expires_in": draft.expires_in_ms is not None,
+        "cost": draft.cost != 1,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            value = getattr(draft, "expires_in_ms" if name == "expires_in" else name)
+            shown = "{...}" if name == "headers" else value
+            raise InvalidMessageError(
+                name, shown, f"queue `{draft.queue}` lives behind Cloudflare's API, which does not carry it",
+                hint="leave it out, or put it into the body",
+            )  # fmt: skip
+
+
+def _pushed(draft: Draft) -> PushedMessage:
+    delay_s = None if draft.delay_ms is None else seconds_of(draft.delay_ms)
+    return PushedMessage(encode_body(draft.body, draft.content_type), draft.content_type.value, delay_s)
