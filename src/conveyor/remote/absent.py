@@ -9,8 +9,10 @@ from typing import NoReturn
 from conveyor.model.clock import Clock
 from conveyor.model.errors import InvalidTransactionError, ScheduleNotFoundError, StoreUnsupportedError
 from conveyor.model.settings import ConsumerSettings
+from conveyor.store.protocol import Seal
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
+    Document,
     Evidence,
     Fired,
     Firing,
@@ -91,6 +93,25 @@ class Absent:
     async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
         raise ScheduleNotFoundError(schedule)
 
+    # Documents: whoever manages these queues keeps them
+
+    async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
+        raise _no_documents()
+
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        raise _no_documents()
+
+    async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
+        raise _no_documents()
+
+    async def list_documents(
+        self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
+    ) -> list[Document]:
+        raise _no_documents()
+
+    async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
+        raise _no_documents()
+
     # Key-value
 
     async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
@@ -123,6 +144,10 @@ def check_consumer(queue: str, settings: ConsumerSettings) -> None:
 
 def _no_schedules() -> StoreUnsupportedError:
     return _unsupported("keeps no schedules", "give the app a store of its own, and route only queues to this one")
+
+
+def _no_documents() -> StoreUnsupportedError:
+    return _unsupported("keeps no tokens and no records", "give this command where the queues live")
 
 
 def _no_kv() -> StoreUnsupportedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any, Final
 
@@ -11,12 +12,10 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import (
     ConflictError,
     ConsumerConflictError,
-    NotFoundError,
     QueueExistsError,
     QueueNotFoundError,
     StoreUnsupportedError,
 )
-from conveyor.model.ids import read_id
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.model.verdict import Backoff
 from conveyor.remote.client import Client
@@ -25,6 +24,8 @@ from conveyor.store.records import QueueInfo
 
 FRESH_S: Final = 30.0
 """How long what we know of a queue is taken for true."""
+PAUSED_S: Final = 2.0
+"""The same of a queue that is paused, or cannot be pulled."""
 PAGE: Final = 100
 
 
@@ -43,6 +44,11 @@ class Known:
         return f"/queues/{self.row.queue_id}"
 
     @property
+    def fresh_s(self) -> float:
+        settings = self.row.settings
+        return PAUSED_S if self.consumer is None or (settings is not None and settings.delivery_paused) else FRESH_S
+
+    @property
     def consumer(self) -> ConsumerRow | None:
         return (self.row.consumers or [None])[0]
 
@@ -54,12 +60,24 @@ class Directory:
         self._client = client
         self._clock = clock
         self._known: dict[str, Known] = {}
+        self._asking = asyncio.Lock()
 
     async def find(self, name: str, *, fresh: bool = False, patience_s: float | None = None) -> Known:
         """`QueueNotFoundError`."""
+        found = None if fresh else self._fresh(name)
+        if found is not None:
+            return found
+        async with self._asking:  # what others wait for too is asked once
+            found = None if fresh else self._fresh(name)
+            return found or await self._look(name, patience_s)
+
+    def _fresh(self, name: str) -> Known | None:
         known = self._known.get(name)
-        if known is not None and not fresh and self._clock.monotonic() - known.asked_at < FRESH_S:
-            return known
+        is_fresh = known is not None and self._clock.monotonic() - known.asked_at < known.fresh_s
+        return known if is_fresh else None
+
+    async def _look(self, name: str, patience_s: float | None) -> Known:
+        known = self._known.get(name)
         row = await self._ask(name, patience_s)
         if row is None:
             self._known.pop(name, None)
@@ -78,18 +96,20 @@ class Directory:
         error.hint = f"`conveyor queues create {name} --url '{shown}'` makes it, `wrangler queues create {name}` at Cloudflare"
         return error
 
-    async def _ask(self, name: str, patience_s: float | None) -> QueueRow | None:
+    def check_allowed(self, name: str) -> None:
+        """`QueueNotFoundError` if the URL names another queue."""
         only = self._client.address.queue
-        if only is not None and read_id(only) is not None:  # the URL names it by its id
-            try:
-                return await self._client.call("GET", f"/queues/{only}", QueueRow, patience_s=patience_s)
-            except NotFoundError:
-                return None
-        query = {"name": only or name, "page": "1"}
+        if only is not None and name != only:
+            error = QueueNotFoundError(name)
+            error.hint = f"`{self._client.address.shown}` names queue `{only}`: leave that out to reach all of the account"
+            raise error
+
+    async def _ask(self, name: str, patience_s: float | None) -> QueueRow | None:
+        query = {"name": name, "page": "1"}
         rows: list[QueueRow] = await self._client.call(
             "GET", "/queues", list[QueueRow], query=query, patience_s=patience_s
         )
-        return next((row for row in rows if row.queue_name == (only or name)), None)
+        return next((row for row in rows if row.queue_name == name), None)
 
     async def rows(self) -> list[QueueRow]:
         """All queues; only that of the URL if it names one."""

@@ -77,9 +77,15 @@ class RemoteStore(Absent, Undivided):
             return []
         for draft in drafts:
             _check_draft(draft)
+        self._directory.check_allowed(drafts[0].queue)
         messages = [_pushed(draft) for draft in drafts]
         await self._outbox(drafts[0].queue).send(messages, sum(len(draft.body) for draft in drafts))
         return [Sent(draft.id) for draft in drafts]
+
+    async def _find(self, queue: str) -> Known:
+        """`QueueNotFoundError`."""
+        self._directory.check_allowed(queue)
+        return await self._directory.find(queue)
 
     def _outbox(self, queue: str) -> Outbox:
         if queue not in self._outboxes:
@@ -125,6 +131,7 @@ class RemoteStore(Absent, Undivided):
 
     def _inbox(self, queue: str) -> Inbox:
         if queue not in self._inboxes:
+            self._directory.check_allowed(queue)
             self._inboxes[queue] = Inbox(queue, self.client, self._directory, self.clock, self._seqs)
         return self._inboxes[queue]
 
@@ -132,7 +139,7 @@ class RemoteStore(Absent, Undivided):
         """The first `limit` messages; the API has no second page."""
         if after_seq:
             return []
-        known = await self._directory.find(queue)
+        known = await self._find(queue)
         body = {"batch_size": limit}
         pulled: Pulled = await self.client.call("POST", f"{known.path}/messages/peek", Pulled, body=body)
         return [
@@ -154,18 +161,21 @@ class RemoteStore(Absent, Undivided):
     # Queues and consumers
 
     async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        self._directory.check_allowed(name)
         await self._directory.create(name, settings)
         return await self.get_queue(name)
 
     async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        self._directory.check_allowed(name)
         await self._directory.update(name, settings)
         return await self.get_queue(name)
 
     async def delete_queue(self, name: str) -> None:
+        self._directory.check_allowed(name)
         await self._directory.delete(name)
 
     async def get_queue(self, name: str) -> QueueInfo:
-        info = read_info(name, await self._directory.find(name))
+        info = read_info(name, await self._find(name))
         return self._inboxes[name].seen_as(info) if name in self._inboxes else info
 
     async def list_queues(self) -> list[QueueInfo]:
@@ -183,24 +193,27 @@ class RemoteStore(Absent, Undivided):
         )
 
     async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+        self._directory.check_allowed(queue)
         await self._directory.put_consumer(queue, settings)
         return await self.get_queue(queue)
 
     async def pause(self, queue: str) -> None:
+        self._directory.check_allowed(queue)
         await self._directory.pause(queue, paused=True)
 
     async def resume(self, queue: str) -> None:
+        self._directory.check_allowed(queue)
         await self._directory.pause(queue, paused=False)
 
     async def purge(self, queue: str) -> int:
         """All of them; how many there were just before."""
         count = (await self.metrics(queue)).backlog_messages
-        known = await self._directory.find(queue)
+        known = await self._find(queue)
         await self.client.call("POST", f"{known.path}/purge", Any, body={"delete_messages_permanently": True})
         return count
 
     async def metrics(self, queue: str) -> QueueMetrics:
-        known = await self._directory.find(queue)
+        known = await self._find(queue)
         row: MetricsRow = await self.client.call("GET", f"{known.path}/metrics", MetricsRow)
         return QueueMetrics(
             backlog_messages=int(row.backlog_count),
