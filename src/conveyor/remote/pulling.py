@@ -4,8 +4,9 @@ groups. A pull costs an attempt, whatever becomes of it: the API knows no way to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -18,10 +19,10 @@ from conveyor.model.errors import (
     QueueUnavailableError,
 )
 from conveyor.model.message import PULL_MESSAGES_MAX, PULL_MS_MAX, Lease
-from conveyor.model.settings import ConsumerSettings, ConsumerType
+from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.model.verdict import Action, Backoff, Settlement
 from conveyor.remote.client import Client
-from conveyor.remote.directory import Directory, Known, read_consumer_row, seconds_of
+from conveyor.remote.directory import Directory, Known, read_consumer_row, read_info, seconds_of
 from conveyor.remote.sending import Outbox
 from conveyor.remote.wire import (
     AckedLease,
@@ -45,6 +46,9 @@ PAUSED_S: Final = 5.0
 MARGIN_MS: Final = 30_000
 """A lease lasts so much longer than a handler may run: messages wait for a slot, and verdicts for the network."""
 
+OutboxOf: TypeAlias = Callable[[str], Outbox]
+"""The way into a queue by its name."""
+
 
 class _Held(msgspec.Struct, gc=False):
     """A message that we pulled, and how the API calls our lease of it."""
@@ -67,15 +71,31 @@ class Inbox:
         self._held: dict[int, _Held] = {}
         self._poll_at = 0.0
         self._poll_s = POLL_S_FIRST
-        self.declared: ConsumerSettings | None = None
+        self._declared: ConsumerSettings | None = None
+        self._info = QueueInfo(
+            name=name, settings=QueueSettings(), consumer=None, paused=False, version=0, created_at=0, modified_at=0
+        )
+        """As last seen."""
 
     def owns(self, seq: int) -> bool:
         """Whether a verdict on it is for this queue."""
         return seq in self._held
 
-    def seen_as(self, info: QueueInfo) -> QueueInfo:
-        """As the consumer declared here operates: what the API keeps for it is the API's to say."""
-        declared, row = self.declared, info.consumer
+    def declare(self, settings: ConsumerSettings) -> QueueInfo:
+        """How this app consumes the queue."""
+        self._declared = settings
+        self._info = replace(self._info, consumer=settings)
+        return self._info
+
+    async def info(self) -> QueueInfo:
+        """The queue as its consumer here operates: what the API keeps for it is the API's to say. An API that is away
+        changes nothing of what is known."""
+        with contextlib.suppress(QueueUnavailableError):
+            self._info = self._seen_as(read_info(self._name, await self._directory.find(self._name, patience_s=0)))
+        return self._info
+
+    def _seen_as(self, info: QueueInfo) -> QueueInfo:
+        declared, row = self._declared, info.consumer
         if declared is None or row is None or row.type is not ConsumerType.HTTP_PULL:
             return info if declared is None else replace(info, consumer=declared)
         delay = row.retry_delay if declared.retry_delay == Backoff(base_ms=0) else declared.retry_delay
@@ -123,9 +143,9 @@ class Inbox:
 
     def _lease_ms(self, request: ClaimRequest) -> int:
         given = request.lease_ms or self._client.address.lease_ms
-        if given is not None or self.declared is None:
+        if given is not None or self._declared is None:
             return given or MARGIN_MS
-        return min(PULL_MS_MAX, self.declared.timeout_ms + MARGIN_MS)
+        return min(PULL_MS_MAX, self._declared.timeout_ms + MARGIN_MS)
 
     async def _pull(self, known: Known, limit: int, lease_ms: int) -> list[Lease]:
         ends_at = self._clock.now_ms() + lease_ms  # before it was asked for: the lease cannot end sooner
@@ -169,7 +189,7 @@ class Inbox:
             if held.lease.ends_at is not None and now > 2 * held.lease.ends_at - held.lease.sent_at + MARGIN_MS:
                 del self._held[seq]
 
-    async def settle(self, settlements: Sequence[Settlement], outbox_of: Any) -> Settled:
+    async def settle(self, settlements: Sequence[Settlement], outbox_of: OutboxOf) -> Settled:
         """T3 to T8, as far as the API knows them: a release is a retry, a rejection a push to the dead letter queue."""
         found = [(each, self._held[each.seq]) for each in settlements if each.seq in self._held]
         if not found:
@@ -190,15 +210,14 @@ class Inbox:
                 dead.append(each.seq)
         return Settled(await self._judge(known, acks, retries), dead)
 
-    async def _bury(self, held: _Held, consumer: ConsumerRow | None, outbox_of: Any) -> bool:
+    async def _bury(self, held: _Held, consumer: ConsumerRow | None, outbox_of: OutboxOf) -> bool:
         """Whether a rejected message may be acknowledged: it lies in the dead letter queue, or nobody wants it."""
         letters = None if consumer is None else consumer.dead_letter_queue or None
         if letters is None:
-            return self.declared is not None and self.declared.dead_letter_queue is None
-        outbox: Outbox = outbox_of(letters)
+            return self._declared is not None and self._declared.dead_letter_queue is None
         lease = held.lease
         message = PushedMessage(encode_body(lease.body, lease.content_type), lease.content_type.value)
-        await outbox.send([message], len(lease.body))
+        await outbox_of(letters).send([message], len(lease.body))
         return True
 
     async def _judge(

@@ -175,8 +175,9 @@ class RemoteStore(Absent, Undivided):
         await self._directory.delete(name)
 
     async def get_queue(self, name: str) -> QueueInfo:
-        info = read_info(name, await self._find(name))
-        return self._inboxes[name].seen_as(info) if name in self._inboxes else info
+        """For those who consume it here: as last seen, if the API is away. `QueueNotFoundError`."""
+        inbox = self._inboxes.get(name)
+        return read_info(name, await self._find(name)) if inbox is None else await inbox.info()
 
     async def list_queues(self) -> list[QueueInfo]:
         rows = await self._directory.rows()
@@ -187,10 +188,7 @@ class RemoteStore(Absent, Undivided):
         """Nothing is written: the `http_pull` consumer there is an operator's. `StoreUnsupportedError` for settings
         that only a store can keep."""
         check_consumer(queue, settings)
-        self._inbox(queue).declared = settings
-        return QueueInfo(
-            name=queue, settings=QueueSettings(), consumer=settings, paused=False, version=0, created_at=0, modified_at=0
-        )
+        return self._inbox(queue).declare(settings)
 
     async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
         self._directory.check_allowed(queue)
