@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from conveyor.model.errors import QueueNotFoundError
-from conveyor.model.refusals import ForbiddenError, InvalidRequestError
+from conveyor.model.refusals import ForbiddenError, InvalidRequestError, UnauthenticatedError
+from conveyor.server.reading import check_json
 from conveyor.server.rights import Caller, Right
 from conveyor.store.protocol import Store
 
@@ -25,6 +26,13 @@ BODY_MAX: Final = 131_072
 """128 KiB: a message of 128,000 bytes and what stands around it."""
 PARAMETERS_MAX: Final = 256
 """Of a query."""
+SAFE_HEADERS: Final = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -99,7 +107,6 @@ class Call:
     __slots__ = (
         "_query",
         "app",
-        "base_url",
         "body",
         "caller",
         "endpoint",
@@ -107,7 +114,9 @@ class Call:
         "path",
         "raw_query",
         "request_id",
+        "scheme",
         "store",
+        "target",
     )
 
     def __init__(
@@ -122,7 +131,7 @@ class Call:
         headers: Mapping[bytes, bytes],
         body: bytes,
         request_id: str,
-        base_url: str,
+        scheme: str = "http",
     ) -> None:
         self.app = app
         self.store = store
@@ -134,8 +143,15 @@ class Call:
         """By lower-case name; of several the last."""
         self.body = body
         self.request_id = request_id
-        self.base_url = base_url
+        self.scheme = scheme
+        self.target: str | None = None
+        """What is changed, for the audit trail, where the path does not say it."""
         self._query: QueryParams | None = None
+
+    @property
+    def base_url(self) -> str:
+        """As the client called us: `http://127.0.0.1:8787`."""
+        return f"{self.scheme}://{self.headers.get(b'host', b'').decode('latin-1')}"
 
     @property
     def query(self) -> QueryParams:
@@ -151,6 +167,7 @@ class Call:
     def decode(self, kind: type[T]) -> T:
         """The body as JSON of this type; structs say `forbid_unknown_fields=True`. `InvalidRequestError` with the place
         of what is wrong: 400 if it is no JSON, 422 if it does not fit."""
+        check_json(self.body)
         try:
             return _decoder(kind).decode(self.body)
         except msgspec.ValidationError as error:
@@ -185,11 +202,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     """Below the wire's prefix, as in `/queues/{queue}`; `{key:path}` takes the slashes too."""
     right: Right | None
-    """None: anybody."""
+    """None: anybody, or with the scope `token` whoever has a valid one."""
     handle: Handle
     scope: str = "queue"
     """`queue`: the handler calls `call.require` with the queue's name once it knows it, before it does anything.
-    `store`: tokens that are bound to queues have no right here."""
+    `store`: tokens that are bound to queues have no right here. `token`: any valid token will do."""
     action: str | None = None
     """Its name in the audit trail, as in `queue.create`; None: it changes nothing, or moves messages."""
     body_max: int = BODY_MAX
@@ -202,4 +219,10 @@ class Dialect(Protocol):
 
     def render(self, error: Exception, request_id: str) -> Answer:
         """Every `ConveyorError` has `code`, `message` and `hint`; of any other exception nothing is told."""
+        ...
+
+    def refuse_stranger(
+        self, error: UnauthenticatedError, request_id: str, headers: Mapping[bytes, bytes], path: str
+    ) -> Answer:
+        """For a request without a valid token."""
         ...
