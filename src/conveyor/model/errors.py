@@ -10,6 +10,7 @@
     |  |- CronSyntaxError           a schedule's expression
     |  |- InvalidKeyError           a kv key, value, metadata or ttl
     |  `- InvalidRequestError       what came over HTTP
+    |     `- VersionRequiredError    an edit without `If-Match`
     |- NotFoundError
     |  |- QueueNotFoundError
     |  `- ScheduleNotFoundError

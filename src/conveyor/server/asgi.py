@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,12 +16,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from conveyor.model.errors import ConveyorError
+from conveyor.model.events import Emit, Event
 from conveyor.server import cloudflare, rest
 from conveyor.server.audit import Audit
 from conveyor.server.cloudflare.dialect import Envelope
 from conveyor.server.endpoint import SAFE_HEADERS
 from conveyor.server.gate import Gate, Rates
 from conveyor.server.problem import Problem
+from conveyor.server.rest.streams import Streams
+from conveyor.server.rest.websocket import WebSocketRoute
 from conveyor.server.tokens import Doorman, Tokens
 from conveyor.server.wire import Wire, WireRoute
 from conveyor.store.protocol import Store
@@ -40,9 +44,11 @@ def make_asgi(
 ) -> Starlette:
     """The whole HTTP side of one process; its lifespan opens and closes the app. `token` is one that is good for
     everything and stands in no store, `pepper` what the hashes of tokens and of the audit trail are keyed with."""
-    doorman = Doorman(Tokens(app.store, pepper=pepper), app.store, environment=token)
-    gate = Gate(doorman, app.store.clock, rates=rates, emit=app.emit)
-    wires = make_wires(app, gate, Audit(app.store, pepper=pepper))
+    tokens = Tokens(app.store, pepper=pepper)
+    streams = Streams(app, tokens, epoch=os.urandom(4).hex())
+    app.emit = _to_both(app.emit, streams.hub.publish)
+    gate = Gate(Doorman(tokens, app.store, environment=token), app.store.clock, rates=rates, emit=app.emit)
+    wires = make_wires(app, gate, tokens, Audit(app.store, pepper=pepper), streams)
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_HEADERS)
@@ -58,24 +64,39 @@ def make_asgi(
     @contextlib.asynccontextmanager
     async def lifespan(_starlette: Starlette) -> AsyncIterator[None]:
         async with app, _lifespan_of(app.http):
+            streams.open()
             yield
+            await streams.close()
 
     routes: list[BaseRoute] = [
         *(WireRoute(wire) for wire in wires),
+        WebSocketRoute(streams, gate, Problem(), SAFE_HEADERS),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]
     if app.http is not None:
         routes.append(Mount("/", app=app.http))
-    return Starlette(routes=routes, lifespan=lifespan)
+    asgi = Starlette(routes=routes, lifespan=lifespan)
+    asgi.state.streams = streams
+    return asgi
 
 
-def make_wires(app: Conveyor, gate: Gate, audit: Audit) -> list[Wire]:
+def _to_both(one: Emit, other: Emit) -> Emit:
+    def emit(event: Event) -> None:
+        one(event)
+        other(event)
+
+    return emit
+
+
+def make_wires(app: Conveyor, gate: Gate, tokens: Tokens, audit: Audit, streams: Streams) -> list[Wire]:
     """Cloudflare's and ours."""
     of_account = [replace(each, path="/accounts/{account}" + each.path) for each in cloudflare.endpoints()]
     return [
         Wire("/client/v4", [*of_account, *cloudflare.root_endpoints()], Envelope(), app=app, gate=gate, audit=audit),
-        Wire("/api/v1", rest.endpoints(), Problem(), app=app, gate=gate, audit=audit),
+        Wire(
+            "/api/v1", rest.endpoints(tokens, audit, streams), Problem(), app=app, gate=gate, audit=audit
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,6 +30,8 @@ from conveyor.server.routes import Routes
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
 
+WRITE_S: Final = 5.0
+"""A client that takes nothing of a stream for so long is hung up on."""
 REQUEST_S: Final = 60.0
 """For the body to arrive and the handler to answer."""
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
@@ -61,7 +63,7 @@ class Wire:
             answer = await self._answer(visit, receive)
         except Exception as error:  # noqa: BLE001 whatever it is, the client is told no more than is good for it
             answer = await self._fail(error, visit)
-        await _send(answer, scope, send, request_id)
+        await _send(answer, scope, receive, send, request_id)
 
     async def _answer(self, visit: _Visit, receive: Receive) -> Answer:
         scope, headers, method = visit.scope, visit.headers, visit.method
@@ -156,7 +158,7 @@ class WireRoute(BaseRoute):
         await self._wire(scope, receive, send)
 
 
-async def _send(answer: Answer, scope: Scope, send: Send, request_id: str) -> None:
+async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
     headers = [
         (b"content-type", answer.content_type),
         *SAFE_HEADERS,
@@ -169,16 +171,38 @@ async def _send(answer: Answer, scope: Scope, send: Send, request_id: str) -> No
         headers.append(_HSTS)
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     body = b"" if scope["method"] == "HEAD" else answer.body
-    await send({"type": "http.response.body", "body": body, "more_body": answer.stream is not None})
-    if answer.stream is not None:
-        await _send_stream(answer, send)
+    streams = answer.stream is not None and scope["method"] != "HEAD"
+    await send({"type": "http.response.body", "body": body, "more_body": streams})
+    if answer.stream is not None and streams:
+        await _send_stream(answer.stream, receive, send)
 
 
-async def _send_stream(answer: Answer, send: Send) -> None:
-    assert answer.stream is not None
-    async for piece in answer.stream:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+async def _send_stream(stream: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    """Until the stream ends, the client goes away, or takes nothing for `WRITE_S`."""
+    speaking = asyncio.create_task(_speak(stream, send))
+    leaving = asyncio.create_task(_wait_until_gone(receive))
+    try:
+        await asyncio.wait({speaking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (speaking, leaving):
+            task.cancel()
+        await asyncio.gather(speaking, leaving, return_exceptions=True)
+
+
+async def _speak(stream: AsyncIterator[bytes], send: Send) -> None:
+    try:
+        async for piece in stream:
+            async with asyncio.timeout(WRITE_S):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+async def _wait_until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _raw_path(scope: Scope) -> str:
