@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -156,8 +157,7 @@ class Far:
     def _do(self, asked: Asked) -> tuple[int, bytes]:
         if asked.headers.get("authorization") != f"Bearer {self.token}":
             return _refused(403, 10000, "Authentication error")
-        prefix = "/client/v4/accounts/acc/queues"
-        if not asked.path.startswith(prefix):
+        if re.match(r"/client/v4/accounts/[0-9a-f]{32}/queues", asked.path) is None:
             return _refused(404, 7003, f"Could not route to {asked.path}")
         _, _, rest = asked.path.partition("/queues")
         if rest == "":

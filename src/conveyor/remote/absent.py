@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import InvalidTransactionError, ScheduleNotFoundError, StoreUnsupportedError
+from conveyor.model.ids import MessageId
+from conveyor.model.message import ContentType, Peeked
 from conveyor.model.settings import ConsumerSettings
 from conveyor.store.protocol import Seal
 from conveyor.store.records import (
@@ -42,6 +44,14 @@ class Absent:
 
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         raise _unsupported("sends no dead letters back", "pull them, and send them anew")
+
+    async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
+        raise _unsupported("finds no message by its id", "give this command where the queue lives")
+
+    async def edit_message(
+        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
+    ) -> Peeked:
+        raise _unsupported("changes no message", "give this command where the queue lives")
 
     # Owners
 

@@ -3,6 +3,7 @@ stands in it: it comes from the environment."""
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import re
@@ -19,6 +20,7 @@ CLOUDFLARE: Final = "https://api.cloudflare.com/client/v4"
 PATIENCE_S: Final = 30.0
 _PREFIX: Final = "/client/v4"
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ID: Final = re.compile(r"[0-9a-f]{32}")
 _QUEUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,62}")
 _OPTIONS: Final = frozenset({"api", "lease", "patience", "plain"})
 _HINT: Final = "as in `cloudflare://ACCOUNT/QUEUE`, or `cloudflare://ACCOUNT?api=https://queues.example.com`"
@@ -36,6 +38,11 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     """How long a pulled message is ours; None: the handler's timeout and half a minute."""
     patience_s: float = PATIENCE_S
     """How long a send is tried again."""
+
+    @property
+    def account_id(self) -> str:
+        """As paths have it: 32 hex digits. A conveyor takes any, so there a word will do in the URL."""
+        return self.account if _ID.fullmatch(self.account) else hashlib.sha256(self.account.encode()).hexdigest()[:32]
 
     @property
     def is_cloudflare(self) -> bool:
@@ -61,13 +68,16 @@ def read_address(url: str) -> Address:
     if unknown := sorted(options.keys() - _OPTIONS):
         raise _invalid(url, f"`{unknown[0]}` is no option of it", hint=f"there is {', '.join(sorted(_OPTIONS))}")
     api = options.get("api") or os.environ.get("CLOUDFLARE_API_BASE_URL") or CLOUDFLARE
-    return Address(
+    address = Address(
         account=parts.netloc,
         queue=queue,
         base=_read_api(api, may_be_plain=options.get("plain") == "yes"),
         lease_ms=_read_lease(options.get("lease")),
         patience_s=_read_patience(options.get("patience")),
     )
+    if address.is_cloudflare and address.account_id != address.account:
+        raise _invalid(url, "Cloudflare's accounts have an id of 32 hex digits", hint="`wrangler whoami` shows it")
+    return address
 
 
 def read_token(address: Address) -> str:

@@ -107,7 +107,7 @@ class Client:
         headers = {"Idempotency-Key": key} if key is not None else {}
         if content is not None:
             headers["Content-Type"] = "application/json"
-        url = f"{self.address.base}/accounts/{self.address.account}{path}"
+        url = f"{self.address.base}/accounts/{self.address.account_id}{path}"
         try:
             async with self._http.stream(method, url, content=content, params=query, headers=headers) as response:
                 parts, size = [], 0
@@ -144,7 +144,7 @@ class Client:
                 return _Passing(f"HTTP status 429, {words}", "it asks us to send less", retry_after_s)
             return _Passing(f"HTTP status {status}, {words}", "", retry_after_s, is_unsure=True)
         if status in (401, 403):
-            return self._unavailable(f"it refuses the token ({words})", _TOKEN_HINT)
+            return TokenRefusedError(self.address.shown, f"it refuses the token ({words})", hint=_TOKEN_HINT)
         if not 400 <= status < 500:
             return self._unavailable(f"it answers with HTTP status {status}", "is `api=` the address of an API?")
         kind = {404: NotFoundError, 409: ConflictError}.get(status, InvalidError)
@@ -165,6 +165,10 @@ class Client:
 
     def _unavailable(self, problem: str, hint: str = "", retry_after_s: float | None = None) -> QueueUnavailableError:
         return QueueUnavailableError(self.address.shown, problem, hint=hint, retry_after_s=retry_after_s)
+
+
+class TokenRefusedError(QueueUnavailableError):
+    """Nobody knows it there, or it lacks the right."""
 
 
 class _Passing(Exception):

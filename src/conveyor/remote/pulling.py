@@ -130,7 +130,7 @@ class Inbox:
         return Claimed(leases=leases, version=known.version, opens_at=self._moment(self._poll_at))
 
     def _check(self, known: Known) -> None:
-        if known.consumer is not None and known.consumer.type == ConsumerType.HTTP_PULL:
+        if known.is_vague or (known.consumer is not None and known.consumer.type == ConsumerType.HTTP_PULL):
             return
         self._directory.forget(self._name)
         present = "no consumer" if known.consumer is None else f"a consumer of type `{known.consumer.type}`"

@@ -165,7 +165,8 @@ class RemoteStore(Absent, Undivided):
         await self._directory.create(name, settings)
         return await self.get_queue(name)
 
-    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+    async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
+        """The API knows no versions: the last one to write wins."""
         self._directory.check_allowed(name)
         await self._directory.update(name, settings)
         return await self.get_queue(name)
@@ -190,7 +191,9 @@ class RemoteStore(Absent, Undivided):
         check_consumer(queue, settings)
         return self._inbox(queue).declare(settings)
 
-    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+    async def put_consumer(
+        self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
+    ) -> QueueInfo:
         self._directory.check_allowed(queue)
         await self._directory.put_consumer(queue, settings)
         return await self.get_queue(queue)
