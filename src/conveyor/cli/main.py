@@ -15,9 +15,9 @@ _VERBS: Final = {
     "demo": ("conveyor.cli.demo", "Run plotburn end to end against a sandbox, and show what happens."),
     "serve": ("conveyor.cli.run", "Serve HTTP, run schedules and supervised workers, under one command."),
     "work": ("conveyor.cli.run", "Run supervised workers and schedules; as many as share the store."),
-    "queues": ("conveyor.cli.queues", "List queues, make and change them, stop and resume delivery, purge."),
-    "messages": ("conveyor.cli.messages", "Send messages by hand, and look at those that wait."),
-    "dlq": ("conveyor.cli.dlq", "Look at dead letters, and send them back where they came from."),
+    "queues": ("conveyor.cli.queues", "List queues, make and change them and their consumers, pause, purge."),
+    "messages": ("conveyor.cli.messages", "Send messages by hand, look at those that wait, pull and settle."),
+    "dlq": ("conveyor.cli.dlq", "Look at dead letters, mend them, and send them back where they came from."),
     "cron": ("conveyor.cli.cron", "List schedules and their runs; trigger, pause and resume them."),
     "kv": ("conveyor.cli.kv", "Read and write named values."),
     "tokens": ("conveyor.cli.tokens", "Make, list, rotate and revoke the tokens of the server."),
@@ -26,6 +26,7 @@ _VERBS: Final = {
     "backup": ("conveyor.cli.keeping", "Copy the store while workers run."),
     "restore": ("conveyor.cli.keeping", "Put a backup into the store's place."),
     "move": ("conveyor.cli.moving", "Take everything in one store to another: SQLite to PostgreSQL, and back."),
+    "completion": ("conveyor.cli.completion", "Let your shell complete verbs, options and names of queues."),
     "migrate": ("conveyor.cli.keeping", "Bring the store's schema up to this release, or show it."),
 }
 

@@ -78,6 +78,7 @@ def make_asgi(
         routes.append(Mount("/", app=app.http))
     asgi = Starlette(routes=routes, lifespan=lifespan)
     asgi.state.streams = streams
+    asgi.router.redirect_slashes = False  # a path is what it says
     return asgi
 
 
