@@ -24,6 +24,8 @@ from conveyor.server.rights import Caller
 RING_MAX: Final = 1_000
 BUFFER_MAX: Final = 2_000
 """Of one listener; more than the ring, which is replayed at once."""
+TAKEN_MAX: Final = 50
+"""Written in one go, before others get their turn."""
 LISTENERS_MAX: Final = 256
 LISTENERS_OF_TOKEN_MAX: Final = 32
 
@@ -100,13 +102,11 @@ class Listener:
             self._woken.set()
 
     async def take(self) -> list[Entry]:
-        """What waits, once there is something; empty at the end."""
+        """The next that wait, `TAKEN_MAX` at most, once there is something; empty at the end."""
         while not self._waiting and self.ending is None:
             self._woken.clear()
             await self._woken.wait()
-        taken = list(self._waiting)
-        self._waiting.clear()
-        return taken
+        return [self._waiting.popleft() for _ in range(min(TAKEN_MAX, len(self._waiting)))]
 
 
 class Hub:

@@ -97,6 +97,7 @@ async def list_queues(call: Call) -> Answer:
 async def create_queue(call: Call) -> Answer:
     """Make a queue."""
     asked = call.decode(NewQueue)
+    call.target = asked.name
     call.require(Right.MANAGE, asked.name)
     return _shown(await Queues(call.store).create(asked.name, _changed(QueueSettings(), asked.settings)), status=201)
 

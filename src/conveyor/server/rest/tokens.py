@@ -79,6 +79,7 @@ class TokenRoom:
     async def create_token(self, call: Call) -> Answer:
         """Make a token; its secret is in this answer, and nowhere else."""
         asked = call.decode(NewToken)
+        call.target = asked.name
         now = call.store.clock.now_ms()
         token, secret = await self._tokens.create(
             asked.name,
@@ -87,6 +88,7 @@ class TokenRoom:
             expires_at=None if asked.expires_in_ms is None else now + asked.expires_in_ms,
             created_by=call.caller.token_id or "",
         )
+        call.target = token.id
         return Answer.json(_made(token, secret), 201)
 
     async def get_token(self, call: Call) -> Answer:

@@ -80,12 +80,14 @@ class WebSocketRoute(BaseRoute):
         return caller, read_parameters(query, StreamAsked, but="ticket")
 
     async def _speak(self, caller: Caller, asked: StreamAsked, send: Send) -> None:
-        async with contextlib.aclosing(self._streams.follow(caller, asked, asked.after)) as entries:
-            async for entry in entries:
-                async with asyncio.timeout(WRITE_S):
-                    await send({"type": "websocket.send", "text": _write(entry)})
-                if entry.ending is not None:
-                    await send({"type": "websocket.close", "code": _CODES[entry.ending], "reason": entry.ending.value})
+        async with contextlib.aclosing(self._streams.follow(caller, asked, asked.after)) as told:
+            async for entries in told:
+                for entry in entries:
+                    async with asyncio.timeout(WRITE_S):
+                        await send({"type": "websocket.send", "text": _write(entry)})
+                ending = entries[-1].ending
+                if ending is not None:
+                    await send({"type": "websocket.close", "code": _CODES[ending], "reason": ending.value})
 
 
 async def _hear(receive: Receive) -> bool:
