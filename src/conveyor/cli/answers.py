@@ -25,7 +25,7 @@ from conveyor.model.errors import (
     StoreUnsupportedError,
 )
 from conveyor.model.events import Event, StoreLost
-from conveyor.model.message import ContentType, Peeked
+from conveyor.model.message import ContentType, Lease, Peeked
 from conveyor.store.chosen import choose_stores
 from conveyor.store.protocol import Store
 from conveyor.store.routing import Routing
@@ -269,7 +269,7 @@ def show_duration(milliseconds: int) -> str:
     return "0s" if milliseconds == 0 else f"{milliseconds}ms"
 
 
-def show_body(message: Peeked) -> object:
+def show_body(message: Peeked | Lease) -> object:
     """JSON as what it says, text as text, bytes in base64."""
     if message.content_type is ContentType.JSON:
         try:

@@ -210,6 +210,19 @@ class Inbox:
                 dead.append(each.seq)
         return Settled(await self._judge(known, acks, retries), dead)
 
+    def lease_id(self, seq: int) -> str:
+        """How the API calls a lease that was claimed here."""
+        return self._held[seq].lease_id
+
+    async def judge(self, acks: Sequence[str], retries: Sequence[str], delay_s: int | None) -> Judged:
+        """Settle leases that were claimed anywhere, by their ids."""
+        known = await self._directory.find(self._name)
+        body = Verdicts(
+            acks=[AckedLease(each) for each in acks], retries=[RetriedLease(each, delay_s) for each in retries]
+        )
+        judged: Judged = await self._client.call("POST", f"{known.path}/messages/ack", Judged, body=body)
+        return judged
+
     async def _bury(self, held: _Held, consumer: ConsumerRow | None, outbox_of: OutboxOf) -> bool:
         """Whether a rejected message may be acknowledged: it lies in the dead letter queue, or nobody wants it."""
         letters = None if consumer is None else consumer.dead_letter_queue or None

@@ -21,6 +21,7 @@ from conveyor.remote.directory import Directory, Known, read_info, seconds_of
 from conveyor.remote.pulling import Inbox
 from conveyor.remote.sending import Outbox
 from conveyor.remote.wire import (
+    Judged,
     MetricsRow,
     Pulled,
     Pushed,
@@ -128,6 +129,16 @@ class RemoteStore(Absent, Undivided):
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
         return await self.settle(0, settlements)
+
+    def lease_id(self, queue: str, seq: int) -> str:
+        """How the API calls a lease that was claimed here."""
+        return self._inbox(queue).lease_id(seq)
+
+    async def judge(
+        self, queue: str, *, acks: Sequence[str] = (), retries: Sequence[str] = (), delay_s: int | None = None
+    ) -> Judged:
+        """Settle leases by their ids, whoever claimed them."""
+        return await self._inbox(queue).judge(acks, retries, delay_s)
 
     def _inbox(self, queue: str) -> Inbox:
         if queue not in self._inboxes:
