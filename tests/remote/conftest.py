@@ -1,3 +1,5 @@
+"""A far API for each test, and no environment but its token."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

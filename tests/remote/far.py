@@ -59,7 +59,7 @@ class Far:
         self.bad: deque[Bad] = deque()
         self.queues: dict[str, dict[str, Any]] = {}
         self.messages: dict[str, list[Stored]] = {}
-        self.token = "a-token-that-must-not-be-seen"
+        self.token = "a-token-that-must-not-be-seen"  # noqa: S105
         self.encode: Callable[[Stored], Any] = lambda stored: (
             msgspec.json.encode(stored.body).decode() if stored.content_type == "json" else stored.body
         )
@@ -232,7 +232,7 @@ class Far:
         if self.queues[name]["settings"]["delivery_paused"]:
             return _refused(409, 0, "queue_delivery_paused")
         now = self._clock.now_ms()
-        found = []
+        found: list[dict[str, Any]] = []
         for each in self.messages[name]:
             if len(found) < asked.body["batch_size"] and each.ends_at <= now and each.ready_at <= now:
                 each.attempts += 1

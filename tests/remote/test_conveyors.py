@@ -24,7 +24,7 @@ from conveyor.store.sqlite import SQLiteStore
 
 pytestmark = pytest.mark.anyio
 
-TOKEN = "a-first-token-that-is-long-enough-to-be-one"
+TOKEN = "a-first-token-that-is-long-enough-to-be-one"  # noqa: S105
 SERVER = "from conveyor import Conveyor\napp = Conveyor('far')\n"
 SHOP = """
 import os, time
@@ -148,11 +148,11 @@ async def test_a_push_whose_answer_was_lost_is_taken_once(
     async with Conveyor("sender", url=f"cloudflare://any?api={api}") as app:
         client = app.store.client  # type: ignore[attr-defined]
         ask = client._ask
-        lost = []
+        lost: list[tuple[int, object, bytes]] = []
 
-        async def lose_the_first(*request: object) -> object:
+        async def lose_the_first(*request: str) -> object:
             answer = await ask(*request)
-            if request[1].endswith("/batch") and not lost:  # type: ignore[attr-defined]
+            if request[1].endswith("/batch") and not lost:
                 lost.append(answer)
                 raise _Passing("the answer was lost", is_unsure=True)
             return answer
@@ -166,10 +166,9 @@ async def test_a_push_whose_answer_was_lost_is_taken_once(
 async def test_a_token_that_may_only_send_can_send(
     far: SQLiteStore, api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = subprocess.run(
-        [sys.executable, "-m", "conveyor", "tokens", "create", "shop", "--send", "--json"],
-        cwd=tmp_path, capture_output=True, text=True, check=True, env=os.environ | {"CONVEYOR_URL": f"sqlite:///{tmp_path}/far.db"},
-    )  # fmt: skip
+    command = [sys.executable, "-m", "conveyor", "tokens", "create", "shop", "--send", "--json"]
+    environment = os.environ | {"CONVEYOR_URL": f"sqlite:///{tmp_path}/far.db"}
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment)  # noqa: ASYNC221
     monkeypatch.setenv("CONVEYOR_TOKEN", re.search(r"cvy_\w+", made.stdout)[0])  # type: ignore[index]
     async with Conveyor("sender", url=f"cloudflare://any?api={api}") as app:
         await app.queue("orders").send("hello")

@@ -199,7 +199,7 @@ async def test_the_token_is_in_no_word_of_ours(far: Far) -> None:
     far.make("orders")
     async with Conveyor("shop", url=far.url) as app:
         said = [repr(app.store), repr(vars(app.store)), repr(app.queue("orders")), repr(app.store.client)]  # type: ignore[attr-defined]
-        far.token = "another one"
+        far.token = "another one"  # noqa: S105
         with pytest.raises(QueueUnavailableError, match="refuses the token") as caught:
             await app.queue("orders").send(1)
     assert "a-token-that-must-not-be-seen" not in " ".join([*said, str(caught.value), repr(caught.value.facts)])

@@ -28,16 +28,18 @@ from conveyor.store.protocol import Store
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _COLUMNS = ("type", "script", "batch_size", "max_retries", "retry_delay", "dead_letter_queue")
-_RETRY_DELAY = DurationType(most_ms=DELAY_MS_MAX)
+_RETRY_DELAY = ("--retry-delay-secs", "--retry-delay", "retry_delay_ms")
+_VISIBILITY = ("--visibility-timeout-secs", "--visibility-timeout", "visibility_timeout_ms")
+_HIDDEN = DurationType(most_ms=PULL_MS_MAX)
 
 
 def _shared_options(command: Command) -> Command:
     """Terms of both types; wrangler's spellings."""
     for names, kind, words in (
-        (("--retry-delay-secs", "--retry-delay", "retry_delay_ms"), _RETRY_DELAY, "Before the next attempt, as in 90 or 5m."),
+        (_RETRY_DELAY, DurationType(most_ms=DELAY_MS_MAX), "Before the next attempt, as in 90 or 5m."),
         (("--dead-letter-queue",), click.STRING, "Where messages go that fail for good; without it they are deleted."),
-        (("--message-retries", "max_retries"), click.IntRange(0, 100), "Attempts after the first; 3 unless you say so."),
-        (("--batch-size", "max_batch_size"), click.IntRange(1, 100), "Messages at a time, at most; 10 unless you say so."),
+        (("--message-retries", "max_retries"), click.IntRange(0, 100), "Attempts after the first; 3 is usual."),
+        (("--batch-size", "max_batch_size"), click.IntRange(1, 100), "Messages at a time, at most; 10 is usual."),
     ):
         command = click.option(*names, type=kind, help=words)(command)
     return command
@@ -45,18 +47,16 @@ def _shared_options(command: Command) -> Command:
 
 def _worker_options(command: Command) -> Command:
     timeout = DurationType(most_ms=BATCH_TIMEOUT_MS_MAX)
-    command = click.option("--max-concurrency", type=click.IntRange(1, 10_000), help="Calls at once, in all processes.")(command)
+    limit = click.option("--max-concurrency", type=click.IntRange(1, 10_000), help="Calls at once, in all processes.")
     command = click.option(
         "--batch-timeout", "max_batch_timeout_ms", type=timeout, help="How long a batch waits to be full; 5 s."
-    )(command)
+    )(limit(command))
     return _shared_options(command)
 
 
 def _http_options(command: Command) -> Command:
-    kind = DurationType(most_ms=PULL_MS_MAX)
-    names = ("--visibility-timeout-secs", "--visibility-timeout", "visibility_timeout_ms")
-    words = "How long a pulled message is hidden from others; 30 s unless you say so."
-    return _shared_options(click.option(*names, type=kind, help=words)(command))
+    words = "How long a pulled message is hidden from others; 30 s is usual."
+    return _shared_options(click.option(*_VISIBILITY, type=_HIDDEN, help=words)(command))
 
 
 @click.group()
@@ -115,12 +115,15 @@ def remove(name: str, script: str, *, url: str | None, as_json: bool) -> None:
       conveyor queues consumer remove letters post-office
     """
     ask(url, lambda store: _remove(store, name, ConsumerType.WORKER, script))
-    say(f"workers of `{script}` take nothing from `{name}` any more", {"queue": name, "removed": script}, as_json=as_json)
+    facts = {"queue": name, "removed": script}
+    say(f"workers of `{script}` take nothing from `{name}` any more", facts, as_json=as_json)
 
 
+_ADD = click.command()(queue_argument(click.argument("script")(_worker_options(store_options(add)))))
+_REMOVE = click.command()(queue_argument(click.argument("script")(store_options(remove))))
 for group in (consumer, worker):  # wrangler knows both spellings
-    for verb, options in ((add, _worker_options), (remove, lambda command: command)):
-        group.command()(queue_argument(click.argument("script")(options(store_options(verb)))))
+    group.add_command(_ADD)
+    group.add_command(_REMOVE)
 
 
 @http.command("add")
@@ -169,7 +172,7 @@ _make_list(http, ConsumerType.HTTP_PULL)
 @consumer.command()
 @queue_argument
 @_worker_options
-@click.option("--visibility-timeout-secs", "visibility_timeout_ms", type=DurationType(most_ms=PULL_MS_MAX), help="If pulled.")
+@click.option(*_VISIBILITY, type=_HIDDEN, help="How long a pulled message is hidden from others.")
 @store_options
 def update(name: str, *, url: str | None, as_json: bool, **terms: Any) -> None:
     """Change the terms of a queue's consumer; what is not named stays as it is. Workers follow within seconds, and the
@@ -211,7 +214,8 @@ async def _put(store: Store, name: str, settings: ConsumerSettings) -> dict[str,
         error = ConsumerConflictError(name, _whose(info.consumer), _whose(settings))
         verb = "http remove" if info.consumer.type is ConsumerType.HTTP_PULL else "remove"
         script = f" {info.consumer.script}" if info.consumer.script else ""
-        error.hint = f"`conveyor queues consumer {verb} {name}{script}` first, or `conveyor queues consumer update {name}`"
+        verbs = "conveyor queues consumer"
+        error.hint = f"`{verbs} {verb} {name}{script}` first, or change its terms: `{verbs} update {name}`"
         raise error
     changed = await known.put_consumer(name, settings, version=info.version)
     return _row(name, changed.consumer or settings)

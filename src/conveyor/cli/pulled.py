@@ -63,7 +63,8 @@ def pull(name: str, *, batch_size: int, lease_ms: int | None, url: str | None, a
         consumer = (await store.get_queue(name)).consumer
         if consumer is None or consumer.type is not ConsumerType.HTTP_PULL:
             hint = f"`conveyor queues consumer http add {name}` makes it one"
-            raise InvalidSettingError("consumer", name, "messages cannot be pulled without an http_pull consumer", hint=hint)
+            problem = "messages cannot be pulled without an http_pull consumer"
+            raise InvalidSettingError("consumer", name, problem, hint=hint)
         request = ClaimRequest(
             queue=name, owner=PULL_OWNER, limit=batch_size, lease_ms=lease_ms or consumer.visibility_timeout_ms
         )
@@ -91,7 +92,8 @@ def ack(name: str, lease_ids: tuple[str, ...], *, url: str | None, as_json: bool
 @queue_argument
 @click.argument("lease_ids", metavar="LEASE_ID...", nargs=-1, required=True)
 @click.option(
-    "--delay-secs", "--delay", "delay_ms", type=DurationType(most_ms=DELAY_MS_MAX), help="Before the next attempt, as in 90."
+    "--delay-secs", "--delay", "delay_ms", type=DurationType(most_ms=DELAY_MS_MAX),
+    help="Before the next attempt, as in 90 or 5m; else what the consumer says.",
 )
 @store_options
 def retry(name: str, lease_ids: tuple[str, ...], *, delay_ms: int | None, url: str | None, as_json: bool) -> None:

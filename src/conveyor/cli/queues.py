@@ -68,7 +68,7 @@ def queues() -> None:
 
 
 @queues.command("list")
-@click.option("--page", type=click.IntRange(1), default=None, help=f"Only these {PAGE_ROWS}: the first, the second, ...")
+@click.option("--page", type=click.IntRange(1), default=None, help=f"Only the first {PAGE_ROWS}, the second, ...")
 @store_options
 def list_queues(*, page: int | None, url: str | None, as_json: bool) -> None:
     """All queues, with their backlog; of several stores also where they lie."""

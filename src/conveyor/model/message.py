@@ -95,7 +95,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     crash_suspect: bool = False
     """Its last worker died while several messages ran: it must now run alone, in a child of its own."""
     ends_at: int | None = None
-    """None: it is ours as long as the owner lives; else until this moment of the store's clock, and nobody renews it."""
+    """The store's moment until which it is ours, whatever anybody does; None: for as long as the owner lives."""
 
     @property
     def attempts(self) -> int:

@@ -40,8 +40,8 @@ class Call:
     """One handler call on its way."""
 
     __slots__ = (
-        "handler", "has_begun", "interrupted_at", "interruption", "is_lost", "is_overdue", "leases", "messages", "run_in",
-        "settings", "slots", "started_at", "task",
+        "handler", "has_begun", "interrupted_at", "interruption", "is_lost", "is_overdue", "leases", "messages",
+        "run_in", "settings", "slots", "started_at", "task",
     )  # fmt: skip
 
     def __init__(

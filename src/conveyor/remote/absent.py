@@ -161,7 +161,7 @@ def _no_documents() -> StoreUnsupportedError:
 
 
 def _no_kv() -> StoreUnsupportedError:
-    return _unsupported("keeps no named values here", "give the app a store of its own, and route only queues to this one")
+    return _unsupported("keeps no named values", "give the app a store of its own, and route only queues to this one")
 
 
 def _unsupported(what: str, hint: str) -> StoreUnsupportedError:

@@ -111,7 +111,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _read_lease(text: str | None) -> int | None:
-    return None if text is None else read_duration_ms(_number_or(text), name="lease", least_ms=1_000, most_ms=PULL_MS_MAX)
+    if text is None:
+        return None
+    return read_duration_ms(_number_or(text), name="lease", least_ms=1_000, most_ms=PULL_MS_MAX)
 
 
 def _read_patience(text: str | None) -> float:

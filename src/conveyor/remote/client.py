@@ -32,7 +32,7 @@ CONNECT_S: Final = 5.0
 ANSWER_BYTES_MAX: Final = 128_000_000
 """A hundred messages of the largest size, each sign escaped."""
 _PASSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
-_TOKEN_HINT: Final = (
+_RIGHTS_HINT: Final = (
     "a token for Cloudflare needs `Queues Read` and `Queues Write`; one for a conveyor the rights `read`, and `send` or"
     " `consume`: see `conveyor tokens list`"
 )
@@ -89,13 +89,15 @@ class Client:
         pause_s, is_unsure = BACKOFF_S_FIRST, False
         while True:
             try:
-                return self._read(await self._ask(method, path, content, query, key), type)  # type: ignore[no-any-return]
+                answer = await self._ask(method, path, content, query, key)
+                result: T = self._read(answer, type)
+                return result
             except _Passing as error:
                 is_unsure = is_unsure or error.is_unsure
                 wait_s = max(pause_s * (0.5 + self._chance.random() / 2), error.retry_after_s or 0.0)
                 if (is_unsure and not is_repeatable) or self._clock.monotonic() + wait_s > give_up_at:
-                    problem = f"{error}; what was sent may have arrived" if is_unsure and key is not None else str(error)
-                    raise self._unavailable(problem, error.hint, error.retry_after_s) from error
+                    doubt = "; what was sent may have arrived" if is_unsure and key is not None else ""
+                    raise self._unavailable(f"{error}{doubt}", error.hint, error.retry_after_s) from error
             await self._clock.sleep(wait_s)
             pause_s = min(pause_s * 2, BACKOFF_S_MAX)
 
@@ -130,7 +132,7 @@ class Client:
             envelope = Envelope()
         if 200 <= status < 300 and envelope.success:
             try:
-                return msgspec.json.decode(envelope.result, type=type)  # type: ignore[no-any-return]
+                return msgspec.json.decode(envelope.result, type=type)
             except msgspec.MsgspecError as error:
                 raise self._unavailable(f"its answer is not what it should be: {error}") from error
         problem = (envelope.errors or [Problem()])[0]
@@ -144,7 +146,7 @@ class Client:
                 return _Passing(f"HTTP status 429, {words}", "it asks us to send less", retry_after_s)
             return _Passing(f"HTTP status {status}, {words}", "", retry_after_s, is_unsure=True)
         if status in (401, 403):
-            return TokenRefusedError(self.address.shown, f"it refuses the token ({words})", hint=_TOKEN_HINT)
+            return TokenRefusedError(self.address.shown, f"it refuses the token ({words})", hint=_RIGHTS_HINT)
         if not 400 <= status < 500:
             return self._unavailable(f"it answers with HTTP status {status}", "is `api=` the address of an API?")
         kind = {404: NotFoundError, 409: ConflictError}.get(status, InvalidError)

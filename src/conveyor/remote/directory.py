@@ -55,7 +55,7 @@ class Known:
 
     @property
     def consumer(self) -> ConsumerRow | None:
-        return (self.row.consumers or [None])[0]
+        return self.row.consumers[0] if self.row.consumers else None
 
 
 class Directory:
@@ -98,7 +98,8 @@ class Directory:
     def missing(self, name: str) -> QueueNotFoundError:
         error = QueueNotFoundError(name)
         shown = self._client.address.shown
-        error.hint = f"`conveyor queues create {name} --url '{shown}'` makes it, `wrangler queues create {name}` at Cloudflare"
+        makes = f"`conveyor queues create {name} --url '{shown}'`"
+        error.hint = f"{makes} makes it, or at Cloudflare `wrangler queues create {name}`"
         return error
 
     def check_allowed(self, name: str) -> None:
@@ -106,7 +107,7 @@ class Directory:
         only = self._client.address.queue
         if only is not None and name != only:
             error = QueueNotFoundError(name)
-            error.hint = f"`{self._client.address.shown}` names queue `{only}`: leave that out to reach all of the account"
+            error.hint = f"`{self._client.address.shown}` is queue `{only}`: leave that out to reach all of the account"
             raise error
 
     async def _ask(self, name: str, patience_s: float | None) -> QueueRow | None:
