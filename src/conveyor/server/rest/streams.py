@@ -59,7 +59,7 @@ class Streams:
         self.tickets = Tickets(self._clock)
         self._app = app
         self._tokens = tokens
-        self._measuring: Measuring | None = None
+        self._measuring = Measuring(app.store, self.hub.publish)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _clock(self) -> Clock:
@@ -68,7 +68,6 @@ class Streams:
     def open(self) -> None:
         """In the server's event loop, the store being open."""
         self.hub.open()
-        self._measuring = Measuring(self._app.store, self.hub.publish)
 
     async def close(self) -> None:
         """Tell every listener, and wait a little until they are gone."""
@@ -81,7 +80,7 @@ class Streams:
 
     async def follow(self, caller: Caller, asked: StreamAsked, after: str | None) -> AsyncGenerator[list[Entry], None]:
         """Entries as they come, the last of which says why it is the last. `TooManyRequestsError`."""
-        listener = self.hub.join(caller, _sees(caller, asked), after)
+        listener = self.hub.join(caller, _sees(caller, asked), after, first=self._measuring.known)
         try:
             self._work()
             while entries := await listener.take():
@@ -112,7 +111,6 @@ class Streams:
             await self._clock().sleep(seconds)
 
     async def _look(self) -> None:
-        assert self._measuring is not None, "nobody listens before the server is open"
         with contextlib.suppress(StoreError):  # it says so itself when it is away
             await self._measuring.look()
 

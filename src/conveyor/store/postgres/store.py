@@ -17,21 +17,9 @@ from conveyor.model.events import Emit
 from conveyor.model.ids import MessageId
 from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
-from conveyor.model.verdict import Action, Settlement
+from conveyor.model.verdict import Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import (
-    claim,
-    documents,
-    kv,
-    outbox,
-    plain,
-    queues,
-    reconcile,
-    schedules,
-    scouting,
-    settle,
-    sweep,
-)
+from conveyor.store.postgres import documents, kv, outbox, queues, reconcile, schedules, scouting, settle, sweep, ways
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
@@ -118,7 +106,8 @@ class PostgresStore(Undivided):
         around = door if address.listen is None else self._make_door(read_address(address.listen))
         self._bell = Bell(around, f"conveyor:{address.schema}", self._notify)
         self._pool = Pool(door, shared, size=address.pool, tell=self._tell)
-        self._flusher = Flusher(Pool(door, shared, size=1, tell=self._tell), door, self._depths)
+        pool = Pool(door, shared, size=2, tell=self._tell)
+        self._flusher = Flusher(pool, door, self._depths, self._bell, self._notify)
         if self._wakes:
             self._bell.listen()
         self._relay = Relay(lambda: self._run(lambda tx: outbox.carry(tx, self._outbox), _RELAXED))
@@ -231,7 +220,7 @@ class PostgresStore(Undivided):
         return await self._live.submit(drafts)
 
     async def claim(self, request: ClaimRequest) -> Claimed:
-        claimed = await self._in_task(_claim(self._open_pool, request))
+        claimed = await self._in_task(ways.claim(self._open_pool, request))
         self._scout(request.queue)
         return claimed
 
@@ -246,7 +235,7 @@ class PostgresStore(Undivided):
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
     ) -> Settled:
-        return await self._in_task(_settle(self._open_pool, owner, settlements, ended or {}))
+        return await self._in_task(ways.settle(self._open_pool, owner, settlements, ended or {}))
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
         return await self._run(lambda tx: settle.settle_pulled(tx, settlements))
@@ -293,6 +282,9 @@ class PostgresStore(Undivided):
 
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         return await self._run(lambda tx: queues.redrive(tx, queue, seqs, limit))
+
+    async def discard(self, queue: str, seqs: Sequence[int]) -> list[int]:
+        return await self._run(lambda tx: settle.discard(tx, queue, seqs))
 
     async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
         return await self._run(lambda tx: queues.find_message(tx, queue, message_id), _RELAXED)
@@ -386,22 +378,3 @@ class PostgresStore(Undivided):
 
     async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
         return await self._run(lambda tx: documents.append_record(tx, trail, body, seal))
-
-
-async def _claim(pool: Pool, request: ClaimRequest) -> Claimed:
-    """The plain way if it is open, else the long one."""
-    taken = await pool.use(lambda link: plain.claim(link, request))
-    if taken is None:
-        return await pool.run(lambda tx: claim.claim(tx, request), _RELAXED)
-    if taken.past:
-        return await pool.run(lambda tx: plain.replace_past(tx, request, taken), _RELAXED)
-    return taken.claimed
-
-
-async def _settle(pool: Pool, owner: int, settlements: Sequence[Settlement], ended: Mapping[str, int]) -> Settled:
-    """The plain way if it is open, else the long one."""
-    settled = None if ended else await pool.use(lambda link: plain.ack(link, owner, settlements))
-    if settled is not None:
-        return settled
-    durability = Durability.SYNCED if any(each.action is not Action.RELEASE for each in settlements) else _RELAXED
-    return await pool.run(lambda tx: settle.settle(tx, owner, settlements, ended), durability)
