@@ -18,8 +18,8 @@ from conveyor.server.cloudflare import bodies
 from conveyor.server.cloudflare.bodies import METADATA, Pulled, Push, Seen, decode, read_body, read_delay, read_within
 from conveyor.server.cloudflare.dialect import MESSAGE_METADATA_INVALID, MESSAGE_TOO_LARGE, Refusal
 from conveyor.server.cloudflare.directory import Directory, Known
-from conveyor.server.leases import Stamps
 from conveyor.server.endpoint import Answer, Call, Endpoint, Handle
+from conveyor.server.leases import Stamps
 from conveyor.server.rights import Right
 from conveyor.store.records import PULL_OWNER, ClaimRequest
 
