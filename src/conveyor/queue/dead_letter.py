@@ -60,7 +60,7 @@ class DeadLetters:
 
     async def search(
         self, wanted: Filter, *, limit: int = PEEK_MESSAGES_MAX, after_seq: int = 0
-    ) -> tuple[list[Peeked], int | None]:
+    ) -> tuple[Sequence[Peeked], int | None]:
         """Up to `limit` that fit, and the seq after which to go on, None at the end. Looks at no more than
         `SEARCHED_MAX` messages, so few may be found, or none, before the end."""
         _check_limit(limit, PEEK_MESSAGES_MAX)

@@ -68,7 +68,7 @@ class Reader:
 
 
 @contextlib.asynccontextmanager
-async def listen(base: str, token: str = ADMIN, path: str = "/events", **given: Any) -> AsyncIterator[Reader]:
+async def listen(base: str, token: str = ADMIN, *, path: str = "/events", **given: Any) -> AsyncIterator[Reader]:
     headers = ({"authorization": f"Bearer {token}"} if token else {}) | given.pop("headers", {})
     async with (
         httpx2.AsyncClient(timeout=PATIENCE_S) as client,
@@ -145,8 +145,8 @@ async def test_what_was_missed_is_told_from_an_id_on(base: str, app: Conveyor) -
         seen = await reader.next("conveyor.schedule.delayed")
     for number in range(1, 4):
         app.emit(ScheduleDelayed(error=str(number)))
-    for given in ({"headers": {"last-event-id": seen["id"]}}, {"params": {"after": seen["id"]}}):
-        async with listen(base, **given) as reader:
+    for where, name in (("headers", "last-event-id"), ("params", "after")):
+        async with listen(base, ADMIN, **{where: {name: seen["id"]}}) as reader:
             errors = [(await reader.next("conveyor.schedule.delayed"))["data"]["error"] for _ in range(3)]
         assert errors == ["1", "2", "3"]
         assert all(event["event"] != "conveyor.stream.gap" for event in reader.said)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from conveyor.kv import KV, KVKey, TTL_MS_MAX, VALUE_BYTES_MAX
+from conveyor.kv import KV, TTL_MS_MAX, VALUE_BYTES_MAX, KVKey
 from conveyor.model.errors import NotFoundError
 from conveyor.model.refusals import InvalidRequestError
 from conveyor.model.settings import check_name

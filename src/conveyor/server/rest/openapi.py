@@ -1,4 +1,5 @@
-"""The OpenAPI 3.1 document, made of the operations' table and of the very types that read requests and write answers."""
+"""The OpenAPI 3.1 document, made of the operations' table and of the very types that read requests and write
+answers."""
 
 from __future__ import annotations
 

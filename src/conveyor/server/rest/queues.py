@@ -19,6 +19,7 @@ from conveyor.server.rest.versions import etag, wanted_version
 from conveyor.server.rights import Right
 from conveyor.store.records import QueueInfo, QueueMetrics
 
+
 class Settings(Asked, frozen=True, kw_only=True):
     """What a queue promises its producers; what is left out stays as it is."""
 

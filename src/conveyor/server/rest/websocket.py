@@ -87,7 +87,8 @@ class WebSocketRoute(BaseRoute):
 
 async def _hear(receive: Receive) -> bool:
     """Whether the client said something, rather than hanging up."""
-    return (await receive())["type"] == "websocket.receive"
+    kind: str = (await receive())["type"]
+    return kind == "websocket.receive"
 
 
 def _write(entry: Entry) -> str:
