@@ -14,14 +14,12 @@ from conveyor.cli import main
 
 from .test_conveyors import TOKEN, Process
 
-SERVER = "from conveyor import Conveyor\napp = Conveyor('far')\n"
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A store that is served without an app."""
     folder = tmp_path_factory.mktemp("far")
-    (folder / "far.py").write_text(SERVER)
-    process = Process("serve", "far:app", "--port", "0", cwd=folder, CONVEYOR_URL=f"sqlite:///{folder}/far.db")
+    process = Process("serve", "--port", "0", cwd=folder, CONVEYOR_URL=f"sqlite:///{folder}/far.db")
     try:
         yield process.until(r"serving (http://\S+)")
     finally:
