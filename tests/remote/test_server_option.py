@@ -84,6 +84,26 @@ def test_a_queue_lives_its_life_over_http(run: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # no store of ours was made
 
 
+def test_dead_letters_are_mended_and_sent_back(run: Run) -> None:
+    ok(run, "queues", "create", "jobs")
+    ok(run, "queues", "consumer", "http", "add", "jobs", "--message-retries", "0", "--dead-letter-queue", "jobs-dlq")
+    for body in ('{"n": 1}', '{"n": 2}', '{"n": 3}'):
+        ok(run, "messages", "send", "jobs", body)
+    leases = [each["lease_id"] for each in ok(run, "messages", "pull", "jobs")]
+    ok(run, "messages", "retry", "jobs", *leases)
+    letters = ok(run, "dlq", "list", "jobs")
+    assert [(each["body"], each["origin_queue"], each["reason"]) for each in letters] == [
+        ({"n": number}, "jobs", "retries") for number in (1, 2, 3)
+    ]
+    first, second, _ = (each["id"] for each in letters)
+    assert ok(run, "dlq", "edit", "jobs", first, '{"n": 10}', "--redrive")["redriven"] == 1
+    assert ok(run, "dlq", "redrive", "jobs", "--id", second)["redriven"] == 1
+    assert ok(run, "dlq", "redrive", "jobs", "--reason", "timeout")["redriven"] == 0
+    assert ok(run, "dlq", "redrive", "jobs")["redriven"] == 1
+    assert ok(run, "dlq", "list", "jobs") == []
+    assert sorted(each["body"]["n"] for each in ok(run, "messages", "peek", "jobs")) == [2, 3, 10]
+
+
 def test_refusals_come_in_our_words(run: Run) -> None:
     ok(run, "queues", "create", "parcels")
     ok(run, "messages", "send", "parcels", "1")
@@ -93,7 +113,8 @@ def test_refusals_come_in_our_words(run: Run) -> None:
         (("queues", "create", "mine", "--max-backlog-messages", "5"), "store_unsupported"),
         (("kv", "get", "A", "b"), "store_unsupported"),
         (("messages", "send", "parcels", "1", "--key", "k"), "invalid_message"),
-        (("dlq", "redrive", "parcels"), "store_unsupported"),
+        (("cron", "pause", "daily"), "schedule_not_found"),
+        (("dlq", "redrive", "nowhere"), "queue_not_found"),
     ):
         status, _, problem = run(*arguments)
         assert (status, msgspec.json.decode(problem)["error"]["code"]) == (1, code)

@@ -8,12 +8,9 @@ from typing import NoReturn
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import InvalidTransactionError, ScheduleNotFoundError, StoreUnsupportedError
-from conveyor.model.ids import MessageId
-from conveyor.model.message import ContentType, Peeked
 from conveyor.model.settings import ConsumerSettings
 from conveyor.store.protocol import Seal
 from conveyor.store.records import (
-    SWEEP_ROWS_MAX,
     Document,
     Evidence,
     Fired,
@@ -40,18 +37,7 @@ class Absent:
         raise InvalidTransactionError(tx, "the queue lives behind HTTP, where no transaction reaches")
 
     async def extend(self, seq: int, claim: int, lease_ms: int) -> None:
-        raise _unsupported("extends no lease", "ask for a longer one: `?lease=30m`")
-
-    async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
-        raise _unsupported("sends no dead letters back", "pull them, and send them anew")
-
-    async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
-        raise _unsupported("finds no message by its id", "give this command where the queue lives")
-
-    async def edit_message(
-        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
-    ) -> Peeked:
-        raise _unsupported("changes no message", "give this command where the queue lives")
+        raise unsupported("extends no lease", "ask for a longer one: `?lease=30m`")
 
     # Owners
 
@@ -149,20 +135,21 @@ def check_consumer(queue: str, settings: ConsumerSettings) -> None:
     }
     for name, is_wanted in wanted.items():
         if is_wanted:
-            raise _unsupported(f"cannot keep `{name}` of queue `{queue}`", "leave it out of `@app.consumer(...)`")
+            raise unsupported(f"cannot keep `{name}` of queue `{queue}`", "leave it out of `@app.consumer(...)`")
 
 
 def _no_schedules() -> StoreUnsupportedError:
-    return _unsupported("keeps no schedules", "give the app a store of its own, and route only queues to this one")
+    return unsupported("keeps no schedules", "give the app a store of its own, and route only queues to this one")
 
 
 def _no_documents() -> StoreUnsupportedError:
-    return _unsupported("keeps no tokens and no records", "give this command where the queues live")
+    return unsupported("keeps no tokens and no records", "give this command where the queues live")
 
 
 def _no_kv() -> StoreUnsupportedError:
-    return _unsupported("keeps no named values", "give the app a store of its own, and route only queues to this one")
+    return unsupported("keeps no named values", "give the app a store of its own, and route only queues to this one")
 
 
-def _unsupported(what: str, hint: str) -> StoreUnsupportedError:
+def unsupported(what: str, hint: str) -> StoreUnsupportedError:
+    """An error that names the next best thing."""
     return StoreUnsupportedError(f"a store behind Cloudflare's API {what}", hint=hint)

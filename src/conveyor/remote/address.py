@@ -18,7 +18,7 @@ from conveyor.model.message import PULL_MS_MAX
 
 CLOUDFLARE: Final = "https://api.cloudflare.com/client/v4"
 PATIENCE_S: Final = 30.0
-_PREFIX: Final = "/client/v4"
+PREFIX: Final = "/client/v4"
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _QUEUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,62}")
@@ -53,7 +53,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     def shown(self) -> str:
         """For people: which queues, and where."""
         place = f"cloudflare://{self.account}" + (f"/{self.queue}" if self.queue else "")
-        return place if self.is_cloudflare else f"{place}?api={self.base.removesuffix(_PREFIX)}"
+        return place if self.is_cloudflare else f"{place}?api={self.base.removesuffix(PREFIX)}"
 
 
 def read_address(url: str) -> Address:
@@ -100,7 +100,7 @@ def _read_api(api: str, *, may_be_plain: bool) -> str:
             "api", api, "would show the token to the whole network", hint="use https, or add `plain=yes` to the URL"
         )
     path = parts.path.rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path or _PREFIX}"
+    return f"{parts.scheme}://{parts.netloc}{path or PREFIX}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,14 +10,15 @@ from typing import Any, Final
 
 from conveyor.model.clock import Clock, SystemClock
 from conveyor.model.errors import InvalidMessageError, NotFoundError
-from conveyor.model.ids import IdSource
-from conveyor.model.message import Draft, Peeked, Priority, Sent
+from conveyor.model.ids import IdSource, MessageId
+from conveyor.model.message import ContentType, Draft, Peeked, Priority, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
-from conveyor.remote.absent import Absent, check_consumer
+from conveyor.remote.absent import Absent, check_consumer, unsupported
 from conveyor.remote.address import read_address
 from conveyor.remote.client import Client
 from conveyor.remote.directory import Directory, Known, read_info, seconds_of
+from conveyor.remote.letters import OwnLetters, read_peeked
 from conveyor.remote.pulling import Inbox
 from conveyor.remote.sending import Outbox
 from conveyor.remote.wire import (
@@ -26,12 +27,10 @@ from conveyor.remote.wire import (
     Pulled,
     Pushed,
     PushedMessage,
-    decode_body,
     encode_body,
-    message_id,
 )
 from conveyor.store.protocol import Wake
-from conveyor.store.records import Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
+from conveyor.store.records import SWEEP_ROWS_MAX, Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
 from conveyor.store.undivided import Undivided
 
 CLOSE_S: Final = 5.0
@@ -49,6 +48,7 @@ class RemoteStore(Absent, Undivided):
         self.client = Client(self.address, self.clock, Random())
         self._ids = IdSource(self.clock)
         self._directory = Directory(self.client, self.clock)
+        self._letters = OwnLetters(self.client)
         self._outboxes: dict[str, Outbox] = {}
         self._inboxes: dict[str, Inbox] = {}
         self._seqs = itertools.count(1)
@@ -147,27 +147,34 @@ class RemoteStore(Absent, Undivided):
         return self._inboxes[queue]
 
     async def peek(self, queue: str, *, limit: int, after_seq: int = 0) -> list[Peeked]:
-        """The first `limit` messages; the API has no second page."""
+        """At Cloudflare the first `limit` messages; its API has no second page."""
+        if not self.address.is_cloudflare:
+            self._directory.check_allowed(queue)
+            return await self._letters.peek(queue, limit, after_seq)
         if after_seq:
             return []
         known = await self._find(queue)
         body = {"batch_size": limit}
         pulled: Pulled = await self.client.call("POST", f"{known.path}/messages/peek", Pulled, body=body)
-        return [
-            Peeked(
-                seq=number,
-                id=message_id(each.id),
-                queue=queue,
-                body=decode_body(each),
-                content_type=each.content_type,
-                sent_at=int(each.timestamp_ms),
-                ready_at=int(each.timestamp_ms),
-                attempts=int(each.attempts),
-                leased=False,
-                priority=Priority.NORMAL,
-            )
-            for number, each in enumerate(pulled.messages or (), 1)
-        ]
+        return [read_peeked(queue, number, each) for number, each in enumerate(pulled.messages or (), 1)]
+
+    async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
+        return await self._own_letters("sends no dead letters back").redrive(queue, seqs)
+
+    async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
+        return await self._own_letters("finds no message by its id").find(queue, message_id)
+
+    async def edit_message(
+        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
+    ) -> Peeked:
+        """Headers stay as they are."""
+        return await self._own_letters("changes no message").edit(was, body, content_type)
+
+    def _own_letters(self, what: str) -> OwnLetters:
+        """`StoreUnsupportedError` at Cloudflare."""
+        if self.address.is_cloudflare:
+            raise unsupported(what, "pull the messages, and send them anew")
+        return self._letters
 
     # Queues and consumers
 

@@ -23,11 +23,17 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
 
 
-class Envelope(msgspec.Struct, frozen=True):
-    """Around every answer."""
+class Said(msgspec.Struct, frozen=True):
+    """What an answer says of itself: in Cloudflare's envelope, or as problem+json."""
 
-    success: bool = False
+    success: bool = True
     errors: list[Problem] | None = None
+    detail: str | None = None
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """Around every good answer of Cloudflare's API."""
+
     result: msgspec.Raw = _NULL
 
 
@@ -130,6 +136,36 @@ class Judged(msgspec.Struct, frozen=True, rename="camel"):
     ack_count: float = 0
     retry_count: float = 0
     warnings: dict[str, Any] | list[Any] | None = None
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A message as a conveyor's own API shows it."""
+
+    id: str
+    content_type: ContentType
+    sent_at: str
+    ready_at: str
+    state: str = "ready"
+    attempts: int = 0
+    priority: int = 5
+    body: msgspec.Raw = _NULL
+    key: str | None = None
+    headers: dict[str, Any] | None = None
+    origin_queue: str | None = None
+    reason: str | None = None
+    last_error: str | None = None
+    dead_at: str | None = None
+
+
+class Letters(msgspec.Struct, frozen=True):
+    """A page of them."""
+
+    items: list[Letter]
+    next_cursor: str | None = None
+
+
+class Redriven(msgspec.Struct, frozen=True):
+    redriven: int = 0
 
 
 Kind = Literal["worker", "http_pull"]
