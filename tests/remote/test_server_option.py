@@ -121,6 +121,14 @@ def test_refusals_come_in_our_words(run: Run) -> None:
     assert "did you mean `parcels`?" in run("queues", "info", "parcel")[2]
 
 
+def test_the_doctor_asks_whether_the_api_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, report, _ = run("doctor")
+    assert (code, report["checks"][0]["check"], report["verdict"]) == (0, "api", "ok")
+    monkeypatch.setenv("CONVEYOR_TOKEN", "cvy_nobody-knows-this-one")
+    code, report, _ = run("doctor")
+    assert (code, report["verdict"], "conveyor tokens" in report["checks"][0]["hint"]) == (1, "problem", True)
+
+
 def test_a_wrong_token_says_which_rights_it_takes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVEYOR_TOKEN", "cvy_nobody-knows-this-one")
     status, _, problem = run("queues", "list")

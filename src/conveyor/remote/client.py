@@ -100,14 +100,16 @@ class Client:
         url = f"{self.address.base}/accounts/{self.address.account_id}{path}"
         request = _Request(method, url, body, query, {} if key is None else {"Idempotency-Key": key})
         answer = await self._ask_until(request, patience_s, is_repeatable=is_repeatable, is_push=key is not None)
-        return self._decode(msgspec.json.decode(answer.body, type=Envelope).result if answer.body else b"null", type)
+        envelope = msgspec.json.decode(answer.body, type=Envelope) if answer.body else Envelope()
+        result: T = self._decode(envelope.result, type)
+        return result
 
     async def call_ours(
         self, method: str, path: str, type: type[T] | Any, *, body: object = None,
         query: Mapping[str, str] | None = None, tag: str | None = None,
     ) -> tuple[T, str]:  # fmt: skip
-        """As `call`, of another conveyor's own API: `path` is below `/api/v1`. The answer, and its version; `tag` is the
-        version that an edit was made from."""
+        """As `call`, of another conveyor's own API: `path` is below `/api/v1`. The answer, and its version; `tag` is
+        the version that an edit was made from."""
         headers = {} if tag is None else {"If-Match": tag}
         request = _Request(method, f"{self.address.base.removesuffix(PREFIX)}/api/v1{path}", body, query, headers)
         answer = await self._ask_until(request, None, is_repeatable=True, is_push=False)

@@ -67,6 +67,11 @@ class Directory:
         self._known: dict[str, Known] = {}
         self._asking = asyncio.Lock()
 
+    def open(self) -> None:
+        """In this event loop, knowing nothing."""
+        self._known.clear()
+        self._asking = asyncio.Lock()
+
     async def find(self, name: str, *, fresh: bool = False, patience_s: float | None = None) -> Known:
         """`QueueNotFoundError`."""
         found = None if fresh else self._fresh(name)

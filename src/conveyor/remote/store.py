@@ -59,6 +59,7 @@ class RemoteStore(Absent, Undivided):
     async def open(self) -> None:
         """Nothing is asked yet: an API that is away stops no start. `InvalidSettingError` without a token."""
         self.client.open()
+        self._directory.open()
 
     async def close(self) -> None:
         for outbox in self._outboxes.values():
