@@ -82,9 +82,7 @@ class DeadLetters:
             raise NotFoundError(problem, hint=f"see `conveyor dlq list {self.queue}`")
         return found
 
-    async def edit(
-        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
-    ) -> Peeked:
+    async def edit(self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None) -> Peeked:
         """Change one that nobody has leased or changed since. `VersionConflictError`, `BodyTooLargeError`."""
         settings = (await self._store.get_queue(self.queue)).settings
         if len(body) > settings.max_message_bytes:

@@ -42,7 +42,9 @@ async def listed(api: httpx2.AsyncClient, **asked: Any) -> list[Any]:
 
 async def test_letters_say_where_why_and_when_they_died(api: httpx2.AsyncClient, app: Conveyor, queues: None) -> None:
     letter_id = await kill(app, {"n": 1})
-    assert ok(await api.get("/dead-letters"))["items"] == [{"queue": "dead", "messages": 1, "origins": ["jobs", "more"]}]
+    assert ok(await api.get("/dead-letters"))["items"] == [
+        {"queue": "dead", "messages": 1, "origins": ["jobs", "more"]}
+    ]
     letter = ok(await api.get(f"{LETTERS}/{letter_id}"))
     assert [letter] == ok(await api.get(LETTERS))["items"]
     facts = {name: letter[name] for name in ("id", "body", "origin_queue", "reason", "last_error", "dead_at")}

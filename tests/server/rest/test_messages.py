@@ -153,7 +153,9 @@ async def test_leases_end_are_extended_and_cannot_be_made_up(
     await send(api)
     [got] = await pull(api, lease_ms=10_000)
     assert await pull(api) == []
-    assert (await api.post(f"{MESSAGES}/extend", json={"lease_id": got["lease_id"], "lease_ms": 60_000})).status_code == 204
+    assert (
+        await api.post(f"{MESSAGES}/extend", json={"lease_id": got["lease_id"], "lease_ms": 60_000})
+    ).status_code == 204
     await clock.advance(30)
     await app.store.sweep()
     assert await pull(api) == []

@@ -62,7 +62,9 @@ async def test_a_consumer_is_set_whole_and_removed(api: httpx2.AsyncClient) -> N
     assert shown | settings | {"retry_delay": shown["retry_delay"]} == shown
     assert shown["retry_delay"] == {"base_ms": 100, "factor": 2.0, "most_ms": 86_400_000, "jitter": False}
     ok(await api.get("/queues/jobs-dlq"))
-    shown = ok(await api.put("/queues/jobs/consumer", json={"type": "http_pull"}, headers={"if-match": "*"}))["consumer"]
+    shown = ok(await api.put("/queues/jobs/consumer", json={"type": "http_pull"}, headers={"if-match": "*"}))[
+        "consumer"
+    ]
     assert (shown["rate"], shown["dead_letter_queue"], shown["max_retries"]) == (None, None, 3)
     assert ok(await api.delete("/queues/jobs/consumer", headers={"if-match": "*"}))["consumer"] is None
 
@@ -130,7 +132,9 @@ async def test_a_list_is_paged_and_stands_while_it_changes(api: httpx2.AsyncClie
     assert ([each["name"] for each in page["items"]], page["next_cursor"]) == (["e", "jobs"], None)
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "cursor=x", "cursor=", "cursr=x", "limit=1&limit=2"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "cursor=x", "cursor=", "cursr=x", "limit=1&limit=2"]
+)
 async def test_a_page_that_cannot_be_is_refused(api: httpx2.AsyncClient, query: str) -> None:
     problem(await api.get(f"/queues?{query}"), 422)
 

@@ -85,9 +85,7 @@ async def get_value(call: Call) -> Answer:
         value, encoding = entry.value.decode(), Encoding.TEXT
     except UnicodeDecodeError:
         value, encoding = base64.b64encode(entry.value).decode(), Encoding.BASE64
-    shown = EntryShown(
-        key=key, value=value, encoding=encoding, expires_at=entry.expires_at, metadata=entry.metadata
-    )
+    shown = EntryShown(key=key, value=value, encoding=encoding, expires_at=entry.expires_at, metadata=entry.metadata)
     return Answer.json(shown)
 
 

@@ -87,9 +87,7 @@ async def list_queues(call: Call) -> Answer:
     asked = read_query(call, PageAsked)
     after = read_cursor("queues", asked.cursor, str) or ""
     found = [
-        info
-        for info in await Queues(call.store).list()
-        if info.name > after and call.caller.may(Right.READ, info.name)
+        info for info in await Queues(call.store).list() if info.name > after and call.caller.may(Right.READ, info.name)
     ]
     page = cut_page("queues", found, asked.limit, lambda info: info.name)
     return Answer.json(Page(items=[show_queue(info) for info in page.items], next_cursor=page.next_cursor))
@@ -179,9 +177,7 @@ async def _wanted_version(call: Call, name: str) -> int | None:
 
 
 def _changed(present: QueueSettings, asked: Settings) -> QueueSettings:
-    given: dict[str, Any] = {
-        name: value for name, value in msgspec.structs.asdict(asked).items() if value is not UNSET
-    }
+    given: dict[str, Any] = {name: value for name, value in msgspec.structs.asdict(asked).items() if value is not UNSET}
     return msgspec.structs.replace(present, **given)
 
 
