@@ -145,6 +145,14 @@ async def test_another_list_s_cursor_is_refused(api: httpx2.AsyncClient, app: Co
     assert "cursor" in problem(await api.get("/queues", params={"cursor": cursor}), 422)["detail"]
 
 
+async def test_a_bound_token_lets_nothing_die_into_another_s_queue(api: httpx2.AsyncClient) -> None:
+    ok(await api.post("/queues", json={"name": "secret"}), 201)
+    theirs = await bound_to(api, ["manage"], ["jobs*"]) | {"if-match": "*"}
+    for field in ("dead_letter_queue", "alert_queue"):
+        problem(await api.put("/queues/jobs/consumer", json={field: "secret"}, headers=theirs), 404)
+        ok(await api.put("/queues/jobs/consumer", json={field: "jobs-dlq"}, headers=theirs))
+
+
 async def test_a_bound_token_sees_its_queues_and_no_others(api: httpx2.AsyncClient) -> None:
     ok(await api.post("/queues", json={"name": "secret"}), 201)
     theirs = await bound_to(api, ["manage"], ["jobs*"])

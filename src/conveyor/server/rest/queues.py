@@ -125,9 +125,13 @@ async def delete_queue(call: Call) -> Answer:
 
 
 async def put_consumer(call: Call) -> Answer:
-    """Set the queue's consumer, whole: what is left out takes its default."""
+    """Set the queue's consumer, whole: what is left out takes its default. The token must reach the queues for dead
+    letters and alerts as well."""
     name = _name(call, Right.MANAGE)
     settings = read_consumer(call.decode(Consumer))
+    for target in (settings.dead_letter_queue, settings.alert_queue):
+        if target is not None:
+            call.require(Right.MANAGE, target)  # what dies here will lie there
     version = await _wanted_version(call, name)
     return _shown(await Queues(call.store).put_consumer(name, settings, version=version))
 
