@@ -76,11 +76,12 @@ class Api:
 
     def ask(self, case: Any) -> httpx2.Response:
         asked = case.as_transport_kwargs(base_url=BASE)
-        body = asked.pop("data", None)
-        request = self._client.build_request(
-            asked["method"], asked["url"], params=asked.get("params"), headers=_plain(asked.get("headers") or {}),
-            **({"content": _bytes(body)} if body is not None else {"json": asked["json"]} if "json" in asked else {}),
-        )  # fmt: skip
+        given: dict[str, Any] = {"params": asked.get("params"), "headers": _plain(asked.get("headers") or {})}
+        if asked.get("data") is not None:
+            given["content"] = _bytes(asked["data"])
+        elif "json" in asked:
+            given["json"] = asked["json"]
+        request = self._client.build_request(asked["method"], asked["url"], **given)
         return self._runner.run(self._client.send(request))
 
     def close(self) -> None:
@@ -123,7 +124,7 @@ def search(api: Api, label: str, mode: GenerationMode, examples: int, *, derando
 
     @settings(
         max_examples=examples, derandomize=derandomize, deadline=None, database=None,
-        suppress_health_check=list(HealthCheck), phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large], phases=[Phase.generate],
     )  # fmt: skip
     @given(case=strategy)
     def ask(case: Any) -> None:

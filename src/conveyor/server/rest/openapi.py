@@ -193,5 +193,3 @@ def _responses(each: Operation, schemas: Mapping[Any, dict[str, Any]]) -> dict[s
     if each.versioned or (each.method == "GET" and each.id in _WITH_ETAG):
         answer["headers"] = {"ETag": {"schema": {"type": "string"}, "description": "The version, for `If-Match`."}}
     return {str(each.status): answer, "default": {"$ref": "#/components/responses/Problem"}}
-
-

@@ -1,6 +1,6 @@
 """`/api/v1/ws`: the events of `/events` over a WebSocket. It only speaks: a client that says something is hung up on.
 
-    {"id": "3f2a9c-17", "event": "conveyor.queue.measured", "data": {...}}
+{"id": "3f2a9c-17", "event": "conveyor.queue.measured", "data": {...}}
 """
 
 from __future__ import annotations
