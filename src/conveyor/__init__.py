@@ -24,6 +24,7 @@ from conveyor.model.errors import (
     NotFoundError,
     QueueFullError,
     QueueNotFoundError,
+    QueueUnavailableError,
     ScheduleBusyError,
     StoreError,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "QueueFullError",
     "QueueNotFoundError",
     "QueueSettings",
+    "QueueUnavailableError",
     "RateLimited",
     "Reject",
     "Retry",

@@ -29,7 +29,8 @@ async def declare(
     emit: Emit,
 ) -> asyncio.Task[None] | None:
     """Make queues, consumers and schedules what the code says; what goes on with the rest, if there is any."""
-    steps = [_queue_step(store, name, settings) for name, settings in queues.items()]
+    ours = {name: settings for name, settings in queues.items() if not store.at(name).keeps_others}
+    steps = [_queue_step(store, name, settings) for name, settings in ours.items()]
     steps += [_consumer_step(store, handler) for handler in handlers]
     if scheduler is not None:
         steps.append(scheduler.declare)
@@ -81,6 +82,8 @@ async def _go_on(store: Store, late: dict[_Step, str], emit: Emit) -> None:
 async def _tell_strays(store: RoutedStore, emit: Emit) -> None:
     """Messages that lie where no route leads any more have no workers."""
     for name, part in store.parts.items():
+        if part.keeps_others:
+            continue
         with contextlib.suppress(StoreError):
             for info in await part.list_queues():
                 home = store.routing.store_of(info.name)

@@ -66,7 +66,9 @@ class Terminal:
 @pytest.fixture
 def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CONVEYOR_URL", raising=False)
+    for name in ("CONVEYOR_URL", "CONVEYOR_STORES", "CONVEYOR_ROUTES"):  # verbs set them for their children
+        monkeypatch.setenv(name, "")  # so that what a verb sets is undone
+        monkeypatch.delenv(name)
     return Terminal(tmp_path, capsys)
 
 

@@ -3,6 +3,7 @@ there."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -96,7 +97,7 @@ def test_a_console_line_names_what_is_there(where: str, command: str, tmp_path: 
     elif words[0] == "conveyor":
         _check_conveyor(words[1:], tmp_path)
     else:
-        assert words[0].rpartition("/")[2] in {"python", "curl"}, where
+        assert words[0].rpartition("/")[2] in {"python", "curl", "wrangler"}, where
 
 
 def _check_make(targets: list[str]) -> None:
@@ -106,7 +107,7 @@ def _check_make(targets: list[str]) -> None:
 
 
 def _check_conveyor(words: list[str], folder: Path) -> None:
-    verb = [word for word in words[:2] if not word.startswith("-")]
+    verb = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
     command = [sys.executable, "-m", "conveyor", *verb, "--help"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

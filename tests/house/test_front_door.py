@@ -20,6 +20,7 @@ NAMES = {
     "NotFoundError",
     "QueueFullError",
     "QueueNotFoundError",
+    "QueueUnavailableError",
     "ScheduleBusyError",
     "StoreError",
     "KV",

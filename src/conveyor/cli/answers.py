@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import difflib
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import urlencode
 
 import click
 import msgspec
 
 from conveyor.model.duration import Duration, read_duration_ms
-from conveyor.model.errors import InvalidDurationError, InvalidSettingError, StoreUnsupportedError
+from conveyor.model.errors import (
+    ConveyorError,
+    InvalidDurationError,
+    InvalidSettingError,
+    QueueNotFoundError,
+    StoreUnsupportedError,
+)
 from conveyor.model.events import Event, StoreLost
-from conveyor.model.message import ContentType, Peeked
+from conveyor.model.message import ContentType, Lease, Peeked
 from conveyor.store.chosen import choose_stores
 from conveyor.store.protocol import Store
 from conveyor.store.routing import Routing
@@ -29,7 +38,25 @@ Row: TypeAlias = Mapping[str, Any]
 CELL_CHARS_MAX: Final = 60
 _DAY_MS: Final = 86_400_000
 
-url_option = click.option("--url", default=None, help="The store; else CONVEYOR_URL, else sqlite:///conveyor.db.")
+
+
+def _read_place(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """The address of a server stands for the store behind its API."""
+    if value is None or not value.startswith(("http://", "https://")):
+        return value
+    return f"cloudflare://conveyor?{urlencode({'api': value})}"
+
+
+url_option = click.option(
+    "--url",
+    "--server",
+    "url",
+    default=None,
+    metavar="URL",
+    callback=_read_place,
+    help="The store, or a server's http(s):// address (token: CONVEYOR_TOKEN); else CONVEYOR_URL, else"
+    " sqlite:///conveyor.db.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 force_option = click.option("--force", "-f", is_flag=True, help="Do not ask.")
 
@@ -107,8 +134,34 @@ async def _with_store(store: Store, question: Callable[[Store], Awaitable[T]]) -
     await store.open()
     try:
         return await question(store)
+    except QueueNotFoundError as error:
+        error.hint = await _next_command(store, str(error.facts.get("name", "")))
+        raise
     finally:
         await store.close()
+
+
+async def _next_command(store: Store, name: str) -> str:
+    """What whoever named a queue that is not there may have meant."""
+    near: list[str] = []
+    with contextlib.suppress(ConveyorError):
+        near = difflib.get_close_matches(name, [each.name for each in await store.list_queues()], n=1)
+    meant = f"did you mean `{near[0]}`? " if near else ""
+    return f"{meant}`conveyor queues list` shows those there are, `conveyor queues create {name}` makes it"
+
+
+def complete_queue(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell: names of queues that begin so. Whatever goes wrong, there is nothing to propose."""
+    try:
+        names = ask(ctx.params.get("url"), lambda store: store.list_queues())
+    except (ConveyorError, OSError):
+        return []
+    return [each.name for each in names if each.name.startswith(incomplete)]
+
+
+def queue_argument(command: Command, name: str = "name") -> Command:
+    """QUEUE, which the shell completes."""
+    return click.argument(name, metavar="QUEUE", shell_complete=complete_queue)(command)
 
 
 def confirm(what: str, *, force: bool) -> None:
@@ -145,6 +198,14 @@ def print_facts(facts: Row, *, as_json: bool) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' '):{width}}  {_shown(value)}")
+
+
+def say(sentence: str, facts: Row, *, as_json: bool) -> None:
+    """What was done: a sentence for people, the facts for programs."""
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(sentence)
 
 
 def _print_plain(rows: Sequence[Row], columns: Sequence[str]) -> None:
@@ -208,7 +269,7 @@ def show_duration(milliseconds: int) -> str:
     return "0s" if milliseconds == 0 else f"{milliseconds}ms"
 
 
-def show_body(message: Peeked) -> object:
+def show_body(message: Peeked | Lease) -> object:
     """JSON as what it says, text as text, bytes in base64."""
     if message.content_type is ContentType.JSON:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from conveyor.cli.answers import ask, chosen_stores, print_facts, print_rows, show_moment, store_options
+from conveyor.cli.answers import ask, chosen_stores, print_facts, print_rows, say, show_moment, store_options
 from conveyor.cron.expression import CronExpression, Syntax
 from conveyor.model.errors import ScheduleNotFoundError
 from conveyor.store.protocol import Store
@@ -85,7 +85,7 @@ def trigger(target: str, name: str, *, correlation_id: str | None, url: str | No
 def pause(name: str, *, url: str | None, as_json: bool) -> None:
     """Fire nothing until `resume`; ticks of the meantime are not made up for."""
     ask(url, lambda store: store.pause_schedule(name))
-    _say(f"`{name}` rests", {"schedule": name, "paused": True}, as_json=as_json)
+    say(f"`{name}` rests", {"schedule": name, "paused": True}, as_json=as_json)
 
 
 @cron.command()
@@ -103,14 +103,7 @@ def resume(name: str, *, url: str | None, as_json: bool) -> None:
 
     next_tick = ask(url, question)
     facts = {"schedule": name, "paused": False, "next_tick": next_tick}
-    _say(f"`{name}` ticks next at {next_tick}", facts, as_json=as_json)
-
-
-def _say(sentence: str, facts: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_facts(facts, as_json=True)
-    else:
-        click.echo(sentence)
+    say(f"`{name}` ticks next at {next_tick}", facts, as_json=as_json)
 
 
 async def _last_run(store: Store, schedule: Schedule) -> Run | None:

@@ -1,32 +1,40 @@
-"""`conveyor dlq`: look at dead letters, send them back where they came from, throw them away."""
+"""`conveyor dlq`: look at dead letters, mend them, send them back where they came from, throw them away."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
+import msgspec
 
 from conveyor.cli.answers import (
     ask,
+    complete_queue,
     confirm,
     force_option,
     message_row,
     print_facts,
     print_rows,
+    queue_argument,
+    say,
     store_options,
 )
+from conveyor.cli.messages import read_body
 from conveyor.model.errors import NotFoundError
-from conveyor.model.message import PEEK_MESSAGES_MAX, Peeked
-from conveyor.queue.dead_letter import DeadLetters
+from conveyor.model.message import PEEK_MESSAGES_MAX, ContentType, Peeked
+from conveyor.queue.dead_letter import ANY, DeadLetters, Filter
+from conveyor.queue.encoding import encode_body
 from conveyor.store.protocol import Store
 
+_TYPES = tuple(each.value for each in ContentType)
 _COLUMNS = ("id", "origin_queue", "reason", "dead_at", "last_error", "body")
 
 
 @click.group()
 def dlq() -> None:
-    """Look at dead letters, and send them back where they came from.
+    """Look at dead letters, mend them, and send them back where they came from.
 
     QUEUE is a dead letter queue, or a queue whose consumer has one.
 
@@ -38,7 +46,7 @@ def dlq() -> None:
 
 
 @dlq.command("list")
-@click.argument("queue", required=False)
+@click.argument("queue", required=False, shell_complete=complete_queue)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
 @store_options
 def list_letters(queue: str | None, *, limit: int, url: str | None, as_json: bool) -> None:
@@ -58,7 +66,7 @@ def list_letters(queue: str | None, *, limit: int, url: str | None, as_json: boo
 
 
 @dlq.command()
-@click.argument("queue")
+@click.argument("queue", shell_complete=complete_queue)
 @click.argument("message_id", metavar="ID")
 @store_options
 def show(queue: str, message_id: str, *, url: str | None, as_json: bool) -> None:
@@ -72,31 +80,89 @@ def show(queue: str, message_id: str, *, url: str | None, as_json: bool) -> None
 
 
 @dlq.command()
-@click.argument("queue")
-@click.option("--id", "ids", multiple=True, help="Only this one; may be given again.")
+@queue_argument
+@click.argument("message_id", metavar="ID")
+@click.argument("body", required=False)
+@click.option("--content-type", type=click.Choice(_TYPES), default=None, help="What BODY is; else what it was.")
+@click.option("--redrive", "is_redriven", is_flag=True, help="And send it back where it came from.")
 @store_options
-def redrive(queue: str, *, ids: Sequence[str], url: str | None, as_json: bool) -> None:
+def edit(
+    name: str, message_id: str, body: str | None, *, content_type: str | None, is_redriven: bool,
+    url: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Mend the body of a dead letter. Without BODY your editor opens it; `-` reads it from stdin.
+
+    \b
+    Example:
+      conveyor dlq edit movie-processing-dlq 019bc3a0
+      conveyor dlq edit movie-processing-dlq 019bc3a0 '{"id": 7}' --redrive
+    """
+
+    async def look(store: Store) -> tuple[DeadLetters, Peeked]:
+        letters = await _letters(store, name)
+        return letters, (await _find(letters, [message_id]))[0]
+
+    letters, was = ask(url, look)
+    kind = was.content_type if content_type is None else ContentType(content_type)
+    mended = _mended(was, body)
+    encoded, _ = encode_body(read_body(mended, kind), kind)
+
+    async def write(store: Store) -> int:
+        here = DeadLetters(store, letters.queue)
+        now = await here.edit(was, body=encoded, content_type=kind, headers=was.headers)
+        return await here.redrive(seqs=[now.seq]) if is_redriven else 0
+
+    went = ask(url, write)
+    end = ", and went back to where it came from" if went else ""
+    facts = {"queue": letters.queue, "id": was.id.hex(), "bytes": len(encoded), "redriven": went}
+    say(f"{was.id.hex()} holds {len(encoded):,} bytes now{end}", facts, as_json=as_json)
+
+
+def _mended(was: Peeked, body: str | None) -> bytes:
+    if body is not None:
+        return sys.stdin.buffer.read() if body == "-" else body.encode(errors="surrogateescape")
+    if was.content_type is ContentType.BYTES or not sys.stdin.isatty():
+        raise click.UsageError("give BODY, or `-` to read it from stdin")
+    text = was.body.decode("utf-8", "replace")
+    if was.content_type is ContentType.JSON:
+        text = msgspec.json.format(text) + "\n"
+    edited = click.edit(text, extension=".json" if was.content_type is ContentType.JSON else ".txt")
+    if edited is None:
+        raise click.UsageError("nothing was changed")
+    return edited.encode() if was.content_type is ContentType.JSON else edited.removesuffix("\n").encode()
+
+
+@dlq.command()
+@queue_argument
+@click.option("--id", "ids", multiple=True, help="Only this one; may be given again.")
+@click.option("--origin", help="Only those that died in this queue.")
+@click.option("--reason", help="Only those that died for this reason, as in `timeout`.")
+@store_options
+def redrive(
+    name: str, *, ids: Sequence[str], origin: str | None, reason: str | None, url: str | None, as_json: bool
+) -> None:
     """Send dead letters back to the queues they came from, with their attempts at zero.
 
     \b
     Example:
       conveyor dlq redrive movie-processing-dlq --id 019bc3a0 --id 019bc3a1
+      conveyor dlq redrive movie-processing-dlq --reason timeout
     """
+    wanted = Filter(origin=origin, reason=reason)
+    if ids and wanted != ANY:
+        raise click.UsageError("give either --id, or --origin and --reason")
 
     async def question(store: Store) -> tuple[str, int]:
-        letters = await _letters(store, queue)
+        letters = await _letters(store, name)
         seqs = [each.seq for each in await _find(letters, ids)] if ids else None
-        return letters.queue, await letters.redrive(seqs=seqs)
+        return letters.queue, await letters.redrive(wanted, seqs=seqs)
 
-    name, count = ask(url, question)
-    if as_json:
-        print_facts({"queue": name, "redriven": count}, as_json=True)
-    else:
-        click.echo(f"{count:,} messages went back to where they came from")
+    letters, count = ask(url, question)
+    say(f"{count:,} messages went back to where they came from", {"queue": letters, "redriven": count}, as_json=as_json)
 
 
 @dlq.command()
-@click.argument("queue")
+@click.argument("queue", shell_complete=complete_queue)
 @force_option
 @store_options
 def purge(queue: str, *, force: bool, url: str | None, as_json: bool) -> None:
@@ -109,10 +175,7 @@ def purge(queue: str, *, force: bool, url: str | None, as_json: bool) -> None:
     name, waiting = ask(url, count)
     confirm(f"throw away {waiting:,} dead letters in `{name}`", force=force)
     gone = ask(url, lambda store: DeadLetters(store, name).purge())
-    if as_json:
-        print_facts({"queue": name, "purged": gone}, as_json=True)
-    else:
-        click.echo(f"{gone:,} dead letters are gone")
+    say(f"{gone:,} dead letters are gone", {"queue": name, "purged": gone}, as_json=as_json)
 
 
 async def _count(store: Store) -> list[dict[str, Any]]:

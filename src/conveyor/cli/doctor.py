@@ -10,6 +10,8 @@ import click
 
 from conveyor.cli.answers import print_json, show_text, store_options
 from conveyor.doctor import Finding, Health, check_routes, examine, worst_of
+from conveyor.doctor.api import examine_api, is_behind_api
+from conveyor.loader import show_url
 from conveyor.store.chosen import choose_stores
 from conveyor.store.routing import Routing
 from conveyor.store.urls import make_keeper
@@ -53,7 +55,10 @@ def doctor(*, thorough: bool, url: str | None, as_json: bool) -> None:
 
 def _examine(name: str, routing: Routing, *, is_thorough: bool) -> tuple[str, list[Finding]]:
     """Where the store is, and what is found there."""
-    keeper = make_keeper(routing.urls[name])
+    url = routing.urls[name]
+    if is_behind_api(url):
+        return show_url(url), examine_api(url)
+    keeper = make_keeper(url)
     facts = keeper.examine(is_thorough=is_thorough)
     strays = check_routes(name, routing, facts) if routing.stores else None
     return keeper.where, [*examine(facts), *([strays] if strays is not None else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -15,9 +16,9 @@ _VERBS: Final = {
     "demo": ("conveyor.cli.demo", "Run plotburn end to end against a sandbox, and show what happens."),
     "serve": ("conveyor.cli.run", "Serve HTTP, run schedules and supervised workers, under one command."),
     "work": ("conveyor.cli.run", "Run supervised workers and schedules; as many as share the store."),
-    "queues": ("conveyor.cli.queues", "List queues, make and change them, stop and resume delivery, purge."),
-    "messages": ("conveyor.cli.messages", "Send messages by hand, and look at those that wait."),
-    "dlq": ("conveyor.cli.dlq", "Look at dead letters, and send them back where they came from."),
+    "queues": ("conveyor.cli.queues", "List queues, make and change them and their consumers, pause, purge."),
+    "messages": ("conveyor.cli.messages", "Send messages by hand, look at those that wait, pull and settle."),
+    "dlq": ("conveyor.cli.dlq", "Look at dead letters, mend them, and send them back where they came from."),
     "cron": ("conveyor.cli.cron", "List schedules and their runs; trigger, pause and resume them."),
     "kv": ("conveyor.cli.kv", "Read and write named values."),
     "tokens": ("conveyor.cli.tokens", "Make, list, rotate and revoke the tokens of the server."),
@@ -27,6 +28,7 @@ _VERBS: Final = {
     "backup": ("conveyor.cli.keeping", "Copy the store while workers run."),
     "restore": ("conveyor.cli.keeping", "Put a backup into the store's place."),
     "move": ("conveyor.cli.moving", "Take everything in one store to another: SQLite to PostgreSQL, and back."),
+    "completion": ("conveyor.cli.completion", "Let your shell complete verbs, options and names of queues."),
     "migrate": ("conveyor.cli.keeping", "Bring the store's schema up to this release, or show it."),
 }
 
@@ -36,6 +38,13 @@ class _Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_VERBS)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Of names that are not there, the nearest one that is."""
+        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _VERBS, n=1)
+            ctx.fail(f"No such command '{args[0]}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:

@@ -1,4 +1,4 @@
-"""`conveyor messages`: send by hand, and look without taking."""
+"""`conveyor messages`: send by hand, and look without taking; `pulled` takes and settles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 import click
 import msgspec
 
-from conveyor.cli.answers import DurationType, ask, message_row, print_facts, print_rows, store_options
+from conveyor.cli.answers import DurationType, ask, complete_queue, message_row, print_facts, print_rows, store_options
+from conveyor.cli.pulled import ack, pull, retry
 from conveyor.model.ids import IdSource
 from conveyor.model.message import COST_MAX, DELAY_MS_MAX, PEEK_MESSAGES_MAX, PRIORITY_MAX, ContentType
 from conveyor.model.settings import QueueSettings
@@ -20,17 +21,18 @@ _COLUMNS = ("id", "state", "attempts", "ready_at", "body")
 
 @click.group()
 def messages() -> None:
-    """Send messages by hand, and look at those that wait.
+    """Send messages by hand, look at those that wait, and take them as a consumer would.
 
     \b
     Example:
       conveyor messages send orders '{"id": 1}'
       conveyor messages peek orders
+      conveyor messages pull orders
     """
 
 
 @messages.command()
-@click.argument("queue")
+@click.argument("queue", shell_complete=complete_queue)
 @click.argument("body")
 @click.option("--content-type", type=click.Choice(_TYPES), default="json", show_default=True)
 @click.option("--delay", type=DurationType(most_ms=DELAY_MS_MAX), help="Before it is delivered, as in 90, 5m or 1d.")
@@ -60,7 +62,7 @@ def send(
       conveyor messages send letters --content-type text "good morning"
     """
     raw = sys.stdin.buffer.read() if body == "-" else body.encode(errors="surrogateescape")
-    value = _read_body(raw, ContentType(content_type))
+    value = read_body(raw, ContentType(content_type))
 
     async def question(store: Store) -> SentMessage:
         async def settings_of(name: str) -> QueueSettings:
@@ -80,7 +82,7 @@ def send(
 
 
 @messages.command()
-@click.argument("queue")
+@click.argument("queue", shell_complete=complete_queue)
 @click.option("--limit", type=click.IntRange(1, PEEK_MESSAGES_MAX), default=20, show_default=True, help="At most.")
 @store_options
 def peek(queue: str, *, limit: int, url: str | None, as_json: bool) -> None:
@@ -89,7 +91,12 @@ def peek(queue: str, *, limit: int, url: str | None, as_json: bool) -> None:
     print_rows(rows, columns=_COLUMNS, as_json=as_json, empty=f"`{queue}` is empty")
 
 
-def _read_body(raw: bytes, content_type: ContentType) -> object:
+for verb in (pull, ack, retry):
+    messages.add_command(verb)
+
+
+def read_body(raw: bytes, content_type: ContentType) -> object:
+    """A body as somebody typed it; wrong usage if it is not what it should be."""
     if content_type is ContentType.BYTES:
         return raw
     try:

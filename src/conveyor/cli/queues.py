@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from msgspec.structs import replace
@@ -15,11 +15,14 @@ from conveyor.cli.answers import (
     force_option,
     print_facts,
     print_rows,
+    queue_argument,
+    say,
     show_duration,
     show_moment,
     store_options,
     tell,
 )
+from conveyor.cli.consumers import consumer
 from conveyor.model.errors import StoreError
 from conveyor.model.message import DELAY_MS_MAX
 from conveyor.model.settings import DEDUPE_MS_MAX, RETENTION_MS_MAX, RETENTION_MS_MIN, QueueSettings
@@ -30,6 +33,7 @@ from conveyor.store.routed import RoutedStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+PAGE_ROWS: Final = 100
 _COLUMNS = ("name", "messages", "leased", "consumer", "paused", "dead_letter_queue")
 _DELAY = ("--delivery-delay", "--delivery-delay-secs", "delivery_delay_ms")
 _RETENTION = ("--message-retention-period", "--message-retention-period-secs", "retention_ms")
@@ -64,8 +68,9 @@ def queues() -> None:
 
 
 @queues.command("list")
+@click.option("--page", type=click.IntRange(1), default=None, help=f"Only the first {PAGE_ROWS}, the second, ...")
 @store_options
-def list_queues(*, url: str | None, as_json: bool) -> None:
+def list_queues(*, page: int | None, url: str | None, as_json: bool) -> None:
     """All queues, with their backlog; of several stores also where they lie."""
 
     async def question(store: Store) -> tuple[list[dict[str, Any]], Sequence[str], StoreError | None]:
@@ -74,6 +79,8 @@ def list_queues(*, url: str | None, as_json: bool) -> None:
         return await _rows(store), _COLUMNS, None
 
     rows, columns, problem = ask(url, question)
+    if page is not None:
+        rows = rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
     print_rows(rows, columns=columns, as_json=as_json, empty="no queues yet; `conveyor queues create NAME` makes one")
     if problem is not None:
         raise problem
@@ -101,7 +108,7 @@ async def _rows_of_several(store: RoutedStore) -> tuple[list[dict[str, Any]], Se
 
 
 @queues.command()
-@click.argument("name")
+@queue_argument
 @store_options
 def info(name: str, *, url: str | None, as_json: bool) -> None:
     """A queue as it operates now: backlog, settings, consumer."""
@@ -114,7 +121,7 @@ def info(name: str, *, url: str | None, as_json: bool) -> None:
 
 
 @queues.command()
-@click.argument("name")
+@click.argument("name", metavar="QUEUE")
 @_settings_options
 @store_options
 def create(name: str, *, url: str | None, as_json: bool, **settings: int | None) -> None:
@@ -138,7 +145,7 @@ def create(name: str, *, url: str | None, as_json: bool, **settings: int | None)
 
 
 @queues.command()
-@click.argument("name")
+@queue_argument
 @_settings_options
 @store_options
 def update(name: str, *, url: str | None, as_json: bool, **settings: int | None) -> None:
@@ -162,7 +169,7 @@ def update(name: str, *, url: str | None, as_json: bool, **settings: int | None)
 
 
 @queues.command()
-@click.argument("name")
+@queue_argument
 @force_option
 @store_options
 def delete(name: str, *, force: bool, url: str | None, as_json: bool) -> None:
@@ -170,29 +177,29 @@ def delete(name: str, *, force: bool, url: str | None, as_json: bool) -> None:
     waiting = ask(url, lambda store: store.metrics(name)).backlog_messages
     confirm(f"delete queue `{name}` with {waiting:,} messages", force=force or not waiting)
     ask(url, lambda store: Queues(store).delete(name))
-    _say(f"deleted queue `{name}`", {"deleted": name, "messages": waiting}, as_json=as_json)
+    say(f"deleted queue `{name}`", {"deleted": name, "messages": waiting}, as_json=as_json)
 
 
 @queues.command("pause-delivery")
-@click.argument("name")
+@queue_argument
 @store_options
 def pause_delivery(name: str, *, url: str | None, as_json: bool) -> None:
     """Deliver nothing until `resume-delivery`; sends go on, and running handlers finish."""
     ask(url, lambda store: Queues(store).pause(name))
-    _say(f"queue `{name}` delivers nothing now", {"queue": name, "paused": True}, as_json=as_json)
+    say(f"queue `{name}` delivers nothing now", {"queue": name, "paused": True}, as_json=as_json)
 
 
 @queues.command("resume-delivery")
-@click.argument("name")
+@queue_argument
 @store_options
 def resume_delivery(name: str, *, url: str | None, as_json: bool) -> None:
     """Deliver again."""
     ask(url, lambda store: Queues(store).resume(name))
-    _say(f"queue `{name}` delivers again", {"queue": name, "paused": False}, as_json=as_json)
+    say(f"queue `{name}` delivers again", {"queue": name, "paused": False}, as_json=as_json)
 
 
 @queues.command()
-@click.argument("name")
+@queue_argument
 @force_option
 @store_options
 def purge(name: str, *, force: bool, url: str | None, as_json: bool) -> None:
@@ -205,14 +212,10 @@ def purge(name: str, *, force: bool, url: str | None, as_json: bool) -> None:
     waiting = ask(url, lambda store: store.metrics(name)).backlog_messages
     confirm(f"throw away {waiting:,} messages of queue `{name}`", force=force)
     gone = ask(url, lambda store: Queues(store).purge(name))
-    _say(f"{gone:,} messages are gone", {"queue": name, "purged": gone}, as_json=as_json)
+    say(f"{gone:,} messages are gone", {"queue": name, "purged": gone}, as_json=as_json)
 
 
-def _say(sentence: str, facts: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_facts(facts, as_json=True)
-    else:
-        click.echo(sentence)
+queues.add_command(consumer)
 
 
 def _given(settings: dict[str, int | None]) -> dict[str, int]:

@@ -23,6 +23,7 @@ from conveyor.store.urls import make_stores
 from conveyor.supervisor.supervisor import Plan, Supervisor, worker_command
 
 _FILE: Final = click.Path(exists=True, dir_okay=False)
+BARE: Final = "conveyor.cli.bare:app"
 _TARGET_HELP = "TARGET names your app: MODULE:VARIABLE, or path/to/file.py:VARIABLE."
 
 
@@ -46,7 +47,7 @@ def work(target: str, processes: int, concurrency: int, queues: str, url: str | 
 
 
 @click.command(epilog=_TARGET_HELP)
-@click.argument("target")
+@click.argument("target", default=BARE, metavar="[TARGET]")
 @click.option("--host", envvar="CONVEYOR_HOST", default="127.0.0.1", show_default=True, help="Or CONVEYOR_HOST.")
 @click.option(
     "--port",
@@ -71,7 +72,8 @@ def serve(
     target: str, *, processes: int, concurrency: int, url: str | None,
     hosts: tuple[str, ...], proxies: tuple[str, ...], **network: Any,
 ) -> None:  # fmt: skip
-    """Serve the app's HTTP, run its schedules and its supervised workers, under one command.
+    """Serve the app's HTTP, run its schedules and its supervised workers, under one command. Without TARGET both APIs
+    are served for the store alone.
 
     Both APIs ask for a token: the one in CONVEYOR_TOKEN, or those of `conveyor tokens`. Where there is none at all, the
     first is made and shown once.

@@ -87,7 +87,8 @@ async def follow(
             except httpx2.TransportError as error:
                 if not has_answered:
                     problem = f"does not answer: {error or type(error).__name__}"
-                    raise InvalidSettingError("--server", server, problem, hint="`conveyor serve` starts one") from error
+                    hint = "`conveyor serve` starts one"
+                    raise InvalidSettingError("--server", server, problem, hint=hint) from error
             await clock.sleep(wait_s)
             wait_s = min(2 * wait_s, RETRY_S_MAX)
 

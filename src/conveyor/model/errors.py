@@ -34,6 +34,7 @@
        |- StoreFullError
        |- StoreBusyError
        |- StoreAwayError           it does not answer
+       |- QueueUnavailableError    a queue behind HTTP does not answer, or refuses us for now
        |- StoreInUseError          a restore or a move would pull the store from under somebody
        |- StoreCorruptError
        |- StoreUnsupportedError     library, file system or schema that cannot be trusted
@@ -324,6 +325,20 @@ class StoreAwayError(StoreError):
             " seconds a call waits for it",
             where=where,
         )
+
+
+class QueueUnavailableError(StoreError):
+    """A queue behind HTTP: it did not answer, or refused, for as long as we tried."""
+
+    code = "queue_unavailable"
+
+    def __init__(self, where: str, problem: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(
+            f"`{where}` is not available: {problem}",
+            hint=hint or "is it up, and can it be reached from here? `?patience=` says how many seconds we try again",
+            where=where,
+        )
+        self.retry_after_s = retry_after_s
 
 
 class StoreInUseError(StoreError):

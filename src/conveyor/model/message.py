@@ -94,6 +94,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: bytes | None = None
     crash_suspect: bool = False
     """Its last worker died while several messages ran: it must now run alone, in a child of its own."""
+    ends_at: int | None = None
+    """The store's moment until which it is ours, whatever anybody does; None: for as long as the owner lives."""
 
     @property
     def attempts(self) -> int:

@@ -3,8 +3,8 @@ died."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -43,6 +43,12 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ANY: Final = Filter()
+MayGoTo: TypeAlias = Callable[[str], bool]
+"""Whether dead letters may be sent back to a queue."""
+
+
+def _anywhere(_queue: str) -> bool:
+    return True
 
 
 class DeadLetters:
@@ -60,7 +66,7 @@ class DeadLetters:
 
     async def search(
         self, wanted: Filter, *, limit: int = PEEK_MESSAGES_MAX, after_seq: int = 0
-    ) -> tuple[list[Peeked], int | None]:
+    ) -> tuple[Sequence[Peeked], int | None]:
         """Up to `limit` that fit, and the seq after which to go on, None at the end. Looks at no more than
         `SEARCHED_MAX` messages, so few may be found, or none, before the end."""
         _check_limit(limit, PEEK_MESSAGES_MAX)
@@ -82,9 +88,7 @@ class DeadLetters:
             raise NotFoundError(problem, hint=f"see `conveyor dlq list {self.queue}`")
         return found
 
-    async def edit(
-        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
-    ) -> Peeked:
+    async def edit(self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None) -> Peeked:
         """Change one that nobody has leased or changed since. `VersionConflictError`, `BodyTooLargeError`."""
         settings = (await self._store.get_queue(self.queue)).settings
         if len(body) > settings.max_message_bytes:
@@ -93,16 +97,23 @@ class DeadLetters:
             raise BodyTooLargeError("a message's headers", len(headers), HEADERS_BYTES_MAX)
         return await self._store.edit_message(was, body=body, content_type=content_type, headers=headers)
 
-    async def redrive(self, wanted: Filter = ANY, *, seqs: Sequence[int] | None = None) -> int:
-        """Back to the queues they came from, these or all that fit; how many went."""
+    async def redrive(
+        self, wanted: Filter = ANY, *, seqs: Sequence[int] | None = None, may_go_to: MayGoTo | None = None
+    ) -> int:
+        """Back to the queues they came from, these or all that fit; how many went. `may_go_to` judges each of those
+        queues."""
         if seqs is not None:
             return await self._store.redrive(self.queue, seqs=seqs, limit=max(1, len(seqs)))
-        return await self._redrive_all() if wanted == ANY else await self._redrive_fitting(wanted)
+        if wanted == ANY and may_go_to is None:
+            return await self._redrive_all()
+        return await self._redrive_fitting(wanted, may_go_to or _anywhere)
 
-    async def redrive_these(self, message_ids: Sequence[MessageId]) -> int:
+    async def redrive_these(self, message_ids: Sequence[MessageId], *, may_go_to: MayGoTo | None = None) -> int:
         """Those of them that lie here; how many went."""
         found = [await self._store.find_message(self.queue, each) for each in dict.fromkeys(message_ids)]
-        return await self.redrive(seqs=[each.seq for each in found if each is not None])
+        allowed = may_go_to or _anywhere
+        seqs = [each.seq for each in found if each is not None and each.dead and allowed(each.dead.origin_queue)]
+        return await self.redrive(seqs=seqs)
 
     async def _redrive_all(self) -> int:
         most = (await self._store.metrics(self.queue)).backlog_messages  # what dies again meanwhile is not sent round
@@ -114,14 +125,14 @@ class DeadLetters:
             moved += count
         return moved
 
-    async def _redrive_fitting(self, wanted: Filter) -> int:
+    async def _redrive_fitting(self, wanted: Filter, may_go_to: MayGoTo) -> int:
         now = self._store.clock.now_ms() + 1
         before = now if wanted.died_before is None else min(now, wanted.died_before)
         wanted = msgspec.structs.replace(wanted, died_before=before)  # not what dies again meanwhile
         moved = 0
         seqs: list[int] = []
         async for message in self._walk(0):
-            if wanted.fits(message):
+            if wanted.fits(message) and message.dead is not None and may_go_to(message.dead.origin_queue):
                 seqs.append(message.seq)
             if len(seqs) == SWEEP_ROWS_MAX:
                 moved += await self.redrive(seqs=seqs)

@@ -40,8 +40,8 @@ class Call:
     """One handler call on its way."""
 
     __slots__ = (
-        "handler", "has_begun", "interrupted_at", "interruption", "is_overdue", "leases", "messages", "run_in",
-        "settings", "slots", "started_at", "task",
+        "handler", "has_begun", "interrupted_at", "interruption", "is_lost", "is_overdue", "leases", "messages",
+        "run_in", "settings", "slots", "started_at", "task",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,8 @@ class Call:
         self.interruption: Interruption | None = None
         self.interrupted_at = 0.0
         self.is_overdue = False
+        self.is_lost = False
+        """Its leases ended while it ran."""
 
     @property
     def timeout_s(self) -> float:

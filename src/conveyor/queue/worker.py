@@ -34,6 +34,7 @@ from conveyor.queue.frames import Isolation
 from conveyor.queue.handler import Handler, RunIn
 from conveyor.queue.isolation import SUSPECTS_MAX
 from conveyor.queue.settle import Ended, Settler
+from conveyor.queue.term import forget_ended, has_ended
 from conveyor.store.protocol import Store
 
 CONCURRENCY: Final = 100
@@ -263,6 +264,7 @@ class Worker:
             self._board.beat(self._clock.now_ms())
             await self._clock.sleep(TICK_S)
             self._look_at_calls(self._clock.monotonic())
+            self._look_at_ready()
             if not self._is_stopping:
                 for consumer in self._consumers:
                     consumer.poll()
@@ -277,6 +279,23 @@ class Worker:
                 origin[0].pace.under_way_s += running_s
             if running_s >= call.timeout_s:
                 self._hurry(call, now)
+            if call.leases[0].ends_at is not None and not call.is_lost:
+                self._look_at_end(call, now)
+
+    def _look_at_end(self, call: Call, now: float) -> None:
+        """Leases that nobody renews: once they end, the handler is cut short or told."""
+        if has_ended(call.leases, self._now_ms(call.handler.queue)):
+            call.is_lost = True
+            self._emit(LeaseLost(message_ids=call.message_ids))
+            self._dispatcher.interrupt(call, Interruption.LOST, now)
+
+    def _look_at_ready(self) -> None:
+        for consumer in self._consumers:
+            if consumer.ready and consumer.ready[0][0][0].ends_at is not None:
+                forget_ended(consumer.ready, self._now_ms(consumer.queue))
+
+    def _now_ms(self, queue: str) -> int:
+        return self._store.at(queue).clock.now_ms()
 
     def _hurry(self, call: Call, now: float) -> None:
         """The call has run for too long."""

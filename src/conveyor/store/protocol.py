@@ -258,6 +258,11 @@ class Store(
         """This machine and boot, for `OwnerInfo.host`."""
         ...
 
+    @property
+    def keeps_others(self) -> bool:
+        """Whether its queues are others' too: an app uses them, and neither makes nor judges them."""
+        ...
+
     def at(self, queue: str) -> Store:
         """The store in which a queue lives: this one, unless it is made of several."""
         ...

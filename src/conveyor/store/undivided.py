@@ -8,5 +8,8 @@ from typing import Self
 class Undivided:
     """All queues live in this very store."""
 
+    keeps_others: bool = False
+    """Its queues are others' too: an app uses them, and neither makes nor judges them."""
+
     def at(self, queue: str) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -16,7 +17,8 @@ from conveyor.store.routing import Routing
 
 DEFAULT_URL: Final = "sqlite:///conveyor.db"
 _HINT: Final = (
-    "as in `sqlite:///conveyor.db`, `sqlite:////var/lib/app/conveyor.db`, `postgresql://user@host/database` or `memory://`"
+    "as in `sqlite:///conveyor.db`, `sqlite:////var/lib/app/conveyor.db`, `postgresql://user@host/database`,"
+    " `cloudflare://ACCOUNT/QUEUE` or `memory://`"
 )
 
 
@@ -34,6 +36,9 @@ def make_store(url: str, *, clock: Clock | None = None, emit: Emit | None = None
             from conveyor.store.memory import MemoryStore
 
             return MemoryStore(clock or SystemClock())
+        case "cloudflare":
+            remote: Store = importlib.import_module("conveyor.remote").RemoteStore(url, clock=clock)  # a room above
+            return remote
         case _:
             raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
 
@@ -67,6 +72,9 @@ def make_keeper(url: str) -> Keeper:
             raise InvalidSettingError("CONVEYOR_URL", url, "lives in one process only", hint="use `sqlite:///conveyor.db`")
         case "postgresql" | "postgres":
             return _postgres_keeper(url)
+        case "cloudflare":
+            problem = "is kept where it lives"
+            raise InvalidSettingError("CONVEYOR_URL", _shown(url), problem, hint="give this command there")
         case _:
             raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
 

@@ -42,7 +42,9 @@ async def listed(api: httpx2.AsyncClient, **asked: Any) -> list[Any]:
 
 async def test_letters_say_where_why_and_when_they_died(api: httpx2.AsyncClient, app: Conveyor, queues: None) -> None:
     letter_id = await kill(app, {"n": 1})
-    assert ok(await api.get("/dead-letters"))["items"] == [{"queue": "dead", "messages": 1, "origins": ["jobs", "more"]}]
+    assert ok(await api.get("/dead-letters"))["items"] == [
+        {"queue": "dead", "messages": 1, "origins": ["jobs", "more"]}
+    ]
     letter = ok(await api.get(f"{LETTERS}/{letter_id}"))
     assert [letter] == ok(await api.get(LETTERS))["items"]
     facts = {name: letter[name] for name in ("id", "body", "origin_queue", "reason", "last_error", "dead_at")}
@@ -128,6 +130,18 @@ async def test_letters_go_back_by_id_by_filter_or_all(
     assert ok(await api.post(f"{LETTERS}/redrive")) == {"redriven": 2}
     assert await listed(api) == []
     assert [each.attempts for each in await app.store.peek("jobs", limit=9)] == [0, 0, 0]
+
+
+async def test_a_bound_token_sends_back_to_its_own_queues_alone(
+    api: httpx2.AsyncClient, app: Conveyor, queues: None
+) -> None:
+    theirs = await bound_to(api, ["manage"], ["dead", "jobs"])
+    await kill(app, 1)
+    other = await kill(app, 2, queue="more")
+    for asked in ({"ids": [other]}, {"origin": "more"}):
+        assert ok(await api.post(f"{LETTERS}/redrive", json=asked, headers=theirs)) == {"redriven": 0}
+    assert ok(await api.post(f"{LETTERS}/redrive", headers=theirs)) == {"redriven": 1}
+    assert await listed(api) == [2]
 
 
 async def test_letters_are_purged(api: httpx2.AsyncClient, app: Conveyor, queues: None) -> None:

@@ -18,6 +18,7 @@ from conveyor.server.tokens import Tokens
 from house.pages import openapi_page
 from server.rest.steps import ok
 
+
 @pytest.fixture
 def document() -> dict[str, Any]:
     found: dict[str, Any] = msgspec.json.decode(openapi_page())

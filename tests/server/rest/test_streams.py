@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from conveyor import Conveyor
-from conveyor.model.events import ScheduleDelayed
+from conveyor.model.events import AccessRefused, ScheduleDelayed
 from conveyor.server.rest.hub import BUFFER_MAX, RING_MAX, Ending
 from conveyor.server.rights import Right
 from conveyor.server.tokens import Tokens
@@ -68,7 +68,7 @@ class Reader:
 
 
 @contextlib.asynccontextmanager
-async def listen(base: str, token: str = ADMIN, path: str = "/events", **given: Any) -> AsyncIterator[Reader]:
+async def listen(base: str, token: str = ADMIN, *, path: str = "/events", **given: Any) -> AsyncIterator[Reader]:
     headers = ({"authorization": f"Bearer {token}"} if token else {}) | given.pop("headers", {})
     async with (
         httpx2.AsyncClient(timeout=PATIENCE_S) as client,
@@ -145,8 +145,9 @@ async def test_what_was_missed_is_told_from_an_id_on(base: str, app: Conveyor) -
         seen = await reader.next("conveyor.schedule.delayed")
     for number in range(1, 4):
         app.emit(ScheduleDelayed(error=str(number)))
-    for given in ({"headers": {"last-event-id": seen["id"]}}, {"params": {"after": seen["id"]}}):
-        async with listen(base, **given) as reader:
+    ways: list[dict[str, Any]] = [{"headers": {"last-event-id": seen["id"]}}, {"params": {"after": seen["id"]}}]
+    for way in ways:
+        async with listen(base, ADMIN, **way) as reader:
             errors = [(await reader.next("conveyor.schedule.delayed"))["data"]["error"] for _ in range(3)]
         assert errors == ["1", "2", "3"]
         assert all(event["event"] != "conveyor.stream.gap" for event in reader.said)
@@ -186,6 +187,15 @@ async def test_a_bound_token_hears_of_its_queues_alone(base: str, app: Conveyor,
         await app.queue("jobs").send(1)
         assert (await soon(clock, reader.next()))["data"]["backlog_messages"] == 1
     assert {event["data"]["queue"] for event in reader.said} == {"jobs"}
+
+
+async def test_what_concerns_the_server_s_inside_is_for_admins(base: str, app: Conveyor) -> None:
+    async with listen(base, await a_token(app, Right.READ)) as reader, listen(base) as admin:
+        app.emit(AccessRefused(address="10.0.0.9"))
+        app.emit(ScheduleDelayed(error="no"))
+        await admin.next("conveyor.access.refused")
+        await reader.next("conveyor.schedule.delayed")
+    assert "conveyor.access.refused" not in {event["event"] for event in reader.said}
 
 
 async def test_silence_is_filled_with_heartbeats(base: str, app: Conveyor, clock: ManualClock) -> None:

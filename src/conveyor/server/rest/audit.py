@@ -79,8 +79,8 @@ class AuditRoom:
         """All of them."""
         return (
             Operation(
-                method="GET", path="/audit", right=Right.ADMIN, scope="store", handle=self.list_records, query=PageAsked,
-                gives=Page[RecordShown],
+                method="GET", path="/audit", right=Right.ADMIN, scope="store", handle=self.list_records,
+                query=PageAsked, gives=Page[RecordShown],
             ),
             Operation(
                 method="GET", path="/audit/verify", right=Right.ADMIN, scope="store", handle=self.verify_records,

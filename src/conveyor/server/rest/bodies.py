@@ -5,19 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
+from conveyor.model.errors import BodyTooLargeError
 from conveyor.model.ids import show_id
 from conveyor.model.message import HEADERS_BYTES_MAX, ContentType, Peeked
-from conveyor.model.errors import BodyTooLargeError, InvalidMessageError
 from conveyor.model.refusals import InvalidRequestError
 from conveyor.queue.encoding import encode_body, encode_json
 from conveyor.server.rest.shapes import Moment, Told, maybe_moment, moment
-
-Headers: TypeAlias = Annotated[dict[str, Any], Meta(extra_json_schema={"maxProperties": 256})]
 
 
 class MessageShown(Told, frozen=True, kw_only=True):

@@ -52,7 +52,7 @@ class Consumer(Asked, frozen=True, kw_only=True):
     """As in `50/m`."""
     key_rate: Annotated[str, Meta(max_length=32)] | None = None
     fair: bool = False
-    key_weights: dict[str, int] = {}
+    key_weights: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class ConsumerShown(Told, frozen=True, kw_only=True):

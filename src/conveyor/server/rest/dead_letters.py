@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -137,16 +138,19 @@ async def change_letter(call: Call) -> Answer:
 
 
 async def redrive_letters(call: Call) -> Answer:
-    """Send dead letters back to the queues they came from, with their attempts at zero."""
+    """Send dead letters back to the queues they came from, with their attempts at zero. A token that is bound to queues
+    sends back to those that it may manage alone."""
     letters = _letters(call, Right.MANAGE)
     asked = call.decode(RedriveAsked) if call.body else RedriveAsked()
     wanted = _filter(call, asked)
+    caller = call.caller
+    may_go_to = None if caller.queues is None else partial(caller.may, Right.MANAGE)
     if asked.ids is None:
-        return Answer.json(Redriven(redriven=await letters.redrive(wanted)))
+        return Answer.json(Redriven(redriven=await letters.redrive(wanted, may_go_to=may_go_to)))
     if wanted != ANY:
         raise InvalidRequestError("`ids` and a filter are two ways to choose", hint="give one of them", status=422)
     ids = [MessageId(bytes.fromhex(each)) for each in asked.ids]
-    return Answer.json(Redriven(redriven=await letters.redrive_these(ids)))
+    return Answer.json(Redriven(redriven=await letters.redrive_these(ids, may_go_to=may_go_to)))
 
 
 async def purge_letters(call: Call) -> Answer:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from conveyor.kv import KV, KVKey, TTL_MS_MAX, VALUE_BYTES_MAX
+from conveyor.kv import KV, TTL_MS_MAX, VALUE_BYTES_MAX, KVKey
 from conveyor.model.errors import NotFoundError
 from conveyor.model.refusals import InvalidRequestError
 from conveyor.model.settings import check_name
@@ -85,9 +85,7 @@ async def get_value(call: Call) -> Answer:
         value, encoding = entry.value.decode(), Encoding.TEXT
     except UnicodeDecodeError:
         value, encoding = base64.b64encode(entry.value).decode(), Encoding.BASE64
-    shown = EntryShown(
-        key=key, value=value, encoding=encoding, expires_at=entry.expires_at, metadata=entry.metadata
-    )
+    shown = EntryShown(key=key, value=value, encoding=encoding, expires_at=entry.expires_at, metadata=entry.metadata)
     return Answer.json(shown)
 
 
@@ -140,10 +138,10 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="PUT", path="/kv/{namespace}/values/{key:path}", right=Right.MANAGE, scope="store", handle=put_value,
-        action="kv.put", takes=Entry, body_max=ENTRY_BYTES_MAX,
+        takes=Entry, body_max=ENTRY_BYTES_MAX,
     ),
     Operation(
         method="DELETE", path="/kv/{namespace}/values/{key:path}", right=Right.MANAGE, scope="store",
-        handle=delete_value, action="kv.delete",
+        handle=delete_value,
     ),
 )  # fmt: skip

@@ -9,7 +9,6 @@ from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.events import Emit, Event
 from conveyor.store.protocol import Store
 
-
 KNOWN_MAX: Final = 1_000
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Annotated, Any, Final, TypeAlias
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from conveyor.model.errors import ConflictError, LeaseLostError
 from conveyor.model.ids import IdSource, show_id
@@ -139,9 +139,9 @@ class Rejected(Asked, frozen=True, kw_only=True):
 class Verdicts(Asked, frozen=True, kw_only=True):
     """What became of pulled messages; the first word on each counts."""
 
-    acks: Annotated[list[LeaseId], Meta(max_length=VERDICTS_MAX)] = []
-    retries: Annotated[list[Retried], Meta(max_length=VERDICTS_MAX)] = []
-    rejects: Annotated[list[Rejected], Meta(max_length=VERDICTS_MAX)] = []
+    acks: Annotated[list[LeaseId], Meta(max_length=VERDICTS_MAX)] = field(default_factory=list)
+    retries: Annotated[list[Retried], Meta(max_length=VERDICTS_MAX)] = field(default_factory=list)
+    rejects: Annotated[list[Rejected], Meta(max_length=VERDICTS_MAX)] = field(default_factory=list)
 
 
 class SettledShown(Told, frozen=True, kw_only=True):

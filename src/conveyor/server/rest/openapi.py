@@ -1,4 +1,5 @@
-"""The OpenAPI 3.1 document, made of the operations' table and of the very types that read requests and write answers."""
+"""The OpenAPI 3.1 document, made of the operations' table and of the very types that read requests and write
+answers."""
 
 from __future__ import annotations
 
@@ -192,5 +193,3 @@ def _responses(each: Operation, schemas: Mapping[Any, dict[str, Any]]) -> dict[s
     if each.versioned or (each.method == "GET" and each.id in _WITH_ETAG):
         answer["headers"] = {"ETag": {"schema": {"type": "string"}, "description": "The version, for `If-Match`."}}
     return {str(each.status): answer, "default": {"$ref": "#/components/responses/Problem"}}
-
-

@@ -1,5 +1,5 @@
-"""An operation of the API: its endpoint, and what the OpenAPI document says of it. The types that it names are those that
-read the request and write the answer, so that the document cannot say otherwise than the code."""
+"""An operation of the API: its endpoint, and what the OpenAPI document says of it. The types that it names are those
+that read the request and write the answer, so that the document cannot say otherwise than the code."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        return self.handle.__name__  # type: ignore[attr-defined,no-any-return]
+        name: str = getattr(self.handle, "__name__")  # noqa: B009 a `Callable` need not have one; ours do
+        return name
 
     @property
     def endpoint(self) -> Endpoint:

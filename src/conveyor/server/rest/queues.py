@@ -19,6 +19,7 @@ from conveyor.server.rest.versions import etag, wanted_version
 from conveyor.server.rights import Right
 from conveyor.store.records import QueueInfo, QueueMetrics
 
+
 class Settings(Asked, frozen=True, kw_only=True):
     """What a queue promises its producers; what is left out stays as it is."""
 
@@ -86,9 +87,7 @@ async def list_queues(call: Call) -> Answer:
     asked = read_query(call, PageAsked)
     after = read_cursor("queues", asked.cursor, str) or ""
     found = [
-        info
-        for info in await Queues(call.store).list()
-        if info.name > after and call.caller.may(Right.READ, info.name)
+        info for info in await Queues(call.store).list() if info.name > after and call.caller.may(Right.READ, info.name)
     ]
     page = cut_page("queues", found, asked.limit, lambda info: info.name)
     return Answer.json(Page(items=[show_queue(info) for info in page.items], next_cursor=page.next_cursor))
@@ -126,9 +125,13 @@ async def delete_queue(call: Call) -> Answer:
 
 
 async def put_consumer(call: Call) -> Answer:
-    """Set the queue's consumer, whole: what is left out takes its default."""
+    """Set the queue's consumer, whole: what is left out takes its default. The token must reach the queues for dead
+    letters and alerts as well."""
     name = _name(call, Right.MANAGE)
     settings = read_consumer(call.decode(Consumer))
+    for target in (settings.dead_letter_queue, settings.alert_queue):
+        if target is not None:
+            call.require(Right.MANAGE, target)  # what dies here will lie there
     version = await _wanted_version(call, name)
     return _shown(await Queues(call.store).put_consumer(name, settings, version=version))
 
@@ -178,9 +181,7 @@ async def _wanted_version(call: Call, name: str) -> int | None:
 
 
 def _changed(present: QueueSettings, asked: Settings) -> QueueSettings:
-    given: dict[str, Any] = {
-        name: value for name, value in msgspec.structs.asdict(asked).items() if value is not UNSET
-    }
+    given: dict[str, Any] = {name: value for name, value in msgspec.structs.asdict(asked).items() if value is not UNSET}
     return msgspec.structs.replace(present, **given)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from conveyor.doctor import Health, check_routes, examine, worst_of
+from conveyor.doctor import Finding, Health, check_routes, examine, worst_of
+from conveyor.doctor.api import examine_api, is_behind_api
 from conveyor.model.errors import ConflictError
 from conveyor.queue.admin import Queues
 from conveyor.server.endpoint import Answer, Call
@@ -119,13 +120,20 @@ async def get_findings(call: Call) -> Answer:
 
 
 def _examine(name: str, routing: Routing) -> StoreReport:
-    facts = make_keeper(routing.urls[name]).examine(is_thorough=False)
-    strays = check_routes(name, routing, facts) if routing.stores else None
-    findings = [*examine(facts), *([] if strays is None else [strays])]
+    findings = _findings(name, routing)
     shown = [
         FindingShown(check=each.check, verdict=each.verdict, found=each.found, hint=each.hint) for each in findings
     ]
     return StoreReport(name=name, verdict=worst_of(findings), findings=shown)
+
+
+def _findings(name: str, routing: Routing) -> list[Finding]:
+    url = routing.urls[name]
+    if is_behind_api(url):
+        return examine_api(url)
+    facts = make_keeper(url).examine(is_thorough=False)
+    strays = check_routes(name, routing, facts) if routing.stores else None
+    return [*examine(facts), *([] if strays is None else [strays])]
 
 
 OPERATIONS: Final = (

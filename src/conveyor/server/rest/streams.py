@@ -31,6 +31,8 @@ VERIFY_S: Final = 2.0
 VERIFY_PATIENCE_S: Final = 2.0
 """A token that cannot be verified for so long is taken for revoked: two looks and this are under 5 s."""
 DRAIN_S: Final = 2.0
+_FOR_ADMINS: Final = ("conveyor.access.", "conveyor.connection.", "conveyor.request.")
+"""Who came from where, and what broke inside."""
 
 
 class StreamAsked(Asked, frozen=True, kw_only=True):
@@ -187,7 +189,7 @@ def _sees(caller: Caller, asked: StreamAsked) -> Sees:
             return False
         if asked.queue is not None and (entry.queue is None or not fnmatchcase(entry.queue, asked.queue)):
             return False
-        return caller.may(Right.READ, entry.queue)
+        return caller.may(Right.ADMIN if entry.name.startswith(_FOR_ADMINS) else Right.READ, entry.queue)
 
     return sees
 

@@ -1,5 +1,5 @@
-"""One-time tickets for browsers, whose WebSocket and EventSource cannot send a token: asked for with the token, good for
-one stream within 30 s, so that no token stands in a URL."""
+"""One-time tickets for browsers, whose WebSocket and EventSource cannot send a token: asked for with the token, good
+for one stream within 30 s, so that no token stands in a URL."""
 
 from __future__ import annotations
 

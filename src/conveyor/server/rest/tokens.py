@@ -112,19 +112,21 @@ class TokenRoom:
         """All of them."""
         return (
             Operation(
-                method="GET", path="/tokens", right=Right.ADMIN, scope="store", handle=self.list_tokens, query=PageAsked,
-                gives=Page[TokenShown],
+                method="GET", path="/tokens", right=Right.ADMIN, scope="store", handle=self.list_tokens,
+                query=PageAsked, gives=Page[TokenShown],
             ),
             Operation(
-                method="POST", path="/tokens", right=Right.ADMIN, scope="store", handle=self.create_token, action="token.create",
-                takes=NewToken, gives=TokenMade, status=201,
+                method="POST", path="/tokens", right=Right.ADMIN, scope="store", handle=self.create_token,
+                action="token.create", takes=NewToken, gives=TokenMade, status=201,
             ),
             Operation(
-                method="GET", path="/tokens/{token}", right=Right.ADMIN, scope="store", handle=self.get_token, gives=TokenShown
+                method="GET", path="/tokens/{token}", right=Right.ADMIN, scope="store", handle=self.get_token,
+                gives=TokenShown,
             ),
             Operation(
-                method="POST", path="/tokens/{token}/rotate", right=Right.ADMIN, scope="store", handle=self.rotate_token,
-                action="token.rotate", takes=RotateAsked, may_be_empty=True, gives=TokenMade, status=201,
+                method="POST", path="/tokens/{token}/rotate", right=Right.ADMIN, scope="store",
+                handle=self.rotate_token, action="token.rotate", takes=RotateAsked, may_be_empty=True,
+                gives=TokenMade, status=201,
             ),
             Operation(
                 method="DELETE", path="/tokens/{token}", right=Right.ADMIN, scope="store", handle=self.revoke_token,

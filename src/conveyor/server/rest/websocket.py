@@ -1,6 +1,6 @@
 """`/api/v1/ws`: the events of `/events` over a WebSocket. It only speaks: a client that says something is hung up on.
 
-    {"id": "3f2a9c-17", "event": "conveyor.queue.measured", "data": {...}}
+{"id": "3f2a9c-17", "event": "conveyor.queue.measured", "data": {...}}
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class WebSocketRoute(BaseRoute):
 
 async def _hear(receive: Receive) -> bool:
     """Whether the client said something, rather than hanging up."""
-    return (await receive())["type"] == "websocket.receive"
+    kind: str = (await receive())["type"]
+    return kind == "websocket.receive"
 
 
 def _write(entry: Entry) -> str:

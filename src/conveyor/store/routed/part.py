@@ -62,6 +62,7 @@ class Part(Undivided):
     def __init__(self, name: str, store: Store) -> None:
         self.name = name
         self.place = place_of(name)
+        self.keeps_others = store.keeps_others
         self._mark = mark_of(self.place)
         self._store = store
         self._problem: StoreError | None = None

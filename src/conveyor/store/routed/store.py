@@ -54,6 +54,8 @@ _NAMES_KEPT: Final = 4_096
 class RoutedStore:
     """`Store` made of several: `stores` by their names in `routing`."""
 
+    keeps_others: bool = False
+
     def __init__(self, routing: Routing, stores: Mapping[str, Store]) -> None:
         self.routing = routing
         self.parts: Final[Mapping[str, Part]] = {name: Part(name, store) for name, store in stores.items()}

@@ -1,4 +1,5 @@
-"""How a part of a routed store comes up: waited for only so long, with those who want to be woken already at the door."""
+"""How a part of a routed store comes up: waited for only so long, with those who want to be woken already at the
+door."""
 
 from __future__ import annotations
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from conveyor.model.errors import ConsumerConflictError, InvalidSettingError, QueueExistsError, QueueNotFoundError, VersionConflictError
+from conveyor.model.errors import (
+    ConsumerConflictError,
+    InvalidSettingError,
+    QueueExistsError,
+    QueueNotFoundError,
+    VersionConflictError,
+)
 from conveyor.model.settings import ConsumerType, QueueSettings
 from conveyor.model.verdict import Backoff
 from conveyor.store.protocol import Store

@@ -1,0 +1,155 @@
+"""What a store promises and Cloudflare's API has no word for. Owners are not needed there: each lease has an end of its
+own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NoReturn
+
+from conveyor.model.clock import Clock
+from conveyor.model.errors import InvalidTransactionError, ScheduleNotFoundError, StoreUnsupportedError
+from conveyor.model.settings import ConsumerSettings
+from conveyor.store.protocol import Seal
+from conveyor.store.records import (
+    Document,
+    Evidence,
+    Fired,
+    Firing,
+    KeyInfo,
+    KeyValue,
+    OwnerInfo,
+    OwnerRow,
+    Reaped,
+    Run,
+    Schedule,
+    ScheduleDraft,
+    Swept,
+)
+
+
+class Absent:
+    """`OwnerStore`, `ScheduleStore`, `KeyValueStore` and `Joinable` of a store that has only queues."""
+
+    clock: Clock
+    host = "remote"
+
+    def join(self, tx: object) -> NoReturn:
+        raise InvalidTransactionError(tx, "the queue lives behind HTTP, where no transaction reaches")
+
+    async def extend(self, seq: int, claim: int, lease_ms: int) -> None:
+        raise unsupported("extends no lease", "ask for a longer one: `?lease=30m`")
+
+    # Owners
+
+    async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
+        return self.clock.now_ms() if owner is None else owner
+
+    async def renew_owners(self, owners: Sequence[int]) -> list[int]:
+        return []
+
+    async def reap_owner(self, owner: int, evidence: Evidence) -> Reaped:
+        return Reaped(released=[], suspects=[], failed=[], dead=[])
+
+    async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        """What nobody here knows of comes back when its lease ends."""
+        return 0
+
+    async def list_owners(self) -> list[OwnerRow]:
+        return []
+
+    async def sweep(self) -> Swept:
+        return Swept()
+
+    # Schedules
+
+    async def declare_schedule(self, draft: ScheduleDraft, next_tick: int | None) -> Schedule:
+        raise _no_schedules()
+
+    async def list_schedules(self) -> list[Schedule]:
+        return []
+
+    async def get_schedule(self, name: str) -> Schedule:
+        raise ScheduleNotFoundError(name)
+
+    async def fire(self, firing: Firing) -> Fired:
+        raise _no_schedules()
+
+    async def pause_schedule(self, name: str) -> None:
+        raise ScheduleNotFoundError(name)
+
+    async def resume_schedule(self, name: str, next_tick: int | None) -> None:
+        raise ScheduleNotFoundError(name)
+
+    async def begin_run(self, schedule: str, tick: int) -> None:
+        raise ScheduleNotFoundError(schedule)
+
+    async def finish_run(self, schedule: str, tick: int, *, error: str | None) -> None:
+        raise ScheduleNotFoundError(schedule)
+
+    async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
+        raise ScheduleNotFoundError(schedule)
+
+    # Documents: whoever manages these queues keeps them
+
+    async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
+        raise _no_documents()
+
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        raise _no_documents()
+
+    async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
+        raise _no_documents()
+
+    async def list_documents(
+        self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
+    ) -> list[Document]:
+        raise _no_documents()
+
+    async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
+        raise _no_documents()
+
+    # Key-value
+
+    async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
+        raise _no_kv()
+
+    async def kv_put(self, namespace: str, entry: KeyValue) -> None:
+        raise _no_kv()
+
+    async def kv_delete(self, namespace: str, key: str) -> bool:
+        raise _no_kv()
+
+    async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
+        raise _no_kv()
+
+
+def check_consumer(queue: str, settings: ConsumerSettings) -> None:
+    """`StoreUnsupportedError` for promises that need the store itself."""
+    wanted = {
+        "ordered": settings.ordered,
+        "key_concurrency": settings.key_concurrency is not None,
+        "rate": settings.rate is not None,
+        "key_rate": settings.key_rate is not None,
+        "fair": settings.fair,
+        "alert_queue": settings.alert_queue is not None,
+    }
+    for name, is_wanted in wanted.items():
+        if is_wanted:
+            raise unsupported(f"cannot keep `{name}` of queue `{queue}`", "leave it out of `@app.consumer(...)`")
+
+
+def _no_schedules() -> StoreUnsupportedError:
+    return unsupported("keeps no schedules", "give the app a store of its own, and route only queues to this one")
+
+
+def _no_documents() -> StoreUnsupportedError:
+    return unsupported("keeps no tokens and no records", "give this command where the queues live")
+
+
+def _no_kv() -> StoreUnsupportedError:
+    return unsupported("keeps no named values", "give the app a store of its own, and route only queues to this one")
+
+
+def unsupported(what: str, hint: str) -> StoreUnsupportedError:
+    """An error that names the next best thing."""
+    return StoreUnsupportedError(f"a store behind Cloudflare's API {what}", hint=hint)

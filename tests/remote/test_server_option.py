@@ -1,0 +1,145 @@
+"""The command line against another conveyor: `--server http://...`, with the token of CONVEYOR_TOKEN."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from conveyor.cli import main
+
+from .test_conveyors import TOKEN, Process
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A store that is served without an app."""
+    folder = tmp_path_factory.mktemp("far")
+    process = Process("serve", "--port", "0", cwd=folder, CONVEYOR_URL=f"sqlite:///{folder}/far.db")
+    try:
+        yield process.until(r"serving (http://\S+)")
+    finally:
+        process.stop()
+
+
+Run = Callable[..., tuple[int, Any, str]]
+
+
+@pytest.fixture
+def run(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    monkeypatch.setenv("CONVEYOR_TOKEN", TOKEN)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, Any, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--server", server, "--json"])
+        said = capsys.readouterr()
+        with contextlib.suppress(msgspec.MsgspecError):
+            return int(ended.value.code or 0), msgspec.json.decode(said.out), said.err
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+def ok(run: Run, *arguments: str) -> Any:
+    code, answer, problem = run(*arguments)
+    assert (code, problem) == (0, "")
+    return answer
+
+
+def test_a_queue_lives_its_life_over_http(run: Run, tmp_path: Path) -> None:
+    facts = ok(run, "queues", "create", "letters", "--delivery-delay-secs", "0", "--message-retention-period", "7d")
+    assert (facts["name"], facts["message_retention_period"]) == ("letters", "7d")
+    assert ok(run, "queues", "update", "letters", "--delivery-delay", "5s")["delivery_delay"] == "5s"
+    ok(run, "queues", "update", "letters", "--delivery-delay", "0")
+    row = ok(run, "queues", "consumer", "http", "add", "letters", "--message-retries", "5", "--visibility-timeout", "1m")
+    assert (row["type"], row["max_retries"], row["visibility_timeout"]) == ("http_pull", 5, "1m")
+    assert ok(run, "queues", "consumer", "update", "letters", "--batch-size", "7")["batch_size"] == 7
+    ok(run, "messages", "send", "letters", '{"to": "Ada"}')
+    ok(run, "messages", "send", "letters", "good morning", "--content-type", "text")
+    assert [each["body"] for each in ok(run, "messages", "peek", "letters")] == [{"to": "Ada"}, "good morning"]
+    first, second = ok(run, "messages", "pull", "letters")
+    assert (first["body"], second["body"], first["attempts"]) == ({"to": "Ada"}, "good morning", 1)
+    assert ok(run, "messages", "ack", "letters", first["lease_id"]) == {"ackCount": 1, "warnings": {}}
+    assert ok(run, "messages", "retry", "letters", second["lease_id"])["retryCount"] == 1
+    code, answer, _ = run("messages", "ack", "letters", "nonsense")
+    assert (code, list(answer["warnings"])) == (1, ["nonsense"])
+    assert [each["attempts"] for each in ok(run, "messages", "pull", "letters")] == [2]
+    ok(run, "queues", "pause-delivery", "letters")
+    assert ok(run, "queues", "info", "letters")["paused"] is True
+    ok(run, "queues", "resume-delivery", "letters")
+    assert ok(run, "queues", "list")[0]["messages"] == 1
+    assert ok(run, "queues", "purge", "letters", "--force")["purged"] == 1
+    ok(run, "queues", "consumer", "http", "remove", "letters")
+    ok(run, "queues", "consumer", "add", "letters", "post-office", "--max-concurrency", "2")
+    assert ok(run, "queues", "consumer", "list", "letters")[0]["script"] == "post-office"
+    ok(run, "queues", "delete", "letters")
+    assert ok(run, "queues", "list") == []
+    assert list(tmp_path.iterdir()) == []  # no store of ours was made
+
+
+def test_dead_letters_are_mended_and_sent_back(run: Run) -> None:
+    ok(run, "queues", "create", "jobs")
+    ok(run, "queues", "consumer", "http", "add", "jobs", "--message-retries", "0", "--dead-letter-queue", "jobs-dlq")
+    for body in ('{"n": 1}', '{"n": 2}', '{"n": 3}'):
+        ok(run, "messages", "send", "jobs", body)
+    leases = [each["lease_id"] for each in ok(run, "messages", "pull", "jobs")]
+    ok(run, "messages", "retry", "jobs", *leases)
+    letters = ok(run, "dlq", "list", "jobs")
+    assert [(each["body"], each["origin_queue"], each["reason"]) for each in letters] == [
+        ({"n": number}, "jobs", "retries") for number in (1, 2, 3)
+    ]
+    first, second, _ = (each["id"] for each in letters)
+    assert ok(run, "dlq", "edit", "jobs", first, '{"n": 10}', "--redrive")["redriven"] == 1
+    assert ok(run, "dlq", "redrive", "jobs", "--id", second)["redriven"] == 1
+    assert ok(run, "dlq", "redrive", "jobs", "--reason", "timeout")["redriven"] == 0
+    assert ok(run, "dlq", "redrive", "jobs")["redriven"] == 1
+    assert ok(run, "dlq", "list", "jobs") == []
+    assert sorted(each["body"]["n"] for each in ok(run, "messages", "peek", "jobs")) == [2, 3, 10]
+
+
+def test_refusals_come_in_our_words(run: Run) -> None:
+    ok(run, "queues", "create", "parcels")
+    ok(run, "messages", "send", "parcels", "1")
+    for arguments, code in (
+        (("queues", "create", "parcels"), "queue_exists"),
+        (("queues", "info", "parcel"), "queue_not_found"),
+        (("queues", "create", "mine", "--max-backlog-messages", "5"), "store_unsupported"),
+        (("kv", "get", "A", "b"), "store_unsupported"),
+        (("messages", "send", "parcels", "1", "--key", "k"), "invalid_message"),
+        (("cron", "pause", "daily"), "schedule_not_found"),
+        (("dlq", "redrive", "nowhere"), "queue_not_found"),
+    ):
+        status, _, problem = run(*arguments)
+        assert (status, msgspec.json.decode(problem)["error"]["code"]) == (1, code)
+    assert "did you mean `parcels`?" in run("queues", "info", "parcel")[2]
+
+
+def test_the_doctor_asks_whether_the_api_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, report, _ = run("doctor")
+    assert (code, report["checks"][0]["check"], report["verdict"]) == (0, "api", "ok")
+    monkeypatch.setenv("CONVEYOR_TOKEN", "cvy_nobody-knows-this-one")
+    code, report, _ = run("doctor")
+    assert (code, report["verdict"], "conveyor tokens" in report["checks"][0]["hint"]) == (1, "problem", True)
+
+
+def test_a_wrong_token_says_which_rights_it_takes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVEYOR_TOKEN", "cvy_nobody-knows-this-one")
+    status, _, problem = run("queues", "list")
+    error = msgspec.json.decode(problem)["error"]
+    assert (status, error["code"]) == (1, "queue_unavailable")
+    assert "conveyor tokens" in error["hint"]
+    assert "nobody-knows" not in problem
+
+
+def test_without_a_token_its_name_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONVEYOR_TOKEN")
+    monkeypatch.delenv("CLOUDFLARE_API_TOKEN", raising=False)
+    status, _, problem = run("queues", "list")
+    assert (status, "export CONVEYOR_TOKEN=" in problem) == (1, True)
