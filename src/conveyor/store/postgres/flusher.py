@@ -41,7 +41,8 @@ class _Call(msgspec.Struct, gc=False):
 
 
 class Flusher:
-    """One task with two connections: the second for half of a large group. `wake` tells this process of what the bell said with a commit."""
+    """One task with two connections: the second for half of a large group. `wake` tells this process of what the bell
+    said with a commit."""
 
     def __init__(self, pool: Pool, door: Door, depths: Depths, bell: Bell, wake: Wake) -> None:
         self._pool = pool
