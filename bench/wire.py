@@ -73,6 +73,12 @@ def again(request: bytes, until: float) -> Script:
         yield request
 
 
+def times(request: bytes, count: int) -> Script:
+    """The same, so often."""
+    for _ in range(count):
+        yield request
+
+
 def pull_and_ack(served: Served, counted: Callable[[int], None]) -> Script:
     """Pull a hundred, ack them, until there are no more."""
     pull = served.post(f"{served.queue}/messages/pull", {"batch_size": PORTION, "visibility_timeout_ms": 60_000})
@@ -117,7 +123,7 @@ class Figures:
 
     def _drain(self, batch: bytes) -> float:
         count = max(20, int(8_000 * self._seconds / PORTION))
-        uvloop.run(load(self._served.port, [(batch for _ in range(count))]))
+        uvloop.run(load(self._served.port, [times(batch, count)]))
         acked = [0]
 
         def counted(messages: int) -> None:

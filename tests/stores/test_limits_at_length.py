@@ -81,7 +81,7 @@ async def bench(
 async def test_a_claim_does_not_wade_through_what_waits_behind_a_closed_key(
     bench: Bench, gate: dict[str, object]
 ) -> None:
-    await bench.fill(LONG, **gate)
+    await bench.fill(LONG, **gate)  # type: ignore[arg-type]  # `age_ms` is none of them
     worker, store = await bench.worker(), bench.store
     first = await store.claim(a_claim(owner=worker))
     assert [lease.key for lease in first.leases] == ["long", "long"]
