@@ -9,6 +9,8 @@
     [tool.conveyor.routes]
     "video-*" = "media"
 
+`files` is the folder of buckets, D1 databases and the key of secrets; else it lies beside the home store's file.
+
 Who names one URL in Python or by `--url` means that one store. In the environment `CONVEYOR_STORES` and
 `CONVEYOR_ROUTES` are JSON, and each replaces the table of its name.
 """
@@ -47,6 +49,22 @@ def choose_stores(
         routing = _read_settings()
     routing.check()
     return routing
+
+
+def choose_files(url: str) -> Path:
+    """The folder of what a home store keeps as files: by `CONVEYOR_FILES`, else by `pyproject.toml`, else beside the
+    store's own file. Nothing is made. `InvalidSettingError`."""
+    if given := os.environ.get("CONVEYOR_FILES"):
+        return Path(given).absolute()
+    folder, table = _read_file()
+    if "files" in table:
+        if not isinstance(table["files"], str):
+            raise InvalidSettingError("files", table["files"], "is no folder")
+        return folder / _expand("files", table["files"])
+    if not url.startswith(_SQLITE):
+        return Path("conveyor-files").absolute()
+    path = Path(unquote(url.removeprefix(_SQLITE))).absolute()
+    return path.with_name(f"{path.name}-files")
 
 
 def environment_of(routing: Routing) -> Mapping[str, str]:

@@ -1,0 +1,71 @@
+"""What an app reaches by name beside its queues: kv namespaces, buckets, secrets. The names are its own, or those that a
+wrangler file binds."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from conveyor.blobs import Bucket
+from conveyor.kv import KV
+from conveyor.model.settings import check_name
+from conveyor.secrets import Secrets
+from conveyor.store.chosen import choose_files
+from conveyor.store.protocol import Store
+from conveyor.store.routing import Routing
+from conveyor.wrangler import Worker
+
+
+class Bindings:
+    """The handles that one app gave out."""
+
+    def __init__(
+        self, routing: Routing, worker: Worker, store: Store, ensure_open: Callable[[], Awaitable[None]], app: str
+    ) -> None:
+        self._routing = routing
+        self._worker = worker
+        self._store = self._own = store
+        self._ensure_open = ensure_open
+        self._kvs: dict[str, KV] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self._folder: Path | None = None
+        self._passing: tempfile.TemporaryDirectory[str] | None = None
+        self.secrets = Secrets(store, app, self.folder)
+
+    def kv(self, namespace: str) -> KV:
+        """A namespace by its binding, or by its own name."""
+        if namespace not in self._kvs:
+            name = self._worker.namespaces.get(namespace, namespace)
+            check_name("namespace", name)
+            self._kvs[namespace] = KV(self._store, self._ensure_open, name)
+        return self._kvs[namespace]
+
+    def bucket(self, name: str) -> Bucket:
+        """A bucket by its binding, or by its own name."""
+        if name not in self._buckets:
+            bucket = self._worker.buckets.get(name, name)
+            check_name("bucket", bucket)
+            self._buckets[name] = Bucket(self._store, self._ensure_open, self.folder, bucket)
+        return self._buckets[name]
+
+    def renew(self, store: Store) -> None:
+        """The handles work on this store from now on."""
+        if store is not self._store:
+            self._folder, self._passing = None, None
+        self._store = store
+        for kv in self._kvs.values():
+            KV.__init__(kv, store, self._ensure_open, kv.namespace)
+        for bucket in self._buckets.values():
+            Bucket.__init__(bucket, store, self._ensure_open, self.folder, bucket.name)
+        self.secrets.use_store(store)
+
+    def folder(self) -> Path:
+        """Where files are kept; those of a store in memory are gone with the process."""
+        if self._folder is None:
+            if self._store is not self._own or self._routing.url.startswith("memory:"):
+                self._passing = tempfile.TemporaryDirectory(prefix="conveyor-")
+                self._folder = Path(self._passing.name)
+            else:
+                self._folder = choose_files(self._routing.url)
+        return self._folder
