@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from conveyor import ConsumerSettings, Conveyor, QueueSettings
-from conveyor.model import errors, message, settings
+from conveyor.model import errors, message, refusals, settings
 from conveyor.model.states import STEPS, State, Step
 from conveyor.model.verdict import DeadReason
 
@@ -92,7 +92,7 @@ def errors_page() -> str:
     lines = [
         "# Errors\n",
         "Whatever conveyor raises on purpose is a `ConveyorError`: `code` is for programs, `hint` for people, `facts` for",
-        "both. All but `ConveyorError` itself are imported from `conveyor.model.errors`.\n",
+        "both. They are imported from `conveyor.model.errors`, and what a server refuses from `conveyor.model.refusals`.\n",
         f"```text\n{tree}\n```\n",
         "| error | code | hint |\n| --- | --- | --- |",
         *(f"| `{each.__name__}` | `{each.code}` | {_hint(each)} |" for each in _errors()),
@@ -101,7 +101,7 @@ def errors_page() -> str:
 
 
 def _errors() -> Iterator[type[errors.ConveyorError]]:
-    for each in vars(errors).values():
+    for each in (vars(errors) | vars(refusals)).values():
         if isinstance(each, type) and issubclass(each, errors.ConveyorError):
             yield each
 

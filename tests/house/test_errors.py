@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from conveyor.model import errors
+from conveyor.model import errors, refusals
 from conveyor.model.errors import ConveyorError
 
 DRAWN = re.compile(r"^(?P<bars>[ |`-]*)(?P<name>\w+Error)\b", re.MULTILINE)
 
 
 def all_errors() -> list[type[ConveyorError]]:
-    found = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ConveyorError)]
+    everything = (vars(errors) | vars(refusals)).values()
+    found = [each for each in everything if isinstance(each, type) and issubclass(each, ConveyorError)]
     return sorted(found, key=lambda each: each.__name__)
 
 

@@ -87,6 +87,9 @@ async def _fill_beside(store: Store) -> None:
     await store.declare_schedule(a_schedule(name="weekly"), 5_000)
     await store.pause_schedule("weekly")
     await store.kv_put("ns", an_entry())
+    await store.put_document("token", "é", b"{}")
+    for number in range(3):
+        await store.append_record("audit", b'{"n":%d}' % number, lambda before, body: before[-3:] + body)
     await store.kv_put("ns", KeyValue(key="é\0", value=bytes(range(256)), metadata=b"{}", expires_at=store.clock.now_ms() + 9_000))
 
 
@@ -106,6 +109,7 @@ async def answers_of(store: Store) -> dict[str, Any]:
         "owners": await store.list_owners(),
         "schedules": await store.list_schedules(),
         "runs": [replace(each, error=_words(each.error)) for each in await store.list_runs("nightly", limit=10)],
+        "documents": [each for kind in ("token", "audit", "trail") for each in await store.list_documents(kind, limit=9)],
         "values": [await store.kv_get("ns", each.key) for each in await store.kv_list("ns", prefix="", limit=9, after=None)],
     }
 

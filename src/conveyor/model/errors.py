@@ -8,14 +8,20 @@
     |  |- BodyTooLargeError         a body, or a batch of bodies
     |  |- InvalidTransactionError   `tx=` is no open transaction of the store's own database
     |  |- CronSyntaxError           a schedule's expression
-    |  `- InvalidKeyError           a kv key, value, metadata or ttl
+    |  |- InvalidKeyError           a kv key, value, metadata or ttl
+    |  `- InvalidRequestError       what came over HTTP
     |- NotFoundError
     |  |- QueueNotFoundError
     |  `- ScheduleNotFoundError
     |- ConflictError
     |  |- QueueExistsError
     |  |- ConsumerConflictError     one consumer per queue
+    |  |- VersionConflictError      somebody else changed it since it was read
     |  `- ScheduleBusyError         overlap="skip", and the previous run is not over
+    |- UnauthenticatedError         no token, or none that is valid
+    |- ForbiddenError               the token's rights do not reach so far
+    |- MisdirectedError             the Host or Origin is none of ours
+    |- TooManyRequestsError         a rate limit is reached
     |- QueueFullError               a backlog limit is reached
     |- LeaseLostError               somebody else holds the message now
     |- BodyDecodeError              a body does not fit the handler's type
@@ -172,6 +178,17 @@ class ConsumerConflictError(ConflictError):
             queue=queue,
             present=present,
             wanted=wanted,
+        )
+
+
+class VersionConflictError(ConflictError):
+    """Nothing was written."""
+
+    code = "version_conflict"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(
+            f"{kind} `{name}` was changed by somebody else", hint="read it again, then change it", kind=kind, name=name
         )
 
 

@@ -78,6 +78,7 @@ TABLES: Final = (
         words="error",
     ),
     _table("kv", "namespace key value metadata expires_at"),
+    _table("documents", "kind name body version created_at modified_at"),
 )
 
 LEFT: Final[Mapping[str, str]] = MappingProxyType({

@@ -18,6 +18,7 @@ from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
     ClaimRequest,
+    Document,
     Evidence,
     Fired,
     Firing,
@@ -191,7 +192,40 @@ class KeyValueStore(Protocol):
         ...
 
 
-class Store(MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, Joinable, Protocol):
+Seal: TypeAlias = Callable[[bytes, bytes], bytes]
+"""What is kept of a record, given the one before it (empty for the first) and what is to be recorded. It may be called on
+another thread, and again if the transaction is."""
+
+
+class DocumentStore(Protocol):
+    """Few, small records of the control plane, by kind and name."""
+
+    async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
+        """Whatever is there is replaced; with `version` only that one is, and 0 says that there must be none.
+        `VersionConflictError`, `InvalidKeyError`."""
+        ...
+
+    async def get_document(self, kind: str, name: str) -> Document | None: ...
+
+    async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
+        """Whether it was there. `VersionConflictError` if it was of another version."""
+        ...
+
+    async def list_documents(
+        self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
+    ) -> list[Document]:
+        """By name, in the order of its UTF-8 bytes."""
+        ...
+
+    async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
+        """The next record of a trail, as `seal` makes it, and the trail's head, in one transaction. Records are documents
+        of the kind `trail`, named by their numbers (`record_name`)."""
+        ...
+
+
+class Store(
+    MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, DocumentStore, Joinable, Protocol
+):
     """All of it, with a beginning and an end."""
 
     @property

@@ -243,5 +243,22 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None
 
 
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of the control plane: a token, a namespace, a line of the audit trail."""
+
+    kind: str
+    name: str
+    body: bytes
+    """JSON."""
+    version: int
+    """1 at first; one more with every change."""
+    created_at: int
+    modified_at: int
+
+
+TRAIL_KIND: Final = "trail"
+"""Of the document that stands for a trail: its version is the number of records, its body the last of them."""
+
+
 ANY_QUEUE: Final = "*"
 """Stands for every queue in a wake-up."""

@@ -18,7 +18,7 @@ from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import claim, kv, outbox, plain, queues, reconcile, schedules, scouting, settle, sweep
+from conveyor.store.postgres import claim, documents, kv, outbox, plain, queues, reconcile, schedules, scouting, settle, sweep
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
@@ -34,11 +34,12 @@ from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.relay import Relay
 from conveyor.store.postgres.statements import SQL
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.protocol import Wake
+from conveyor.store.protocol import Seal, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
     ClaimRequest,
+    Document,
     Evidence,
     Fired,
     Firing,
@@ -343,6 +344,25 @@ class PostgresStore(Undivided):
 
     async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
         return await self._run(lambda tx: kv.kv_list(tx, namespace, prefix, limit, after), _RELAXED)
+
+    # Documents
+
+    async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
+        return await self._run(lambda tx: documents.put_document(tx, kind, name, body, version))
+
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        return await self._run(lambda tx: documents.get_document(tx, kind, name), _RELAXED)
+
+    async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
+        return await self._run(lambda tx: documents.delete_document(tx, kind, name, version))
+
+    async def list_documents(
+        self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
+    ) -> list[Document]:
+        return await self._run(lambda tx: documents.list_documents(tx, kind, prefix, limit, after), _RELAXED)
+
+    async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
+        return await self._run(lambda tx: documents.append_record(tx, trail, body, seal))
 
 
 async def _claim(pool: Pool, request: ClaimRequest) -> Claimed:

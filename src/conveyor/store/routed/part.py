@@ -19,11 +19,12 @@ from conveyor.model.message import Draft, Lease, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.joining import Joined
-from conveyor.store.protocol import Store, Wake
+from conveyor.store.protocol import Seal, Store, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
     ClaimRequest,
+    Document,
     Evidence,
     Fired,
     Firing,
@@ -341,6 +342,25 @@ class Part(Undivided):
 
     async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
         return await self._live.kv_list(namespace, prefix=prefix, limit=limit, after=after)
+
+    # Documents
+
+    async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
+        return await self._live.put_document(kind, name, body, version=version)
+
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        return await self._live.get_document(kind, name)
+
+    async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
+        return await self._live.delete_document(kind, name, version=version)
+
+    async def list_documents(
+        self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
+    ) -> list[Document]:
+        return await self._live.list_documents(kind, prefix=prefix, limit=limit, after=after)
+
+    async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
+        return await self._live.append_record(trail, body, seal)
 
 
 async def _waited(task: asyncio.Future[Any], seconds: float | None = None) -> bool:

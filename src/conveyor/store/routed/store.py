@@ -18,11 +18,12 @@ from conveyor.model.ids import IdSource
 from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
-from conveyor.store.protocol import Store, Wake
+from conveyor.store.protocol import Seal, Store, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
     ClaimRequest,
+    Document,
     Evidence,
     Fired,
     Firing,
@@ -273,6 +274,25 @@ class RoutedStore:
 
     async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
         return await self._home.kv_list(namespace, prefix=prefix, limit=limit, after=after)
+
+    # Documents: at home
+
+    async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
+        return await self._home.put_document(kind, name, body, version=version)
+
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        return await self._home.get_document(kind, name)
+
+    async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
+        return await self._home.delete_document(kind, name, version=version)
+
+    async def list_documents(
+        self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
+    ) -> list[Document]:
+        return await self._home.list_documents(kind, prefix=prefix, limit=limit, after=after)
+
+    async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
+        return await self._home.append_record(trail, body, seal)
 
     async def _of_all(self, question: Callable[[Part], Awaitable[T]]) -> list[tuple[Part, T]]:
         """The answer of each; what one of them refuses, all do."""

@@ -14,11 +14,12 @@ from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.protocol import Wake
+from conveyor.store.protocol import Seal, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
     ClaimRequest,
+    Document,
     Evidence,
     Fired,
     Firing,
@@ -35,7 +36,7 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
-from conveyor.store.sqlite import append, claim, kv, queues, reconcile, schedules, settle, sweep
+from conveyor.store.sqlite import append, claim, documents, kv, queues, reconcile, schedules, settle, sweep
 from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
@@ -264,6 +265,25 @@ class SQLiteStore(Undivided):
 
     async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
         return await self._live.submit(lambda tx: kv.kv_list(tx, namespace, prefix, limit, after), _RELAXED)
+
+    # Documents
+
+    async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
+        return await self._live.submit(lambda tx: documents.put_document(tx, kind, name, body, version))
+
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        return await self._live.submit(lambda tx: documents.get_document(tx, kind, name), _RELAXED)
+
+    async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
+        return await self._live.submit(lambda tx: documents.delete_document(tx, kind, name, version))
+
+    async def list_documents(
+        self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
+    ) -> list[Document]:
+        return await self._live.submit(lambda tx: documents.list_documents(tx, kind, prefix, limit, after), _RELAXED)
+
+    async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
+        return await self._live.submit(lambda tx: documents.append_record(tx, trail, body, seal))
 
     @property
     def _live(self) -> Writer:

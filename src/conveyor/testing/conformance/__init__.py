@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
+from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.fairness import TestFairness
 from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
@@ -31,6 +32,7 @@ __all__ = [
     "TestConsumers",
     "TestDeadLetters",
     "TestDedupe",
+    "TestDocuments",
     "TestEndings",
     "TestExpiry",
     "TestFairness",
@@ -53,5 +55,6 @@ __all__ = [
     "TestSchedules",
     "TestSending",
     "TestSettling",
+    "TestTrails",
     "TestWakes",
 ]

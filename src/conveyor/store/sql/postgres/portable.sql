@@ -70,6 +70,10 @@ FROM runs ORDER BY schedule, tick;
 SELECT namespace, key, value, metadata, expires_at
 FROM kv ORDER BY namespace, key;
 
+-- name: export_documents
+SELECT kind, name, body, version, created_at, modified_at
+FROM documents ORDER BY kind, name;
+
 -- name: write_heading
 -- The version is past both, so that nobody trusts what was read here before.
 UPDATE store SET secret = :secret, catalog_version = greatest(catalog_version, :catalog_version) + 1;
@@ -85,11 +89,11 @@ SELECT lane, count(*), sum(octet_length(body)) FROM messages GROUP BY lane;
 -- name: holds_anything
 SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM schedules)
   OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv)
-  OR EXISTS (SELECT 1 FROM outbox);
+  OR EXISTS (SELECT 1 FROM documents) OR EXISTS (SELECT 1 FROM outbox);
 
 -- name: empty_store
 TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, turns, called, dedupe, dead_letters, purged, receipts,
-  schedules, runs, kv, outbox, acks;
+  schedules, runs, kv, documents, outbox, acks;
 
 -- name: count_living_owners
 -- By the server's own clock, whatever a test has bound.

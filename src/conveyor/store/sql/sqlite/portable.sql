@@ -132,6 +132,14 @@ FROM kv ORDER BY kv.namespace, kv.key;
 INSERT INTO kv (namespace, key, value, metadata, expires_at)
 VALUES (:namespace, CAST(:key AS TEXT), :value, :metadata, :expires_at);
 
+-- name: export_documents
+SELECT kind, name, body, version, created_at, modified_at
+FROM documents ORDER BY kind, name;
+
+-- name: load_documents
+INSERT INTO documents (kind, name, body, version, created_at, modified_at)
+VALUES (:kind, :name, :body, :version, :created_at, :modified_at);
+
 -- name: write_heading
 -- The version is past both, so that nobody trusts what was read here before.
 UPDATE store SET secret = :secret, catalog_version = max(catalog_version, :catalog_version) + 1,
@@ -147,7 +155,8 @@ UPDATE queues SET uses_dedupe = 1 WHERE lane IN (SELECT lane FROM dedupe);
 
 -- name: holds_anything
 SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM schedules)
-  OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv);
+  OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv)
+  OR EXISTS (SELECT 1 FROM documents);
 
 -- name: empty_store
 DELETE FROM queues;
@@ -168,6 +177,7 @@ DELETE FROM receipts;
 DELETE FROM schedules;
 DELETE FROM runs;
 DELETE FROM kv;
+DELETE FROM documents;
 
 -- name: put_note
 INSERT INTO migrations (number, name, checksum, ran_at) VALUES (:number, :name, :peer, :ran_at);

@@ -1,0 +1,15 @@
+"""Cloudflare's wire: its paths, envelopes and codes. Each room has a list of endpoints."""
+
+from __future__ import annotations
+
+from conveyor.server.endpoint import Endpoint
+
+
+def endpoints() -> list[Endpoint]:
+    """Those of an account, below `/client/v4/accounts/{account}`."""
+    return []
+
+
+def root_endpoints() -> list[Endpoint]:
+    """Those below `/client/v4` itself: who am I, and which accounts are there."""
+    return []

@@ -1,0 +1,203 @@
+"""What both wires are made of: an `Endpoint` says who may call it, a `Call` is what came in, an `Answer` is what goes out,
+and a `Dialect` says errors in the words of its wire."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from conveyor.model.errors import QueueNotFoundError
+from conveyor.model.refusals import ForbiddenError, InvalidRequestError
+from conveyor.server.rights import Caller, Right
+from conveyor.store.protocol import Store
+
+if TYPE_CHECKING:
+    from conveyor.app import Conveyor
+
+T = TypeVar("T")
+
+JSON: Final = b"application/json"
+BODY_MAX: Final = 131_072
+"""128 KiB: a message of 128,000 bytes and what stands around it."""
+PARAMETERS_MAX: Final = 256
+"""Of a query."""
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Answer:
+    """A status, bytes, and headers beyond those that every answer has."""
+
+    __slots__ = ("body", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        *,
+        content_type: bytes = JSON,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers
+
+    @staticmethod
+    def json(value: Any, status: int = 200, *, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
+        """What msgspec can encode, as JSON."""
+        return Answer(status, _encode(value), headers=headers)
+
+
+class QueryParams(Mapping[str, str]):
+    """The last value of each name, as frameworks do; `all` gives every one."""
+
+    __slots__ = ("_pairs", "_values")
+
+    def __init__(self, raw: bytes) -> None:
+        """`InvalidRequestError` for too many, or what is not UTF-8."""
+        try:
+            self._pairs = parse_qsl(
+                raw.decode("ascii"), keep_blank_values=True, max_num_fields=PARAMETERS_MAX, errors="strict"
+            )
+        except ValueError as error:
+            problem = f"the query has more than {PARAMETERS_MAX} parameters, or is not UTF-8"
+            raise InvalidRequestError(problem) from error
+        self._values = dict(self._pairs)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def all(self, name: str) -> list[str]:
+        """Every value that was given."""
+        return [value for key, value in self._pairs if key == name]
+
+    def number(self, name: str, default: int, *, least: int = 0, most: int) -> int:
+        """A whole number from `least` to `most`. `InvalidRequestError`."""
+        text = self._values.get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
+            raise InvalidRequestError(f"`{name}` must be a whole number from {least:,} to {most:,}", field=name)
+        return int(text)
+
+
+class Call:
+    """One request whose caller may make it. `path` are the names in the endpoint's path, decoded once."""
+
+    __slots__ = (
+        "_query",
+        "app",
+        "base_url",
+        "body",
+        "caller",
+        "endpoint",
+        "headers",
+        "path",
+        "raw_query",
+        "request_id",
+        "store",
+    )
+
+    def __init__(
+        self,
+        *,
+        app: Conveyor | None,
+        store: Store,
+        endpoint: Endpoint,
+        caller: Caller,
+        path: dict[str, str],
+        raw_query: bytes,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        request_id: str,
+        base_url: str,
+    ) -> None:
+        self.app = app
+        self.store = store
+        self.endpoint = endpoint
+        self.caller = caller
+        self.path = path
+        self.raw_query = raw_query
+        self.headers = headers
+        """By lower-case name; of several the last."""
+        self.body = body
+        self.request_id = request_id
+        self.base_url = base_url
+        self._query: QueryParams | None = None
+
+    @property
+    def query(self) -> QueryParams:
+        if self._query is None:
+            self._query = QueryParams(self.raw_query)
+        return self._query
+
+    def header(self, name: str) -> str | None:
+        """A header's value, or None."""
+        found = self.headers.get(name.lower().encode("latin-1"))
+        return None if found is None else found.decode("latin-1")
+
+    def decode(self, kind: type[T]) -> T:
+        """The body as JSON of this type; structs say `forbid_unknown_fields=True`. `InvalidRequestError` with the place
+        of what is wrong: 400 if it is no JSON, 422 if it does not fit."""
+        try:
+            return _decoder(kind).decode(self.body)
+        except msgspec.ValidationError as error:
+            raise InvalidRequestError(f"the body does not fit: {error}", status=422) from error
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise InvalidRequestError(
+                "the body is not JSON" if self.body else "the body is empty", hint="send a JSON object"
+            ) from error
+
+    def require(self, right: Right, queue: str | None = None) -> None:
+        """`QueueNotFoundError` where the token does not reach, as if there were no such queue; `ForbiddenError` if it
+        has not that right anywhere."""
+        if self.caller.may(right, queue):
+            return
+        if queue is None or right not in self.caller.rights:
+            raise ForbiddenError(right)
+        raise QueueNotFoundError(queue)
+
+
+@lru_cache(256)
+def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    return msgspec.json.Decoder(kind)
+
+
+Handle: TypeAlias = Callable[[Call], Awaitable[Answer]]
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One method on one path, and who may call it."""
+
+    method: str
+    path: str
+    """Below the wire's prefix, as in `/queues/{queue}`; `{key:path}` takes the slashes too."""
+    right: Right | None
+    """None: anybody."""
+    handle: Handle
+    scope: str = "queue"
+    """`queue`: the handler calls `call.require` with the queue's name once it knows it, before it does anything.
+    `store`: tokens that are bound to queues have no right here."""
+    action: str | None = None
+    """Its name in the audit trail, as in `queue.create`; None: it changes nothing, or moves messages."""
+    body_max: int = BODY_MAX
+    content_types: tuple[str, ...] = ("application/json",)
+    """Of the body, if it has one; empty takes any."""
+
+
+class Dialect(Protocol):
+    """How a wire says what went wrong."""
+
+    def render(self, error: Exception, request_id: str) -> Answer:
+        """Every `ConveyorError` has `code`, `message` and `hint`; of any other exception nothing is told."""
+        ...
