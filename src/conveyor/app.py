@@ -46,10 +46,10 @@ Hook = Callable[[], Awaitable[None]]
 class Conveyor:
     """An application: its name, its store, and all that it declares.
 
-    The store comes from `url`, else from `CONVEYOR_URL`, else from `pyproject.toml`, else it is
-    `sqlite:///conveyor.db`. `stores` are others by name, and `routes` say which queues live there: patterns of names,
-    the first match wins. `wrangler` names a Worker's file (None: none), and `environment` one of its `env`s; without
-    either, `CONVEYOR_WRANGLER` and `CLOUDFLARE_ENV` do. Nothing is opened until `async with app:`, a worker, or the first send.
+    The store comes from `url`, else from `CONVEYOR_URL`, else from `pyproject.toml`, else it is `sqlite:///conveyor.db`.
+    `stores` are others by name, and `routes` say which queues live there: patterns of names, the first match wins.
+    `wrangler` names a Worker's file (None: none), and `environment` one of its `env`s; if not, `CONVEYOR_WRANGLER` and
+    `CLOUDFLARE_ENV` do. Nothing is opened until `async with app:`, a worker, or the first send.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class Conveyor:
         self.name = name
         self.routing = choose_stores(url, stores, routes)
         self.worker = read_worker(wrangler, environment)
+        self.vars: Mapping[str, Any] = self.worker.vars
+        """Those of the wrangler file."""
         self.target: str | None = None
         """How a child process finds this app: `MODULE:VARIABLE`."""
         self.http: Any = None
@@ -79,7 +81,9 @@ class Conveyor:
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = queues_of(self.worker)
         self._handles: dict[str, Queue] = {}
-        self._bindings = Bindings(self.routing, self.worker, self._store, self.ensure_open, name)
+        self.bindings = Bindings(self.routing, self.worker, self._store, self.ensure_open, name)
+        self.secrets: Secrets = self.bindings.secrets
+        """What `wrangler secret put` wrote for this app: `app.secrets["NAME"]`."""
         self._schedules: dict[str, Declared] = {}
         self._cron: Handler | None = None
         self._opening: list[Hook] = []
@@ -202,21 +206,11 @@ class Conveyor:
 
     def kv(self, namespace: str) -> KV:
         """A namespace of named values, by its name or by its binding in a wrangler file."""
-        return self._bindings.kv(namespace)
+        return self.bindings.kv(namespace)
 
     def bucket(self, name: str) -> Bucket:
         """A bucket of objects, by its name or by its binding in a wrangler file."""
-        return self._bindings.bucket(name)
-
-    @property
-    def vars(self) -> Mapping[str, Any]:
-        """The `vars` of the wrangler file."""
-        return self.worker.vars
-
-    @property
-    def secrets(self) -> Secrets:
-        """What `wrangler secret put` wrote for this app: `app.secrets["NAME"]`."""
-        return self._bindings.secrets
+        return self.bindings.bucket(name)
 
     async def trigger(self, schedule: str, *, correlation_id: str | None = None) -> str:
         """Run a schedule of this app now; the run's correlation id. `ScheduleNotFoundError`."""
@@ -285,7 +279,7 @@ class Conveyor:
             check_worker(self.worker, self._handlers, self._schedules)
             self._scheduler = self._make_scheduler() if self._schedules else None
             self._declaring = await declare(self._store, self._queues, handlers, self._scheduler, self._tell)
-            await self._bindings.secrets.refresh()
+            await self.bindings.secrets.refresh()
             self._loop = loop
             for hook in self._opening:
                 await hook()
@@ -371,7 +365,7 @@ class Conveyor:
         """What was given out must look again whether the store is open, and which it is."""
         for name, handle in self._handles.items():
             Queue.__init__(handle, self._store, self._ids, self._settings_of, name)
-        self._bindings.renew(self._store)
+        self.bindings.renew(self._store)
 
     def another_store(self) -> Store:
         """A second, independent way to the same store, for another thread."""
