@@ -209,6 +209,24 @@ class WorkerDied(Event, frozen=True, kw_only=True):
     dead: int
 
 
+class RequestFailed(Event, frozen=True, kw_only=True):
+    """A request met an error that nobody had foreseen; the client was told no more than its id."""
+
+    name: ClassVar[str] = "conveyor.request.failed"
+    request_id: str
+    endpoint: str
+    error: str
+    """Its kind alone: its words may hold what was sent."""
+    where: str
+
+
+class AccessRefused(Event, frozen=True, kw_only=True):
+    """Somebody came without a valid token."""
+
+    name: ClassVar[str] = "conveyor.access.refused"
+    address: str
+
+
 class StoreLost(Event, frozen=True, kw_only=True):
     """The server is away: calls wait for it. Nothing more is said until it is back, or a call has waited for long
     enough."""

@@ -1,5 +1,5 @@
-"""What a server refuses before it does anything: errors with a place in the tree of model/errors.py, and a status where the
-kind alone does not give it."""
+"""What a server refuses before it does anything: errors with a place in the tree of model/errors.py, and a status where
+the kind alone does not give it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The ASGI application that `conveyor serve` runs: `/healthz`, `/readyz`, and the app's own HTTP behind them."""
+"""The ASGI application that `conveyor serve` runs: both wires, `/healthz`, `/readyz`, and the app's own HTTP behind
+them."""
 
 from __future__ import annotations
 
@@ -7,12 +8,20 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from conveyor.model.errors import ConveyorError
+from conveyor.server import cloudflare, rest
+from conveyor.server.audit import Audit
+from conveyor.server.cloudflare.dialect import Envelope
+from conveyor.server.gate import Gate, Rates
+from conveyor.server.problem import Problem
+from conveyor.server.tokens import Doorman, Tokens
+from conveyor.server.wire import SAFE_HEADERS, Wire, WireRoute
 from conveyor.store.protocol import Store
 from conveyor.store.routed import RoutedStore
 from conveyor.store.routing import HOME
@@ -22,11 +31,17 @@ if TYPE_CHECKING:
 
 READY_S: Final = 1.5
 """A store that takes longer to answer is not ready; whoever asks hears so within 2 s."""
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_HEADERS: Final = {name.decode(): value.decode() for name, value in SAFE_HEADERS}
 
 
-def make_asgi(app: Conveyor) -> Starlette:
-    """The whole HTTP side of one process; its lifespan opens and closes the app."""
+def make_asgi(
+    app: Conveyor, *, token: str | None = None, pepper: str | None = None, rates: Rates | None = None
+) -> Starlette:
+    """The whole HTTP side of one process; its lifespan opens and closes the app. `token` is one that is good for
+    everything and stands in no store, `pepper` what the hashes of tokens and of the audit trail are keyed with."""
+    doorman = Doorman(Tokens(app.store, pepper=pepper), app.store, environment=token)
+    gate = Gate(doorman, app.store.clock, rates=rates, emit=app.emit)
+    wires = make_wires(app, gate, Audit(app.store, pepper=pepper))
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_HEADERS)
@@ -45,12 +60,22 @@ def make_asgi(app: Conveyor) -> Starlette:
             yield
 
     routes: list[BaseRoute] = [
+        *(WireRoute(wire) for wire in wires),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]
     if app.http is not None:
         routes.append(Mount("/", app=app.http))
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+def make_wires(app: Conveyor, gate: Gate, audit: Audit) -> list[Wire]:
+    """Cloudflare's and ours."""
+    of_account = [replace(each, path="/accounts/{account}" + each.path) for each in cloudflare.endpoints()]
+    return [
+        Wire("/client/v4", [*of_account, *cloudflare.root_endpoints()], Envelope(), app=app, gate=gate, audit=audit),
+        Wire("/api/v1", rest.endpoints(), Problem(), app=app, gate=gate, audit=audit),
+    ]
 
 
 def _lifespan_of(asgi: Any) -> contextlib.AbstractAsyncContextManager[Any]:

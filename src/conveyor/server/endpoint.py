@@ -1,9 +1,9 @@
-"""What both wires are made of: an `Endpoint` says who may call it, a `Call` is what came in, an `Answer` is what goes out,
-and a `Dialect` says errors in the words of its wire."""
+"""What both wires are made of: an `Endpoint` says who may call it, a `Call` is what came in, an `Answer` is what goes
+out, and a `Dialect` says errors in the words of its wire."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
@@ -12,6 +12,7 @@ import msgspec
 
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.refusals import ForbiddenError, InvalidRequestError
+from conveyor.server.reading import check_json
 from conveyor.server.rights import Caller, Right
 from conveyor.store.protocol import Store
 
@@ -29,9 +30,9 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Answer:
-    """A status, bytes, and headers beyond those that every answer has."""
+    """A status, bytes, and headers beyond those that every answer has. With a `stream` its pieces follow the body."""
 
-    __slots__ = ("body", "content_type", "headers", "status")
+    __slots__ = ("body", "content_type", "headers", "status", "stream")
 
     def __init__(
         self,
@@ -40,11 +41,13 @@ class Answer:
         *,
         content_type: bytes = JSON,
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        stream: AsyncIterator[bytes] | None = None,
     ) -> None:
         self.status = status
         self.body = body
         self.content_type = content_type
         self.headers = headers
+        self.stream = stream
 
     @staticmethod
     def json(value: Any, status: int = 200, *, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Answer:
@@ -97,7 +100,6 @@ class Call:
     __slots__ = (
         "_query",
         "app",
-        "base_url",
         "body",
         "caller",
         "endpoint",
@@ -105,7 +107,9 @@ class Call:
         "path",
         "raw_query",
         "request_id",
+        "scheme",
         "store",
+        "target",
     )
 
     def __init__(
@@ -120,7 +124,7 @@ class Call:
         headers: Mapping[bytes, bytes],
         body: bytes,
         request_id: str,
-        base_url: str,
+        scheme: str = "http",
     ) -> None:
         self.app = app
         self.store = store
@@ -132,8 +136,15 @@ class Call:
         """By lower-case name; of several the last."""
         self.body = body
         self.request_id = request_id
-        self.base_url = base_url
+        self.scheme = scheme
+        self.target: str | None = None
+        """What is changed, for the audit trail, where the path does not say it."""
         self._query: QueryParams | None = None
+
+    @property
+    def base_url(self) -> str:
+        """As the client called us: `http://127.0.0.1:8787`."""
+        return f"{self.scheme}://{self.headers.get(b'host', b'').decode('latin-1')}"
 
     @property
     def query(self) -> QueryParams:
@@ -149,6 +160,7 @@ class Call:
     def decode(self, kind: type[T]) -> T:
         """The body as JSON of this type; structs say `forbid_unknown_fields=True`. `InvalidRequestError` with the place
         of what is wrong: 400 if it is no JSON, 422 if it does not fit."""
+        check_json(self.body)
         try:
             return _decoder(kind).decode(self.body)
         except msgspec.ValidationError as error:

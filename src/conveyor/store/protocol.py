@@ -193,8 +193,8 @@ class KeyValueStore(Protocol):
 
 
 Seal: TypeAlias = Callable[[bytes, bytes], bytes]
-"""What is kept of a record, given the one before it (empty for the first) and what is to be recorded. It may be called on
-another thread, and again if the transaction is."""
+"""What is kept of a record, given the one before it (empty for the first) and what is to be recorded. It may be called
+on another thread, and again if the transaction is."""
 
 
 class DocumentStore(Protocol):
@@ -218,8 +218,8 @@ class DocumentStore(Protocol):
         ...
 
     async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
-        """The next record of a trail, as `seal` makes it, and the trail's head, in one transaction. Records are documents
-        of the kind `trail`, named by their numbers (`record_name`)."""
+        """The next record of a trail, as `seal` makes it, and the trail's head, in one transaction. Records are
+        documents of the kind `trail`, named by their numbers (`record_name`)."""
         ...
 
 

@@ -6,7 +6,7 @@ from conveyor.server.endpoint import Endpoint
 
 
 def endpoints() -> list[Endpoint]:
-    """Those of an account, below `/client/v4/accounts/{account}`."""
+    """Those of an account, below `/client/v4/accounts/{account}`; the account is in `call.path`."""
     return []
 
 

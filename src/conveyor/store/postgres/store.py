@@ -18,7 +18,19 @@ from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import claim, documents, kv, outbox, plain, queues, reconcile, schedules, scouting, settle, sweep
+from conveyor.store.postgres import (
+    claim,
+    documents,
+    kv,
+    outbox,
+    plain,
+    queues,
+    reconcile,
+    schedules,
+    scouting,
+    settle,
+    sweep,
+)
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell

@@ -1,0 +1,156 @@
+"""The audit trail: who changed what, when, from where, and what came of it; never what was in it.
+
+Each record ends with a hash over the hash before it and its own bytes, and the trail's head is kept beside them, so
+that a record that was edited, taken away, put elsewhere or cut off shows. With the server's pepper the hash is an HMAC,
+which whoever can only write to the database cannot make.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+
+from conveyor.server.rights import Caller
+from conveyor.store.documents import record_name
+from conveyor.store.protocol import Store
+from conveyor.store.records import TRAIL_KIND, Document
+
+TRAIL: Final = "audit"
+TARGET_CHARS_MAX: Final = 256
+_PAGE: Final = 500
+_TAIL: Final = len(b',"hash":""}') + 64
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the trail."""
+
+    at: int
+    actor: str
+    """The id of a token, `environment`, or `cli`."""
+    name: str
+    address: str
+    action: str
+    target: str
+    result: str
+    """`ok`, or the code of an error."""
+    request_id: str = ""
+    is_keyed: bool = False
+    """Sealed with the server's pepper."""
+    hash: str = ""
+    number: int = 0
+    """From 1; where it stands."""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is not as it was written."""
+
+    number: int
+    problem: str
+
+
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """What `verify` found."""
+
+    records: int
+    head: str
+    """`NUMBER:HASH` of the last record: kept elsewhere, it proves later that nothing before it was changed."""
+    faults: list[Fault]
+
+
+class Audit:
+    """The trail of a store."""
+
+    def __init__(self, store: Store, *, pepper: str | None = None) -> None:
+        self._store = store
+        self._pepper = None if pepper is None else pepper.encode()
+
+    async def record(self, caller: Caller, action: str, target: str, *, result: str, request_id: str = "") -> Record:
+        """Add a record; it is safely in the store when this returns. `StoreError`."""
+        record = Record(
+            at=self._store.clock.now_ms(),
+            actor=caller.token_id or "",
+            name=caller.name,
+            address=caller.address,
+            action=action,
+            target=target[:TARGET_CHARS_MAX],
+            result=result,
+            request_id=request_id,
+            is_keyed=self._pepper is not None,
+        )
+        facts = msgspec.structs.asdict(record)
+        body = msgspec.json.encode({name: value for name, value in facts.items() if name not in ("hash", "number")})
+        return _read(await self._store.append_record(TRAIL, body, self._seal))
+
+    async def list(self, *, limit: int, before: int | None = None) -> list[Record]:
+        """The newest first, from the one before number `before` on."""
+        head = await self._store.get_document(TRAIL_KIND, TRAIL)
+        end = (0 if head is None else head.version) if before is None else max(0, before - 1)
+        first = max(0, end - limit)
+        found = await self._store.list_documents(TRAIL, after=record_name(first), limit=end - first)
+        return [_read(each) for each in reversed(found) if int(each.name) <= end]
+
+    async def verify(self, *, expected: str | None = None) -> Examined:
+        """Read the whole trail. `expected` is the head of an earlier examination."""
+        head = await self._store.get_document(TRAIL_KIND, TRAIL)
+        faults: list[Fault] = []
+        before, number, last, was_keyed = "", 0, b"", False
+        async for document in self._walk():
+            number += 1
+            if document.name != record_name(number):
+                faults.append(Fault(number=number, problem=f"is missing: `{document.name[:32]}` stands in its place"))
+                number = int(document.name) if document.name.isdigit() else number
+            problem = self._problem(document.body, before, was_keyed=was_keyed)
+            if problem is not None:
+                faults.append(Fault(number=number, problem=problem))
+            before, last = _hash_in(document.body), document.body
+            was_keyed = was_keyed or _is_keyed(document.body)
+            if expected is not None and expected.startswith(f"{number}:") and expected != f"{number}:{before}":
+                faults.append(Fault(number=number, problem="is not the one that was the head before"))
+        counted = 0 if head is None else head.version
+        if number != counted or (head is not None and head.body != last):
+            faults.append(Fault(number=number, problem=f"is the last one here; the head is number {counted}"))
+        if expected is not None and number < int(expected.partition(":")[0]):
+            faults.append(Fault(number=number, problem=f"is the last one here; {expected[:32]} was the head before"))
+        return Examined(records=number, head=f"{number}:{before}", faults=faults)
+
+    async def _walk(self) -> AsyncIterator[Document]:
+        after: str | None = None
+        while page := await self._store.list_documents(TRAIL, limit=_PAGE, after=after):
+            for document in page:
+                yield document
+            after = page[-1].name
+
+    def _seal(self, before: bytes, body: bytes) -> bytes:
+        return body[:-1] + b',"hash":"' + self._hash(_hash_in(before), body, keyed=self._pepper is not None) + b'"}'
+
+    def _hash(self, before: str, body: bytes, *, keyed: bool) -> bytes:
+        data = before.encode() + body
+        if keyed:
+            return hmac.new(self._pepper or b"", data, hashlib.sha256).hexdigest().encode()
+        return hashlib.sha256(data).hexdigest().encode()
+
+    def _problem(self, sealed: bytes, before: str, *, was_keyed: bool) -> str | None:
+        keyed = _is_keyed(sealed)
+        if was_keyed and not keyed:
+            return "is not sealed with the pepper, though one before it is"
+        if keyed and self._pepper is None:
+            return "is sealed with a pepper: set CONVEYOR_PEPPER to examine it"
+        body = sealed[:-_TAIL] + b"}"
+        expected = body[:-1] + b',"hash":"' + self._hash(before, body, keyed=keyed) + b'"}'
+        return None if hmac.compare_digest(expected, sealed) else "is not as it was written, or not where it was"
+
+
+def _hash_in(sealed: bytes) -> str:
+    return sealed[-66:-2].decode("latin-1")
+
+
+def _is_keyed(sealed: bytes) -> bool:
+    return b',"is_keyed":true,"hash":"' in sealed[-(_TAIL + 17) :]
+
+
+def _read(document: Document) -> Record:
+    return msgspec.structs.replace(msgspec.json.decode(document.body, type=Record), number=int(document.name))
