@@ -3,7 +3,9 @@ wrangler file binds."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -30,7 +32,7 @@ class Bindings:
         self._kvs: dict[str, KV] = {}
         self._buckets: dict[str, Bucket] = {}
         self._folder: Path | None = None
-        self._passing: tempfile.TemporaryDirectory[str] | None = None
+        self._passing: weakref.finalize[..., Bindings] | None = None
         self.secrets = Secrets(store, app, self.folder)
 
     def kv(self, namespace: str) -> KV:
@@ -52,7 +54,7 @@ class Bindings:
     def renew(self, store: Store) -> None:
         """The handles work on this store from now on."""
         if store is not self._store:
-            self._folder, self._passing = None, None
+            self._forget_folder()
         self._store = store
         for kv in self._kvs.values():
             KV.__init__(kv, store, self._ensure_open, kv.namespace)
@@ -64,8 +66,13 @@ class Bindings:
         """Where files are kept; those of a store in memory are gone with the process."""
         if self._folder is None:
             if self._store is not self._own or self._routing.url.startswith("memory:"):
-                self._passing = tempfile.TemporaryDirectory(prefix="conveyor-")
-                self._folder = Path(self._passing.name)
+                self._folder = Path(tempfile.mkdtemp(prefix="conveyor-"))
+                self._passing = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
             else:
                 self._folder = choose_files(self._routing.url)
         return self._folder
+
+    def _forget_folder(self) -> None:
+        if self._passing is not None:
+            self._passing()
+        self._folder, self._passing = None, None

@@ -19,6 +19,7 @@ from typing import BinaryIO, Final, TypeAlias
 import msgspec
 
 from conveyor.model.errors import BodyTooLargeError, ConflictError, InvalidKeyError, NotFoundError, VersionConflictError
+from conveyor.store.chosen import make_folder
 from conveyor.store.protocol import DocumentStore, Store
 from conveyor.store.records import Document
 
@@ -213,7 +214,7 @@ class _Written:
         self.md5 = hashlib.md5(usedforsecurity=False)
         self.sha256 = hashlib.sha256()
         self._path = _place(folder, self.name)
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self._path.parent)
         self._file: BinaryIO = self._path.with_suffix(".part").open("xb")
 
     def write(self, chunk: bytes) -> None:

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from conveyor.model.errors import InvalidKeyError, InvalidSettingError, StoreError
+from conveyor.store.chosen import make_folder
 from conveyor.store.protocol import DocumentStore, Store
 
 SECRETS: Final = "secret"
@@ -177,7 +178,7 @@ def _make_key(path: Path) -> None:
     """Unless there is one. It is whole as soon as it is there, also for another process that makes one now."""
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent)
     fresh = path.with_name(f"{FILE}.{os.getpid()}.{os.urandom(4).hex()}")
     number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(number, "wb") as file:  # noqa: PTH123 a descriptor, made with its permissions

@@ -333,7 +333,8 @@ def _load_jsonc(path: Path, text: str) -> Any:
         raise InvalidSettingError("wrangler", str(path), f"cannot be read: {error}") from error
 
 
-_TOKEN: Final = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[}\]])', re.DOTALL)
+_SKIPPED: Final = r"//[^\n]*+|(?>/\*.*?\*/)"
+_TOKEN: Final = re.compile(rf'"(?:\\.|[^"\\])*+"|{_SKIPPED}|,(?=(?:\s|{_SKIPPED})*+[}}\]])', re.DOTALL)
 
 
 def strip_jsonc(text: str) -> str:

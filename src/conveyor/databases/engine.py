@@ -13,6 +13,7 @@ import apsw
 import msgspec
 
 from conveyor.model.errors import NotFoundError, QueryError, StoreBusyError
+from conveyor.store.chosen import make_folder
 
 TIME_S: Final = 30.0
 VALUE_BYTES_MAX: Final = 2_000_000
@@ -79,7 +80,7 @@ def run(
 
 def make(path: Path) -> None:
     """An empty database."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent)
     with contextlib.closing(_open(path, flags=apsw.SQLITE_OPEN_CREATE)) as connection:
         connection.execute("PRAGMA user_version = 0")  # or the file would stay empty
 

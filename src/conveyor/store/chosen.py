@@ -67,6 +67,13 @@ def choose_files(url: str) -> Path:
     return path.with_name(f"{path.name}-files")
 
 
+def make_folder(path: Path) -> None:
+    """With those above it, as far as they are missing: for nobody but their owner."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
 def environment_of(routing: Routing) -> Mapping[str, str]:
     """What makes a child process choose the same, whatever becomes of the file."""
     return {
