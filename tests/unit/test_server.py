@@ -17,7 +17,8 @@ from starlette.routing import Route
 from conveyor import Conveyor
 from conveyor.model.errors import StoreFullError
 from conveyor.server.asgi import make_asgi
-from conveyor.server.hosts import LOOPBACK, HostGuard
+from conveyor.server.binding import LOOPBACK
+from conveyor.server.hosts import HostGuard
 
 pytestmark = pytest.mark.anyio
 

@@ -20,6 +20,8 @@ _VERBS: Final = {
     "dlq": ("conveyor.cli.dlq", "Look at dead letters, and send them back where they came from."),
     "cron": ("conveyor.cli.cron", "List schedules and their runs; trigger, pause and resume them."),
     "kv": ("conveyor.cli.kv", "Read and write named values."),
+    "tokens": ("conveyor.cli.tokens", "Make, list, rotate and revoke the tokens of the server."),
+    "audit": ("conveyor.cli.audit", "Read the trail of changes, and prove that it is whole."),
     "doctor": ("conveyor.cli.doctor", "Examine the store, and say what to do."),
     "backup": ("conveyor.cli.keeping", "Copy the store while workers run."),
     "restore": ("conveyor.cli.keeping", "Put a backup into the store's place."),

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import random
 import signal
 import sys
+from typing import Any, Final
 
 import click
+import msgspec
 
 from conveyor.cli.answers import chosen_stores
 from conveyor.loader import show_url
-from conveyor.model.errors import InvalidSettingError
 from conveyor.observe.log import make_log_sink
+from conveyor.server.binding import Binding, check_binding
+from conveyor.server.tokens import Tokens, read_environment
 from conveyor.store.chosen import environment_of
 from conveyor.store.routing import Routing
 from conveyor.store.urls import make_stores
 from conveyor.supervisor.supervisor import Plan, Supervisor, worker_command
 
+_FILE: Final = click.Path(exists=True, dir_okay=False)
 _TARGET_HELP = "TARGET names your app: MODULE:VARIABLE, or path/to/file.py:VARIABLE."
 
 
@@ -57,47 +60,47 @@ def work(target: str, processes: int, concurrency: int, queues: str, url: str | 
 @click.option(
     "--concurrency", "-c", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Handler calls in each."
 )
+@click.option("--certificate", type=_FILE, default=None, help="A PEM file: speak TLS.")
+@click.option("--key", type=_FILE, default=None, help="Its private key.")
+@click.option("--plain-http", envvar="CONVEYOR_PLAIN_HTTP", is_flag=True, help="No TLS though others can reach us.")
+@click.option("--allow-host", "hosts", multiple=True, help="A name that Host headers may say besides our own.")
+@click.option("--trust-proxy", "proxies", multiple=True, help="An address whose X-Forwarded-For is believed.")
+@click.option("--rate", type=click.FloatRange(1), default=None, help="Requests a second of a token, and of an address.")
 @click.option("--url", default=None, help="The store; else CONVEYOR_URL.")
-def serve(target: str, host: str, port: int, processes: int, concurrency: int, url: str | None) -> None:
-    """Serve the app's HTTP, run its schedules and its supervised workers, under one command."""
-    _check_host(host)
-    web = [sys.executable, "-m", "conveyor.server.web", "--app", target, "--host", host, "--port", str(port)]
+def serve(
+    target: str, *, processes: int, concurrency: int, url: str | None,
+    hosts: tuple[str, ...], proxies: tuple[str, ...], **network: Any,
+) -> None:  # fmt: skip
+    """Serve the app's HTTP, run its schedules and its supervised workers, under one command.
+
+    Both APIs ask for a token: the one in CONVEYOR_TOKEN, or those of `conveyor tokens`. Where there is none at all, the
+    first is made and shown once.
+    """
+    binding = Binding(allowed_hosts=hosts, proxies=proxies, **network)
+    given = msgspec.json.encode(binding).decode()
+    web = [sys.executable, "-m", "conveyor.server.web", "--app", target, "--binding", given]
     command = worker_command(target, concurrency=concurrency, queues=[])
-    sys.exit(_supervise(Plan(app=target, worker=command, processes=processes, web=web), url))
-
-
-def _check_host(host: str) -> None:
-    """Nothing asks for a token yet, so nobody from elsewhere may come in."""
-    if host == "localhost":
-        return
-    try:
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    except ValueError:
-        pass
-    raise InvalidSettingError(
-        "CONVEYOR_HOST",
-        host,
-        "is not a loopback address",
-        hint="bind 127.0.0.1, and put a proxy that authenticates before it",
-    )
+    sys.exit(_supervise(Plan(app=target, worker=command, processes=processes, web=web), url, binding))
 
 
 def _names(queues: str) -> list[str]:
     return [name.strip() for name in queues.split(",") if name.strip()]
 
 
-def _supervise(plan: Plan, url: str | None) -> int:
+def _supervise(plan: Plan, url: str | None, binding: Binding | None = None) -> int:
     routing = chosen_stores(url)
     os.environ.update(environment_of(routing))  # for the children
-    return asyncio.run(_run(plan, routing))
+    return asyncio.run(_run(plan, routing, binding))
 
 
-async def _run(plan: Plan, routing: Routing) -> int:
+async def _run(plan: Plan, routing: Routing, binding: Binding | None) -> int:
     emit = make_log_sink()
     store = make_stores(routing, emit=emit)
     await store.open()
     try:
+        if binding is not None:  # before anything runs; the web process looks again
+            has_token = read_environment()[0] is not None or await Tokens(store).is_any()
+            check_binding(binding, has_token=has_token)
         chance = random.Random()
         supervisor = Supervisor(store, plan, emit=emit, chance=chance)
         loop = asyncio.get_running_loop()

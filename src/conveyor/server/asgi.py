@@ -18,10 +18,11 @@ from conveyor.model.errors import ConveyorError
 from conveyor.server import cloudflare, rest
 from conveyor.server.audit import Audit
 from conveyor.server.cloudflare.dialect import Envelope
+from conveyor.server.endpoint import SAFE_HEADERS
 from conveyor.server.gate import Gate, Rates
 from conveyor.server.problem import Problem
 from conveyor.server.tokens import Doorman, Tokens
-from conveyor.server.wire import SAFE_HEADERS, Wire, WireRoute
+from conveyor.server.wire import Wire, WireRoute
 from conveyor.store.protocol import Store
 from conveyor.store.routed import RoutedStore
 from conveyor.store.routing import HOME

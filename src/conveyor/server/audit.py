@@ -7,19 +7,23 @@ which whoever can only write to the database cannot make.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import hmac
+import os
+import socket
 from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
 
-from conveyor.server.rights import Caller
+from conveyor.server.rights import Caller, Right, held_by
 from conveyor.store.documents import record_name
 from conveyor.store.protocol import Store
 from conveyor.store.records import TRAIL_KIND, Document
 
 TRAIL: Final = "audit"
+OPERATOR_ID: Final = "cli"
 TARGET_CHARS_MAX: Final = 256
 _PAGE: Final = 500
 _TAIL: Final = len(b',"hash":""}') + 64
@@ -59,6 +63,20 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     head: str
     """`NUMBER:HASH` of the last record: kept elsewhere, it proves later that nothing before it was changed."""
     faults: list[Fault]
+
+
+def operator() -> Caller:
+    """Whoever works on the store itself, from a shell of this machine."""
+    return Caller(
+        token_id=OPERATOR_ID, name=_user(), rights=held_by(frozenset({Right.ADMIN})), address=socket.gethostname()
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
 class Audit:

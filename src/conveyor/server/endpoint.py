@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from conveyor.model.errors import QueueNotFoundError
-from conveyor.model.refusals import ForbiddenError, InvalidRequestError
+from conveyor.model.refusals import ForbiddenError, InvalidRequestError, UnauthenticatedError
 from conveyor.server.reading import check_json
 from conveyor.server.rights import Caller, Right
 from conveyor.store.protocol import Store
@@ -26,6 +26,13 @@ BODY_MAX: Final = 131_072
 """128 KiB: a message of 128,000 bytes and what stands around it."""
 PARAMETERS_MAX: Final = 256
 """Of a query."""
+SAFE_HEADERS: Final = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -195,11 +202,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     """Below the wire's prefix, as in `/queues/{queue}`; `{key:path}` takes the slashes too."""
     right: Right | None
-    """None: anybody."""
+    """None: anybody, or with the scope `token` whoever has a valid one."""
     handle: Handle
     scope: str = "queue"
     """`queue`: the handler calls `call.require` with the queue's name once it knows it, before it does anything.
-    `store`: tokens that are bound to queues have no right here."""
+    `store`: tokens that are bound to queues have no right here. `token`: any valid token will do."""
     action: str | None = None
     """Its name in the audit trail, as in `queue.create`; None: it changes nothing, or moves messages."""
     body_max: int = BODY_MAX
@@ -212,4 +219,10 @@ class Dialect(Protocol):
 
     def render(self, error: Exception, request_id: str) -> Answer:
         """Every `ConveyorError` has `code`, `message` and `hint`; of any other exception nothing is told."""
+        ...
+
+    def refuse_stranger(
+        self, error: UnauthenticatedError, request_id: str, headers: Mapping[bytes, bytes], path: str
+    ) -> Answer:
+        """For a request without a valid token."""
         ...

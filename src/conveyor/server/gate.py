@@ -34,6 +34,13 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     address_burst: float = 20_000
 
 
+def read_rates(a_second: float | None) -> Rates:
+    """The same for a token and an address; twice as many at once."""
+    if a_second is None:
+        return Rates()
+    return Rates(token=a_second, token_burst=2 * a_second, address=a_second, address_burst=2 * a_second)
+
+
 class Gate:
     """Lets callers in, one request at a time."""
 
@@ -61,11 +68,14 @@ class Gate:
     async def look_up(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
         """After `recall` knew nobody: ask the store. `UnauthenticatedError`; `TooManyRequestsError` for an address that
         has failed too often, before anything is looked up; `StoreError`."""
+        presented = read_bearer(headers)
+        if not presented:
+            raise UnauthenticatedError
         wait_s = self._failures.wait_s(address)
         if wait_s:
             raise TooManyRequestsError(wait_s)
         try:
-            caller = await self._doorman.look_up(read_bearer(headers), address)
+            caller = await self._doorman.look_up(presented, address)
         except UnauthenticatedError:
             self._failures.add(address)
             self._emit(AccessRefused(address=address))

@@ -8,7 +8,12 @@ from typing import Final
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+from conveyor.server.endpoint import SAFE_HEADERS
+
+SEEN_MAX: Final = 256
+"""Spellings of good hosts, with their ports, that need not be read again."""
+_REFUSAL: Final = {"code": "misdirected", "hint": "this server does not answer to that Host; see `--allow-host`"}
+_HEADERS: Final = {name.decode(): value.decode() for name, value in SAFE_HEADERS}
 
 
 class HostGuard:
@@ -17,17 +22,25 @@ class HostGuard:
     def __init__(self, app: ASGIApp, allowed: frozenset[str]) -> None:
         self._app = app
         self._allowed = allowed
+        self._seen: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and not self._is_allowed(scope):
-            refusal = JSONResponse({"code": "misdirected", "hint": "this server does not answer to that Host"}, 421)
+            refusal = JSONResponse(_REFUSAL, 421, headers=_HEADERS)
             await refusal(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
     def _is_allowed(self, scope: Scope) -> bool:
-        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        return len(hosts) == 1 and _without_port(hosts[0]).lower() in self._allowed
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1:
+            return False
+        if hosts[0] in self._seen:
+            return True
+        is_allowed = _without_port(hosts[0].decode("latin-1")).lower() in self._allowed
+        if is_allowed and len(self._seen) < SEEN_MAX:
+            self._seen.add(hosts[0])
+        return is_allowed
 
 
 def _without_port(host: str) -> str:

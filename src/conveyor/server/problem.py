@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -98,3 +99,9 @@ class Problem:
         )
         answer.content_type = b"application/problem+json"
         return answer
+
+    def refuse_stranger(
+        self, error: UnauthenticatedError, request_id: str, headers: Mapping[bytes, bytes], path: str
+    ) -> Answer:
+        """The same words whatever is wrong."""
+        return self.render(error, request_id)

@@ -130,7 +130,7 @@ class Tokens:
     async def rotate(self, token_id: str, *, overlap_ms: int, created_by: str) -> tuple[Token, Secret]:
         """A new one with the same rights, which lives for as long as the old one was to; the old one ends after
         `overlap_ms`. `NotFoundError`, `ConflictError`."""
-        stored, version = await self._find(token_id)
+        stored, _ = await self._find(token_id)
         now = self._store.clock.now_ms()
         life = None if stored.expires_at is None else stored.expires_at - stored.created_at
         made = await self.create(
@@ -140,10 +140,18 @@ class Tokens:
             expires_at=None if life is None else now + life,
             created_by=created_by,
         )
-        ends = now + overlap_ms if stored.expires_at is None else min(stored.expires_at, now + overlap_ms)
-        ended = msgspec.structs.replace(stored, expires_at=ends)
-        await self._store.put_document(KIND, token_id, msgspec.json.encode(ended), version=version)
+        await self._end(token_id, now + overlap_ms)
         return made
+
+    async def _end(self, token_id: str, moment: int) -> None:
+        """Its use may be noted meanwhile, so it is tried until nobody was in between."""
+        while True:
+            stored, version = await self._find(token_id)
+            ends = moment if stored.expires_at is None else min(stored.expires_at, moment)
+            body = msgspec.json.encode(msgspec.structs.replace(stored, expires_at=ends))
+            with contextlib.suppress(VersionConflictError):
+                await self._store.put_document(KIND, token_id, body, version=version)
+                return
 
     async def is_any(self) -> bool:
         """Whether somebody could come in."""

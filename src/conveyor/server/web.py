@@ -12,13 +12,20 @@ import threading
 from typing import Final
 
 import click
+import msgspec
 import uvicorn
+from starlette.applications import Starlette
 
 from conveyor.loader import check_store, load_app
 from conveyor.model.errors import InvalidSettingError
 from conveyor.observe.log import make_log_sink
 from conveyor.server.asgi import make_asgi
-from conveyor.server.hosts import LOOPBACK, HostGuard
+from conveyor.server.audit import Audit
+from conveyor.server.binding import Binding, check_binding, make_first_token
+from conveyor.server.gate import read_rates
+from conveyor.server.hosts import HostGuard
+from conveyor.server.listening import IDLE_S, BoundedProtocol
+from conveyor.server.tokens import Secret, Tokens, read_environment
 from conveyor.store.chosen import choose_stores
 from conveyor.supervisor.process import ORPHANED, Control, Report, end_badly, ignore_signal, loop_factory
 
@@ -27,51 +34,71 @@ BACKLOG: Final = 2_048
 
 @click.command()
 @click.option("--app", "target", required=True)
-@click.option("--host", required=True)
-@click.option("--port", type=int, required=True)
+@click.option("--binding", required=True)
 @click.option("--control", "control_fd", type=int, required=True)
-def main(target: str, host: str, port: int, control_fd: int) -> None:
-    """Started by a supervisor."""
+def main(target: str, binding: str, control_fd: int) -> None:
+    """Started by a supervisor; `binding` is JSON."""
     signal.signal(signal.SIGINT, ignore_signal)
     control = Control(control_fd)
     threading.Thread(target=_end_with_supervisor, args=(control,), name="conveyor-orphan-watch", daemon=True).start()
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_run(target, host, port, control))
+            runner.run(_run(target, msgspec.json.decode(binding, type=Binding), control))
     except Exception as error:  # noqa: BLE001 whatever the app's module raises, said once and in full
         end_badly(error)
 
 
-async def _run(target: str, host: str, port: int, control: Control) -> None:
-    listener = _bind(host, port)
+async def _run(target: str, binding: Binding, control: Control) -> None:
+    token, pepper = read_environment()
+    listener = _bind(binding.host, binding.port)
     app = load_app(target)
     check_store(app, choose_stores())
     app.emit = make_log_sink()
     async with app:  # here, so that what the store refuses is said in our words
         signal.signal(signal.SIGTERM, ignore_signal)  # uvicorn listens while it serves, and raises it again afterwards
-        config = uvicorn.Config(
-            HostGuard(make_asgi(app), LOOPBACK | {host}),
-            lifespan="on",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-        )
-        await _Server(config, control, f"http://{_shown(host)}:{listener.getsockname()[1]}").serve([listener])
+        tokens = Tokens(app.store, pepper=pepper)
+        check_binding(binding, has_token=token is not None or await tokens.is_any())
+        first = None if token is not None else await make_first_token(tokens, Audit(app.store, pepper=pepper))
+        asgi = make_asgi(app, token=token, pepper=pepper, rates=read_rates(binding.rate))
+        scheme = "http" if binding.certificate is None else "https"
+        url = f"{scheme}://{_shown(binding.host)}:{listener.getsockname()[1]}"
+        await _Server(_configure(asgi, binding), control, url, first).serve([listener])
+
+
+def _configure(asgi: Starlette, binding: Binding) -> uvicorn.Config:
+    return uvicorn.Config(
+        HostGuard(asgi, binding.hosts),
+        lifespan="on",
+        http=BoundedProtocol,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(binding.proxies),
+        forwarded_allow_ips=list(binding.proxies),
+        ssl_certfile=binding.certificate,
+        ssl_keyfile=binding.key,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=5,
+    )
 
 
 class _Server(uvicorn.Server):
-    """Says when it answers."""
+    """Says when it answers, and the first token, once."""
 
-    def __init__(self, config: uvicorn.Config, control: Control, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, control: Control, url: str, first: Secret | None) -> None:
         super().__init__(config)
         self._control = control
         self._url = url
+        self._first = first
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if not self.should_exit:
             print(f"conveyor: serving {self._url}", file=sys.stderr, flush=True)
+            if self._first is not None:
+                said = "the first token, for everything; it is not shown again"
+                print(f"conveyor: {said}:\n  {self._first}", file=sys.stderr, flush=True)
+                self._first = None
             self._control.say(Report(ready=True))
 
 

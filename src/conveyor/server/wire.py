@@ -19,9 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from conveyor.model.errors import ConveyorError, NotFoundError
 from conveyor.model.events import RequestFailed
-from conveyor.model.refusals import ForbiddenError, InvalidRequestError
+from conveyor.model.refusals import ForbiddenError, InvalidRequestError, UnauthenticatedError
 from conveyor.server.audit import Audit
-from conveyor.server.endpoint import Answer, Call, Dialect, Endpoint
+from conveyor.server.endpoint import SAFE_HEADERS, Answer, Call, Dialect, Endpoint
 from conveyor.server.gate import Gate
 from conveyor.server.reading import check_head, read_body
 from conveyor.server.rights import NOBODY, Caller
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
 
 REQUEST_S: Final = 60.0
 """For the body to arrive and the handler to answer."""
-SAFE_HEADERS: Final = [
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-]
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -74,7 +67,7 @@ class Wire:
         scope, headers, method = visit.scope, visit.headers, visit.method
         found = self._routes.find(method, _raw_path(scope).split("/")[self._skips :])
         visit.endpoint = endpoint = found.endpoint
-        if endpoint is None or endpoint.right is not None:
+        if endpoint is None or endpoint.right is not None or endpoint.scope == "token":
             address = scope["client"][0] if scope.get("client") else ""
             visit.caller = self._gate.recall(method, headers, address) or await self._gate.look_up(headers, address)
         if endpoint is None:
@@ -116,6 +109,8 @@ class Wire:
                 await self._record(visit, error.code if isinstance(error, ConveyorError) else "internal")
             except Exception as second:  # noqa: BLE001 what cannot be recorded is answered as not done
                 return self._dialect.render(second, visit.request_id)
+        if isinstance(error, UnauthenticatedError):
+            return self._dialect.refuse_stranger(error, visit.request_id, visit.headers, visit.scope["path"])
         return self._dialect.render(error, visit.request_id)
 
     async def _record(self, visit: _Visit, result: str) -> None:

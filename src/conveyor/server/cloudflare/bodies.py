@@ -9,13 +9,14 @@ from typing import Final, NoReturn, TypeVar
 import msgspec
 
 from conveyor.model.message import DELAY_MS_MAX, KEY_CHARS_MAX, ContentType, Lease, Peeked
+from conveyor.model.refusals import InvalidRequestError
 from conveyor.server.cloudflare.dialect import MESSAGE_METADATA_INVALID, Refusal
 from conveyor.server.endpoint import Answer, Call
+from conveyor.server.reading import check_json
 from conveyor.store.records import QueueMetrics
 
 T = TypeVar("T")
 
-DEPTH_MAX: Final = 64
 QUEUE_NOT_FOUND: Final = 10_104
 BATCH_DELAY_INVALID: Final = 10_202
 BATCH_TOO_LARGE: Final = 10_205
@@ -111,8 +112,9 @@ def read_body(message: Push) -> tuple[bytes, ContentType]:
     if raw is _NO_BODY:
         raise Refusal(BODY_INVALID, "the request body does not fit: Object missing required field `body`")
     if kind is None or kind == "json":
-        check_json(raw)
-        return bytes(raw), ContentType.JSON
+        body = bytes(raw)
+        _check_body(body)
+        return body, ContentType.JSON
     if kind not in ("text", "bytes"):
         raise Refusal(MESSAGE_METADATA_INVALID, f"content type `{kind[:32]}` is none of `json`, `text`, `bytes`")
     try:
@@ -125,33 +127,16 @@ def read_body(message: Push) -> tuple[bytes, ContentType]:
         raise Refusal(BODY_INVALID, f"a body of content type `{kind}` is {wanted}") from error
 
 
-def check_json(raw: bytes | msgspec.Raw) -> None:
-    """`Refusal` for what msgspec skips over in a `Raw`: numbers out of range, half surrogates, what is not UTF-8; and for
-    what is nested too deep."""
+def _check_body(raw: bytes) -> None:
+    """`Refusal` for what msgspec skips over in a `Raw`, as numbers out of range and what is not UTF-8, and for what is
+    nested too deep."""
     try:
-        value = _any.decode(raw)
+        check_json(raw)
+        _any.decode(raw)
+    except InvalidRequestError as error:
+        raise Refusal(BODY_INVALID, error.message) from error
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise Refusal(BODY_MALFORMED, "the message's body is not valid JSON") from error
-    if isinstance(value, (dict, list)):
-        _check_depth(value, raw)
-
-
-def _check_depth(value: object, raw: bytes | msgspec.Raw) -> None:
-    held = bytes(raw)
-    if held.count(b"[") + held.count(b"{") <= DEPTH_MAX:
-        return
-    level = [value]
-    for _ in range(DEPTH_MAX):
-        inner: list[object] = []
-        for each in level:
-            if isinstance(each, dict):
-                inner += each.values()
-            elif isinstance(each, list):
-                inner += each
-        level = [each for each in inner if isinstance(each, (dict, list))]
-        if not level:
-            return
-    raise Refusal(BODY_INVALID, f"the message's body is nested deeper than {DEPTH_MAX} levels")
 
 
 def read_delay(seconds: float | None, number: int) -> int | None:

@@ -1,8 +1,9 @@
-"""Cloudflare's envelope, and its codes: clients look at `success` and the code (wrangler) or at the status (the SDKs), so
-both must be right."""
+"""Cloudflare's envelope, and its codes: wrangler looks at `success` and the code, the SDKs look at the status, so both
+must be right."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -80,22 +81,24 @@ class Envelope:
             headers += DONT_RETRY
         return _failed(number, message, status, headers)
 
+    def refuse_stranger(
+        self, error: UnauthenticatedError, request_id: str, headers: Mapping[bytes, bytes], path: str
+    ) -> Answer:
+        """Cloudflare says what is wrong with the headers; of a token only that it is none."""
+        given = headers.get(b"authorization")
+        if given is None and b"x-auth-key" not in headers:
+            return _failed(NO_AUTHORIZATION, "Missing X-Auth-Key, X-Auth-Email or Authorization headers", 400)
+        if given is not None and given[:7].lower() != b"bearer ":
+            chain = [{"code": BAD_AUTHORIZATION_FORM, "message": "Invalid format for Authorization header"}]
+            return _failed(BAD_AUTHORIZATION, "Invalid request headers", 400, chain=chain)
+        if path.endswith("/user/tokens/verify"):
+            return _failed(INVALID_TOKEN, "Invalid API Token", 401)
+        return self.render(error, request_id)
 
-def refuse_stranger(*, has_credentials: bool, is_malformed: bool, verifies: bool) -> Answer:
-    """What Cloudflare says to whom it does not know: `verifies` is a request to `/user/tokens/verify`."""
-    if not has_credentials:
-        return _failed(NO_AUTHORIZATION, "Missing X-Auth-Key, X-Auth-Email or Authorization headers", 400)
-    if is_malformed:
-        chain = [{"code": BAD_AUTHORIZATION_FORM, "message": "Invalid format for Authorization header"}]
-        return _failed(BAD_AUTHORIZATION, "Invalid request headers", 400, chain=chain)
-    if verifies:
-        return _failed(INVALID_TOKEN, "Invalid API Token", 401)
-    return _failed(AUTHENTICATION, "Authentication error", 403)
 
-
-def succeed(result: Any, *, info: dict[str, Any] | None = None) -> Answer:
+def succeed(result: Any, *, info: dict[str, Any] | None = None, messages: Sequence[Any] = ()) -> Answer:
     """The envelope around a result."""
-    body = {"success": True, "errors": [], "messages": [], "result": result}
+    body = {"success": True, "errors": [], "messages": messages, "result": result}
     if info is not None:
         body["result_info"] = info
     return Answer.json(body)

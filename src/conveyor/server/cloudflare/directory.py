@@ -38,7 +38,9 @@ def consumer_id(info: QueueInfo, consumer: ConsumerSettings) -> str:
 class Known:
     """A queue, and what was seen of it last."""
 
-    __slots__ = ("_counted_at", "_reading", "added_bytes", "added_messages", "counters", "fresh_until", "id", "info", "name")
+    __slots__ = (
+        "_counted_at", "_reading", "added_bytes", "added_messages", "counters", "fresh_until", "id", "info", "name",
+    )  # fmt: skip
 
     def __init__(self, info: QueueInfo, fresh_until: float) -> None:
         self.id = queue_id(info)

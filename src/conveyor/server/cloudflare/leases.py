@@ -1,5 +1,5 @@
-"""Lease ids and refs: a message's seq and claim, sealed for one queue and one token, so that nobody can make one up or use
-another's."""
+"""Lease ids and refs: a message's seq and claim, sealed for one queue and one token, so that nobody can make one up, or
+use another's."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Messages:
         self._encodes_json = encodes_json
         self._stamps = Stamps()
         self._ids: IdSource | None = None
-        self._chance = random.random
+        self._chance = random.Random()  # noqa: S311 spreads retries, guards nothing
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -101,7 +101,7 @@ class Messages:
             raise Refusal(_NOT_PULLED, "messages cannot be pulled unless http_pull mode is enabled")
         if known.info.paused:
             raise Refusal(_NOT_PULLED, "queue_delivery_paused", status=409)
-        timeout = wanted.visibility_timeout_ms if wanted.visibility_timeout_ms is not None else wanted.visibility_timeout
+        timeout = wanted.visibility_timeout if wanted.visibility_timeout_ms is None else wanted.visibility_timeout_ms
         limit = read_within("batch_size", wanted.batch_size, PULL_MESSAGES, 1, PULL_MESSAGES_MAX, bodies.BATCH_COUNT)
         lease_ms = read_within(
             "visibility_timeout_ms", timeout, consumer.visibility_timeout_ms, 0, PULL_MS_MAX, bodies.BODY_INVALID
@@ -158,7 +158,7 @@ class Messages:
             if delay_ms is None:
                 consumer = known.info.consumer
                 backoff = Backoff(base_ms=0) if consumer is None else consumer.retry_delay
-                delay_ms = backoff.delay_ms(lease[1], self._chance())
+                delay_ms = backoff.delay_ms(lease[1], self._chance.random())
             settlements.setdefault(lease[0], Settlement(lease[0], lease[1], Action.RETRY, delay_ms))
             names.setdefault(lease[0], retry.lease_id)
         if settlements:

@@ -1,0 +1,141 @@
+"""`conveyor tokens`: who may talk to the server. It works on the store itself, so it needs no token."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+import msgspec
+
+from conveyor.cli.answers import (
+    DurationType,
+    ask,
+    confirm,
+    force_option,
+    print_facts,
+    print_json,
+    print_rows,
+    show_moment,
+    store_options,
+    tell,
+)
+from conveyor.server.audit import Audit, operator
+from conveyor.server.rights import Right
+from conveyor.server.tokens import Secret, Token, Tokens, read_environment
+from conveyor.store.protocol import Store
+
+_EXPIRY: Final = DurationType(least_ms=1_000)
+_COLUMNS: Final = ("id", "name", "rights", "queues", "expires_at", "last_used_at", "created_by")
+
+
+@click.group()
+def tokens() -> None:
+    """Make, list, rotate and revoke the tokens of both APIs.
+
+    \b
+    Example:
+      conveyor tokens create checkout --send --queue "orders-*" --expires 90d
+      conveyor tokens list
+      conveyor tokens revoke 0123456789abcdef
+    """
+
+
+@tokens.command()
+@click.argument("name")
+@click.option("--send", "rights", flag_value="send", multiple=True, help="May send messages.")
+@click.option("--consume", "rights", flag_value="consume", multiple=True, help="May pull and settle messages.")
+@click.option("--read", "rights", flag_value="read", multiple=True, help="May look at everything, bodies too.")
+@click.option("--manage", "rights", flag_value="manage", multiple=True, help="May change queues and the rest; reads.")
+@click.option("--admin", "rights", flag_value="admin", multiple=True, help="May do all that, and make tokens.")
+@click.option("--queue", "queues", multiple=True, help="Only in queues of this pattern, as in `orders-*`; repeatable.")
+@click.option("--expires", type=_EXPIRY, help="How long it lives, as in 12h or 90d; else until it is revoked.")
+@store_options
+def create(
+    name: str,
+    *,
+    rights: tuple[str, ...],
+    queues: tuple[str, ...],
+    expires: int | None,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Make a token, and show it once."""
+
+    async def make(store: Store) -> tuple[Token, Secret]:
+        until = None if expires is None else store.clock.now_ms() + expires
+        wanted = frozenset(map(Right, rights))
+        who = operator()
+        made = await _tokens(store).create(name, wanted, queues=queues or None, expires_at=until, created_by=who.name)
+        await _audit(store).record(who, "token.create", f"{made[0].id} {name}", result="ok")
+        return made
+
+    _show_made(*tell(url, make), as_json=as_json)
+
+
+@tokens.command("list")
+@store_options
+def list_tokens(*, url: str | None, as_json: bool) -> None:
+    """All tokens, without their secrets."""
+    found = ask(url, lambda store: _tokens(store).list())
+    rows = [_row(each) for each in found]
+    print_rows(rows, columns=_COLUMNS, as_json=as_json, empty="there are no tokens: `conveyor tokens create`")
+
+
+@tokens.command()
+@click.argument("token_id", metavar="ID")
+@click.option("--overlap", type=DurationType(), default="1h", show_default=True, help="How long the old one is good.")
+@store_options
+def rotate(token_id: str, *, overlap: int, url: str | None, as_json: bool) -> None:
+    """Make another token with the same rights; the old one ends after the overlap."""
+
+    async def make(store: Store) -> tuple[Token, Secret]:
+        who = operator()
+        made = await _tokens(store).rotate(token_id, overlap_ms=overlap, created_by=who.name)
+        await _audit(store).record(who, "token.rotate", f"{token_id} {made[0].id}", result="ok")
+        return made
+
+    _show_made(*ask(url, make), as_json=as_json)
+
+
+@tokens.command()
+@click.argument("token_id", metavar="ID")
+@force_option
+@store_options
+def revoke(token_id: str, *, force: bool, url: str | None, as_json: bool) -> None:
+    """End a token; every server refuses it within 5 s."""
+    confirm(f"revoke token `{token_id}`", force=force)
+
+    async def end(store: Store) -> Token:
+        ended = await _tokens(store).revoke(token_id)
+        await _audit(store).record(operator(), "token.revoke", f"{ended.id} {ended.name}", result="ok")
+        return ended
+
+    ended = ask(url, end)
+    if as_json:
+        print_json(_row(ended))
+    else:
+        click.echo(f"token `{ended.id}` ({ended.name}) is revoked; servers refuse it within 5 s")
+
+
+def _show_made(token: Token, secret: Secret, *, as_json: bool) -> None:
+    """The one place where a token is shown."""
+    if as_json:
+        print_json({**_row(token), "token": str(secret)})
+        return
+    print_facts({name: value for name, value in _row(token).items() if value is not None}, as_json=False)
+    click.echo(f"\n{secret}\n")
+    click.echo("(keep it now: it is not shown again)")
+
+
+def _row(token: Token) -> dict[str, Any]:
+    row = msgspec.to_builtins(token)
+    moments = {name: show_moment(row[name]) for name in ("created_at", "expires_at", "last_used_at")}
+    return {**row, **moments}
+
+
+def _tokens(store: Store) -> Tokens:
+    return Tokens(store, pepper=read_environment()[1])
+
+
+def _audit(store: Store) -> Audit:
+    return Audit(store, pepper=read_environment()[1])

@@ -1,0 +1,84 @@
+"""The socket's side of HTTP: how long a head may take and how large it may be, which uvicorn does not bound."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+if sys.platform == "win32":  # there is no httptools; h11 bounds the size by itself
+    from uvicorn.protocols.http.h11_impl import H11Protocol as _Base
+else:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as _Base
+
+HEAD_S: Final = 10.0
+"""From the first byte of a request, or the connection, to the end of its head."""
+HEAD_BYTES_MAX: Final = 16_384
+IDLE_S: Final = 65
+"""Between two requests of a connection."""
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+if sys.platform == "win32" and not TYPE_CHECKING:
+    BoundedProtocol = _Base
+else:
+
+    class BoundedProtocol(_Base):
+        """A connection whose client can neither keep us waiting for a head nor fill the memory with one."""
+
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            self._head_size = 0
+            self._is_in_head = False
+            self._deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._deadline = self.loop.call_later(HEAD_S, self._give_up)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._deadline is None and (self._is_in_head or self.cycle is None or self.cycle.response_complete):
+                self._deadline = self.loop.call_later(HEAD_S, self._give_up)
+
+        def on_message_begin(self) -> None:
+            self._head_size, self._is_in_head = 0, True
+            super().on_message_begin()
+
+        def on_url(self, url: bytes) -> None:
+            self._add(len(url))
+            super().on_url(url)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self._add(len(name) + len(value) + 4)
+            super().on_header(name, value)
+
+        def on_headers_complete(self) -> None:
+            self._is_in_head = False
+            self._stop_waiting()
+            super().on_headers_complete()
+
+        def _add(self, size: int) -> None:
+            self._head_size += size
+            if self._head_size > HEAD_BYTES_MAX:
+                if not self.transport.is_closing():
+                    self.transport.write(_TOO_LARGE)
+                    self.transport.close()
+                raise _HeadTooLargeError
+
+        def _stop_waiting(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+        def _give_up(self) -> None:
+            self._deadline = None
+            if not self.transport.is_closing():
+                self.transport.close()
+
+
+class _HeadTooLargeError(Exception):
+    """Ends the parsing; the answer is on its way."""
