@@ -279,7 +279,7 @@ class Conveyor:
             check_worker(self.worker, self._handlers, self._schedules)
             self._scheduler = self._make_scheduler() if self._schedules else None
             self._declaring = await declare(self._store, self._queues, handlers, self._scheduler, self._tell)
-            await self.bindings.secrets.refresh()
+            await self.bindings.refresh()
             self._loop = loop
             for hook in self._opening:
                 await hook()

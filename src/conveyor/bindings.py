@@ -8,15 +8,25 @@ import tempfile
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from conveyor.blobs import Bucket
-from conveyor.kv import KV
+from conveyor.kv import KV, NAMESPACES
 from conveyor.model.settings import check_name
 from conveyor.secrets import Secrets
 from conveyor.store.chosen import choose_files
 from conveyor.store.protocol import Store
 from conveyor.store.routing import Routing
 from conveyor.wrangler import Worker
+
+
+_NAMESPACES_MAX: Final = 1_000
+
+
+class _Namespace(msgspec.Struct):
+    id: str
 
 
 class Bindings:
@@ -30,6 +40,7 @@ class Bindings:
         self._store = self._own = store
         self._ensure_open = ensure_open
         self._kvs: dict[str, KV] = {}
+        self._titles: dict[str, str] = {}
         self._buckets: dict[str, Bucket] = {}
         self._folder: Path | None = None
         self._passing: weakref.finalize[..., Bindings] | None = None
@@ -38,10 +49,13 @@ class Bindings:
     def kv(self, namespace: str) -> KV:
         """A namespace by its binding, or by its own name."""
         if namespace not in self._kvs:
-            name = self._worker.namespaces.get(namespace, namespace)
-            check_name("namespace", name)
-            self._kvs[namespace] = KV(self._store, self._ensure_open, name)
+            check_name("namespace", namespace)
+            self._kvs[namespace] = KV(self._store, self._ensure_open, self._name_of(namespace))
         return self._kvs[namespace]
+
+    def _name_of(self, namespace: str) -> str:
+        number = self._worker.namespaces.get(namespace, namespace)
+        return self._titles.get(number, number)
 
     def bucket(self, name: str) -> Bucket:
         """A bucket by its binding, or by its own name."""
@@ -56,11 +70,20 @@ class Bindings:
         if store is not self._store:
             self._forget_folder()
         self._store = store
-        for kv in self._kvs.values():
-            KV.__init__(kv, store, self._ensure_open, kv.namespace)
+        for namespace, kv in self._kvs.items():
+            KV.__init__(kv, store, self._ensure_open, self._name_of(namespace))
         for bucket in self._buckets.values():
             Bucket.__init__(bucket, store, self._ensure_open, self.folder, bucket.name)
         self.secrets.use_store(store)
+
+    async def refresh(self) -> None:
+        """Once the store is open: what it has of secrets, and of ids that the file names."""
+        await self.secrets.refresh()
+        if self._worker.namespaces:
+            found = await self._store.list_documents(NAMESPACES, limit=_NAMESPACES_MAX)
+            self._titles = {msgspec.json.decode(each.body, type=_Namespace).id: each.name for each in found}
+            for namespace, kv in self._kvs.items():
+                kv.namespace = self._name_of(namespace)
 
     def folder(self) -> Path:
         """Where files are kept; those of a store in memory are gone with the process."""

@@ -218,6 +218,16 @@ async def test_a_refused_secret_is_not_repeated(client: httpx2.AsyncClient) -> N
         assert CANARY not in answer.text
 
 
+async def test_a_binding_finds_the_namespace_of_its_id(ask: Ask, app: Conveyor, tmp_path: Path) -> None:
+    made = await ask("POST", "/storage/kv/namespaces", json={"title": "movie cache"})
+    (tmp_path / "wrangler.toml").write_text(f'[[kv_namespaces]]\nbinding = "CACHE"\nid = "{made["id"]}"')
+    other = Conveyor("other", url=app.url)
+    cache = other.kv("CACHE")
+    async with other:
+        await cache.put("a", "1")
+    assert (await app.store.kv_get("movie cache", "a")) is not None
+
+
 # D1
 
 
@@ -304,6 +314,15 @@ async def test_no_key_leaves_its_folder(ask: Ask, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "ab", "UP", "../x", "a" * 64, "-ab", None])
 async def test_a_bad_bucket_name_is_refused(ask: Ask, name: object) -> None:
     assert (await ask("POST", "/r2/buckets", json={"name": name}))[0] == 400
+
+
+async def test_who_subscribed_hears_of_buckets(ask: Ask, app: Conveyor) -> None:
+    [queue] = [each["queue_id"] for each in await ask("GET", "/queues?name=jobs")]
+    wanted = {"name": "s", "enabled": True, "source": {"type": "r2"}, "events": ["bucket.created"]}
+    await ask("POST", "/event_subscriptions/subscriptions", json={**wanted, "destination": {"type": "queues.queue", "queue_id": queue}})
+    await ask("POST", "/r2/buckets", json={"name": "bkt"})
+    await ask("DELETE", "/r2/buckets/bkt")
+    assert [b"cf.r2.bucket.created" in each.body for each in await app.store.peek("jobs", limit=9)] == [True]
 
 
 async def test_graphql_has_as_much_as_wrangler_needs(client: httpx2.AsyncClient) -> None:

@@ -29,9 +29,10 @@ def endpoints() -> list[Endpoint]:
         subscriptions,
         NamespaceDesk(subscriptions),
         ValueDesk(),
+        r2.BucketDesk(subscriptions),
     ]
     found = [each for room in rooms for each in room.endpoints()]
-    found += [*workers.ENDPOINTS, *schedules.ENDPOINTS, *secrets.ENDPOINTS, *d1.ENDPOINTS, *r2.ENDPOINTS]
+    found += [*workers.ENDPOINTS, *schedules.ENDPOINTS, *secrets.ENDPOINTS, *d1.ENDPOINTS]
     return [replace(each, handle=of_account(each.handle)) for each in found]
 
 

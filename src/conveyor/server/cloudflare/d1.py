@@ -10,6 +10,7 @@ from conveyor.databases.catalog import DatabaseInfo, Databases
 from conveyor.databases.engine import Result, Statement
 from conveyor.model.errors import ConflictError, InvalidSettingError, NotFoundError, QueryError, StoreBusyError
 from conveyor.server.cloudflare.dialect import Refusal, moment, succeed
+from conveyor.server.cloudflare.paging import read_page
 from conveyor.server.cloudflare.scripts import files_of
 from conveyor.server.endpoint import Answer, Call, Endpoint
 from conveyor.server.rights import Right
@@ -19,7 +20,7 @@ NOT_FOUND: Final = 7_404
 BUSY: Final = 7_429
 FAILED: Final = 7_500
 NAME_TAKEN: Final = 7_502
-PAGE_MAX: Final = 10_000
+PER_PAGE: Final = 1_000
 QUERY_BYTES_MAX: Final = 8 * 1024 * 1024
 BATCH_MAX: Final = 1_000
 
@@ -38,16 +39,14 @@ class _Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def list_databases(call: Call) -> Answer:
-    page = call.query.number("page", 1, least=1, most=1_000_000)
-    size = call.query.number("per_page", 1_000, least=1, most=PAGE_MAX)
     found = await _databases(call).list(part=call.query.get("name", ""))
-    shown = [_show(each) for each in found[(page - 1) * size : page * size]]
-    info = {"page": page, "per_page": size, "count": len(shown), "total_count": len(found)}
-    return succeed(shown, info={**info, "total_pages": -(-len(found) // size)})
+    items, info = read_page(call, found, per_page=PER_PAGE)
+    return succeed([_show(each) for each in items], info=info)
 
 
 async def create_database(call: Call) -> Answer:
     draft = call.decode(_Draft)
+    call.target = draft.name
     try:
         made = await _databases(call).create(draft.name)
     except ConflictError as error:

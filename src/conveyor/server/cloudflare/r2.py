@@ -12,6 +12,7 @@ from conveyor.blobs import BUCKETS, BlobInfo, Bucket, delete_bucket, make_bucket
 from conveyor.model.errors import ConflictError, InvalidKeyError
 from conveyor.server.cloudflare.dialect import Refusal, moment, succeed
 from conveyor.server.cloudflare.scripts import files_of
+from conveyor.server.cloudflare.subscriptions import SubscriptionDesk
 from conveyor.server.endpoint import Answer, Call, Endpoint
 from conveyor.server.rights import Right
 from conveyor.store.records import Document
@@ -42,29 +43,44 @@ async def list_buckets(call: Call) -> Answer:
     return succeed({"buckets": [_show(each) for each in matching[:size]]}, info=info)
 
 
-async def create_bucket(call: Call) -> Answer:
-    name = call.decode(_Draft).name
-    if _NAME.fullmatch(name) is None:
-        raise Refusal(BAD_NAME, "The specified bucket name is not valid.")
-    try:
-        return succeed(_show(await make_bucket(call.store, name)))
-    except ConflictError as error:
-        words = "The bucket you tried to create already exists, and you own it."
-        raise Refusal(EXISTS, words, status=409) from error
+class BucketDesk:
+    """Makes and deletes buckets, and tells of it."""
+
+    def __init__(self, subscriptions: SubscriptionDesk) -> None:
+        self._subscriptions = subscriptions
+
+    def endpoints(self) -> list[Endpoint]:
+        return [
+            *_ENDPOINTS,
+            _endpoint("POST", "", self.create, Right.MANAGE, "bucket.create"),
+            _endpoint("DELETE", "/{bucket}", self.delete, Right.MANAGE, "bucket.delete"),
+        ]
+
+    async def create(self, call: Call) -> Answer:
+        name = call.target = call.decode(_Draft).name
+        if _NAME.fullmatch(name) is None:
+            raise Refusal(BAD_NAME, "The specified bucket name is not valid.")
+        try:
+            made = await make_bucket(call.store, name)
+        except ConflictError as error:
+            words = "The bucket you tried to create already exists, and you own it."
+            raise Refusal(EXISTS, words, status=409) from error
+        await self._subscriptions.announce(call, "r2", "bucket.created", {"name": name})
+        return succeed(_show(made))
+
+    async def delete(self, call: Call) -> Answer:
+        found = await _find(call)
+        try:
+            await delete_bucket(call.store, found.name)
+        except ConflictError as error:
+            words = f"The bucket you tried to delete ({found.name}) is not empty"
+            raise Refusal(NOT_EMPTY, words, status=409) from error
+        await self._subscriptions.announce(call, "r2", "bucket.deleted", {"name": found.name})
+        return succeed({})
 
 
 async def get_bucket(call: Call) -> Answer:
     return succeed(_show(await _find(call)))
-
-
-async def remove_bucket(call: Call) -> Answer:
-    found = await _find(call)
-    try:
-        await delete_bucket(call.store, found.name)
-    except ConflictError as error:
-        words = f"The bucket you tried to delete ({found.name}) is not empty"
-        raise Refusal(NOT_EMPTY, words, status=409) from error
-    return succeed({})
 
 
 async def list_objects(call: Call) -> Answer:
@@ -175,11 +191,9 @@ def _endpoint(method: str, path: str, handle: Any, right: Right, action: str | N
 
 
 _OBJECT: Final = "/{bucket}/objects/{key:path}"
-ENDPOINTS: Final = (
+_ENDPOINTS: Final = (
     _endpoint("GET", "", list_buckets, Right.READ),
-    _endpoint("POST", "", create_bucket, Right.MANAGE, "bucket.create"),
     _endpoint("GET", "/{bucket}", get_bucket, Right.READ),
-    _endpoint("DELETE", "/{bucket}", remove_bucket, Right.MANAGE, "bucket.delete"),
     _endpoint("GET", "/{bucket}/objects", list_objects, Right.READ),
     _endpoint("PUT", _OBJECT, put_object, Right.MANAGE, "object.put", body_max=UPLOAD_MAX),
     _endpoint("GET", _OBJECT, get_object, Right.READ),

@@ -50,6 +50,7 @@ async def get_secret(call: Call) -> Answer:
 async def put_one(call: Call) -> Answer:
     script = await find_script(call)
     given = call.decode(_Secret)
+    call.target = f"{script.name}/{given.name}"
     _check_type(given.type)
     await write_secrets(call, script.name, {given.name: given.text})
     return succeed(_show(given.name))
