@@ -138,8 +138,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """Binding -> the id of a KV namespace, or the binding itself."""
     buckets: Mapping[str, str] = {}
     """Binding -> the bucket's name."""
-    databases: Mapping[str, str] = {}
-    """Binding -> the database's id or name."""
+    databases: Mapping[str, tuple[str, str]] = {}
+    """Binding -> the database's id, or nothing, and its name."""
 
     def options_of(self, queue: str, **given: Any) -> dict[str, Any]:
         """A consumer's options: what the decorator says, else the file, else the default. `InvalidSettingError` where the
@@ -265,7 +265,7 @@ def _worker(sections: _Sections, name: object, source: str) -> Worker:
         namespaces={each.binding: each.id or each.binding for each in sections.kv_namespaces},
         buckets={each.binding: each.bucket_name or each.binding for each in sections.r2_buckets},
         databases={
-            each.binding: each.database_id or each.database_name or each.binding for each in sections.d1_databases
+            each.binding: (each.database_id or "", each.database_name or each.binding) for each in sections.d1_databases
         },
     )
 

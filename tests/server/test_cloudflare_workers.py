@@ -13,6 +13,7 @@ import pytest
 
 from conveyor import Conveyor, CronRun, Message
 from conveyor.server.asgi import make_asgi
+from conveyor.wrangler import read_file
 
 pytestmark = pytest.mark.anyio
 
@@ -249,6 +250,18 @@ async def test_a_database_is_made_asked_and_deleted(ask: Ask, tmp_path: Path) ->
     assert await ask("DELETE", f"/d1/database/{number}") is None
     assert await ask("GET", f"/d1/database/{number}") == (404, 7404)
     assert not list((tmp_path / "store.db-files/databases").iterdir())
+
+
+async def test_a_database_that_a_file_names_is_made_when_it_is_asked(ask: Ask, app: Conveyor, tmp_path: Path) -> None:
+    number = "f97a6e55-6380-4a75-9703-73c6616ae0c2"
+    (tmp_path / "w.toml").write_text(f'[[d1_databases]]\nbinding = "DB"\ndatabase_name = "plotburn-db"\ndatabase_id = "{number}"')
+    app.worker = read_file(tmp_path / "w.toml")
+    assert await ask("GET", "/d1/database") == []
+    await ask("POST", f"/d1/database/{number}/query", json={"sql": "CREATE TABLE roasts(movie_id)"})
+    for reference in (number, "plotburn-db"):
+        [read] = await ask("POST", f"/d1/database/{reference}/query", json={"sql": "SELECT name FROM sqlite_master WHERE type='table'"})
+        assert read["results"] == [{"name": "roasts"}]
+    assert [each["name"] for each in await ask("GET", "/d1/database")] == ["plotburn-db"]
 
 
 async def test_parameters_are_bound_and_batches_are_one_transaction(ask: Ask) -> None:

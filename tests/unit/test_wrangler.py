@@ -105,7 +105,7 @@ def test_a_file_is_read_section_by_section(folder: Path) -> None:
     assert found.crons == ("30 16 * * *",)
     assert found.namespaces == {"CACHE": "0123456789abcdef0123456789abcdef"}
     assert found.buckets == {"UPLOADS": "movie-uploads"}
-    assert found.databases == {"DB": "f97a6e55-6380-4a75-9703-73c6616ae0c2"}
+    assert found.databases == {"DB": ("f97a6e55-6380-4a75-9703-73c6616ae0c2", "plotburn-db")}
 
 
 def test_an_environment_inherits_triggers_and_no_queues(folder: Path) -> None:

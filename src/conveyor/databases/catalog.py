@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,9 +41,14 @@ class DatabaseInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Databases:
     """All of a store. `folder` is where files are kept: below `databases`."""
 
-    def __init__(self, store: Store, folder: Callable[[], Path]) -> None:
+    def __init__(
+        self, store: Store, folder: Callable[[], Path], declared: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """`declared` are the ids and names that a wrangler file gives. Each is made when somebody first asks for it, and its
+        id there, which may be that of a database at Cloudflare's, is good here too."""
         self._store = store
         self._folder = folder
+        self._declared = list(declared)
 
     async def create(self, name: str) -> DatabaseInfo:
         """`ConflictError`, `InvalidSettingError`."""
@@ -94,7 +100,18 @@ class Databases:
         for each in await self._documents():
             if _uuid_of(each) == id_or_name:
                 return each
+        for number, name in self._declared:
+            if id_or_name in (number, name):
+                with contextlib.suppress(ConflictError):
+                    await self.create(name)
+                return await self._find_named(name)
         raise NotFoundError(f"no database has the id or name `{id_or_name[:64]}`", hint="see `wrangler d1 list`")
+
+    async def _find_named(self, name: str) -> Document:
+        found = await self._store.get_document(DATABASES, name)
+        if found is None:
+            raise NotFoundError(f"database `{name}` was deleted just now", hint="try again")
+        return found
 
     async def _info(self, document: Document) -> DatabaseInfo:
         number = _uuid_of(document)

@@ -54,7 +54,7 @@ async def create_database(call: Call) -> Answer:
         raise Refusal(NAME_TAKEN, words, status=409) from error
     except InvalidSettingError as error:
         raise Refusal(BAD_REQUEST, f"Invalid database name: {error}") from error
-    return succeed({**_show(made), "num_tables": 0})
+    return succeed({**_show(made), "num_tables": 0, "created_in_region": "LOCAL"})
 
 
 async def get_database(call: Call) -> Answer:
@@ -62,7 +62,7 @@ async def get_database(call: Call) -> Answer:
         found = await _databases(call).get(call.path["database"], tables=True)
     except NotFoundError as error:
         raise _missing(call) from error
-    shown = {**_show(found), "num_tables": found.tables}
+    shown = {**_show(found), "num_tables": found.tables, "running_in_region": "LOCAL"}
     fields = [each for each in call.query.get("fields", "").split(",") if each]
     return succeed({name: value for name, value in shown.items() if not fields or name in fields})
 
@@ -107,7 +107,8 @@ async def _run(call: Call) -> list[Result]:
 
 
 def _databases(call: Call) -> Databases:
-    return Databases(call.store, lambda: files_of(call))
+    declared = call.app.worker.databases.values() if call.app is not None else ()
+    return Databases(call.store, lambda: files_of(call), declared)
 
 
 def _missing(call: Call) -> Refusal:
@@ -120,12 +121,7 @@ def _show(info: DatabaseInfo) -> dict[str, Any]:
         "name": info.name,
         "version": "production",
         "created_at": moment(info.created_at),
-        "num_tables": None,
         "file_size": info.size,
-        "created_in_region": "LOCAL",
-        "running_in_region": "LOCAL",
-        "read_replication": {"mode": "disabled"},
-        "jurisdiction": None,
     }
 
 
