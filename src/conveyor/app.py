@@ -11,9 +11,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from conveyor.cron.schedule import Declared, read_choice, read_declared
 from conveyor.bindings import Bindings
 from conveyor.blobs import Bucket
+from conveyor.cron.schedule import Declared, read_choice, read_declared
 from conveyor.declaring import check_worker, declare, queues_of
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
@@ -128,8 +128,8 @@ class Conveyor:
             retry_delay=retry_delay, max_concurrency=max_concurrency, dead_letter_queue=dead_letter_queue,
         )  # fmt: skip
         settings = read_consumer(
-            script=self.name, alert_queue=alert_queue, timeout=timeout, ordered=ordered, key_concurrency=key_concurrency,
-            rate=rate, key_rate=key_rate, fair=fair, key_weights=key_weights, **options,
+            script=self.name, alert_queue=alert_queue, timeout=timeout, ordered=ordered, fair=fair,
+            key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, **options,
         )  # fmt: skip
         return self._declarer(queue, settings, run_in)
 

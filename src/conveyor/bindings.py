@@ -1,5 +1,5 @@
-"""What an app reaches by name beside its queues: kv namespaces, buckets, secrets. The names are its own, or those that a
-wrangler file binds."""
+"""What an app reaches by name beside its queues: kv namespaces, buckets, secrets. The names are its own, or those that
+a wrangler file binds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from conveyor.store.chosen import choose_files
 from conveyor.store.protocol import Store
 from conveyor.store.routing import Routing
 from conveyor.wrangler import Worker
-
 
 _NAMESPACES_MAX: Final = 1_000
 

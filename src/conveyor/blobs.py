@@ -1,7 +1,7 @@
 """Objects in buckets: `app.bucket("UPLOADS")`. Words and limits are those of Cloudflare's R2.
 
-A store's document says what an object is; its bytes lie in a file whose name the server makes, so that no key ever becomes a
-path. Bytes are on the disk before the document names them, and an object changes from one moment to the next, in whole.
+A store's document says what an object is; its bytes lie in a file whose name is made here, so that no key ever becomes
+a path. Bytes are on the disk before the document names them, and an object changes from one moment to the next, whole.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class Bucket:
         return info
 
     async def _name(self, info: BlobInfo) -> BlobInfo | None:
-        """Let the document name the new file; the object that it named before. Of several puts at once one is the last, and
-        each of the others' files is dropped by the one that came after it."""
+        """Let the document name the new file; the object that it named before. Of several puts at once one is the last,
+        and each of the others' files is dropped by the one that came after it."""
         body = msgspec.json.encode(info)
         while True:
             before = await self._store.get_document(self._kind, info.key)
@@ -290,7 +290,9 @@ def _read_metadata(key: str, content_type: str, metadata: Mapping[str, str] | No
     if not all(isinstance(part, str) for pair in facts.items() for part in pair):
         raise InvalidKeyError(f"the metadata of `{key}` are not all text")
     try:
-        size = len(content_type.encode()) + sum(len(name.encode()) + len(value.encode()) for name, value in facts.items())
+        size = len(content_type.encode()) + sum(
+            len(name.encode()) + len(value.encode()) for name, value in facts.items()
+        )
     except UnicodeEncodeError:
         raise InvalidKeyError(f"the metadata of `{key}` hold half of a surrogate pair") from None
     if size > METADATA_BYTES_MAX:

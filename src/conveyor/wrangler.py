@@ -1,7 +1,7 @@
-"""Reads a Worker's `wrangler.json`, `wrangler.jsonc` or `wrangler.toml`: what it says of queues, crons, vars and bindings.
+"""Reads a Worker's `wrangler.json`, `wrangler.jsonc` or `wrangler.toml`: its queues, crons, vars and bindings.
 
-In comes a file, or nothing; out goes a `Worker`. What an app must declare to fit it, `conveyor.declaring` says. A key that
-would change how a Worker behaves and that conveyor does not follow is an error that names it.
+In comes a file, or nothing; out goes a `Worker`. What an app must declare to fit it, `conveyor.declaring` says. A key
+that would change how a Worker behaves and that conveyor does not follow is an error that names it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _USED: Final = ("queues", "triggers", "vars", "kv_namespaces", "r2_buckets", "d1
 _HARMLESS: Final = frozenset({
     "$schema", "name", "main", "account_id", "compatibility_date", "compatibility_flags", "workers_dev", "preview_urls",
     "route", "routes", "observability", "logpush", "limits", "placement", "usage_model", "keep_vars", "send_metrics",
-    "upload_source_maps", "minify", "keep_names", "no_bundle", "find_additional_modules", "preserve_file_names", "base_dir",
-    "rules", "build", "dev", "tsconfig", "jsx_factory", "jsx_fragment", "define", "alias", "first_party_worker", "legacy_env",
-    "node_compat", "python_modules", "secrets", "topLevelName", "userConfigPath",
+    "upload_source_maps", "minify", "keep_names", "no_bundle", "find_additional_modules", "preserve_file_names",
+    "base_dir", "rules", "build", "dev", "tsconfig", "jsx_factory", "jsx_fragment", "define", "alias",
+    "first_party_worker", "legacy_env", "node_compat", "python_modules",
 })  # fmt: skip
 # What a Worker's code would miss here, and what there is instead.
 _MISSING: Final = MappingProxyType({
@@ -44,9 +44,11 @@ _MISSING: Final = MappingProxyType({
     "site": "serve files from the app's own HTTP: `app.mount(...)`",
     "dispatch_namespaces": "", "containers": "", "ai": "", "ai_search": "", "browser": "", "images": "", "media": "",
     "hyperdrive": "connect to the database itself", "vectorize": "", "analytics_engine_datasets": "", "pipelines": "",
-    "mtls_certificates": "", "send_email": "", "email": "", "secrets_store_secrets": "`app.secrets[...]` reads what `wrangler secret put` wrote",
-    "ratelimits": "give the consumer `rate=` or `key_rate=`", "unsafe": "", "text_blobs": "", "data_blobs": "", "wasm_modules": "",
-    "version_metadata": "", "stream": "", "cloudchamber": "", "vpc_services": "", "worker_loaders": "",
+    "mtls_certificates": "", "send_email": "", "email": "",
+    "secrets_store_secrets": "`app.secrets[...]` reads what `wrangler secret put` wrote",
+    "ratelimits": "give the consumer `rate=` or `key_rate=`",
+    "unsafe": "", "text_blobs": "", "data_blobs": "", "wasm_modules": "", "version_metadata": "", "stream": "",
+    "cloudchamber": "", "vpc_services": "", "worker_loaders": "",
 })  # fmt: skip
 
 
@@ -142,8 +144,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """Binding -> the database's id, or nothing, and its name."""
 
     def options_of(self, queue: str, **given: Any) -> dict[str, Any]:
-        """A consumer's options: what the decorator says, else the file, else the default. `InvalidSettingError` where the
-        first two differ."""
+        """A consumer's options: what the decorator says, else the file, else the default. `InvalidSettingError` where
+        the first two differ."""
         written = self.consumers.get(queue, {})
         for name, value in given.items():
             if not isinstance(value, Default) and name in written and not _agree(name, value, written[name]):
@@ -153,7 +155,10 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
                     f"that is what `@app.consumer({queue!r})` says, and {self.source} says {written[name]!r}",
                     hint="say it in one of the two",
                 )
-        return {name: written.get(name, _usual(queue, value)) if isinstance(value, Default) else value for name, value in given.items()}
+        return {
+            name: written.get(name, _usual(queue, value)) if isinstance(value, Default) else value
+            for name, value in given.items()
+        }
 
 
 def find_file(folder: Path) -> Path | None:
@@ -181,7 +186,7 @@ def read_file(path: Path, environment: str | None = None) -> Worker:
     chosen, source = _choose(table, environment, path.name)
     chosen = {name: value for name, value in chosen.items() if name != "env"}
     _check_top(chosen, source)
-    used = {name: chosen[name] for name in _USED if name in chosen}
+    used: dict[str, Any] = {name: chosen[name] for name in _USED if name in chosen}
     for place, kind in _ITEMS.items():
         _check_items(used, place, kind, source)
     try:
@@ -200,9 +205,12 @@ def _choose(table: dict[str, Any], environment: str | None, file: str) -> tuple[
         return table, f"`{file}`"
     if not isinstance(environments, dict) or not isinstance(environments.get(environment), dict):
         known = ", ".join(f"`{name}`" for name in environments) or "none"
-        raise InvalidSettingError("CLOUDFLARE_ENV", environment, f"`{file}` has no `env.{environment}`", hint=f"it has {known}")
+        problem = f"`{file}` has no `env.{environment}`"
+        raise InvalidSettingError("CLOUDFLARE_ENV", environment, problem, hint=f"it has {known}")
     own = environments[environment]
     inherited = {name: value for name, value in table.items() if name not in _USED or name == "triggers"}
+    if isinstance(table.get("name"), str):  # as wrangler names it, unless it has a name of its own
+        inherited["name"] = f"{table['name']}-{environment}"
     return {**inherited, **own}, f"`{file}`, env.{environment}"
 
 
@@ -230,7 +238,8 @@ def _check_items(table: Mapping[str, Any], place: str, kind: type[msgspec.Struct
         where = place if number is None else f"{place}[{number}]"
         for name in item:
             if name not in kind.__struct_fields__:
-                raise _unknown(f"{where}.{name}", item[name], [f"{where}.{each}" for each in kind.__struct_fields__], source)
+                known = [f"{where}.{each}" for each in kind.__struct_fields__]
+                raise _unknown(f"{where}.{name}", item[name], known, source)
 
 
 def _unknown(name: str, value: object, known: Any, source: str) -> InvalidSettingError:
@@ -281,7 +290,8 @@ def _consumers(items: list[_Consumer], source: str) -> Iterator[tuple[str, Mappi
                 hint=f"conveyor queues consumer http add {each.queue}",
             )
         if each.queue in seen:
-            raise InvalidSettingError(f"queues.consumers[{number}].queue", each.queue, f"has two consumers (in {source})")
+            name, problem = f"queues.consumers[{number}].queue", f"has two consumers (in {source})"
+            raise InvalidSettingError(name, each.queue, problem)
         seen.add(each.queue)
         options = msgspec.structs.asdict(each)
         for name in ("queue", "type", "visibility_timeout_ms"):  # the last is a pull consumer's
@@ -298,8 +308,8 @@ def _agree(name: str, given: Any, written: Any) -> bool:
     if name not in ("max_batch_timeout", "retry_delay"):
         return bool(given == written)
     if isinstance(given, Backoff):
-        return given == Backoff.fixed(written)
-    return read_duration_ms(given, name=name, most_ms=DAY_MS) == round(written * 1000)
+        return bool(given == Backoff.fixed(written))
+    return bool(read_duration_ms(given, name=name, most_ms=DAY_MS) == round(written * 1000))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -48,7 +47,9 @@ async def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 async def client(app: Conveyor) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=make_asgi(app, token=TOKEN))
     base = "http://127.0.0.1/client/v4/accounts/0123456789abcdef0123456789abcdef"
-    async with httpx2.AsyncClient(transport=transport, base_url=base, headers={"authorization": f"Bearer {TOKEN}"}) as client:
+    async with httpx2.AsyncClient(
+        transport=transport, base_url=base, headers={"authorization": f"Bearer {TOKEN}"}
+    ) as client:
         yield client
 
 
@@ -65,6 +66,10 @@ def ask(client: httpx2.AsyncClient) -> Ask:
         return answer.status_code, said["errors"][0]["code"]
 
     return ask
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 # Workers
@@ -90,9 +95,15 @@ async def test_a_deployment_names_a_version_that_can_be_asked_for(ask: Ask) -> N
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("PUT", "/workers/scripts/movies?excludeScript=true"), ("PUT", "/workers/scripts/movies"), ("POST", "/workers/scripts/movies/versions")],
+    [
+        ("PUT", "/workers/scripts/movies?excludeScript=true"),
+        ("PUT", "/workers/scripts/movies"),
+        ("POST", "/workers/scripts/movies/versions"),
+    ],
 )
-async def test_code_is_refused_with_the_command_that_runs_an_app(client: httpx2.AsyncClient, method: str, path: str) -> None:
+async def test_code_is_refused_with_the_command_that_runs_an_app(
+    client: httpx2.AsyncClient, method: str, path: str
+) -> None:
     parts = {"metadata": (None, b'{"main_module": "entry.py", "bindings": []}'), "entry.py": ("entry.py", b"import os")}
     answer = await client.request(method, path, files=parts)
     assert answer.status_code == 400
@@ -100,8 +111,13 @@ async def test_code_is_refused_with_the_command_that_runs_an_app(client: httpx2.
 
 
 async def test_a_draft_is_made_for_a_secret_and_goes_with_it(ask: Ask) -> None:
-    parts = {"metadata": (None, b'{"main_module": "fresh", "bindings": [], "logpush": false}'), "fresh": ("fresh", b"export default {}")}
-    assert await ask("PUT", "/workers/scripts/fresh/secrets", json={"name": "A", "text": "1", "type": "secret_text"}) == (404, 10007)
+    parts = {
+        "metadata": (None, b'{"main_module": "fresh", "bindings": [], "logpush": false}'),
+        "fresh": ("fresh", b"export default {}"),
+    }
+    assert await ask(
+        "PUT", "/workers/scripts/fresh/secrets", json={"name": "A", "text": "1", "type": "secret_text"}
+    ) == (404, 10007)
     assert re.fullmatch("[0-9a-f]{32}", (await ask("PUT", "/workers/scripts/fresh", files=parts))["deployment_id"])
     await ask("PUT", "/workers/scripts/fresh/secrets", json={"name": "A", "text": "1", "type": "secret_text"})
     assert (await ask("GET", "/workers/scripts/fresh/deployments")) == {"deployments": []}
@@ -124,9 +140,16 @@ async def test_another_apps_consumers_go_with_it_by_force_alone(ask: Ask, app: C
     assert (await app.info("jobs")).consumer is None
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"--x", b'--x\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n\xff\r\n--x--'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"--x", b'--x\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n\xff\r\n--x--']
+)
 async def test_a_broken_upload_is_a_bad_request(client: httpx2.AsyncClient, body: bytes) -> None:
-    for kind in ("multipart/form-data; boundary=x", "multipart/form-data", "text/plain", 'multipart/form-data; boundary="'):
+    for kind in (
+        "multipart/form-data; boundary=x",
+        "multipart/form-data",
+        "text/plain",
+        'multipart/form-data; boundary="',
+    ):
         answer = await client.request("PUT", "/workers/scripts/movies", content=body, headers={"content-type": kind})
         assert answer.status_code == 400, answer.text
 
@@ -141,10 +164,15 @@ async def test_tail_says_what_there_is_instead(client: httpx2.AsyncClient) -> No
 
 
 async def test_schedules_are_the_apps_own_until_somebody_writes_others(ask: Ask) -> None:
-    assert [each["cron"] for each in (await ask("GET", "/workers/scripts/movies/schedules"))["schedules"]] == ["30 16 * * *"]
+    assert [each["cron"] for each in (await ask("GET", "/workers/scripts/movies/schedules"))["schedules"]] == [
+        "30 16 * * *"
+    ]
     crons = [{"cron": "30 16 * * *"}, {"cron": "59 23 LW * *"}]
     written = await ask("PUT", "/workers/scripts/movies/schedules", json=crons)
-    assert [(each["cron"], each["schedules"]) for each in written["schedules"]] == [("30 16 * * *", ["daily"]), ("59 23 LW * *", [])]
+    assert [(each["cron"], each["schedules"]) for each in written["schedules"]] == [
+        ("30 16 * * *", ["daily"]),
+        ("59 23 LW * *", []),
+    ]
     assert written["conveyor"]["crons_that_nothing_runs"] == ["59 23 LW * *"]
     assert await ask("GET", "/workers/scripts/movies/schedules") == written
     assert (await ask("PUT", "/workers/scripts/movies/schedules", json=[]))["schedules"] == []
@@ -166,16 +194,28 @@ async def test_a_body_of_another_shape_is_10026(ask: Ask, body: object) -> None:
 # Secrets
 
 
-async def test_a_secret_is_read_by_the_app_and_shown_to_nobody(ask: Ask, app: Conveyor, client: httpx2.AsyncClient, tmp_path: Path) -> None:
+async def test_a_secret_is_read_by_the_app_and_shown_to_nobody(
+    ask: Ask, app: Conveyor, client: httpx2.AsyncClient, tmp_path: Path
+) -> None:
     await ask("PUT", "/workers/scripts/movies/secrets", json={"name": "KEY", "text": CANARY, "type": "secret_text"})
     await app.secrets.refresh()
     assert app.secrets["KEY"] == CANARY
     assert list(app.secrets) == ["KEY"]
-    said = [(await client.get(f"/workers/scripts/movies/{path}")).text for path in ("secrets", "secrets/KEY", "settings")]
+    said = [
+        (await client.get(f"/workers/scripts/movies/{path}")).text for path in ("secrets", "secrets/KEY", "settings")
+    ]
     assert '"KEY"' in said[0]
     assert not any(CANARY in each for each in (*said, repr(app.secrets), str(vars(app.secrets))))
-    held = [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
-    assert held == []
+    assert not any(CANARY.encode() in each.read_bytes() for each in files(tmp_path))
+
+
+async def test_the_name_in_the_apps_wrangler_file_means_the_app(ask: Ask, app: Conveyor, tmp_path: Path) -> None:
+    (tmp_path / "w.toml").write_text('name = "movie-api"')
+    assert await ask("GET", "/workers/scripts/movie-api/secrets") == (404, 10007)
+    app.worker = read_file(tmp_path / "w.toml")
+    await ask("PUT", "/workers/scripts/movie-api/secrets", json={"name": "KEY", "text": "1", "type": "secret_text"})
+    await app.secrets.refresh()
+    assert dict(app.secrets) == {"KEY": "1"}
 
 
 async def test_secrets_in_bulk_are_written_and_removed(ask: Ask) -> None:
@@ -183,7 +223,9 @@ async def test_secrets_in_bulk_are_written_and_removed(ask: Ask) -> None:
     path = "/workers/scripts/movies/secrets-bulk"
     both = {name: {"name": name, "text": name, "type": "secret_text"} for name in ("A", "B")}
     await ask("PATCH", path, json={"secrets": both})
-    assert await ask("GET", "/workers/scripts/movies/secrets") == [{"name": name, "type": "secret_text"} for name in ("A", "B")]
+    assert await ask("GET", "/workers/scripts/movies/secrets") == [
+        {"name": name, "type": "secret_text"} for name in ("A", "B")
+    ]
     await ask("PATCH", path, json={"secrets": {"A": None}})
     assert [each["name"] for each in await ask("GET", "/workers/scripts/movies/secrets")] == ["B"]
 
@@ -192,7 +234,9 @@ async def test_secrets_in_bulk_by_settings(ask: Ask, app: Conveyor) -> None:
     """The way of wrangler 4.86: what it names without a text stays."""
     await ask("PUT", "/workers/scripts/movies/secrets", json={"name": "OLD", "text": "1", "type": "secret_text"})
     [old] = (await ask("GET", "/workers/scripts/movies/settings"))["bindings"]
-    settings = f'{{"bindings":[{{"type":"{old["type"]}","name":"OLD"}},{{"type":"secret_text","name":"NEW","text":"2"}}]}}'
+    settings = (
+        f'{{"bindings":[{{"type":"{old["type"]}","name":"OLD"}},{{"type":"secret_text","name":"NEW","text":"2"}}]}}'
+    )
     await ask("PATCH", "/workers/scripts/movies/settings", files={"settings": (None, settings.encode())})
     await app.secrets.refresh()
     assert dict(app.secrets) == {"NEW": "2", "OLD": "1"}
@@ -213,7 +257,11 @@ async def test_a_secret_of_any_name_can_be_deleted_once(ask: Ask) -> None:
 
 
 async def test_a_refused_secret_is_not_repeated(client: httpx2.AsyncClient) -> None:
-    for body in ({"name": "A", "text": [CANARY]}, {"name": "A", "text": CANARY * 300}, {"name": "A", "text": CANARY, "typo": 1}):
+    for body in (
+        {"name": "A", "text": [CANARY]},
+        {"name": "A", "text": CANARY * 300},
+        {"name": "A", "text": CANARY, "typo": 1},
+    ):
         answer = await client.put("/workers/scripts/movies/secrets", json=body)
         assert answer.status_code == 400
         assert CANARY not in answer.text
@@ -249,17 +297,21 @@ async def test_a_database_is_made_asked_and_deleted(ask: Ask, tmp_path: Path) ->
     assert await ask("POST", "/d1/database", json={"name": "db1"}) == (409, 7502)
     assert await ask("DELETE", f"/d1/database/{number}") is None
     assert await ask("GET", f"/d1/database/{number}") == (404, 7404)
-    assert not list((tmp_path / "store.db-files/databases").iterdir())
+    assert {each.name for each in files(tmp_path)} == {"store.db", "store.db-wal", "store.db-shm"}
 
 
 async def test_a_database_that_a_file_names_is_made_when_it_is_asked(ask: Ask, app: Conveyor, tmp_path: Path) -> None:
     number = "f97a6e55-6380-4a75-9703-73c6616ae0c2"
-    (tmp_path / "w.toml").write_text(f'[[d1_databases]]\nbinding = "DB"\ndatabase_name = "plotburn-db"\ndatabase_id = "{number}"')
+    (tmp_path / "w.toml").write_text(
+        f'[[d1_databases]]\nbinding = "DB"\ndatabase_name = "plotburn-db"\ndatabase_id = "{number}"'
+    )
     app.worker = read_file(tmp_path / "w.toml")
     assert await ask("GET", "/d1/database") == []
     await ask("POST", f"/d1/database/{number}/query", json={"sql": "CREATE TABLE roasts(movie_id)"})
     for reference in (number, "plotburn-db"):
-        [read] = await ask("POST", f"/d1/database/{reference}/query", json={"sql": "SELECT name FROM sqlite_master WHERE type='table'"})
+        [read] = await ask(
+            "POST", f"/d1/database/{reference}/query", json={"sql": "SELECT name FROM sqlite_master WHERE type='table'"}
+        )
         assert read["results"] == [{"name": "roasts"}]
     assert [each["name"] for each in await ask("GET", "/d1/database")] == ["plotburn-db"]
 
@@ -282,10 +334,22 @@ async def test_parameters_are_bound_and_batches_are_one_transaction(ask: Ask) ->
 async def test_a_name_never_becomes_a_path(ask: Ask, name: object, tmp_path: Path) -> None:
     status, _ = await ask("POST", "/d1/database", json={"name": name})
     assert status == 400
-    assert not list(tmp_path.rglob("*.sqlite"))
+    assert not [each for each in files(tmp_path) if each.suffix == ".sqlite"]
 
 
-@pytest.mark.parametrize("body", [{}, {"sql": 1}, {"sql": "x", "batch": []}, {"sql": "SELECT 1", "attempts": 0}, {"sql": "SELECT ?"}, {"sql": "SELECT ?", "params": [{"a": 1}]}, {"sql": "SELECT ?", "params": [2**64]}, {"sql": "SELECT ?", "params": [[999]]}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"sql": 1},
+        {"sql": "x", "batch": []},
+        {"sql": "SELECT 1", "attempts": 0},
+        {"sql": "SELECT ?"},
+        {"sql": "SELECT ?", "params": [{"a": 1}]},
+        {"sql": "SELECT ?", "params": [2**64]},
+        {"sql": "SELECT ?", "params": [[999]]},
+    ],
+)
 async def test_a_query_that_does_not_fit_is_a_bad_request(ask: Ask, body: object) -> None:
     await ask("POST", "/d1/database", json={"name": "db"})
     assert (await ask("POST", "/d1/database/db/query", json=body))[0] == 400
@@ -297,11 +361,20 @@ async def test_a_query_that_does_not_fit_is_a_bad_request(ask: Ask, body: object
 async def test_an_object_goes_in_and_comes_out(ask: Ask, client: httpx2.AsyncClient, app: Conveyor) -> None:
     assert (await ask("POST", "/r2/buckets", json={"name": "bkt"}))["name"] == "bkt"
     assert await ask("POST", "/r2/buckets", json={"name": "bkt"}) == (409, 10004)
-    put = await ask("PUT", "/r2/buckets/bkt/objects/dir/f.html", content=b"<b>hi</b>", headers={"content-type": "text/html"})
-    assert (put["key"], put["size"], put["etag"]) == ("dir/f.html", "9", hashlib.md5(b"<b>hi</b>").hexdigest())
+    put = await ask(
+        "PUT", "/r2/buckets/bkt/objects/dir/f.html", content=b"<b>hi</b>", headers={"content-type": "text/html"}
+    )
+    assert (put["key"], put["size"], put["etag"]) == ("dir/f.html", "9", "932cd0528734b00f39b0e096899718f9")
     answer = await client.get("/r2/buckets/bkt/objects/dir/f.html")
-    assert (answer.content, answer.headers["content-type"], answer.headers["content-length"]) == (b"<b>hi</b>", "text/html", "9")
-    assert (answer.headers["content-disposition"], answer.headers["x-content-type-options"]) == ("attachment", "nosniff")
+    assert (answer.content, answer.headers["content-type"], answer.headers["content-length"]) == (
+        b"<b>hi</b>",
+        "text/html",
+        "9",
+    )
+    assert (answer.headers["content-disposition"], answer.headers["x-content-type-options"]) == (
+        "attachment",
+        "nosniff",
+    )
     found = await app.bucket("bkt").get("dir/f.html")
     assert found is not None
     assert found.body == b"<b>hi</b>"
@@ -319,7 +392,7 @@ async def test_no_key_leaves_its_folder(ask: Ask, tmp_path: Path) -> None:
     keys = ["..%2F..%2Fevil", "%2Fetc%2Fpasswd", "a%00b", "..%5C..%5Cevil", "x" * 1_025, "%E2%80%AEtxt.exe", "CON"]
     answers = [await ask("PUT", f"/r2/buckets/bkt/objects/{key}", content=b"x") for key in keys]
     assert [isinstance(each, dict) for each in answers] == [True, True, False, True, False, True, True]
-    names = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {"store.db", "store.db-wal", "store.db-shm"}
+    names = {each.name for each in files(tmp_path)} - {"store.db", "store.db-wal", "store.db-shm"}
     assert len(names) == 5
     assert all(re.fullmatch("[0-9a-f]{32}", name) for name in names)
 
@@ -332,7 +405,11 @@ async def test_a_bad_bucket_name_is_refused(ask: Ask, name: object) -> None:
 async def test_who_subscribed_hears_of_buckets(ask: Ask, app: Conveyor) -> None:
     [queue] = [each["queue_id"] for each in await ask("GET", "/queues?name=jobs")]
     wanted = {"name": "s", "enabled": True, "source": {"type": "r2"}, "events": ["bucket.created"]}
-    await ask("POST", "/event_subscriptions/subscriptions", json={**wanted, "destination": {"type": "queues.queue", "queue_id": queue}})
+    await ask(
+        "POST",
+        "/event_subscriptions/subscriptions",
+        json={**wanted, "destination": {"type": "queues.queue", "queue_id": queue}},
+    )
     await ask("POST", "/r2/buckets", json={"name": "bkt"})
     await ask("DELETE", "/r2/buckets/bkt")
     assert [b"cf.r2.bucket.created" in each.body for each in await app.store.peek("jobs", limit=9)] == [True]

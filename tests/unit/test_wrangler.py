@@ -110,7 +110,12 @@ def test_a_file_is_read_section_by_section(folder: Path) -> None:
 
 def test_an_environment_inherits_triggers_and_no_queues(folder: Path) -> None:
     found = read_file(write(folder, GUIDE), "staging")
-    assert (dict(found.vars), found.producers, found.consumers) == ({"ENVIRONMENT": "staging"}, {"staging-queue": None}, {})
+    assert (dict(found.vars), found.producers, found.consumers) == (
+        {"ENVIRONMENT": "staging"},
+        {"staging-queue": None},
+        {},
+    )
+    assert found.name == "plotburn-movie-api-staging"
     assert (found.crons, found.namespaces, found.buckets) == (("30 16 * * *",), {}, {})
 
 
@@ -139,8 +144,8 @@ def test_jsonc_says_the_same_as_toml(folder: Path) -> None:
         ('{"a": 1, }', '{"a": 1  }'),
         ('["//", "/*", "*/", ",]"]', '["//", "/*", "*/", ",]"]'),
         (r'["\"//", 1] // x', r'["\"//", 1]     '),
-        ('[1, // last\n]', '[1         \n]'),
-        ('[1 /* , */ , /* x\n*/ ]', '[1' + 15 * ' ' + '\n   ]'),
+        ("[1, // last\n]", "[1         \n]"),
+        ("[1 /* , */ , /* x\n*/ ]", "[1" + 15 * " " + "\n   ]"),
         ('{"a": "b,}"}', '{"a": "b,}"}'),
     ],
 )  # fmt: skip
@@ -191,10 +196,10 @@ def test_python_and_the_environment_choose_the_file(folder: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("text", "named", "hinted"),
     [
-        ('quues = {}', "quues", "`queues`"),
+        ("quues = {}", "quues", "`queues`"),
         ('[[queues.consumers]]\nqueue = "q"\nmax_retrys = 3', "queues.consumers[0].max_retrys", "max_retries"),
         ('[[queues.producers]]\nqueue = "q"\nbinding = "Q"\nfanout = 3', "queues.producers[0].fanout", ""),
-        ('[queues]\nconsumer = []', "queues.consumer", "queues.consumers"),
+        ("[queues]\nconsumer = []", "queues.consumer", "queues.consumers"),
         ('[triggers]\ncron = ["* * * * *"]', "triggers.cron", "triggers.crons"),
         ('[[kv_namespaces]]\nbinding = "A"\nttl = 3', "kv_namespaces[0].ttl", ""),
         ('[[r2_buckets]]\nbinding = "A"\nbucket = "b"', "r2_buckets[0].bucket", "bucket_name"),
@@ -205,13 +210,15 @@ def test_python_and_the_environment_choose_the_file(folder: Path, monkeypatch: p
         ('[[queues.consumers]]\nqueue = "q"\ntype = "http_pull"', "queues.consumers[0].type", "http add q"),
         ('[[queues.consumers]]\nqueue = "q"\n[[queues.consumers]]\nqueue = "q"', "queues.consumers[1].queue", ""),
         ('[[queues.consumers]]\nqueue = "q"\nmax_retries = "three"', "queues.consumers[0].max_retries", ""),
-        ('[[queues.consumers]]\nmax_retries = 3', "queues.consumers[0]", ""),
+        ("[[queues.consumers]]\nmax_retries = 3", "queues.consumers[0]", ""),
         ('[[queues.producers]]\nqueue = "q"', "queues.producers[0]", ""),
-        ('triggers = 3', "triggers", ""),
-        ('[env.x]\nquues = {}', "quues", "`queues`"),
+        ("triggers = 3", "triggers", ""),
+        ("[env.x]\nquues = {}", "quues", "`queues`"),
     ],
 )  # fmt: skip
-def test_what_would_change_behaviour_and_is_not_followed_is_named(folder: Path, text: str, named: str, hinted: str) -> None:
+def test_what_would_change_behaviour_and_is_not_followed_is_named(
+    folder: Path, text: str, named: str, hinted: str
+) -> None:
     with pytest.raises(InvalidSettingError) as caught:
         read_file(write(folder, text), "x" if text.startswith("[env.x]") else None)
     assert caught.value.facts["name"] == named
@@ -257,7 +264,17 @@ async def test_consumers_take_what_the_file_says(folder: Path) -> None:
     assert settings.max_batch_timeout_ms == 5_000
 
 
-@pytest.mark.parametrize("options", [{"max_retries": 7}, {"retry_delay": "30s"}, {"retry_delay": timedelta(seconds=30)}, {"retry_delay": Backoff.fixed(30)}, {"max_batch_timeout": 9}, {"dead_letter_queue": "movie-processing-dead"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_retries": 7},
+        {"retry_delay": "30s"},
+        {"retry_delay": timedelta(seconds=30)},
+        {"retry_delay": Backoff.fixed(30)},
+        {"max_batch_timeout": 9},
+        {"dead_letter_queue": "movie-processing-dead"},
+    ],
+)
 def test_python_may_say_the_same_or_what_the_file_does_not(folder: Path, options: dict[str, Any]) -> None:
     write(folder, GUIDE)
     consume(an_app(), **options)
@@ -274,7 +291,9 @@ def test_python_may_say_the_same_or_what_the_file_does_not(folder: Path, options
         ({"max_batch_size": 10}, "10.* 1"),
     ],
 )
-def test_a_decorator_that_says_otherwise_is_an_error_naming_both(folder: Path, options: dict[str, Any], both: str) -> None:
+def test_a_decorator_that_says_otherwise_is_an_error_naming_both(
+    folder: Path, options: dict[str, Any], both: str
+) -> None:
     write(folder, GUIDE)
     with pytest.raises(InvalidSettingError, match=f"(?s){both}") as caught:
         consume(an_app(), **options)
@@ -321,7 +340,9 @@ async def test_a_cron_is_met_by_a_schedule_that_means_the_same(folder: Path, tex
         ("0 17 * * 1", {"expression": "0 17 * * 1"}, "Sunday is 1"),
     ],
 )
-async def test_a_cron_that_nothing_runs_is_named(folder: Path, cron: str, declared: dict[str, str] | None, said: str) -> None:
+async def test_a_cron_that_nothing_runs_is_named(
+    folder: Path, cron: str, declared: dict[str, str] | None, said: str
+) -> None:
     write(folder, f'[triggers]\ncrons = ["* * * * *", "{cron}"]')
     app = an_app()
     app.cron("* * * * *")(always)
@@ -342,7 +363,10 @@ async def test_a_cron_that_is_none_is_an_error(folder: Path) -> None:
 
 
 async def test_bindings_name_namespaces_and_buckets(folder: Path) -> None:
-    write(folder, '[[kv_namespaces]]\nbinding = "CACHE"\n[[r2_buckets]]\nbinding = "UPLOADS"\nbucket_name = "movie-uploads"')
+    write(
+        folder,
+        '[[kv_namespaces]]\nbinding = "CACHE"\n[[r2_buckets]]\nbinding = "UPLOADS"\nbucket_name = "movie-uploads"',
+    )
     async with an_app() as app:
         await app.kv("CACHE").put("a", "1")
         await app.bucket("UPLOADS").put("a", b"1")

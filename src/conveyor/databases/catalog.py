@@ -1,4 +1,4 @@
-"""Which databases there are. A document of the store says so; the file's name is made here and never comes from a name."""
+"""Which databases there are. A document of the store says so; a file's name is made here, and is never a name given."""
 
 from __future__ import annotations
 
@@ -41,11 +41,9 @@ class DatabaseInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Databases:
     """All of a store. `folder` is where files are kept: below `databases`."""
 
-    def __init__(
-        self, store: Store, folder: Callable[[], Path], declared: Iterable[tuple[str, str]] = ()
-    ) -> None:
-        """`declared` are the ids and names that a wrangler file gives. Each is made when somebody first asks for it, and its
-        id there, which may be that of a database at Cloudflare's, is good here too."""
+    def __init__(self, store: Store, folder: Callable[[], Path], declared: Iterable[tuple[str, str]] = ()) -> None:
+        """`declared` are the ids and names that a wrangler file gives. Each is made when somebody first asks for it,
+        and its id there, which may be that of a database at Cloudflare's, is good here too."""
         self._store = store
         self._folder = folder
         self._declared = list(declared)
@@ -65,7 +63,7 @@ class Databases:
             raise
         return await self._info(document)
 
-    async def list(self, *, part: str = "") -> list[DatabaseInfo]:
+    async def list_all(self, *, part: str = "") -> list[DatabaseInfo]:
         """All whose names hold `part`, by name."""
         return [await self._info(each) for each in await self._documents() if part in each.name]
 

@@ -1,5 +1,6 @@
-"""Runs statements that somebody else wrote on one SQLite file, in one transaction, and lets none of them leave that file,
-run for ever, or answer without end. The only room beside the stores that talks to SQLite; no file is ever a store's."""
+"""Runs statements that somebody else wrote on one SQLite file, in one transaction, and lets none of them leave that
+file, run for ever, or answer without end. The only room beside the stores that talks to SQLite; no file of it is a
+store's."""
 
 from __future__ import annotations
 
@@ -96,7 +97,9 @@ def _open(path: Path, *, flags: int = 0) -> apsw.Connection:
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW | flags)
     except apsw.CantOpenError as error:
-        raise NotFoundError("the database's file is gone", hint="all processes need the same folder: set CONVEYOR_FILES") from error
+        raise NotFoundError(
+            "the database's file is gone", hint="all processes need the same folder: set CONVEYOR_FILES"
+        ) from error
     connection.set_busy_timeout(BUSY_MS)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
@@ -153,7 +156,9 @@ class _Run:
             rows = self._begun.rows
             rows.append(shown)
             if len(rows) > ROWS_MAX or self._bytes > ANSWER_BYTES_MAX:
-                raise QueryError(f"it answers with more than {ROWS_MAX:,} rows or {ANSWER_BYTES_MAX:,} bytes", hint="use LIMIT")
+                raise QueryError(
+                    f"it answers with more than {ROWS_MAX:,} rows or {ANSWER_BYTES_MAX:,} bytes", hint="use LIMIT"
+                )
 
     def _begin(self, cursor: apsw.Cursor, _sql: str, _bindings: object) -> bool:
         self._begun = Result(columns=[each[0] for each in cursor.get_description()], rows=[])
@@ -194,7 +199,9 @@ def _bound(value: object) -> Any:
     if isinstance(value, list):  # a blob, as JSON has none
         return bytes(value)
     if isinstance(value, dict):
-        raise QueryError("a parameter is an object", hint="a parameter is a number, text, true, false, null, or bytes as a list")
+        raise QueryError(
+            "a parameter is an object", hint="a parameter is a number, text, true, false, null, or bytes as a list"
+        )
     return value
 
 
@@ -209,11 +216,14 @@ def _shown(value: Any) -> Any:
 def _explain(error: Exception) -> QueryError:
     """In SQLite's words, with the name of its code, as D1 says it."""
     if isinstance(error, apsw.BindingsError):
-        return QueryError("Wrong number of parameter bindings for SQL query.", hint="as many `params` as the SQL has `?`")
+        hint = "as many `params` as the SQL has `?`"
+        return QueryError("Wrong number of parameter bindings for SQL query.", hint=hint)
     if isinstance(error, apsw.AuthError):
-        return QueryError("not authorized: SQLITE_AUTH", hint="no ATTACH, no transactions of your own, and no PRAGMA that writes")
+        hint = "no ATTACH, no transactions of your own, and no PRAGMA that writes"
+        return QueryError("not authorized: SQLITE_AUTH", hint=hint)
     if not isinstance(error, apsw.Error):
-        return QueryError(f"a parameter cannot be bound: {type(error).__name__}", hint="numbers have 64 bits, and text is UTF-8")
+        hint = "numbers have 64 bits, and text is UTF-8"
+        return QueryError(f"a parameter cannot be bound: {type(error).__name__}", hint=hint)
     name = next(_names_of(error), "SQLITE_ERROR")
     words = str(error).removeprefix(f"{type(error).__name__}: ")
     return QueryError(f"{words}: {name}")

@@ -93,9 +93,7 @@ def _read_settings() -> Routing:
         given = _table(table, "stores")
         stores = {name: _read_url(folder, f"stores.{name}", each) for name, each in given.items()}
     routes = _from_environment("CONVEYOR_ROUTES")
-    return Routing(
-        url=url or DEFAULT_URL, stores=stores, routes=_table(table, "routes") if routes is None else routes
-    )
+    return Routing(url=url or DEFAULT_URL, stores=stores, routes=_table(table, "routes") if routes is None else routes)
 
 
 def _read_file() -> tuple[Path, dict[str, Any]]:

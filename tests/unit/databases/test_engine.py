@@ -39,7 +39,9 @@ def files(path: Path) -> set[str]:
 
 
 def test_each_statement_has_its_result(path: Path) -> None:
-    inserted, read, nothing = ask(path, "INSERT INTO t(b) VALUES ('w'); SELECT a, b FROM t WHERE a > 2; -- done\n; DELETE FROM t WHERE a = 9;")
+    inserted, read, nothing = ask(
+        path, "INSERT INTO t(b) VALUES ('w'); SELECT a, b FROM t WHERE a > 2; -- done\n; DELETE FROM t WHERE a = 9;"
+    )
     assert (inserted.changes, inserted.last_row_id, inserted.rows) == (1, 4, [])
     assert (read.columns, read.rows, read.changes) == (["a", "b"], [[3, "z"], [4, "w"]], 0)
     assert (nothing.rows, nothing.changes) == ([], 0)
@@ -104,7 +106,21 @@ def test_a_hostile_statement_stays_in_its_file(path: Path, sql: str) -> None:
     assert count_tables(path) == 1
 
 
-@pytest.mark.parametrize("sql", ["PRAGMA table_info(t)", "PRAGMA table_list", "PRAGMA foreign_key_check", "PRAGMA quick_check", "PRAGMA user_version", "PRAGMA defer_foreign_keys = on", "SELECT * FROM pragma_table_info('t')", "CREATE VIRTUAL TABLE v USING fts5(a)", "CREATE TEMP TABLE u(a)", "SELECT json_extract('[1]', '$[0]')"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "PRAGMA table_info(t)",
+        "PRAGMA table_list",
+        "PRAGMA foreign_key_check",
+        "PRAGMA quick_check",
+        "PRAGMA user_version",
+        "PRAGMA defer_foreign_keys = on",
+        "SELECT * FROM pragma_table_info('t')",
+        "CREATE VIRTUAL TABLE v USING fts5(a)",
+        "CREATE TEMP TABLE u(a)",
+        "SELECT json_extract('[1]', '$[0]')",
+    ],
+)
 def test_what_d1_allows_is_allowed(path: Path, sql: str) -> None:
     ask(path, sql)
 
@@ -126,10 +142,22 @@ def test_an_answer_without_end_is_ended(path: Path) -> None:
     with pytest.raises(QueryError, match="LIMIT"):
         ask(path, "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a) SELECT n FROM a", seconds=1e9)
     with pytest.raises(QueryError, match="LIMIT"):
-        ask(path, "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a) SELECT hex(zeroblob(900000)) FROM a", seconds=1e9)
+        ask(
+            path,
+            "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a) SELECT hex(zeroblob(900000)) FROM a",
+            seconds=1e9,
+        )
 
 
-@pytest.mark.parametrize("sql", ["SELECT zeroblob(2000001)", "SELECT printf('%2000001d', 1)", f"SELECT {'abs(' * 300}1{')' * 300}", f"SELECT {'1+' * 600_000}1"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT zeroblob(2000001)",
+        "SELECT printf('%2000001d', 1)",
+        f"SELECT {'abs(' * 300}1{')' * 300}",
+        f"SELECT {'1+' * 600_000}1",
+    ],
+)
 def test_what_is_too_large_is_refused(path: Path, sql: str) -> None:
     with pytest.raises(QueryError):
         ask(path, sql)
@@ -173,7 +201,10 @@ def test_who_comes_while_another_writes_waits_and_is_told(path: Path, monkeypatc
 
 
 def test_writers_at_once_lose_nothing(path: Path) -> None:
-    threads = [threading.Thread(target=lambda: [ask(path, "INSERT INTO t(b) VALUES ('n')") for _ in range(10)]) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: [ask(path, "INSERT INTO t(b) VALUES ('n')") for _ in range(10)])
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -39,7 +39,7 @@ class _Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def list_databases(call: Call) -> Answer:
-    found = await _databases(call).list(part=call.query.get("name", ""))
+    found = await _databases(call).list_all(part=call.query.get("name", ""))
     items, info = read_page(call, found, per_page=PER_PAGE)
     return succeed([_show(each) for each in items], info=info)
 
@@ -87,7 +87,7 @@ async def query_raw(call: Call) -> Answer:
 
 async def refuse_transfer(_call: Call) -> Answer:
     """`d1 export`, `d1 execute --file`, time travel."""
-    words = "Not here: imports, exports and time travel. Send statements with `d1 execute --command`, or use the file below CONVEYOR_FILES"
+    words = "there are no imports, exports or time travel here: send statements with `d1 execute --command`"
     raise Refusal(BAD_REQUEST, words)
 
 
@@ -148,7 +148,9 @@ def _result(result: Result, rows: Any) -> dict[str, Any]:
 
 def _endpoint(method: str, path: str, handle: Any, right: Right, action: str | None = None, **more: Any) -> Endpoint:
     where = f"/d1/database{path}"
-    return Endpoint(method=method, path=where, right=right, handle=handle, scope="store", action=action, content_types=(), **more)
+    return Endpoint(
+        method=method, path=where, right=right, handle=handle, scope="store", action=action, content_types=(), **more
+    )
 
 
 ENDPOINTS: Final = (

@@ -187,7 +187,9 @@ def _show_object(info: BlobInfo) -> dict[str, Any]:
 
 def _endpoint(method: str, path: str, handle: Any, right: Right, action: str | None = None, **more: Any) -> Endpoint:
     where = f"/r2/buckets{path}"
-    return Endpoint(method=method, path=where, right=right, handle=handle, scope="store", action=action, content_types=(), **more)
+    return Endpoint(
+        method=method, path=where, right=right, handle=handle, scope="store", action=action, content_types=(), **more
+    )
 
 
 _OBJECT: Final = "/{bucket}/objects/{key:path}"
@@ -200,7 +202,5 @@ _ENDPOINTS: Final = (
     _endpoint("DELETE", _OBJECT, delete_object, Right.MANAGE, "object.delete"),
 )
 ROOT_ENDPOINTS: Final = (
-    Endpoint(
-        method="POST", path="/graphql", right=Right.READ, handle=answer_graphql, scope="store", content_types=()
-    ),
+    Endpoint(method="POST", path="/graphql", right=Right.READ, handle=answer_graphql, scope="store", content_types=()),
 )

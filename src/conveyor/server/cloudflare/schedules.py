@@ -1,5 +1,5 @@
-"""Cron triggers of a Worker, which is an app. What the app declares runs; what `wrangler triggers deploy` writes is kept,
-shown, and compared with that, so that a cron which nothing runs is told of and never lost."""
+"""Cron triggers of a Worker, which is an app. What the app declares runs; what `wrangler triggers deploy` writes is
+kept, shown, and compared with that, so that a cron which nothing runs is told of and never lost."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def _answer(call: Call, script: Script) -> Answer:
 
 def _compare(script: Script, idle: list[Any]) -> dict[str, Any]:
     """What stands in nobody's way, and that an operator should know."""
-    hint = f"declare each in `{script.name}` with `@app.cron(..., syntax=\"cloudflare\")`" if idle else ""
+    hint = f'declare each in `{script.name}` with `@app.cron(..., syntax="cloudflare")`' if idle else ""
     return {"crons_that_nothing_runs": idle, "hint": hint}
 
 

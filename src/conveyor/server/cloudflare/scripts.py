@@ -1,8 +1,10 @@
-"""Which Workers there are, to Cloudflare's wire: the app that is served, every app that consumes a queue or has schedules in
-the store, and drafts, which `wrangler secret put` makes so that a secret can be there before its Worker."""
+"""Which Workers there are, to Cloudflare's wire: the app that is served, every app that consumes a queue or has
+schedules in the store, and drafts, which `wrangler secret put` makes so that a secret can be there before its Worker.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from pathlib import Path
@@ -61,13 +63,16 @@ async def list_scripts(call: Call) -> list[Script]:
 
 
 async def find_script(call: Call, *, number: int = NO_SCRIPT) -> Script:
-    """The one in the path. `Refusal` with the code that wrangler knows."""
+    """The one in the path, by its app's name or by that in the app's wrangler file. `Refusal` with the code that
+    wrangler knows."""
     name = call.path["script"]
+    if call.app is not None and name == call.app.worker.name:  # of the app's own wrangler file
+        name = call.app.name
     for each in await list_scripts(call):
         if each.name == name:
             return each
-    words = "workers.api.error.service_not_found" if number == NO_SERVICE else "This Worker does not exist on your account."
-    raise Refusal(number, words, status=404)
+    words = "This Worker does not exist on your account."
+    raise Refusal(number, "workers.api.error.service_not_found" if number == NO_SERVICE else words, status=404)
 
 
 async def make_draft(call: Call) -> Script:
@@ -75,10 +80,8 @@ async def make_draft(call: Call) -> Script:
     name = call.path["script"]
     if _NAME.fullmatch(name) is None:
         raise Refusal(10_016, f"invalid Worker name: {name[:64]!r}")
-    try:
+    with contextlib.suppress(VersionConflictError):
         await call.store.put_document(SCRIPTS, name, b"{}", version=0)
-    except VersionConflictError:
-        pass
     return await find_script(call)
 
 
@@ -86,8 +89,8 @@ def refuse_code(script: str) -> Refusal:
     """To whoever uploads code."""
     return Refusal(
         NOT_HOSTED,
-        f"Conveyor does not host Workers, so `{script}` was not uploaded. Its queues, consumers, crons, KV, D1, R2 and secrets "
-        "are here: run the Python app beside them with `conveyor serve MODULE:APP`, and let it read this wrangler file.",
+        f"Conveyor does not host Workers, so `{script}` was not uploaded. Its queues, consumers, crons, KV, D1, R2 and "
+        "secrets are here: run the Python app beside them with `conveyor serve MODULE:APP`; it reads this file too",
     )
 
 

@@ -1,4 +1,4 @@
-"""Secrets of a Worker, in the ways of both wranglers: written and named here, read by the app alone, and never shown."""
+"""Secrets of a Worker, in the ways of both wranglers: written and named here, read by the app alone, never shown."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ def _missing(name: str) -> Refusal:
 
 def _endpoint(method: str, path: str, handle: Any, right: Right, action: str | None = None, **more: Any) -> Endpoint:
     where = f"/workers/scripts/{{script}}{path}"
-    return Endpoint(method=method, path=where, right=right, handle=handle, scope="store", action=action, content_types=(), **more)
+    return Endpoint(
+        method=method, path=where, right=right, handle=handle, scope="store", action=action, content_types=(), **more
+    )
 
 
 ENDPOINTS: Final = (

@@ -1,5 +1,5 @@
-"""Workers, as far as `wrangler secret`, `triggers deploy`, `deployments` and `delete` need them. There is no code: a Worker is
-an app, and uploading one is refused in words that wrangler prints."""
+"""Workers, as far as `wrangler secret`, `triggers deploy`, `deployments` and `delete` need them. There is no code: a
+Worker is an app, and uploading one is refused in words that wrangler prints."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import msgspec
 
 from conveyor.model.refusals import InvalidRequestError
 from conveyor.queue.admin import Queues
-from conveyor.secrets import SECRETS, delete_secret, read_secrets
+from conveyor.secrets import delete_secret, read_secrets
 from conveyor.server.cloudflare.dialect import Refusal, moment, succeed
 from conveyor.server.cloudflare.schedules import CRONS
 from conveyor.server.cloudflare.scripts import (
     NO_SERVICE,
     SCRIPTS,
     Script,
-    files_of,
     find_script,
     list_scripts,
     make_draft,
@@ -68,12 +67,13 @@ async def delete_worker(call: Call) -> Answer:
     """A draft, or what is left of an app: its secrets, its crons and, by force, its consumers."""
     script = await find_script(call, number=NO_SERVICE)
     if call.app is not None and call.app.name == script.name:
-        raise Refusal(HAS_CONSUMERS, f"`{script.name}` is the app that is served here: stop `conveyor serve` first", status=409)
-    consumed = [
-        each.name for each in await call.store.list_queues() if each.consumer is not None and each.consumer.script == script.name
-    ]
+        words = f"`{script.name}` is the app that is served here: stop `conveyor serve` first"
+        raise Refusal(HAS_CONSUMERS, words, status=409)
+    queues = await call.store.list_queues()
+    consumed = [each.name for each in queues if each.consumer is not None and each.consumer.script == script.name]
     if consumed and call.query.get("force") != "true":
-        raise Refusal(HAS_CONSUMERS, f"`{script.name}` consumes {', '.join(consumed)}: remove its consumers, or use force", status=409)
+        words = f"`{script.name}` consumes {', '.join(consumed)}: remove its consumers, or use force"
+        raise Refusal(HAS_CONSUMERS, words, status=409)
     for queue in consumed:
         await Queues(call.store).put_consumer(queue, None)
     for name in await read_secrets(call.store, script.name):
@@ -100,14 +100,15 @@ async def refuse_upload(call: Call) -> Answer:
 
 async def refuse_tail(call: Call) -> Answer:
     await find_script(call)
-    words = "Conveyor has no live logs over this API: `conveyor tail` shows what happens, and workers log to standard error"
+    words = "there are no live logs over this API: `conveyor tail` shows what happens, workers log to standard error"
     raise Refusal(10_405, words)
 
 
 async def get_settings(call: Call) -> Answer:
     script = await find_script(call)
     names = await read_secrets(call.store, script.name)
-    return succeed({"bindings": [{"type": "secret_text", "name": name} for name in names], "logpush": False, "tags": []})
+    bindings = [{"type": "secret_text", "name": name} for name in names]
+    return succeed({"bindings": bindings, "logpush": False, "tags": []})
 
 
 async def edit_settings(call: Call) -> Answer:
@@ -222,7 +223,9 @@ def _version(script: Script) -> dict[str, Any]:
             "hasPreview": False,
         },
         "annotations": {"workers/message": "run by conveyor, beside its store"},
-        "resources": {"bindings": [], "script": {"etag": script.tag, "handlers": ["queue", "scheduled"]}, "script_runtime": {}},
+        "resources": {
+            "bindings": [], "script": {"etag": script.tag, "handlers": ["queue", "scheduled"]}, "script_runtime": {},
+        },
     }  # fmt: skip
 
 
@@ -235,14 +238,19 @@ def _part(call: Call, name: str, kind: Any) -> Any:
         parsed = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + given.encode() + b"\r\n\r\n" + call.body)
         for part in parsed.iter_parts():
             if part.get_param("name", header="content-disposition") == name:
-                return msgspec.json.decode(part.get_payload(decode=True), type=kind)
-    except (msgspec.MsgspecError, UnicodeError, ValueError, LookupError, RecursionError, AttributeError, TypeError) as error:
+                content: Any = part.get_payload(decode=True)
+                return msgspec.json.decode(content, type=kind)
+    except (ValueError, LookupError, RecursionError, AttributeError, TypeError) as error:
         raise InvalidRequestError(f"the part `{name}` does not fit") from error
     raise InvalidRequestError(f"the body has no part `{name}`")
 
 
-def _endpoint(method: str, path: str, handle: Any, right: Right = Right.READ, action: str | None = None, **more: Any) -> Endpoint:
-    return Endpoint(method=method, path=path, right=right, handle=handle, scope="store", action=action, content_types=(), **more)
+def _endpoint(
+    method: str, path: str, handle: Any, right: Right = Right.READ, action: str | None = None, **more: Any
+) -> Endpoint:
+    return Endpoint(
+        method=method, path=path, right=right, handle=handle, scope="store", action=action, content_types=(), **more
+    )
 
 
 _SCRIPT: Final = "/workers/scripts/{script}"
