@@ -61,7 +61,7 @@ POSTGRES_ALONE = {
     # A server has more to tell than a file.
     "read_server", "read_clock", "list_holders", "list_tables", "list_indexes", "sum_backlog",
     # A round trip costs more than a statement: several in one.
-    "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "read_lanes", "lease_judged",
+    "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "release_leases", "read_lanes", "lease_judged",
     "block", "unblock", "heads_of_keys", "blocked_of_keys", "key_states", "put_windows", "write_costs",
     "call_keys", "who_is_in_line", "offers_of_keys", "offered_heads", "next_of_keys",
     "append_plain", "claim_plain", "ack_plain",
@@ -70,7 +70,7 @@ POSTGRES_ALONE = {
     # The user's transaction may last, and holds nothing that others wait for: it writes into an outbox.
     "knows_outbox", "look_from_tx", "put_outbox", "depth_from_tx", "dedupe_from_tx", "ack_from_tx", "read_store_id",
     "is_anything_sent", "is_anything_acked", "read_outbox_depth", "lock_outbox", "try_outbox", "take_outbox",
-    "acked_leases", "is_acked", "hold_outbox", "may_clear",
+    "acked_leases", "read_lane_unless_acked", "hold_outbox", "may_clear",
 }  # fmt: skip
 # With the receipt, and by arrays; `uses_dedupe`, as above; the time is the server's.
 OTHER_PARAMETERS = {

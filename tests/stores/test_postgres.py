@@ -73,6 +73,18 @@ async def test_sends_that_gather_share_a_commit(store: PostgresStore, url: str) 
     assert after[0][0] - before[0][0] < 10
 
 
+@pytest.mark.parametrize(("key", "commits"), [(None, 2), ("patient-7", 1)])
+async def test_a_large_group_is_two_commits_unless_its_order_means_something(
+    store: PostgresStore, url: str, key: str | None, commits: int
+) -> None:
+    await store.append(drafts(store, 1))
+    before = await look_inside(url, "SELECT count(*) FROM counters WHERE messages > 1")
+    await asyncio.gather(*(store.append(drafts(store, 100, key=key)) for _ in range(8)))
+    after = await look_inside(url, "SELECT count(*) FROM counters WHERE messages > 1")
+    assert (await store.metrics("jobs")).backlog_messages == 801
+    assert after[0][0] - before[0][0] == commits
+
+
 async def test_the_plain_path_is_one_round_trip_each(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = await an_owner(store)
     for _ in range(3):  # the queue's priority level, then the queues, then the depth are known from here on

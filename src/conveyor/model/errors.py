@@ -11,6 +11,7 @@
     |  |- InvalidKeyError           a kv key, value, metadata or ttl
     |  |- QueryError                a statement that somebody sent to a D1 database
     |  `- InvalidRequestError       what came over HTTP
+    |     `- VersionRequiredError    an edit without `If-Match`
     |- NotFoundError
     |  |- QueueNotFoundError
     |  `- ScheduleNotFoundError

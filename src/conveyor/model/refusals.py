@@ -16,6 +16,21 @@ class InvalidRequestError(InvalidError):
         self.status = status
 
 
+class VersionRequiredError(InvalidRequestError):
+    """An edit must say from which version it was made."""
+
+    code = "version_required"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(
+            f"`If-Match` is missing: which version of {kind} `{name}` was the change made from",
+            hint="send the `ETag` of a GET as `If-Match`, or `If-Match: *` to overwrite whatever is there",
+            status=428,
+            kind=kind,
+            name=name,
+        )
+
+
 class UnauthenticatedError(ConveyorError):
     """The same words whatever is wrong with the token."""
 

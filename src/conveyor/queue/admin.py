@@ -20,9 +20,10 @@ class Queues:
         wanted.check()
         return await self._store.create_queue(name, wanted)
 
-    async def update(self, name: str, settings: QueueSettings) -> QueueInfo:
+    async def update(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
+        """With `version` only if the queue is still of that one. `VersionConflictError`."""
         settings.check()
-        return await self._store.update_queue(name, settings)
+        return await self._store.update_queue(name, settings, version=version)
 
     async def delete(self, name: str) -> None:
         """Its messages go with it."""
@@ -38,11 +39,13 @@ class Queues:
     async def metrics(self, name: str) -> QueueMetrics:
         return await self._store.metrics(name)
 
-    async def put_consumer(self, name: str, settings: ConsumerSettings | None) -> QueueInfo:
-        """The consumer's settings from now on; None removes it."""
+    async def put_consumer(
+        self, name: str, settings: ConsumerSettings | None, *, version: int | None = None
+    ) -> QueueInfo:
+        """The consumer's settings from now on; None removes it. `version` as for `update`."""
         if settings is not None:
             settings.check()
-        return await self._store.put_consumer(name, settings)
+        return await self._store.put_consumer(name, settings, version=version)
 
     async def pause(self, name: str) -> None:
         """Nothing is delivered until `resume`; running handlers finish."""

@@ -135,7 +135,11 @@ class Queue:
             drafts = [self._draft(each if isinstance(each, Outgoing) else Outgoing(each), delay) for each in bodies]
             return await self._send_in(tx, drafts, is_batch=True)
         settings = self._settings if self._monotonic() < self._fresh_until else await self._reload()
-        drafts = [self._draft(each if isinstance(each, Outgoing) else Outgoing(each), delay) for each in bodies]
+        delay_ms = _read_delay(delay)
+        drafts = [
+            self._draft(each, delay) if isinstance(each, Outgoing) else self._bare_draft(each, delay_ms)
+            for each in bodies
+        ]
         if not drafts:
             return []
         _check_batch(drafts, settings)
@@ -171,6 +175,11 @@ class Queue:
         self._fresh_until = self._monotonic() + SETTINGS_FRESH_S
         return self._settings
 
+    def _bare_draft(self, body: object, delay_ms: int | None) -> Draft:
+        """What `_draft` makes of a body without options, for batches of thousands."""
+        encoded, content_type = encode_body(body, None)
+        return Draft(id=self._ids.new(), queue=self.name, body=encoded, content_type=content_type, delay_ms=delay_ms)
+
     def _draft(self, message: Outgoing, delay: Duration | None) -> Draft:
         body, content_type = encode_body(message.body, message.content_type)
         delay = message.delay if message.delay is not None else delay
@@ -180,7 +189,7 @@ class Queue:
             queue=self.name,
             body=body,
             content_type=content_type,
-            delay_ms=None if delay is None else read_duration_ms(delay, name="delay", most_ms=DELAY_MS_MAX),
+            delay_ms=_read_delay(delay),
             priority=Priority.NORMAL if message.priority is None else _read_priority(message.priority),
             key=_read_key("key", message.key),
             dedupe=_read_key("dedupe", message.dedupe),
@@ -211,6 +220,10 @@ def _check_batch(drafts: list[Draft], settings: QueueSettings) -> None:
 def _check_body(draft: Draft, settings: QueueSettings) -> None:
     if len(draft.body) > settings.max_message_bytes:
         raise BodyTooLargeError("a message's body", len(draft.body), settings.max_message_bytes)
+
+
+def _read_delay(delay: Duration | None) -> int | None:
+    return None if delay is None else read_duration_ms(delay, name="delay", most_ms=DELAY_MS_MAX)
 
 
 def _read_priority(value: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
@@ -13,16 +14,20 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import Receive, Scope, Send
 
 from conveyor.model.errors import ConveyorError
+from conveyor.model.events import Emit, Event
 from conveyor.server import cloudflare, rest
 from conveyor.server.audit import Audit
 from conveyor.server.cloudflare.dialect import Envelope
 from conveyor.server.endpoint import SAFE_HEADERS
 from conveyor.server.gate import Gate, Rates
 from conveyor.server.problem import Problem
+from conveyor.server.rest.streams import Streams
+from conveyor.server.rest.websocket import WebSocketRoute
 from conveyor.server.tokens import Doorman, Tokens
-from conveyor.server.wire import Wire, WireRoute
+from conveyor.server.wire import Wire
 from conveyor.store.protocol import Store
 from conveyor.store.routed import RoutedStore
 from conveyor.store.routing import HOME
@@ -37,12 +42,14 @@ _HEADERS: Final = {name.decode(): value.decode() for name, value in SAFE_HEADERS
 
 def make_asgi(
     app: Conveyor, *, token: str | None = None, pepper: str | None = None, rates: Rates | None = None
-) -> Starlette:
+) -> Site:
     """The whole HTTP side of one process; its lifespan opens and closes the app. `token` is one that is good for
     everything and stands in no store, `pepper` what the hashes of tokens and of the audit trail are keyed with."""
-    doorman = Doorman(Tokens(app.store, pepper=pepper), app.store, environment=token)
-    gate = Gate(doorman, app.store.clock, rates=rates, emit=app.emit)
-    wires = make_wires(app, gate, Audit(app.store, pepper=pepper))
+    tokens = Tokens(app.store, pepper=pepper)
+    streams = Streams(app, tokens, epoch=os.urandom(4).hex())
+    app.emit = _to_both(app.emit, streams.hub.publish)
+    gate = Gate(Doorman(tokens, app.store, environment=token), app.store.clock, rates=rates, emit=app.emit)
+    wires = make_wires(app, gate, tokens, Audit(app.store, pepper=pepper), streams)
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_HEADERS)
@@ -58,24 +65,54 @@ def make_asgi(
     @contextlib.asynccontextmanager
     async def lifespan(_starlette: Starlette) -> AsyncIterator[None]:
         async with app, _lifespan_of(app.http):
+            streams.open()
             yield
+            await streams.close()
 
     routes: list[BaseRoute] = [
-        *(WireRoute(wire) for wire in wires),
+        WebSocketRoute(streams, gate, Problem(), SAFE_HEADERS),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]
     if app.http is not None:
         routes.append(Mount("/", app=app.http))
-    return Starlette(routes=routes, lifespan=lifespan)
+    asgi = Site(wires, routes=routes, lifespan=lifespan)
+    asgi.router.redirect_slashes = False  # a path is what it says
+    asgi.state.streams = streams
+    return asgi
 
 
-def make_wires(app: Conveyor, gate: Gate, audit: Audit) -> list[Wire]:
+class Site(Starlette):
+    """Starlette, but for the wires' requests: they go straight to their wire."""
+
+    def __init__(self, wires: Sequence[Wire], **given: Any) -> None:
+        super().__init__(**given)
+        self.wires = wires
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            for wire in self.wires:
+                if path.startswith(wire.below):
+                    await wire(scope, receive, send)
+                    return
+        await super().__call__(scope, receive, send)
+
+
+def _to_both(one: Emit, other: Emit) -> Emit:
+    def emit(event: Event) -> None:
+        one(event)
+        other(event)
+
+    return emit
+
+
+def make_wires(app: Conveyor, gate: Gate, tokens: Tokens, audit: Audit, streams: Streams) -> list[Wire]:
     """Cloudflare's and ours."""
     of_account = [replace(each, path="/accounts/{account}" + each.path) for each in cloudflare.endpoints()]
     return [
         Wire("/client/v4", [*of_account, *cloudflare.root_endpoints()], Envelope(), app=app, gate=gate, audit=audit),
-        Wire("/api/v1", rest.endpoints(), Problem(), app=app, gate=gate, audit=audit),
+        Wire("/api/v1", rest.endpoints(tokens, audit, streams), Problem(), app=app, gate=gate, audit=audit),
     ]
 
 

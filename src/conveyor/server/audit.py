@@ -109,7 +109,7 @@ class Audit:
         end = (0 if head is None else head.version) if before is None else max(0, before - 1)
         first = max(0, end - limit)
         found = await self._store.list_documents(TRAIL, after=record_name(first), limit=end - first)
-        return [_read(each) for each in reversed(found) if int(each.name) <= end]
+        return [_read(each) for each in reversed(found)]
 
     async def verify(self, *, expected: str | None = None) -> Examined:
         """Read the whole trail. `expected` is the head of an earlier examination."""
@@ -171,4 +171,9 @@ def _is_keyed(sealed: bytes) -> bool:
 
 
 def _read(document: Document) -> Record:
-    return msgspec.structs.replace(msgspec.json.decode(document.body, type=Record), number=int(document.name))
+    number = int(document.name) if document.name.isdigit() else 0
+    try:
+        return msgspec.structs.replace(msgspec.json.decode(document.body, type=Record), number=number)
+    except msgspec.MsgspecError:  # `verify` says more
+        lost = {"actor": "", "name": "", "address": "", "action": "?", "target": "", "result": "unreadable"}
+        return Record(at=document.created_at, number=number, **lost)

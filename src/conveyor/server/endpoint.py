@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
@@ -13,7 +14,7 @@ import msgspec
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.refusals import ForbiddenError, InvalidRequestError, UnauthenticatedError
 from conveyor.server.reading import check_json
-from conveyor.server.rights import Caller, Right
+from conveyor.server.rights import NOBODY, Caller, Right
 from conveyor.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 JSON: Final = b"application/json"
+JSON_ONLY: Final = ("application/json",)
 BODY_MAX: Final = 131_072
 """128 KiB: a message of 128,000 bytes and what stands around it."""
 PARAMETERS_MAX: Final = 256
@@ -102,56 +104,48 @@ class QueryParams(Mapping[str, str]):
 
 
 class Call:
-    """One request whose caller may make it. `path` are the names in the endpoint's path, decoded once."""
+    """One request. A handler is given it once its caller may make it, and its body has been read."""
 
     __slots__ = (
-        "_query",
-        "app",
-        "body",
-        "caller",
-        "endpoint",
-        "headers",
-        "path",
-        "raw_query",
-        "request_id",
-        "scheme",
-        "store",
-        "target",
-    )
+        "_query", "app", "body", "caller", "endpoint", "headers", "is_late", "method", "path", "request_id", "scope",
+        "store", "target",
+    )  # fmt: skip
 
-    def __init__(
-        self,
-        *,
-        app: Conveyor | None,
-        store: Store,
-        endpoint: Endpoint,
-        caller: Caller,
-        path: dict[str, str],
-        raw_query: bytes,
-        headers: Mapping[bytes, bytes],
-        body: bytes,
-        request_id: str,
-        scheme: str = "http",
-    ) -> None:
+    def __init__(self, app: Conveyor | None, store: Store, scope: Mapping[str, Any], request_id: str) -> None:
         self.app = app
         self.store = store
-        self.endpoint = endpoint
-        self.caller = caller
-        self.path = path
-        self.raw_query = raw_query
-        self.headers = headers
-        """By lower-case name; of several the last."""
-        self.body = body
+        self.scope = scope
+        """As ASGI gave it."""
         self.request_id = request_id
-        self.scheme = scheme
+        self.method: str = scope["method"]
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        """By lower-case name; of several the last."""
+        self.endpoint: Endpoint = NOWHERE
+        self.caller: Caller = NOBODY
+        self.path: Mapping[str, str] = _NO_NAMES
+        """The names in the endpoint's path, decoded once."""
+        self.body = b""
         self.target: str | None = None
         """What is changed, for the audit trail, where the path does not say it."""
+        self.is_late = False
+        """It was ended since it took too long."""
         self._query: QueryParams | None = None
+
+    @property
+    def raw_query(self) -> bytes:
+        found: bytes = self.scope["query_string"]
+        return found
+
+    @property
+    def address(self) -> str:
+        """Where it comes from."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
 
     @property
     def base_url(self) -> str:
         """As the client called us: `http://127.0.0.1:8787`."""
-        return f"{self.scheme}://{self.headers.get(b'host', b'').decode('latin-1')}"
+        return f"{self.scope.get('scheme', 'http')}://{self.headers.get(b'host', b'').decode('latin-1')}"
 
     @property
     def query(self) -> QueryParams:
@@ -210,8 +204,17 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     action: str | None = None
     """Its name in the audit trail, as in `queue.create`; None: it changes nothing, or moves messages."""
     body_max: int = BODY_MAX
-    content_types: tuple[str, ...] = ("application/json",)
+    content_types: tuple[str, ...] = JSON_ONLY
     """Of the body, if it has one; empty takes any."""
+
+
+async def _answer_nothing(_call: Call) -> Answer:
+    return Answer(404)
+
+
+NOWHERE: Final = Endpoint(method="-", path="-", right=Right.ADMIN, handle=_answer_nothing)
+"""Where a request is before its endpoint is found."""
+_NO_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Dialect(Protocol):

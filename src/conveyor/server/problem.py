@@ -19,6 +19,7 @@ from conveyor.model.errors import (
     StoreBusyError,
     StoreError,
     StoreFullError,
+    VersionConflictError,
 )
 from conveyor.model.refusals import (
     ForbiddenError,
@@ -36,6 +37,7 @@ _STATUSES: Final[tuple[tuple[type[ConveyorError], int], ...]] = (
     (UnauthenticatedError, 401),
     (ForbiddenError, 403),
     (NotFoundError, 404),
+    (VersionConflictError, 412),
     (ConflictError, 409),
     (LeaseLostError, 409),
     (TooManyRequestsError, 429),

@@ -11,26 +11,35 @@ NAMES_MAX: Final = 10_000
 """Remembered at a time; whoever was not heard of for the longest is forgotten."""
 
 
+_ROUNDING_S: Final = 1e-9
+
+
 class Buckets:
-    """`rate` requests a second for each name, and `burst` at once."""
+    """`rate` requests a second for each name, and `burst` at once. Of each is known when its bucket will be full again;
+    who is not known has a full one."""
 
     def __init__(self, clock: Clock, rate: float, burst: float) -> None:
         self._monotonic = clock.monotonic
-        self._rate = rate
-        self._burst = burst
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._step_s = 1 / rate
+        self._burst_s = burst / rate
+        self._full_at: dict[str, float] = {}
 
     def take(self, name: str) -> float:
         """0 if there was one left, else the seconds until there is."""
         now = self._monotonic()
-        level, since = self._levels.get(name) or (self._burst, now)
-        level = min(self._burst, level + (now - since) * self._rate)
-        if level < 1:
-            return (1 - level) / self._rate
-        self._levels[name] = (level - 1, now)
-        if len(self._levels) > NAMES_MAX:
-            self._levels.popitem(last=False)
+        full_at = self._full_at.get(name, now)
+        full_at = max(now, full_at) + self._step_s
+        if full_at - now > self._burst_s + _ROUNDING_S:
+            return full_at - now - self._burst_s
+        self._full_at[name] = full_at
+        if len(self._full_at) > NAMES_MAX:
+            self._forget(now)
         return 0.0
+
+    def _forget(self, now: float) -> None:
+        """Those that are full; if that is none, all: better a burst too many than a memory without end."""
+        kept = {name: full_at for name, full_at in self._full_at.items() if full_at > now}
+        self._full_at = kept if len(kept) < NAMES_MAX else {}
 
 
 class Failures:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import unquote
 
 from conveyor.model.refusals import InvalidRequestError
 from conveyor.server.endpoint import Endpoint
 
+KNOWN_MAX: Final = 2_048
+"""Paths that came lately and need not be looked for."""
 _REST: Final = ":path"
 
 
@@ -25,14 +27,14 @@ class _Node:
 
 
 class Found:
-    """An endpoint, or the methods that the path has."""
+    """An endpoint and the names in its path; or only the methods that the path has."""
 
-    __slots__ = ("endpoint", "methods", "values")
+    __slots__ = ("endpoint", "methods", "path")
 
-    def __init__(self, endpoint: Endpoint | None, methods: Iterable[str], values: list[str]) -> None:
+    def __init__(self, endpoint: Endpoint | None, methods: Iterable[str], path: Mapping[str, str]) -> None:
         self.endpoint = endpoint
         self.methods = methods
-        self.values = values
+        self.path = path
 
 
 class Routes:
@@ -41,6 +43,7 @@ class Routes:
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self._root = _Node()
         self._names: dict[int, list[str]] = {}
+        self._known: dict[tuple[str, bytes], Found] = {}
         for endpoint in endpoints:
             self._add(endpoint)
 
@@ -62,23 +65,29 @@ class Routes:
         by_method[endpoint.method] = endpoint
         self._names[id(endpoint)] = names
 
-    def find(self, method: str, segments: list[str]) -> Found:
-        """`segments` are those of the raw path below the wire's prefix."""
+    def find(self, method: str, below: bytes) -> Found:
+        """`below` is the raw path under the wire's prefix. `InvalidRequestError` for what is not UTF-8."""
+        found = self._known.get((method, below))
+        if found is None:
+            found = self._find(method, below.decode("latin-1").split("/")[1:])
+            if found.endpoint is not None:
+                if len(self._known) >= KNOWN_MAX:
+                    self._known.clear()
+                self._known[method, below] = found
+        return found
+
+    def _find(self, method: str, segments: list[str]) -> Found:
         by_method, values = _walk(self._root, segments, 0) or ({}, [])
         endpoint = by_method.get(method)
         if endpoint is None and method == "HEAD":
             endpoint = by_method.get("GET")
-        return Found(endpoint, by_method, values)
-
-    def name(self, endpoint: Endpoint, values: list[str]) -> dict[str, str]:
-        """The path's values by their names, decoded once. `InvalidRequestError` for what is not UTF-8."""
-        if not values:
-            return {}
+        if endpoint is None:
+            return Found(None, by_method, {})
         try:
             decoded = [unquote(value, errors="strict") if "%" in value else value for value in values]
         except UnicodeDecodeError as error:
             raise InvalidRequestError("the path is not UTF-8") from error
-        return dict(zip(self._names[id(endpoint)], decoded, strict=True))
+        return Found(endpoint, by_method, dict(zip(self._names[id(endpoint)], decoded, strict=True)))
 
 
 def _walk(node: _Node, segments: list[str], at: int) -> tuple[dict[str, Endpoint], list[str]] | None:

@@ -25,11 +25,14 @@ from conveyor.server.binding import Binding, check_binding, make_first_token
 from conveyor.server.gate import read_rates
 from conveyor.server.hosts import HostGuard
 from conveyor.server.listening import IDLE_S, BoundedProtocol
+from conveyor.server.rest.streams import Streams
 from conveyor.server.tokens import Secret, Tokens, read_environment
 from conveyor.store.chosen import choose_stores
 from conveyor.supervisor.process import ORPHANED, Control, Report, end_badly, ignore_signal, loop_factory
 
 BACKLOG: Final = 2_048
+WS_BYTES_MAX: Final = 4_096
+"""Of what a client says on a WebSocket, where it has nothing to say."""
 
 
 @click.command()
@@ -62,7 +65,7 @@ async def _run(target: str, binding: Binding, control: Control) -> None:
         asgi = make_asgi(app, token=token, pepper=pepper, rates=read_rates(binding.rate))
         scheme = "http" if binding.certificate is None else "https"
         url = f"{scheme}://{_shown(binding.host)}:{listener.getsockname()[1]}"
-        await _Server(_configure(asgi, binding), control, url, first).serve([listener])
+        await _Server(_configure(asgi, binding), asgi.state.streams, control, url, first).serve([listener])
 
 
 def _configure(asgi: Starlette, binding: Binding) -> uvicorn.Config:
@@ -70,6 +73,8 @@ def _configure(asgi: Starlette, binding: Binding) -> uvicorn.Config:
         HostGuard(asgi, binding.hosts),
         lifespan="on",
         http=BoundedProtocol,
+        ws="websockets-sansio",
+        ws_max_size=WS_BYTES_MAX,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -83,10 +88,13 @@ def _configure(asgi: Starlette, binding: Binding) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Says when it answers, and the first token, once."""
+    """Says when it answers, and the first token, once; ends the streams before it ends."""
 
-    def __init__(self, config: uvicorn.Config, control: Control, url: str, first: Secret | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, streams: Streams, control: Control, url: str, first: Secret | None
+    ) -> None:
         super().__init__(config)
+        self._streams = streams
         self._control = control
         self._url = url
         self._first = first
@@ -100,6 +108,10 @@ class _Server(uvicorn.Server):
                 print(f"conveyor: {said}:\n  {self._first}", file=sys.stderr, flush=True)
                 self._first = None
             self._control.say(Report(ready=True))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._streams.close()  # uvicorn would wait for them until its patience ends
+        await super().shutdown(sockets)
 
 
 def _bind(host: str, port: int) -> socket.socket:

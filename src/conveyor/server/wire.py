@@ -9,29 +9,32 @@ from __future__ import annotations
 import asyncio
 import os
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from conveyor.model.errors import ConveyorError, NotFoundError
 from conveyor.model.events import RequestFailed
 from conveyor.model.refusals import ForbiddenError, InvalidRequestError, UnauthenticatedError
 from conveyor.server.audit import Audit
-from conveyor.server.endpoint import SAFE_HEADERS, Answer, Call, Dialect, Endpoint
+from conveyor.server.endpoint import JSON, JSON_ONLY, NOWHERE, SAFE_HEADERS, Answer, Call, Dialect, Endpoint
 from conveyor.server.gate import Gate
 from conveyor.server.reading import check_head, read_body
 from conveyor.server.rights import NOBODY, Caller
 from conveyor.server.routes import Routes
+from conveyor.server.watch import Watch
 
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
 
+WRITE_S: Final = 5.0
+"""A client that takes nothing of a stream for so long is hung up on."""
 REQUEST_S: Final = 60.0
 """For the body to arrive and the handler to answer."""
+_LATE: Final = "the request took too long"
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -43,120 +46,81 @@ class Wire:
         self, prefix: str, endpoints: Sequence[Endpoint], dialect: Dialect, *, app: Conveyor, gate: Gate, audit: Audit
     ) -> None:
         self.prefix = prefix
+        self.below = prefix + "/"
         self.endpoints = endpoints
         self._routes = Routes(endpoints)
-        self._skips = prefix.count("/") + 1
+        self._cut = len(prefix)
         self._dialect = dialect
         self._app = app
+        self._store = app.store
         self._gate = gate
         self._audit = audit
+        self._watch = Watch(REQUEST_S)
         self._mark = os.urandom(6).hex()
         self._numbers = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An `http` scope below the prefix."""
-        request_id = f"{self._mark}{next(self._numbers):010x}"
-        visit = _Visit(scope, request_id)
+        call = Call(self._app, self._store, scope, f"{self._mark}{next(self._numbers):010x}")
         try:
-            answer = await self._answer(visit, receive)
+            answer = await self._answer(call, receive)
+        except asyncio.CancelledError:
+            if not call.is_late:
+                raise
+            self._watch.forgive()
+            answer = await self._fail(
+                InvalidRequestError(_LATE, hint=f"{REQUEST_S:g} s is the limit", status=408), call
+            )
         except Exception as error:  # noqa: BLE001 whatever it is, the client is told no more than is good for it
-            answer = await self._fail(error, visit)
-        await _send(answer, scope, send, request_id)
+            answer = await self._fail(error, call)
+        await _send(answer, scope, receive, send, call.request_id)
 
-    async def _answer(self, visit: _Visit, receive: Receive) -> Answer:
-        scope, headers, method = visit.scope, visit.headers, visit.method
-        found = self._routes.find(method, _raw_path(scope).split("/")[self._skips :])
-        visit.endpoint = endpoint = found.endpoint
-        if endpoint is None or endpoint.right is not None or endpoint.scope == "token":
-            address = scope["client"][0] if scope.get("client") else ""
-            visit.caller = self._gate.recall(method, headers, address) or await self._gate.look_up(headers, address)
-        if endpoint is None:
-            raise _nothing_for(method, found.methods)
-        visit.path = self._routes.name(endpoint, found.values)
-        _check_right(endpoint, visit.caller)
-        visit.patience = asyncio.timeout(REQUEST_S)
-        async with visit.patience:
-            body = b""
+    async def _answer(self, call: Call, receive: Receive) -> Answer:
+        method, headers = call.method, call.headers
+        found = self._routes.find(method, _raw_path(call.scope)[self._cut :])
+        endpoint = call.endpoint = found.endpoint or NOWHERE
+        call.path = found.path
+        if endpoint.right is not None or endpoint.scope == "token":
+            address = call.address
+            call.caller = self._gate.recall(method, headers, address) or await self._gate.look_up(headers, address)
+            if endpoint is NOWHERE:
+                raise _nothing_for(method, found.methods)
+            _check_right(endpoint, call.caller)
+        self._watch.add(call)
+        try:
             if method in _WITH_BODY:
                 check_head(headers, endpoint.body_max)
-                body = await read_body(receive, endpoint.body_max)
-                if body and endpoint.content_types:
+                call.body = await read_body(receive, endpoint.body_max)
+                if call.body and endpoint.content_types:
                     _check_type(headers, endpoint.content_types)
-            visit.call = call = Call(
-                app=self._app,
-                store=self._app.store,
-                endpoint=endpoint,
-                caller=visit.caller,
-                path=visit.path,
-                raw_query=scope["query_string"],
-                headers=headers,
-                body=body,
-                request_id=visit.request_id,
-                scheme=scope.get("scheme", "http"),
-            )
             answer = await endpoint.handle(call)
+        finally:
+            self._watch.drop(call)
         if endpoint.action is not None:
-            await self._record(visit, "ok")
+            await self._record(call, "ok")
         return answer
 
-    async def _fail(self, error: Exception, visit: _Visit) -> Answer:
-        if isinstance(error, TimeoutError) and visit.patience is not None and visit.patience.expired():
-            error = InvalidRequestError("the request took too long", hint=f"{REQUEST_S:g} s is the limit", status=408)
+    async def _fail(self, error: Exception, call: Call) -> Answer:
         if not isinstance(error, ConveyorError):
-            self._app.emit(_failed(error, visit.endpoint, visit.request_id))
-        if visit.endpoint is not None and visit.endpoint.action is not None and visit.caller is not NOBODY:
+            self._app.emit(_failed(error, call))
+        if call.endpoint.action is not None and call.caller is not NOBODY:
             try:
-                await self._record(visit, error.code if isinstance(error, ConveyorError) else "internal")
+                await self._record(call, error.code if isinstance(error, ConveyorError) else "internal")
             except Exception as second:  # noqa: BLE001 what cannot be recorded is answered as not done
-                return self._dialect.render(second, visit.request_id)
+                return self._dialect.render(second, call.request_id)
         if isinstance(error, UnauthenticatedError):
-            return self._dialect.refuse_stranger(error, visit.request_id, visit.headers, visit.scope["path"])
-        return self._dialect.render(error, visit.request_id)
+            return self._dialect.refuse_stranger(error, call.request_id, call.headers, call.scope["path"])
+        return self._dialect.render(error, call.request_id)
 
-    async def _record(self, visit: _Visit, result: str) -> None:
-        assert visit.endpoint is not None and visit.endpoint.action is not None
-        target = visit.call.target if visit.call is not None else None
+    async def _record(self, call: Call, result: str) -> None:
+        assert call.endpoint.action is not None
+        target = call.target
         if target is None:
-            target = "/".join(value for name, value in visit.path.items() if name != "account")
-        await self._audit.record(
-            visit.caller, visit.endpoint.action, target, result=result, request_id=visit.request_id
-        )
+            target = "/".join(value for name, value in call.path.items() if name != "account")
+        await self._audit.record(call.caller, call.endpoint.action, target, result=result, request_id=call.request_id)
 
 
-class _Visit:
-    """How far a request has come."""
-
-    __slots__ = ("call", "caller", "endpoint", "headers", "method", "path", "patience", "request_id", "scope")
-
-    def __init__(self, scope: Scope, request_id: str) -> None:
-        self.scope = scope
-        self.request_id = request_id
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.method: str = scope["method"]
-        self.caller: Caller = NOBODY
-        self.endpoint: Endpoint | None = None
-        self.path: dict[str, str] = {}
-        self.patience: asyncio.Timeout | None = None
-        self.call: Call | None = None
-
-
-class WireRoute(BaseRoute):
-    """A wire's place among Starlette's routes."""
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self._below = wire.prefix + "/"
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """By the prefix alone."""
-        is_ours = scope["type"] == "http" and scope["path"].startswith(self._below)
-        return (Match.FULL if is_ours else Match.NONE), {}
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._wire(scope, receive, send)
-
-
-async def _send(answer: Answer, scope: Scope, send: Send, request_id: str) -> None:
+async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
     headers = [
         (b"content-type", answer.content_type),
         *SAFE_HEADERS,
@@ -169,21 +133,43 @@ async def _send(answer: Answer, scope: Scope, send: Send, request_id: str) -> No
         headers.append(_HSTS)
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     body = b"" if scope["method"] == "HEAD" else answer.body
-    await send({"type": "http.response.body", "body": body, "more_body": answer.stream is not None})
-    if answer.stream is not None:
-        await _send_stream(answer, send)
+    streams = answer.stream is not None and scope["method"] != "HEAD"
+    await send({"type": "http.response.body", "body": body, "more_body": streams})
+    if answer.stream is not None and streams:
+        await _send_stream(answer.stream, receive, send)
 
 
-async def _send_stream(answer: Answer, send: Send) -> None:
-    assert answer.stream is not None
-    async for piece in answer.stream:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+async def _send_stream(stream: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    """Until the stream ends, the client goes away, or takes nothing for `WRITE_S`."""
+    speaking = asyncio.create_task(_speak(stream, send))
+    leaving = asyncio.create_task(_wait_until_gone(receive))
+    try:
+        await asyncio.wait({speaking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (speaking, leaving):
+            task.cancel()
+        await asyncio.gather(speaking, leaving, return_exceptions=True)
 
 
-def _raw_path(scope: Scope) -> str:
+async def _speak(stream: AsyncIterator[bytes], send: Send) -> None:
+    try:
+        async for piece in stream:
+            async with asyncio.timeout(WRITE_S):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+async def _wait_until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _raw_path(scope: Mapping[str, Any]) -> bytes:
     raw: bytes | None = scope.get("raw_path")
-    return scope["path"] if raw is None else raw.partition(b"?")[0].decode("latin-1")
+    return scope["path"].encode() if raw is None else raw
 
 
 def _nothing_for(method: str, methods: Iterable[str]) -> ConveyorError:
@@ -201,9 +187,9 @@ def _check_right(endpoint: Endpoint, caller: Caller) -> None:
         raise ForbiddenError(right)
 
 
-def _check_type(headers: dict[bytes, bytes], allowed: tuple[str, ...]) -> None:
+def _check_type(headers: Mapping[bytes, bytes], allowed: tuple[str, ...]) -> None:
     given = headers.get(b"content-type")
-    if given is None:
+    if given is None or (given == JSON and allowed is JSON_ONLY):
         return
     kind = given.partition(b";")[0].strip().lower().decode("latin-1")
     if kind not in allowed:
@@ -212,9 +198,9 @@ def _check_type(headers: dict[bytes, bytes], allowed: tuple[str, ...]) -> None:
         )
 
 
-def _failed(error: Exception, endpoint: Endpoint | None, request_id: str) -> RequestFailed:
+def _failed(error: Exception, call: Call) -> RequestFailed:
     """Where it happened, and of which kind: an error's own words may hold what was sent."""
     frames = traceback.extract_tb(error.__traceback__)
     where = " < ".join(f"{Path(each.filename).name}:{each.lineno}" for each in reversed(frames[-6:]))
-    name = "-" if endpoint is None else f"{endpoint.method} {endpoint.path}"
-    return RequestFailed(request_id=request_id, endpoint=name, error=type(error).__qualname__, where=where)
+    name = f"{call.endpoint.method} {call.endpoint.path}"
+    return RequestFailed(request_id=call.request_id, endpoint=name, error=type(error).__qualname__, where=where)

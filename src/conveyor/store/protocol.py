@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from conveyor.model.clock import Clock
-from conveyor.model.message import Draft, Peeked, Sent
+from conveyor.model.ids import MessageId
+from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.joining import Joinable
@@ -79,7 +80,9 @@ class QueueStore(Protocol):
         """`QueueExistsError`."""
         ...
 
-    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo: ...
+    async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
+        """With `version` only if the queue is still of that one. `VersionConflictError`."""
+        ...
 
     async def delete_queue(self, name: str) -> None:
         """Its messages go with it."""
@@ -97,8 +100,10 @@ class QueueStore(Protocol):
         `ConsumerConflictError` names both scripts."""
         ...
 
-    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
-        """What an operator does; None removes the consumer."""
+    async def put_consumer(
+        self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
+    ) -> QueueInfo:
+        """What an operator does; None removes the consumer. `version` as for `update_queue`."""
         ...
 
     async def pause(self, queue: str) -> None: ...
@@ -111,6 +116,17 @@ class QueueStore(Protocol):
 
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         """T12: dead letters of `queue` (all ready ones, or these) back to the queues they came from; how many went."""
+        ...
+
+    async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
+        """A message of the queue, whatever its state, without a claim."""
+        ...
+
+    async def edit_message(
+        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
+    ) -> Peeked:
+        """Another body and other headers for a message that is READY, and all that `was` says of it. As it is now.
+        `VersionConflictError`."""
         ...
 
     async def metrics(self, queue: str) -> QueueMetrics: ...

@@ -1,5 +1,5 @@
-"""Who am I, and which accounts are there: what clients ask before anything else. Every account id is accepted, and all of
-them are this server."""
+"""Who am I, and which accounts are there: what clients ask before anything else. Every account id is accepted, and all
+of them are this server."""
 
 from __future__ import annotations
 

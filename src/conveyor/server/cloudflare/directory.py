@@ -58,11 +58,13 @@ class Known:
         self.added_messages += messages
         self.added_bytes += body_bytes
 
+    def is_counted(self, now: float) -> bool:
+        """Whether the counters are young enough to be told."""
+        return now - self._counted_at < SETTLED_S
+
     async def count(self, store: Store) -> None:
-        """Make the counters young enough to be told. Callers share one look at the store."""
+        """Make them so. Callers share one look at the store, and wait only for counters that are old."""
         age = store.clock.monotonic() - self._counted_at
-        if age < SETTLED_S:
-            return
         if self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._read(store))
         if age >= WAITED_S:
@@ -102,14 +104,17 @@ class Directory:
         """The queue that the path names, if the caller has that right there; names are taken for ids too.
         `QueueNotFoundError`, `ForbiddenError`."""
         reference = call.path["queue"]
-        known = self._known.get(reference)
-        if known is None or call.store.clock.monotonic() >= known.fresh_until:
-            known = await self._look(call.store, reference)
-            if known is None:
-                call.require(right, reference)  # a token without that right anywhere hears so first
-                raise QueueNotFoundError(reference)
+        known = self.recall(reference, call.store.clock.monotonic()) or await self._look(call.store, reference)
+        if known is None:
+            call.require(right, reference)  # a token without that right anywhere hears so first
+            raise QueueNotFoundError(reference)
         call.require(right, known.name)
         return known
+
+    def recall(self, reference: str, now: float) -> Known | None:
+        """What was looked at within the last second."""
+        known = self._known.get(reference)
+        return known if known is not None and now < known.fresh_until else None
 
     async def find_id(self, store: Store, wanted: str) -> Known | None:
         """The queue of an id, or None."""

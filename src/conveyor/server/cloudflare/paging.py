@@ -1,5 +1,5 @@
-"""Lists in numbered pages. Clients ask for the next page until one is empty, so a page past the end is empty, not the last
-one again."""
+"""Lists in numbered pages. Clients ask for the next page until one is empty, so a page past the end is empty, not the
+last one again."""
 
 from __future__ import annotations
 

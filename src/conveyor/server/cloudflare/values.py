@@ -1,13 +1,12 @@
-"""The values of a KV namespace: one by one, in bulk, and their keys. Through the same door as `app.kv(...)`, so the limits
-are the same."""
+"""The values of a KV namespace: one by one, in bulk, and their keys. Through the same door as `app.kv(...)`, so the
+limits are the same."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import msgspec

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conveyor.model.errors import ConsumerConflictError, QueueExistsError
+from conveyor.model.errors import ConsumerConflictError, QueueExistsError, VersionConflictError
+from conveyor.model.ids import MessageId, show_id
+from conveyor.model.message import ContentType, Peeked
 from conveyor.model.settings import ConsumerSettings, QueueSettings, gating_of
 from conveyor.store.memory.limits import Limits
 from conveyor.store.memory.rows import Queue
@@ -19,9 +21,10 @@ class Queues(Limits):
             raise QueueExistsError(name)
         return self._make_queue(name, settings).info()
 
-    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+    async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
         queue = self._queue(name)
         settings.check()
+        _check_version(queue, version)
         queue.settings = settings
         return self._touch(queue)
 
@@ -57,8 +60,11 @@ class Queues(Limits):
         self._ensure_letterboxes(settings)
         return self._touch(row)
 
-    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+    async def put_consumer(
+        self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
+    ) -> QueueInfo:
         row = self._queue(queue)
+        _check_version(row, version)
         if settings is None:
             row.declared = None
         else:
@@ -116,6 +122,20 @@ class Queues(Limits):
         self._wake(*{origin for _, origin in letters})
         return len(letters)
 
+    async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
+        self._queue(queue)
+        return next((m.peek() for m in self._tables.in_queue(queue) if m.id == message_id), None)
+
+    async def edit_message(
+        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
+    ) -> Peeked:
+        self._queue(was.queue)
+        message = self._tables.messages.get(was.seq)
+        if message is None or message.leased or message.peek() != was:
+            raise VersionConflictError("message", show_id(was.id))
+        message.body, message.content_type, message.headers = body, content_type, headers
+        return message.peek()
+
     async def metrics(self, queue: str) -> QueueMetrics:
         self._queue(queue)
         messages = self._tables.in_queue(queue)
@@ -125,6 +145,11 @@ class Queues(Limits):
             oldest_ready_at=min((m.ready_at for m in messages if not m.leased), default=None),
             leased=sum(m.leased for m in messages),
         )
+
+
+def _check_version(queue: Queue, version: int | None) -> None:
+    if version is not None and version != queue.version:
+        raise VersionConflictError("queue", queue.name)
 
 
 def _check_adoption(queue: str, present: ConsumerSettings, wanted: ConsumerSettings) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from conveyor.model.errors import StoreError
@@ -27,6 +27,7 @@ PROBE_S: Final = 15.0
 ECHO_S: Final = 5.0
 """How long the echo may take."""
 CLOSE_S: Final = 1.0
+QUIET_S: Final = 0.005
 PAUSE_S_FIRST: Final = 1.0
 PAUSE_S_MAX: Final = 300.0
 """Between tries of one that is never heard: there is a pooler in between that does not say so."""
@@ -51,6 +52,7 @@ class Bell:
         self._echo_s = echo_s
         self._name = os.urandom(8).hex()
         self._names: set[str] = set()
+        self._said_at = -math.inf
         self._listens = False
         self._is_heard = False
         self._was_heard = False
@@ -64,6 +66,16 @@ class Bell:
     def ring(self, names: frozenset[str]) -> None:
         self._names |= names
         self._stir()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing was said for a while: what is said with a COMMIT arrives with it, and nearly for nothing."""
+        return not self._names and self._door.now() - self._said_at >= QUIET_S
+
+    def say_with_commit(self, names: frozenset[str]) -> str:
+        """The words that tell of these queues, for a transaction that is about to be committed."""
+        self._said_at = self._door.now()
+        return self._words(names)
 
     def listen(self) -> None:
         """Behind a pooler nothing would be heard."""
@@ -140,10 +152,12 @@ class Bell:
 
     async def _say(self, connection: Connection) -> None:
         names, self._names = self._names, set()
-        payload = "\n".join([self._name, *names])
-        if len(payload.encode()) > PAYLOAD_BYTES_MAX:
-            payload = f"{self._name}\n{ANY_QUEUE}"
-        await connection.execute(SQL["notify"], self._channel, payload, timeout=self._echo_s)
+        self._said_at = self._door.now()
+        await connection.execute(SQL["notify"], self._channel, self._words(names), timeout=self._echo_s)
+
+    def _words(self, names: Iterable[str]) -> str:
+        words = "\n".join([self._name, *names])
+        return words if len(words.encode()) <= PAYLOAD_BYTES_MAX else f"{self._name}\n{ANY_QUEUE}"
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         speaker, *names = str(payload).split("\n")

@@ -1,6 +1,6 @@
 """Group commit for sends: whatever appends have gathered go in one transaction, and wait together for its COMMIT.
 
-    callers     append(drafts) -> future                 all of a group are woken in one go
+    callers     append(drafts) -> future                 all of a group are woken in one go; a large one is two
     flusher     take what has gathered -> plan each -> one multi-row insert -> COMMIT
 
 A domain error fails its caller alone, since a call is checked before any of it is buffered. If the database refuses the
@@ -20,12 +20,16 @@ from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreAwayE
 from conveyor.model.message import Draft, Sent
 from conveyor.store.postgres import outbox, plain
 from conveyor.store.postgres.append import Depths, append
+from conveyor.store.postgres.bell import Bell
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.protocol import Wake
 
 GROUP_CALLS_MAX: Final = 1_000
+SPLIT_MESSAGES_MIN: Final = 500
+"""A group of so many is two transactions at once: the server has more than one core, and we wait meanwhile."""
 
 
 class _Call(msgspec.Struct, gc=False):
@@ -37,10 +41,12 @@ class _Call(msgspec.Struct, gc=False):
 
 
 class Flusher:
-    """One task with one connection."""
+    """One task with two connections: the second for half of a large group. `wake` tells this process of what the bell said with a commit."""
 
-    def __init__(self, pool: Pool, door: Door, depths: Depths) -> None:
+    def __init__(self, pool: Pool, door: Door, depths: Depths, bell: Bell, wake: Wake) -> None:
         self._pool = pool
+        self._bell = bell
+        self._wake = wake
         self._door = door
         self._depths = depths
         self._waiting: list[_Call] = []
@@ -67,7 +73,11 @@ class Flusher:
             await self._gathered.wait()
             while self._waiting:
                 group, self._waiting = self._waiting[:GROUP_CALLS_MAX], self._waiting[GROUP_CALLS_MAX:]
-                await self._commit(group)
+                halves = _split(group)
+                if len(halves) == 1:  # no task of its own for a lone send
+                    await self._commit(group)
+                else:
+                    await asyncio.gather(*(self._commit(half) for half in halves))
             self._gathered.clear()
             if self._ends:
                 return
@@ -100,13 +110,18 @@ class Flusher:
 
     def _keep_waiting(self, group: list[_Call]) -> list[_Call]:
         """Those of a group that have waited long enough; the others go on, in their places."""
-        late = sum(self._door.is_past(call.deadline) for call in group)  # they are in order of their deadlines
-        self._waiting = group[late:] + self._waiting
-        return group[:late]
+        is_late = [self._door.is_past(call.deadline) for call in group]
+        self._waiting = [call for call, late in zip(group, is_late, strict=True) if not late] + self._waiting
+        return [call for call, late in zip(group, is_late, strict=True) if late]
 
     async def _append_plainly(self, group: list[_Call]) -> Sequence[list[Sent] | Exception] | None:
         calls = [call.drafts for call in group]
-        return await self._pool.use(lambda link: plain.append(link, calls, self._depths), group[0].deadline)
+        names = frozenset(draft.queue for call in calls for draft in call) if self._bell.is_quiet else frozenset()
+        words = self._bell.say_with_commit(names) if names else None
+        answers = await self._pool.use(lambda link: plain.append(link, calls, self._depths, words), group[0].deadline)
+        if words and answers is not None:
+            self._wake(names)
+        return answers
 
     async def _append_all(self, tx: Transaction, group: list[_Call]) -> list[list[Sent] | Exception]:
         answers: list[list[Sent] | Exception] = []
@@ -118,6 +133,19 @@ class Flusher:
             except ConveyorError as error:
                 answers.append(error)
         return answers
+
+
+def _split(group: list[_Call]) -> list[list[_Call]]:
+    """In two of about the same size, where it is large and the order of its calls means nothing."""
+    sizes = [len(call.drafts) for call in group]
+    if len(group) == 1 or sum(sizes) < SPLIT_MESSAGES_MIN:
+        return [group]
+    if any(draft.key is not None or draft.dedupe is not None for call in group for draft in call.drafts):
+        return [group]
+    half, first = sum(sizes) / 2, 0
+    while sum(sizes[: first + 1]) <= half:
+        first += 1
+    return [group[: max(first, 1)], group[max(first, 1) :]]
 
 
 def _has_turn(tx: Transaction, draft: Draft) -> bool:

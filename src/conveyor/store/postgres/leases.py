@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from conveyor.model.message import CRASH_BUDGET, PULL_MS_MAX
@@ -59,6 +61,26 @@ async def put_back(
     if gate_key is not None:
         await keys.end_turn(tx, row, gate_key, ended.seq, priority, moment)
     tx.wake(row)
+
+
+async def release(
+    tx: Transaction, owner: int, fences: Iterable[tuple[int, int]], *, are_suspects: bool = False
+) -> set[int]:
+    """LEASED -> READY in their old places, by (seq, claim), as if they had never been taken; the seqs of those that
+    went. Not those whose keys are gated, or whose queue is gone."""
+    asked = list(fences)
+    if not asked:
+        return set()
+    seqs, claims = zip(*asked, strict=True)
+    lanes = [row.lane for row in tx.catalog.rows.values() if not row.gates_keys]
+    released = await tx.rows("release_leases", seqs, claims, owner, lanes, are_suspects)
+    for lane, shelf, priority, ready_at, seq in released:
+        tx.note_put_back((lane, shelf, priority), (ready_at, seq))
+    for lane in {each[0] for each in released}:
+        row = tx.catalog.of_lane(lane)
+        assert row is not None, "it is one of the catalog's"
+        tx.wake(row)
+    return {each[4] for each in released}
 
 
 def lease_until(tx: Transaction, request: ClaimRequest) -> tuple[int | None, int | None]:

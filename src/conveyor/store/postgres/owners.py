@@ -53,7 +53,10 @@ async def reap_owner(tx: Transaction, owner: int, evidence: Evidence) -> Reaped:
     await _free_slots(tx, owner)
     here = sum(each.seq in evidence.started and tx.catalog.of_lane(each.lane) is not None for each in held)
     running = evidence.elsewhere + here
+    released = await _release(tx, owner, held, evidence, running, reaped)
     for each in held:
+        if each.seq in released:
+            continue
         await tx.run("drop_lease", owner, each.seq)
         row = tx.catalog.of_lane(each.lane)
         if row is None:  # purged meanwhile
@@ -61,6 +64,22 @@ async def reap_owner(tx: Transaction, owner: int, evidence: Evidence) -> Reaped:
         else:
             await _judge(tx, row, each, evidence, running, reaped)
     return reaped
+
+
+async def _release(
+    tx: Transaction, owner: int, held: Sequence[Ended], evidence: Evidence, running: int, reaped: Reaped
+) -> set[int]:
+    """Those that nobody charges, in two statements: a worker may hold a thousand. `_judge` has the others."""
+    if evidence.ending is Ending.LOST:
+        return set()
+    started = evidence.started if evidence.ending is Ending.CRASHED else frozenset[int]()
+    innocent = [(each.seq, each.claims) for each in held if each.seq not in started and each.seq != evidence.culprit]
+    suspects = [(each.seq, each.claims) for each in held if each.seq in started] if running > 1 else []
+    released = await leases.release(tx, owner, innocent)
+    suspected = await leases.release(tx, owner, suspects, are_suspects=True)
+    reaped.released.extend(sorted(released))
+    reaped.suspects.extend(sorted(suspected))
+    return released | suspected
 
 
 async def _free_slots(tx: Transaction, owner: int) -> None:

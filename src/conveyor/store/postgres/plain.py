@@ -40,8 +40,10 @@ THROTTLE_MARGIN_MS: Final = 1_000
 """A throttle that ended less than this ago is judged by the store's own time, the long way."""
 
 
-async def append(link: Link, calls: Sequence[Sequence[Draft]], depths: Depths) -> Told[list[list[Sent]]]:
-    """T1 for a commit group."""
+async def append(
+    link: Link, calls: Sequence[Sequence[Draft]], depths: Depths, words: str | None
+) -> Told[list[list[Sent]]]:
+    """T1 for a commit group. With `words` the other processes are told in the same transaction."""
     drafts = [draft for call in calls for draft in call]
     rows = _plain_rows(link.shared.catalog, drafts)
     if rows is None:
@@ -55,7 +57,7 @@ async def append(link: Link, calls: Sequence[Sequence[Draft]], depths: Depths) -
             *(link.shared.catalog.version, link.shared.bound_now()),
             *_columns(rows, drafts),
             *(zip(*asked, strict=True) if asked else ((), (), ())),
-            *(writer, number),
+            *(writer, number, words),
         )
     except BaseException as error:
         if is_lost(error):
@@ -66,7 +68,7 @@ async def append(link: Link, calls: Sequence[Sequence[Draft]], depths: Depths) -
     if asked and messages is not None:
         for (lane, *_), waiting, waiting_bytes in zip(asked, messages, sizes, strict=True):
             depths.learn(lane, waiting, waiting_bytes)
-    return (answers, frozenset(rows)) if is_done else (None, _NOBODY)
+    return (answers if is_done else None), (_NOBODY if words or not is_done else frozenset(rows))
 
 
 def _plain_rows(catalog: Catalog, drafts: Iterable[Draft]) -> dict[str, QueueRow] | None:

@@ -7,11 +7,12 @@ from typing import Final
 
 import msgspec
 
-from conveyor.model.errors import ConsumerConflictError, QueueExistsError
-from conveyor.model.message import DeadLetter, Peeked
+from conveyor.model.errors import ConsumerConflictError, QueueExistsError, VersionConflictError
+from conveyor.model.ids import MessageId, show_id
+from conveyor.model.message import ContentType, DeadLetter, Peeked
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of
 from conveyor.store.postgres import append, catalog, keys, outbox
-from conveyor.store.postgres.append import CONTENT_TYPES
+from conveyor.store.postgres.append import CONTENT_CODES, CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import Row, Transaction
 from conveyor.store.records import QueueInfo, QueueMetrics
@@ -25,9 +26,16 @@ async def create_queue(tx: Transaction, name: str, settings: QueueSettings) -> Q
     return (await catalog.create(tx, name, settings)).info
 
 
-async def update_queue(tx: Transaction, name: str, settings: QueueSettings) -> QueueInfo:
+async def update_queue(tx: Transaction, name: str, settings: QueueSettings, version: int | None) -> QueueInfo:
     settings.check()
-    return (await _change(tx, tx.catalog.get(name), settings=settings)).info
+    row = tx.catalog.get(name)
+    _check_version(row, version)
+    return (await _change(tx, row, settings=settings)).info
+
+
+def _check_version(row: QueueRow, version: int | None) -> None:
+    if version is not None and version != row.version:
+        raise VersionConflictError("queue", row.name)
 
 
 async def delete_queue(tx: Transaction, name: str) -> None:
@@ -70,8 +78,11 @@ def _describe(consumer: ConsumerSettings) -> str:
     return consumer.script if consumer.type is ConsumerType.WORKER else consumer.type.value
 
 
-async def put_consumer(tx: Transaction, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+async def put_consumer(
+    tx: Transaction, queue: str, settings: ConsumerSettings | None, version: int | None
+) -> QueueInfo:
     row = tx.catalog.get(queue)
+    _check_version(row, version)
     if settings is None:
         return (await _set_consumer(tx, row, None, declared=None)).info
     settings.check()
@@ -170,6 +181,32 @@ def _peeked(found: Row, queue: str) -> Peeked:
         headers=headers,
         dead=letter,
     )
+
+
+async def find_message(tx: Transaction, queue: str, message_id: MessageId) -> Peeked | None:
+    await outbox.carry_all(tx)
+    row = tx.catalog.get(queue)
+    found = await tx.row("find_message", row.lane, message_id)
+    return None if found is None else await _look_at(tx, row, found[0])
+
+
+async def _look_at(tx: Transaction, row: QueueRow, seq: int) -> Peeked | None:
+    found = await tx.row("peek_messages", row.lane, seq - 1, 1)
+    return None if found is None or found[0] != seq else _peeked(found, row.name)
+
+
+async def edit_message(
+    tx: Transaction, was: Peeked, body: bytes, content_type: ContentType, headers: bytes | None
+) -> Peeked:
+    row = tx.catalog.get(was.queue)
+    held = await tx.row("find_ready", row.lane, was.priority, was.ready_at, was.seq)  # from here on nobody claims it
+    if held is None or await _look_at(tx, row, was.seq) != was:
+        raise VersionConflictError("message", show_id(was.id))
+    await tx.run("edit_message", body, CONTENT_CODES[content_type], headers, was.seq)
+    tx.count(row.lane, 0, len(body) - len(was.body))
+    changed = await _look_at(tx, row, was.seq)
+    assert changed is not None, "it was there in this transaction"
+    return changed
 
 
 async def redrive(tx: Transaction, queue: str, seqs: Sequence[int] | None, limit: int) -> int:

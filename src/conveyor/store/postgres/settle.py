@@ -1,4 +1,4 @@
-"""T3, T4, T6, T7, T8: verdicts end leases. Acks go in one sweep, everything else one by one."""
+"""T3, T4, T6, T7, T8: verdicts end leases. Acks go in one sweep, so do releases; everything else one by one."""
 
 from __future__ import annotations
 
@@ -23,12 +23,19 @@ async def settle(tx: Transaction, owner: int, settlements: Sequence[Settlement],
     acks = [each for each in settlements if each.action is Action.ACK]
     if acks:
         lost += await _ack(tx, owner, acks)
+    released = await leases.release(
+        tx, owner, [(each.seq, each.claim) for each in settlements if _is_plain_release(each)]
+    )
     for each in settlements:
-        if each.action is not Action.ACK:
+        if each.action is not Action.ACK and each.seq not in released:
             await _settle_one(tx, owner, each, lost, dead)
     for queue, calls in ended.items():
         await _free_slots(tx, owner, queue, calls)
     return Settled(lost, dead)
+
+
+def _is_plain_release(each: Settlement) -> bool:
+    return each.action is Action.RELEASE and each.delay_ms is None
 
 
 async def settle_pulled(tx: Transaction, settlements: Sequence[Settlement]) -> Settled:

@@ -14,7 +14,8 @@ import msgspec
 from conveyor.model.clock import Clock
 from conveyor.model.errors import StoreClosedError
 from conveyor.model.events import Emit
-from conveyor.model.message import Draft, Peeked, Sent
+from conveyor.model.ids import MessageId
+from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
@@ -117,7 +118,8 @@ class PostgresStore(Undivided):
         around = door if address.listen is None else self._make_door(read_address(address.listen))
         self._bell = Bell(around, f"conveyor:{address.schema}", self._notify)
         self._pool = Pool(door, shared, size=address.pool, tell=self._tell)
-        self._flusher = Flusher(Pool(door, shared, size=1, tell=self._tell), door, self._depths)
+        pool = Pool(door, shared, size=2, tell=self._tell)
+        self._flusher = Flusher(pool, door, self._depths, self._bell, self._notify)
         if self._wakes:
             self._bell.listen()
         self._relay = Relay(lambda: self._run(lambda tx: outbox.carry(tx, self._outbox), _RELAXED))
@@ -261,8 +263,8 @@ class PostgresStore(Undivided):
     async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
         return await self._run(lambda tx: queues.create_queue(tx, name, settings), exclusive=True)
 
-    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
-        return await self._run(lambda tx: queues.update_queue(tx, name, settings), exclusive=True)
+    async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
+        return await self._run(lambda tx: queues.update_queue(tx, name, settings, version), exclusive=True)
 
     async def delete_queue(self, name: str) -> None:
         await self._run(lambda tx: queues.delete_queue(tx, name), exclusive=True)
@@ -276,8 +278,10 @@ class PostgresStore(Undivided):
     async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
         return await self._run(lambda tx: queues.declare_consumer(tx, queue, settings), exclusive=True)
 
-    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
-        return await self._run(lambda tx: queues.put_consumer(tx, queue, settings), exclusive=True)
+    async def put_consumer(
+        self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
+    ) -> QueueInfo:
+        return await self._run(lambda tx: queues.put_consumer(tx, queue, settings, version), exclusive=True)
 
     async def pause(self, queue: str) -> None:
         await self._run(lambda tx: queues.pause(tx, queue), exclusive=True)
@@ -290,6 +294,14 @@ class PostgresStore(Undivided):
 
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         return await self._run(lambda tx: queues.redrive(tx, queue, seqs, limit))
+
+    async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
+        return await self._run(lambda tx: queues.find_message(tx, queue, message_id), _RELAXED)
+
+    async def edit_message(
+        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
+    ) -> Peeked:
+        return await self._run(lambda tx: queues.edit_message(tx, was, body, content_type, headers))
 
     async def metrics(self, queue: str) -> QueueMetrics:
         return await self._run(lambda tx: queues.metrics(tx, queue), _RELAXED)

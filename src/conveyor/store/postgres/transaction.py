@@ -105,9 +105,7 @@ class Transaction:
     async def run(self, name: str, *values: Any) -> int:
         """Run a named statement that answers nothing; the number of rows it changed."""
         if name in _PUT_BACK:
-            level, place = _PUT_BACK[name](values)
-            self.put_back[level] = min(place, self.put_back.get(level, place))
-            self.marks.lower(level, place)  # a claim may follow in this transaction; others see it after COMMIT
+            self.note_put_back(*_PUT_BACK[name](values))
         self.regates = self.regates or name == "unblock_lane"
         status = await self._connection.execute(SQL[name], *values)
         changed = int(status.rpartition(" ")[2])
@@ -118,6 +116,11 @@ class Transaction:
         """Run a named statement once for each, in one go."""
         await self._connection.executemany(SQL[name], values)
         self.is_dirty = True
+
+    def note_put_back(self, level: Level, place: Place) -> None:
+        """A message is ready here now, perhaps before the mark."""
+        self.put_back[level] = min(place, self.put_back.get(level, place))
+        self.marks.lower(level, place)  # a claim may follow in this transaction; others see it after COMMIT
 
     def require_catalog(self) -> None:
         """Raised before anything is written that could not be written again."""

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import StoreAwayError, StoreError
-from conveyor.model.message import Draft, Lease, Peeked, Sent
+from conveyor.model.ids import MessageId
+from conveyor.model.message import ContentType, Draft, Lease, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.joining import Joined
@@ -42,6 +43,7 @@ from conveyor.store.records import (
     Swept,
 )
 from conveyor.store.routed.numbers import is_common, mark_of, own, place_in
+from conveyor.store.routed.waiting import Subscriber, problem_of, waited
 from conveyor.store.routing import place_of
 from conveyor.store.undivided import Undivided
 
@@ -52,23 +54,6 @@ COME_UP_S: Final = 1.0
 PATIENCE_S: Final = 3.0
 """How long what concerns all stores waits for one of them."""
 _SLOW: Final = f"it did not answer within {PATIENCE_S:g} s"
-
-
-class _Subscriber:
-    """Somebody who wants to be woken, perhaps before there is a store to listen to."""
-
-    def __init__(self, wake: Wake) -> None:
-        self._wake = wake
-        self._end: Callable[[], None] | None = None
-
-    def listen(self, store: Store) -> None:
-        if self._end is None:
-            self._end = store.subscribe(self._wake)
-
-    def end(self) -> None:
-        if self._end is not None:
-            self._end()
-            self._end = None
 
 
 class Part(Undivided):
@@ -83,7 +68,7 @@ class Part(Undivided):
         """Why it is away."""
         self._coming_up: asyncio.Task[None] | None = None
         self._hanging: dict[str, asyncio.Task[Any]] = {}
-        self._subscribers: list[_Subscriber] = []
+        self._subscribers: list[Subscriber] = []
 
     # Life
 
@@ -103,8 +88,8 @@ class Part(Undivided):
     async def open(self) -> None:
         """What cannot be opened is away, for whatever reason; what takes its time comes up by itself."""
         opening = asyncio.create_task(self._store.open())
-        done = await _waited(opening, PATIENCE_S)
-        self._problem = _problem_of(opening) if done else StoreAwayError(self.name, _SLOW)
+        done = await waited(opening, PATIENCE_S)
+        self._problem = problem_of(opening) if done else StoreAwayError(self.name, _SLOW)
         if self._problem is None:
             self._listen()
         else:
@@ -115,8 +100,8 @@ class Part(Undivided):
             if opening is None:
                 await self._store.clock.sleep(COME_UP_S)
                 opening = asyncio.create_task(self._store.open())
-            await _waited(opening)
-            self._problem, opening = _problem_of(opening), None
+            await waited(opening)
+            self._problem, opening = problem_of(opening), None
         self._listen()
 
     async def close(self) -> None:
@@ -132,7 +117,7 @@ class Part(Undivided):
         await self._store.close()
 
     def subscribe(self, wake: Wake) -> Callable[[], None]:
-        subscriber = _Subscriber(wake)
+        subscriber = Subscriber(wake)
         self._subscribers.append(subscriber)
         if self._problem is None:
             self._listen()
@@ -154,7 +139,7 @@ class Part(Undivided):
         if what in self._hanging:
             raise StoreAwayError(self.name, "it hangs")
         task = asyncio.ensure_future(question())
-        if await _waited(task, PATIENCE_S):
+        if await waited(task, PATIENCE_S):
             return task.result()
         self._hanging[what] = task
         task.add_done_callback(lambda ended: self._forget(what, ended))
@@ -209,15 +194,18 @@ class Part(Undivided):
 
     async def peek(self, queue: str, *, limit: int, after_seq: int = 0) -> list[Peeked]:
         found = await self._live.peek(queue, limit=limit, after_seq=own(after_seq))
-        return [replace(each, seq=each.seq | self._mark) for each in found] if self._mark else found
+        return [self._marked(each) for each in found]
+
+    def _marked(self, found: Peeked) -> Peeked:
+        return replace(found, seq=found.seq | self._mark) if self._mark else found
 
     # Queues and consumers
 
     async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
         return await self._live.create_queue(name, settings)
 
-    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
-        return await self._live.update_queue(name, settings)
+    async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
+        return await self._live.update_queue(name, settings, version=version)
 
     async def delete_queue(self, name: str) -> None:
         await self._live.delete_queue(name)
@@ -231,8 +219,10 @@ class Part(Undivided):
     async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
         return await self._live.declare_consumer(queue, settings)
 
-    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
-        return await self._live.put_consumer(queue, settings)
+    async def put_consumer(
+        self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
+    ) -> QueueInfo:
+        return await self._live.put_consumer(queue, settings, version=version)
 
     async def pause(self, queue: str) -> None:
         await self._live.pause(queue)
@@ -246,6 +236,18 @@ class Part(Undivided):
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         own_seqs = None if seqs is None else [own(seq) for seq in seqs]
         return await self._live.redrive(queue, seqs=own_seqs, limit=limit)
+
+    async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
+        found = await self._live.find_message(queue, message_id)
+        return None if found is None else self._marked(found)
+
+    async def edit_message(
+        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
+    ) -> Peeked:
+        known = replace(was, seq=own(was.seq))
+        return self._marked(
+            await self._live.edit_message(known, body=body, content_type=content_type, headers=headers)
+        )
 
     async def metrics(self, queue: str) -> QueueMetrics:
         return await self._live.metrics(queue)
@@ -361,24 +363,6 @@ class Part(Undivided):
 
     async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
         return await self._live.append_record(trail, body, seal)
-
-
-async def _waited(task: asyncio.Future[Any], seconds: float | None = None) -> bool:
-    """Whether it is done by then. If we are cancelled, so is it."""
-    try:
-        done, _ = await asyncio.wait({task}, timeout=seconds)
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-    return bool(done)
-
-
-def _problem_of(opening: asyncio.Task[None]) -> StoreError | None:
-    """Why it could not be opened; what is no refusal of the store's is raised."""
-    problem = opening.exception()
-    if problem is None or isinstance(problem, StoreError):
-        return problem
-    raise problem
 
 
 class Unmarked:

@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import InvalidMessageError, ScheduleNotFoundError, StoreError
-from conveyor.model.ids import IdSource
-from conveyor.model.message import Draft, Peeked, Sent
+from conveyor.model.ids import IdSource, MessageId
+from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.protocol import Seal, Store, Wake
@@ -157,8 +157,8 @@ class RoutedStore:
     async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
         return await self.at(name).create_queue(name, settings)
 
-    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
-        return await self.at(name).update_queue(name, settings)
+    async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
+        return await self.at(name).update_queue(name, settings, version=version)
 
     async def delete_queue(self, name: str) -> None:
         await self.at(name).delete_queue(name)
@@ -176,10 +176,12 @@ class RoutedStore:
         self.routing.check_consumer(queue, settings)
         return await self.at(queue).declare_consumer(queue, settings)
 
-    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+    async def put_consumer(
+        self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
+    ) -> QueueInfo:
         if settings is not None:
             self.routing.check_consumer(queue, settings)
-        return await self.at(queue).put_consumer(queue, settings)
+        return await self.at(queue).put_consumer(queue, settings, version=version)
 
     async def pause(self, queue: str) -> None:
         await self.at(queue).pause(queue)
@@ -192,6 +194,14 @@ class RoutedStore:
 
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         return await self.at(queue).redrive(queue, seqs=seqs, limit=limit)
+
+    async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
+        return await self.at(queue).find_message(queue, message_id)
+
+    async def edit_message(
+        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
+    ) -> Peeked:
+        return await self.at(was.queue).edit_message(was, body=body, content_type=content_type, headers=headers)
 
     async def metrics(self, queue: str) -> QueueMetrics:
         return await self.at(queue).metrics(queue)

@@ -7,12 +7,13 @@ from typing import Final
 
 import msgspec
 
-from conveyor.model.errors import ConsumerConflictError, QueueExistsError
-from conveyor.model.message import DeadLetter, Peeked
+from conveyor.model.errors import ConsumerConflictError, QueueExistsError, VersionConflictError
+from conveyor.model.ids import MessageId, show_id
+from conveyor.model.message import ContentType, DeadLetter, Peeked
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of
 from conveyor.store.records import QueueInfo, QueueMetrics
 from conveyor.store.sqlite import append, keys
-from conveyor.store.sqlite.append import CONTENT_TYPES
+from conveyor.store.sqlite.append import CONTENT_CODES, CONTENT_TYPES
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.transaction import Row, Transaction
 
@@ -25,9 +26,16 @@ def create_queue(tx: Transaction, name: str, settings: QueueSettings) -> QueueIn
     return tx.catalog.create(tx, name, settings).info
 
 
-def update_queue(tx: Transaction, name: str, settings: QueueSettings) -> QueueInfo:
+def update_queue(tx: Transaction, name: str, settings: QueueSettings, version: int | None) -> QueueInfo:
     settings.check()
-    return _change(tx, tx.catalog.get(tx, name), settings=settings).info
+    row = tx.catalog.get(tx, name)
+    _check_version(row, version)
+    return _change(tx, row, settings=settings).info
+
+
+def _check_version(row: QueueRow, version: int | None) -> None:
+    if version is not None and version != row.version:
+        raise VersionConflictError("queue", row.name)
 
 
 def delete_queue(tx: Transaction, name: str) -> None:
@@ -69,8 +77,11 @@ def _describe(consumer: ConsumerSettings) -> str:
     return consumer.script if consumer.type is ConsumerType.WORKER else consumer.type.value
 
 
-def put_consumer(tx: Transaction, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
+def put_consumer(
+    tx: Transaction, queue: str, settings: ConsumerSettings | None, version: int | None
+) -> QueueInfo:
     row = tx.catalog.get(tx, queue)
+    _check_version(row, version)
     if settings is None:
         return _set_consumer(tx, row, None, declared=None).info
     settings.check()
@@ -167,6 +178,33 @@ def _peeked(found: Row, queue: str) -> Peeked:
         headers=headers,
         dead=letter,
     )
+
+
+def find_message(tx: Transaction, queue: str, message_id: MessageId) -> Peeked | None:
+    tx.flush()
+    row = tx.catalog.get(tx, queue)
+    found = tx.row("find_message", row.lane, message_id)
+    return None if found is None else _look_at(tx, row, found[0])
+
+
+def _look_at(tx: Transaction, row: QueueRow, seq: int) -> Peeked | None:
+    found = tx.row("peek_messages", row.lane, seq - 1, 1)
+    return None if found is None or found[0] != seq else _peeked(found, row.name)
+
+
+def edit_message(
+    tx: Transaction, was: Peeked, body: bytes, content_type: ContentType, headers: bytes | None
+) -> Peeked:
+    row = tx.catalog.get(tx, was.queue)
+    tx.flush()
+    present = _look_at(tx, row, was.seq)
+    if present is None or present.leased or present != was:
+        raise VersionConflictError("message", show_id(was.id))
+    tx.run("edit_message", body, CONTENT_CODES[content_type], headers, was.seq)
+    tx.count(row.lane, 0, len(body) - len(was.body))
+    changed = _look_at(tx, row, was.seq)
+    assert changed is not None, "it was there in this transaction"
+    return changed
 
 
 def redrive(tx: Transaction, queue: str, seqs: Sequence[int] | None, limit: int) -> int:

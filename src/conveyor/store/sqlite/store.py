@@ -10,7 +10,8 @@ from pathlib import Path
 
 from conveyor.model.clock import Clock, SystemClock
 from conveyor.model.errors import StoreClosedError
-from conveyor.model.message import Draft, Peeked, Sent
+from conveyor.model.ids import MessageId
+from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
@@ -170,8 +171,8 @@ class SQLiteStore(Undivided):
     async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
         return await self._live.submit(lambda tx: queues.create_queue(tx, name, settings))
 
-    async def update_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
-        return await self._live.submit(lambda tx: queues.update_queue(tx, name, settings))
+    async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
+        return await self._live.submit(lambda tx: queues.update_queue(tx, name, settings, version))
 
     async def delete_queue(self, name: str) -> None:
         await self._live.submit(lambda tx: queues.delete_queue(tx, name))
@@ -185,8 +186,10 @@ class SQLiteStore(Undivided):
     async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
         return await self._live.submit(lambda tx: queues.declare_consumer(tx, queue, settings))
 
-    async def put_consumer(self, queue: str, settings: ConsumerSettings | None) -> QueueInfo:
-        return await self._live.submit(lambda tx: queues.put_consumer(tx, queue, settings))
+    async def put_consumer(
+        self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
+    ) -> QueueInfo:
+        return await self._live.submit(lambda tx: queues.put_consumer(tx, queue, settings, version))
 
     async def pause(self, queue: str) -> None:
         await self._live.submit(lambda tx: queues.pause(tx, queue))
@@ -199,6 +202,14 @@ class SQLiteStore(Undivided):
 
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         return await self._live.submit(lambda tx: queues.redrive(tx, queue, seqs, limit))
+
+    async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
+        return await self._live.submit(lambda tx: queues.find_message(tx, queue, message_id), _RELAXED)
+
+    async def edit_message(
+        self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
+    ) -> Peeked:
+        return await self._live.submit(lambda tx: queues.edit_message(tx, was, body, content_type, headers))
 
     async def metrics(self, queue: str) -> QueueMetrics:
         return await self._live.submit(lambda tx: queues.metrics(tx, queue), _RELAXED)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
+from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
 from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
@@ -33,6 +34,7 @@ __all__ = [
     "TestDeadLetters",
     "TestDedupe",
     "TestDocuments",
+    "TestEdits",
     "TestEndings",
     "TestExpiry",
     "TestFairness",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conveyor.model.errors import ConsumerConflictError, InvalidSettingError, QueueExistsError, QueueNotFoundError
+from conveyor.model.errors import ConsumerConflictError, InvalidSettingError, QueueExistsError, QueueNotFoundError, VersionConflictError
 from conveyor.model.settings import ConsumerType, QueueSettings
 from conveyor.model.verdict import Backoff
 from conveyor.store.protocol import Store
@@ -63,6 +63,18 @@ class TestQueues:
         assert after.version > before.version
         assert (after.created_at, after.modified_at) == (before.created_at, clock.now_ms())
         assert await store.get_queue("inbox") == after
+
+    async def test_a_change_may_be_of_one_version_only(self, store: Store) -> None:
+        await open_queue(store)
+        read = (await store.get_queue("inbox")).version
+        changed = await store.update_queue("inbox", a_queue(delivery_delay_ms=1), version=read)
+        with pytest.raises(VersionConflictError):
+            await store.update_queue("inbox", a_queue(delivery_delay_ms=2), version=read)
+        with pytest.raises(VersionConflictError):
+            await store.put_consumer("inbox", a_consumer(), version=read)
+        assert await store.get_queue("inbox") == changed
+        consumed = await store.put_consumer("inbox", a_consumer(), version=changed.version)
+        assert (await store.put_consumer("inbox", None, version=consumed.version)).consumer is None
 
     async def test_settings_out_of_bounds_are_refused(self, store: Store) -> None:
         with pytest.raises(InvalidSettingError):

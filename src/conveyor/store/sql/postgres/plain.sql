@@ -2,7 +2,7 @@
 SELECT is_done, now_ms, asked_messages, asked_bytes FROM :schema.append_plain(:known_version, :now, :ids, :bodies,
   :lanes, :lane, :content_types, :content_type, :delays, :delay, :priorities, :priority,
   :keys, :headers, :ends_in, :retries, :asked_lanes, :message_rooms, :byte_rooms,
-  :writer, :number);
+  :writer, :number, :words);
 
 -- name: claim_plain
 SELECT now_ms, next_ready_at, has_suspects, level, seq, ready_at, claims, releases, crashes, id, body, content_type, sent_at,

@@ -15,6 +15,21 @@ WITH ended AS (
 SELECT e.seq, e.lane, e.size, CASE WHEN :gated::boolean THEN (SELECT m.key FROM messages m WHERE m.seq = e.seq) END
 FROM ended e;
 
+-- name: release_leases
+-- LEASED -> READY in the old place, in one statement, where no keys are gated. Who was a suspect stays one.
+WITH ended AS (
+  DELETE FROM leased WHERE ctid = ANY (ARRAY(
+    SELECT l.ctid FROM unnest(:seqs::bigint[], :claims::integer[]) AS a (seq, claims) CROSS JOIN LATERAL (
+      SELECT ctid FROM leased
+      WHERE owner = :owner AND seq = a.seq AND claims = a.claims AND lane = ANY (:lanes::bigint[]) OFFSET 0) l))
+  RETURNING seq, lane, claims, releases, crashes, suspect
+)
+INSERT INTO ready (lane, shelf, priority, ready_at, seq, claims, releases, crashes)
+SELECT e.lane, CASE WHEN e.suspect OR :are_suspects::boolean THEN 1 ELSE 0 END, m.priority, m.ready_at, e.seq,
+  e.claims, e.releases + 1, e.crashes
+FROM ended e CROSS JOIN LATERAL (SELECT priority, ready_at FROM messages WHERE seq = e.seq OFFSET 0) m
+RETURNING lane, shelf, priority, ready_at, seq;
+
 -- name: lanes_of_leases
 SELECT DISTINCT lane FROM leased WHERE owner = :owner AND seq = ANY (:seqs::bigint[]) ORDER BY lane;
 

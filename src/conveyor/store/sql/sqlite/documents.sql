@@ -1,5 +1,6 @@
 -- name: get_document
-SELECT kind, name, body, version, created_at, modified_at FROM documents WHERE kind = :kind AND name = :name;
+-- As bytes, whatever somebody with a tool has made of them.
+SELECT kind, name, CAST(body AS BLOB) AS body, version, created_at, modified_at FROM documents WHERE kind = :kind AND name = :name;
 
 -- name: put_document
 INSERT INTO documents (kind, name, body, version, created_at, modified_at)
@@ -22,7 +23,7 @@ RETURNING kind, name, body, version, created_at, modified_at;
 DELETE FROM documents WHERE kind = :kind AND name = :name AND version = coalesce(:version, version) RETURNING version;
 
 -- name: list_documents
-SELECT kind, name, body, version, created_at, modified_at FROM documents
+SELECT kind, name, CAST(body AS BLOB) AS body, version, created_at, modified_at FROM documents
 WHERE kind = :kind AND name > :after AND name >= :prefix AND name < :prefix || char(1114111)
   AND substr(name, 1, length(:prefix)) = :prefix
 ORDER BY name LIMIT :limit;

@@ -53,3 +53,9 @@ FROM (
   ORDER BY seq LIMIT :limit
 ) p CROSS JOIN messages m ON m.seq = p.seq LEFT JOIN dead_letters d ON d.lane = m.lane AND d.seq = m.seq
 ORDER BY m.seq;
+
+-- name: find_message
+SELECT seq FROM messages WHERE lane = :lane AND id = :id;
+
+-- name: edit_message
+UPDATE messages SET body = :body, content_type = :content_type, headers = :headers WHERE seq = :seq;

@@ -17,6 +17,7 @@ CREATE FUNCTION append_plain(
   keys text[], header_texts bytea[], ends_in bigint[], retries integer[],              -- each its own, or NULL for none
   asked_lanes bigint[], message_rooms bigint[], byte_rooms bigint[],  -- lanes whose depth is to be summed, and what may lie there
   group_writer bytea, group_number bigint,
+  words text,  -- for those who listen, told with the COMMIT; or NULL
   OUT is_done boolean, OUT now_ms bigint, OUT asked_messages bigint[], OUT asked_bytes bigint[]
 ) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET enable_seqscan TO off SET enable_hashjoin TO off SET enable_mergejoin TO off
@@ -25,8 +26,10 @@ AS $$
 DECLARE
   version bigint;
   is_far boolean;
+  held text;
+  new_seq bigint;
 BEGIN
-  PERFORM pg_advisory_xact_lock_shared(hashtextextended(current_schema(), 0));
+  held := pg_advisory_xact_lock_shared(hashtextextended(current_schema(), 0));
   SELECT coalesce(given_now, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), s.catalog_version
     INTO now_ms, version FROM store s;
   is_done := version = known_version;
@@ -40,6 +43,22 @@ BEGIN
     is_done := is_far;
   END IF;
   IF NOT is_done THEN
+    RETURN;
+  END IF;
+  IF words IS NOT NULL THEN
+    PERFORM pg_notify('conveyor:' || current_schema(), words);
+  END IF;
+  IF cardinality(ids) = 1 THEN  -- a lone send: four small statements are done sooner than a great one has begun
+    INSERT INTO messages (seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers,
+      expires_at, max_retries)
+    VALUES (nextval('message_seq'), of_lane, ids[1], bodies[1], of_content_type, now_ms, now_ms + of_delay, now_ms + of_delay,
+      of_priority, keys[1], header_texts[1], now_ms + ends_in[1], retries[1])
+    RETURNING seq INTO new_seq;
+    INSERT INTO ready (lane, shelf, priority, ready_at, seq, claims, releases, crashes)
+    VALUES (of_lane, 0, of_priority, now_ms + of_delay, new_seq, 0, 0, 0);
+    INSERT INTO receipts (writer, number, committed_at) VALUES (group_writer, group_number, now_ms)
+    ON CONFLICT (writer) DO UPDATE SET number = excluded.number, committed_at = excluded.committed_at;
+    INSERT INTO counters (lane, messages, bytes) VALUES (of_lane, 1, octet_length(bodies[1]));
     RETURN;
   END IF;
   WITH draft AS MATERIALIZED (
@@ -84,22 +103,23 @@ DECLARE
   version bigint;
   wanted integer := most;
   got integer;
+  held text;
 BEGIN
-  PERFORM set_config('synchronous_commit', 'off', true);
-  PERFORM pg_advisory_xact_lock_shared(hashtextextended(current_schema(), 0));
+  held := set_config('synchronous_commit', 'off', true);
+  held := pg_advisory_xact_lock_shared(hashtextextended(current_schema(), 0));
   SELECT coalesce(given_now, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), s.catalog_version
-    INTO now_ms, version FROM store s;
-  PERFORM 1 FROM owners WHERE owner = claiming_owner FOR KEY SHARE;  -- a reaper waits, and finds the new leases
+    INTO now_ms, version FROM store s, owners o
+    WHERE o.owner = claiming_owner FOR KEY SHARE OF o;  -- a reaper waits, and finds the new leases
   IF NOT FOUND OR version <> known_version THEN
     RETURN;
   END IF;
-  SELECT min(n.ready_at) INTO next_ready_at FROM unnest(levels) AS p (priority) CROSS JOIN LATERAL (
-    SELECT r.ready_at FROM ready r
-    WHERE r.lane = of_lane AND r.shelf = 0 AND r.priority = p.priority AND r.ready_at > now_ms
-    ORDER BY r.ready_at LIMIT 1) n;
-  has_suspects := EXISTS (SELECT 1 FROM unnest(levels) AS p (priority) CROSS JOIN LATERAL (
-    SELECT 1 FROM ready r
-    WHERE r.lane = of_lane AND r.shelf = 1 AND r.priority = p.priority AND r.ready_at <= now_ms LIMIT 1) s);
+  SELECT min(n.ready_at), coalesce(bool_or(s.is_there), false) INTO next_ready_at, has_suspects
+    FROM unnest(levels) AS p (priority) LEFT JOIN LATERAL (
+      SELECT r.ready_at FROM ready r
+      WHERE r.lane = of_lane AND r.shelf = 0 AND r.priority = p.priority AND r.ready_at > now_ms
+      ORDER BY r.ready_at LIMIT 1) n ON true LEFT JOIN LATERAL (
+      SELECT true AS is_there FROM ready r
+      WHERE r.lane = of_lane AND r.shelf = 1 AND r.priority = p.priority AND r.ready_at <= now_ms LIMIT 1) s ON true;
   FOREACH level IN ARRAY levels LOOP
     RETURN QUERY
     WITH head AS MATERIALIZED (
@@ -140,8 +160,9 @@ SET plan_cache_mode TO force_generic_plan SET jit TO off
 AS $$
 DECLARE
   ended_seqs bigint[];
+  held text;
 BEGIN
-  PERFORM pg_advisory_xact_lock_shared(hashtextextended(current_schema(), 0));
+  held := pg_advisory_xact_lock_shared(hashtextextended(current_schema(), 0));
   SELECT s.catalog_version = known_version INTO is_done FROM store s;
   IF NOT is_done THEN
     RETURN;
