@@ -120,7 +120,7 @@ async def test_a_draft_is_made_for_a_secret_and_goes_with_it(ask: Ask) -> None:
     ) == (404, 10007)
     assert re.fullmatch("[0-9a-f]{32}", (await ask("PUT", "/workers/scripts/fresh", files=parts))["deployment_id"])
     await ask("PUT", "/workers/scripts/fresh/secrets", json={"name": "A", "text": "1", "type": "secret_text"})
-    assert (await ask("GET", "/workers/scripts/fresh/deployments")) == {"deployments": []}
+    assert (await ask("GET", "/workers/scripts/fresh/deployments")) == {"deployments": [], "items": []}
     assert await ask("DELETE", "/workers/services/fresh?force=true") is None
     assert await ask("GET", "/workers/services/fresh") == (404, 10090)
     await ask("PUT", "/workers/scripts/fresh", files=parts)

@@ -167,9 +167,7 @@ class _Latest(msgspec.Struct):
 async def list_deployments(call: Call) -> Answer:
     """One: the app, as its processes run it."""
     script = await find_script(call)
-    if script.is_draft:
-        return succeed({"deployments": []})
-    deployment = {
+    deployment: dict[str, Any] = {
         "id": script.deployment,
         "source": "api",
         "strategy": "percentage",
@@ -178,12 +176,18 @@ async def list_deployments(call: Call) -> Answer:
         "annotations": {"workers/message": "run by conveyor, beside its store"},
         "versions": [{"version_id": script.version, "percentage": 100}],
     }
-    return succeed({"deployments": [deployment]})
+    found = _first_page(call, [] if script.is_draft else [deployment])
+    return succeed({"deployments": found, "items": found})
 
 
 async def list_versions(call: Call) -> Answer:
     script = await find_script(call)
-    return succeed({"items": [] if script.is_draft else [_version(script)]})
+    return succeed({"items": _first_page(call, [] if script.is_draft else [_version(script)])})
+
+
+def _first_page(call: Call, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The SDKs ask for the next page until one is empty."""
+    return items if call.query.number("page", 1, least=1, most=10**9) == 1 else []
 
 
 async def get_version(call: Call) -> Answer:
