@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from conveyor import Conveyor
+from conveyor.server.asgi import make_asgi
+from conveyor.server.audit import Audit
 from conveyor.server.binding import LOOPBACK
 from conveyor.server.endpoint import Endpoint
 from conveyor.server.gate import Gate, Rates
-from conveyor.server.asgi import make_asgi
 from conveyor.server.hosts import HostGuard
 from conveyor.server.problem import Problem
 from conveyor.server.rights import Right
 from conveyor.server.tokens import Doorman, Tokens
-from conveyor.server.audit import Audit
 from conveyor.server.wire import Wire
 
 ADMIN = "an-admin-token-of-enough-characters"
@@ -58,3 +59,8 @@ async def a_token(app: Conveyor, *rights: Right, queues: tuple[str, ...] | None 
     """A new one's secret."""
     _, secret = await Tokens(app.store).create("test", frozenset(rights), queues=queues, created_by="a test", **given)
     return str(secret)
+
+
+def bytes_in(folder: Path) -> bytes:
+    """All that the files of a folder hold."""
+    return b"".join(path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import apsw
@@ -15,7 +14,7 @@ from conveyor.server.audit import Audit, Record
 from conveyor.server.endpoint import Answer, Call, Endpoint
 from conveyor.server.rights import Caller, Right
 from conveyor.testing.clock import ManualClock
-from kit.served import a_token, client_of, make_wire
+from kit.served import a_token, bytes_in, client_of, make_wire
 
 pytestmark = pytest.mark.anyio
 
@@ -24,11 +23,11 @@ PEPPER = "a pepper of thirty-two characters"
 
 
 @pytest.fixture(params=[None, PEPPER], ids=["plain", "peppered"])
-async def audit(app: Conveyor, request: pytest.FixtureRequest) -> AsyncIterator[Audit]:
+async def audit(app: Conveyor, request: pytest.FixtureRequest) -> Audit:
     audit = Audit(app.store, pepper=request.param)
     for number in range(1, 6):
         await audit.record(ANNA, "queue.create", f"queue-{number}", result="ok", request_id=str(number))
-    yield audit
+    return audit
 
 
 class File:
@@ -174,7 +173,7 @@ async def test_every_change_is_recorded_with_what_came_of_it(app: Conveyor, tmp_
     ]
     assert [each.request_id for each in records] == [each.headers["x-request-id"] for each in asked[:5]]
     assert {each.actor for each in records[:4]} == {manager[4:20]} and records[4].actor == reader[4:20]
-    files = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    files = bytes_in(tmp_path)
     assert b"queue.create" in files and b"canary-payload" not in files
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import logging
 import random
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -13,15 +14,20 @@ from typing import Any
 import msgspec
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 
 from conveyor import Conveyor
+from conveyor.model.clock import SystemClock
 from conveyor.model.errors import BodyTooLargeError
+from conveyor.model.events import ConnectionTroubled
 from conveyor.model.refusals import InvalidRequestError
 from conveyor.server import listening, wire
+from conveyor.server.binding import Binding
 from conveyor.server.endpoint import BODY_MAX, Answer, Call, Endpoint
 from conveyor.server.listening import BoundedProtocol
 from conveyor.server.reading import DEPTH_MAX, DIGITS_MAX, KEYS_MAX, check_json, read_body
 from conveyor.server.rights import Right
+from conveyor.server.web import _configure, _listen_to_uvicorn
 from kit.served import ADMIN, Client, client_of, make_wire
 
 pytestmark = pytest.mark.anyio
@@ -282,8 +288,7 @@ async def test_a_request_that_is_under_way_is_not_cut_off(app: Conveyor, monkeyp
     async with listening_on(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /x/take HTTP/1.1\r\nContent-Length: 10\r\n" + HEAD + b"\r\n" + b'{"body"')
-        await app.store.clock.settle()  # type: ignore[attr-defined]  # a manual one
-        await asyncio.sleep(0.2)
+        await SystemClock().sleep(0.2)
         writer.write(b":1}")
         assert b" 200 " in await asyncio.wait_for(reader.read(), 10)
         writer.close()
@@ -327,6 +332,30 @@ async def test_what_is_no_request_is_no_fault_of_ours(app: Conveyor, events: lis
             assert b"HTTP/1.1 5" not in said, (bad, said)
         assert b" 200 " in await speak(port, b"GET /x/query HTTP/1.1\r\n" + HEAD + b"\r\n"), "and it goes on"
     assert [event for event in events if event.name == "conveyor.request.failed"] == []
+
+
+async def test_what_the_library_logs_is_an_event_without_the_words_of_exceptions(events: list[Any]) -> None:
+    _listen_to_uvicorn(events.append)
+    log = logging.getLogger("uvicorn.error")
+    try:
+        log.info("not this")
+        log.warning("Invalid HTTP request received.\n")
+        try:
+            raise ValueError("canary")
+        except ValueError:
+            log.exception("Exception in ASGI application\n")
+    finally:
+        log.handlers, log.propagate = [], True
+    assert events == [
+        ConnectionTroubled(problem="Invalid HTTP request received.", error=None),
+        ConnectionTroubled(problem="Exception in ASGI application", error="ValueError"),
+    ]
+
+
+def test_nobody_is_believed_who_speaks_for_others_unless_listed() -> None:
+    assert not _configure(Starlette(), Binding()).proxy_headers
+    config = _configure(Starlette(), Binding(proxies=("10.0.0.1",)))
+    assert config.proxy_headers and config.forwarded_allow_ips == ["10.0.0.1"]
 
 
 async def test_noise_is_no_fault_of_ours(app: Conveyor, events: list[Any]) -> None:

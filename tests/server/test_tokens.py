@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conveyor import Conveyor
+from conveyor.model.clock import SystemClock
 from conveyor.model.errors import ConflictError, InvalidSettingError, NotFoundError, StoreBusyError
 from conveyor.model.refusals import UnauthenticatedError
 from conveyor.server import tokens as room
@@ -15,7 +16,7 @@ from conveyor.server.endpoint import Answer, Call, Endpoint
 from conveyor.server.rights import Caller, Right
 from conveyor.server.tokens import Doorman, Secret, Token, Tokens, read_environment, read_token_id
 from conveyor.testing.clock import ManualClock
-from kit.served import ADMIN, a_token, client_of, make_wire
+from kit.served import ADMIN, a_token, bytes_in, client_of, make_wire
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +45,7 @@ async def test_a_token_has_its_form_and_is_known_by_it(app: Conveyor) -> None:
 
 @pytest.mark.parametrize("change", ["last", "secret", "id", "short", "long", "empty", "other", "wide", "upper"])
 async def test_what_is_not_a_token_is_refused_in_the_same_words(app: Conveyor, change: str) -> None:
-    token, secret = await make(app, Right.SEND)
+    _, secret = await make(app, Right.SEND)
     wrong = secret[:30] + ("0" if secret[30] != "0" else "1") + secret[31:]
     bare = wrong[:-8]
     forms = {
@@ -66,7 +67,7 @@ async def test_what_is_not_a_token_is_refused_in_the_same_words(app: Conveyor, c
 async def test_the_store_and_its_backup_hold_no_token(app: Conveyor, tmp_path: Path) -> None:
     made = [(await make(app, Right.SEND))[1], (await Tokens(app.store, pepper=PEPPER).create("p", frozenset(Right), created_by="t"))[1]]
     await Tokens(app.store).verify(made[0].encode())
-    files = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    files = bytes_in(tmp_path)
     assert b'"digest"' in files, "the tokens are there"
     for secret in made:
         assert secret[20:84].encode() not in files
@@ -124,7 +125,7 @@ async def test_a_busy_token_that_was_revoked_is_refused_within_five_seconds(app:
         statuses = []
         for _ in range(50):
             await clock.advance(0.1)
-            await asyncio.sleep(0.001)  # the writer's thread answers
+            await SystemClock().sleep(0.001)  # the writer's thread answers
             statuses.append((await client.ask("GET", "/x/who", secret)).status_code)
     assert set(statuses) == {200, 401, 429} and statuses[-1] == 429, "and tried too often after that"
 
@@ -159,7 +160,7 @@ async def test_a_known_token_waits_for_no_store(app: Conveyor, clock: ManualCloc
     await clock.advance(room.FRESH_S)
     assert doorman.recall(secret.encode(), "a") is not None and doorman.recall(secret.encode(), "a") is not None
     while doorman._asking:
-        await asyncio.sleep(0.001)
+        await SystemClock().sleep(0.001)
     assert store.looks == 2, "one look, beside the requests"
 
 

@@ -220,6 +220,15 @@ class RequestFailed(Event, frozen=True, kw_only=True):
     where: str
 
 
+class ConnectionTroubled(Event, frozen=True, kw_only=True):
+    """What the HTTP library says of a connection: something that is no HTTP, or an application that broke its rules."""
+
+    name: ClassVar[str] = "conveyor.connection.troubled"
+    problem: str
+    error: str | None
+    """The kind of an exception, if there was one."""
+
+
 class AccessRefused(Event, frozen=True, kw_only=True):
     """Somebody came without a valid token."""
 

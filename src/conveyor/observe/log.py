@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from structlog.typing import Processor
 
 _WARNINGS: Final = (
-    "failed", "died", "lost", "overdue", "dead_lettered", "delayed", "raised", "ignored", "stray", "crowded", "refused"
+    "failed", "died", "lost", "overdue", "dead_lettered", "delayed", "raised", "ignored", "stray", "crowded", "refused", "troubled"
 )
 _FIELD_CHARS_MAX: Final = 2_000
 _ITEMS_MAX: Final = 20

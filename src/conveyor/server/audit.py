@@ -175,5 +175,5 @@ def _read(document: Document) -> Record:
     try:
         return msgspec.structs.replace(msgspec.json.decode(document.body, type=Record), number=number)
     except msgspec.MsgspecError:  # `verify` says more
-        lost = {"actor": "", "name": "", "address": "", "action": "?", "target": "", "result": "unreadable"}
-        return Record(at=document.created_at, number=number, **lost)
+        lost = Record(at=0, actor="", name="", address="", action="?", target="", result="unreadable")
+        return msgspec.structs.replace(lost, at=document.created_at, number=number)

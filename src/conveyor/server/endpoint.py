@@ -163,13 +163,14 @@ class Call:
         of what is wrong: 400 if it is no JSON, 422 if it does not fit."""
         check_json(self.body)
         try:
-            return _decoder(kind).decode(self.body)
+            decoded: T = _decoder(kind).decode(self.body)
         except msgspec.ValidationError as error:
             raise InvalidRequestError(f"the body does not fit: {error}", status=422) from error
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise InvalidRequestError(
                 "the body is not JSON" if self.body else "the body is empty", hint="send a JSON object"
             ) from error
+        return decoded
 
     def require(self, right: Right, queue: str | None = None) -> None:
         """`QueueNotFoundError` where the token does not reach, as if there were no such queue; `ForbiddenError` if it
@@ -178,11 +179,11 @@ class Call:
             return
         if queue is None or right not in self.caller.rights:
             raise ForbiddenError(right)
-        raise QueueNotFoundError(queue)
+        raise QueueNotFoundError(self.path.get("queue", queue))  # as the client called it: a name may follow an id
 
 
 @lru_cache(256)
-def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 

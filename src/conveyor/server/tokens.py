@@ -192,7 +192,7 @@ class Doorman:
 
     def __init__(self, tokens: Tokens, store: Store, *, environment: str | None = None) -> None:
         self._tokens = tokens
-        self._clock = store.clock
+        self._store = store
         self._monotonic = store.clock.monotonic
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[Token]] = {}
@@ -207,7 +207,7 @@ class Doorman:
             return None
         if known.looked_at is not None:
             age = self._monotonic() - known.looked_at
-            if age >= STALE_S or not known.lives(self._clock.now_ms()):
+            if age >= STALE_S or not known.lives(self._store.clock.now_ms()):
                 return None
             if age >= FRESH_S and key not in self._asking:
                 self._ask(key, presented)

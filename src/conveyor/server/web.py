@@ -4,6 +4,7 @@ supervisor."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from starlette.applications import Starlette
 
 from conveyor.loader import check_store, load_app
 from conveyor.model.errors import InvalidSettingError
+from conveyor.model.events import ConnectionTroubled, Emit
 from conveyor.observe.log import make_log_sink
 from conveyor.server.asgi import make_asgi
 from conveyor.server.audit import Audit
@@ -57,6 +59,7 @@ async def _run(target: str, binding: Binding, control: Control) -> None:
     app = load_app(target)
     check_store(app, choose_stores())
     app.emit = make_log_sink()
+    _listen_to_uvicorn(app.emit)
     async with app:  # here, so that what the store refuses is said in our words
         signal.signal(signal.SIGTERM, ignore_signal)  # uvicorn listens while it serves, and raises it again afterwards
         tokens = Tokens(app.store, pepper=pepper)
@@ -68,6 +71,24 @@ async def _run(target: str, binding: Binding, control: Control) -> None:
         await _Server(_configure(asgi, binding), asgi.state.streams, control, url, first).serve([listener])
 
 
+class _Told(logging.Handler):
+    """What uvicorn logs, as events: a line each, without the words of exceptions."""
+
+    def __init__(self, emit: Emit) -> None:
+        super().__init__(logging.WARNING)
+        self._emit = emit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0] if record.exc_info else None
+        error = None if kind is None else kind.__qualname__
+        self._emit(ConnectionTroubled(problem=record.getMessage().strip(), error=error))
+
+
+def _listen_to_uvicorn(emit: Emit) -> None:
+    logger = logging.getLogger("uvicorn.error")
+    logger.handlers, logger.propagate = [_Told(emit)], False
+
+
 def _configure(asgi: Starlette, binding: Binding) -> uvicorn.Config:
     return uvicorn.Config(
         HostGuard(asgi, binding.hosts),
@@ -75,6 +96,7 @@ def _configure(asgi: Starlette, binding: Binding) -> uvicorn.Config:
         http=BoundedProtocol,
         ws="websockets-sansio",
         ws_max_size=WS_BYTES_MAX,
+        log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -131,10 +131,13 @@ async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, requ
         headers.append((b"content-length", b"%d" % len(answer.body)))
     if scope.get("scheme") == "https":
         headers.append(_HSTS)
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     body = b"" if scope["method"] == "HEAD" else answer.body
     streams = answer.stream is not None and scope["method"] != "HEAD"
-    await send({"type": "http.response.body", "body": body, "more_body": streams})
+    try:
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": streams})
+    except (RuntimeError, OSError):  # the client has gone; where it has not, the server says that we did not end
+        return
     if answer.stream is not None and streams:
         await _send_stream(answer.stream, receive, send)
 

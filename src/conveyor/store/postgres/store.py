@@ -17,21 +17,9 @@ from conveyor.model.events import Emit
 from conveyor.model.ids import MessageId
 from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
-from conveyor.model.verdict import Action, Settlement
+from conveyor.model.verdict import Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import (
-    claim,
-    documents,
-    kv,
-    outbox,
-    plain,
-    queues,
-    reconcile,
-    schedules,
-    scouting,
-    settle,
-    sweep,
-)
+from conveyor.store.postgres import documents, kv, outbox, queues, reconcile, schedules, scouting, settle, sweep, ways
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
@@ -232,7 +220,7 @@ class PostgresStore(Undivided):
         return await self._live.submit(drafts)
 
     async def claim(self, request: ClaimRequest) -> Claimed:
-        claimed = await self._in_task(_claim(self._open_pool, request))
+        claimed = await self._in_task(ways.claim(self._open_pool, request))
         self._scout(request.queue)
         return claimed
 
@@ -247,7 +235,7 @@ class PostgresStore(Undivided):
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
     ) -> Settled:
-        return await self._in_task(_settle(self._open_pool, owner, settlements, ended or {}))
+        return await self._in_task(ways.settle(self._open_pool, owner, settlements, ended or {}))
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
         return await self._run(lambda tx: settle.settle_pulled(tx, settlements))
@@ -387,22 +375,3 @@ class PostgresStore(Undivided):
 
     async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
         return await self._run(lambda tx: documents.append_record(tx, trail, body, seal))
-
-
-async def _claim(pool: Pool, request: ClaimRequest) -> Claimed:
-    """The plain way if it is open, else the long one."""
-    taken = await pool.use(lambda link: plain.claim(link, request))
-    if taken is None:
-        return await pool.run(lambda tx: claim.claim(tx, request), _RELAXED)
-    if taken.past:
-        return await pool.run(lambda tx: plain.replace_past(tx, request, taken), _RELAXED)
-    return taken.claimed
-
-
-async def _settle(pool: Pool, owner: int, settlements: Sequence[Settlement], ended: Mapping[str, int]) -> Settled:
-    """The plain way if it is open, else the long one."""
-    settled = None if ended else await pool.use(lambda link: plain.ack(link, owner, settlements))
-    if settled is not None:
-        return settled
-    durability = Durability.SYNCED if any(each.action is not Action.RELEASE for each in settlements) else _RELAXED
-    return await pool.run(lambda tx: settle.settle(tx, owner, settlements, ended), durability)
