@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from conveyor.model.errors import InvalidKeyError, InvalidSettingError, StoreError
+from conveyor.model.errors import InvalidKeyError, InvalidSettingError, StoreClosedError, StoreError
 from conveyor.store.chosen import make_folder
 from conveyor.store.protocol import DocumentStore, Store
 
@@ -99,10 +99,10 @@ class Secrets(Mapping[str, str]):
         self._app = app
         self._keys = Keys(folder)
         self._sealed: dict[str, Sealed] = {}
-        self._missing: StoreError | None = None
+        self._missing: StoreError | None = StoreClosedError()
 
     def __getitem__(self, name: str) -> str:
-        """KeyError if there is none. `StoreError` if the store could not be asked."""
+        """KeyError if there is none. `StoreError` if the store could not be asked, or is not open yet."""
         if self._missing is not None:
             raise self._missing
         return self._keys.open(f"{self._app}/{name}", self._sealed[name])

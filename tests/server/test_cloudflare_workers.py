@@ -387,6 +387,22 @@ async def test_an_object_goes_in_and_comes_out(ask: Ask, client: httpx2.AsyncCli
     assert (await ask("PUT", "/r2/buckets/bkt/objects/x", content=b""))[1] == 10006
 
 
+async def test_an_upload_goes_to_the_disk_piece_by_piece(client: httpx2.AsyncClient, ask: Ask, app: Conveyor) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(8):
+            yield bytes([number]) * 100_000
+
+    await ask("POST", "/r2/buckets", json={"name": "bkt"})
+    put = await ask("PUT", "/r2/buckets/bkt/objects/big", content=pieces())
+    assert put["size"] == "800000"
+    answer = await client.get("/r2/buckets/bkt/objects/big")
+    assert answer.content == b"".join([piece async for piece in pieces()])
+    assert (
+        await client.put("/r2/buckets/bkt/objects/huge", content=b"x", headers={"content-length": "400000000"})
+    ).status_code == 413
+    assert await app.bucket("bkt").head("huge") is None
+
+
 async def test_no_key_leaves_its_folder(ask: Ask, tmp_path: Path) -> None:
     await ask("POST", "/r2/buckets", json={"name": "bkt"})
     keys = ["..%2F..%2Fevil", "%2Fetc%2Fpasswd", "a%00b", "..%5C..%5Cevil", "x" * 1_025, "%E2%80%AEtxt.exe", "CON"]

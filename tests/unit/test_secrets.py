@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from conveyor import Conveyor
-from conveyor.model.errors import InvalidKeyError, InvalidSettingError
+from conveyor.model.errors import InvalidKeyError, InvalidSettingError, StoreClosedError
 from conveyor.secrets import SECRETS, Keys, Sealed, delete_secret, put_secret, read_secrets
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +58,11 @@ async def test_an_app_reads_its_own_from_its_start_on(app: Conveyor, folder: Pat
             another.secrets["NONE"]
     assert await delete_secret(app.store, "shop", "KEY")
     assert await read_secrets(app.store, "shop") == {}
+
+
+async def test_before_the_store_is_open_nobody_takes_a_secret_for_missing(folder: Path) -> None:
+    with pytest.raises(StoreClosedError):
+        Conveyor("shop", url="sqlite:///shop.db").secrets["KEY"]
 
 
 async def test_nothing_that_is_kept_or_shown_holds_the_text(app: Conveyor, folder: Path) -> None:

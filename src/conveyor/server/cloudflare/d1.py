@@ -160,8 +160,8 @@ ENDPOINTS: Final = (
     _endpoint("DELETE", "/{database}", delete_database, Right.MANAGE, "database.delete"),
     _endpoint("POST", "/{database}/query", query_database, Right.MANAGE, "database.query", body_max=QUERY_BYTES_MAX),
     _endpoint("POST", "/{database}/raw", query_raw, Right.MANAGE, "database.query", body_max=QUERY_BYTES_MAX),
-    _endpoint("POST", "/{database}/import", refuse_transfer, Right.MANAGE),
-    _endpoint("POST", "/{database}/export", refuse_transfer, Right.MANAGE),
-    _endpoint("GET", "/{database}/time_travel/bookmark", refuse_transfer, Right.MANAGE),
-    _endpoint("POST", "/{database}/time_travel/restore", refuse_transfer, Right.MANAGE),
+    _endpoint("POST", "/{database}/import", refuse_transfer, Right.MANAGE, "database.import"),
+    _endpoint("POST", "/{database}/export", refuse_transfer, Right.MANAGE, "database.export"),
+    _endpoint("GET", "/{database}/time_travel/bookmark", refuse_transfer, Right.READ),
+    _endpoint("POST", "/{database}/time_travel/restore", refuse_transfer, Right.MANAGE, "database.restore"),
 )

@@ -23,8 +23,8 @@ NO_BUCKET: Final = 10_006
 NO_OBJECT: Final = 10_007
 NOT_EMPTY: Final = 10_008
 BAD_KEY: Final = 10_020
-UPLOAD_MAX: Final = 100_000_000
-"""Of one request: it is held in memory. `app.bucket(...).put` takes larger ones, piece by piece."""
+UPLOAD_MAX: Final = 315 * 1024 * 1024
+"""Of one request, as `wrangler r2 object put` has it. `app.bucket(...).put` takes larger ones."""
 PAGE_MAX: Final = 1_000
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
@@ -97,8 +97,9 @@ async def list_objects(call: Call) -> Answer:
 async def put_object(call: Call) -> Answer:
     bucket = await _bucket(call)
     kind = call.header("content-type") or "application/octet-stream"
+    assert call.pieces is not None
     try:
-        info = await bucket.put(call.path["key"], call.body, content_type=kind)
+        info = await bucket.put(call.path["key"], call.pieces, content_type=kind)
     except InvalidKeyError as error:
         raise Refusal(BAD_KEY, f"The specified object name is not valid. ({error})") from error
     shown = _show_object(info)
@@ -197,7 +198,7 @@ _ENDPOINTS: Final = (
     _endpoint("GET", "", list_buckets, Right.READ),
     _endpoint("GET", "/{bucket}", get_bucket, Right.READ),
     _endpoint("GET", "/{bucket}/objects", list_objects, Right.READ),
-    _endpoint("PUT", _OBJECT, put_object, Right.MANAGE, "object.put", body_max=UPLOAD_MAX),
+    _endpoint("PUT", _OBJECT, put_object, Right.MANAGE, "object.put", body_max=UPLOAD_MAX, streams=True),
     _endpoint("GET", _OBJECT, get_object, Right.READ),
     _endpoint("DELETE", _OBJECT, delete_object, Right.MANAGE, "object.delete"),
 )
