@@ -129,7 +129,7 @@ def settings_page() -> str:
         "| `stores=` | `CONVEYOR_STORES`, JSON | `[tool.conveyor.stores]` | others, by name |",
         "| `routes=` | `CONVEYOR_ROUTES`, JSON | `[tool.conveyor.routes]` | patterns of queue names: the store's name |",
         "| | `CONVEYOR_FILES` | `files` in `[tool.conveyor]` | the folder of buckets, D1 databases and the key of secrets; else beside the store's file |",
-        "| `wrangler=` | `CONVEYOR_WRANGLER` | | a Worker's file ([how](../how-to/wrangler.md)); empty: none; else the nearest, upward |",
+        "| `wrangler=` | `CONVEYOR_WRANGLER` | | a Worker's file ([how](../how-to/wrangler-file.md)); empty: none; else the nearest, upward |",
         "| `environment=` | `CLOUDFLARE_ENV` | | which `env` of that file |",
         "| | `CONVEYOR_SECRETS_KEY` | | 32 bytes in base64, of several the first seals ([how](../how-to/secrets.md)); else a file of this machine |",
         "\nWhat is said in Python or by `--url` is the whole of it; else the environment goes before the file, each by itself.",

@@ -38,7 +38,8 @@ def test_a_token_is_verified(client: Cloudflare, server: Server) -> None:
     verified = client.user.tokens.verify()
     assert verified is not None
     assert verified.status == "active"
-    with Cloudflare(base_url=f"{server.url}/client/v4", api_token="no-such-token") as stranger:
+    wrong = server.token[::-1]
+    with Cloudflare(base_url=f"{server.url}/client/v4", api_token=wrong) as stranger:
         with pytest.raises(cloudflare.AuthenticationError) as unverified:
             stranger.user.tokens.verify()
         assert unverified.value.errors[0].code == 1000
@@ -106,7 +107,12 @@ def test_messages_go_in_and_out(client: Cloudflare) -> None:
     assert metrics.backlog_count == 1
     peeked = client.queues.messages.peek(queue, account_id=ACCOUNT, batch_size=5)
     assert peeked is not None
-    assert [each.body for each in peeked.messages or []] == ['{"n":3}']
+    [seen] = peeked.messages or []
+    assert seen.body == '{"n":3}'
+    purged = client.queues.messages.purge(queue, account_id=ACCOUNT, refs=[{"ref": str(seen.ref)}, {"ref": "none"}])
+    assert purged is not None
+    assert purged.warnings == {"none": "no such ref"}
+    assert pull(client, queue) == []
 
 
 def test_a_pause_and_a_purge(client: Cloudflare) -> None:

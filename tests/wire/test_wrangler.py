@@ -42,7 +42,16 @@ def test_a_queue_from_its_making_to_its_end(run: Wrangler) -> None:
 
 def test_those_who_pull(run: Wrangler) -> None:
     run.ok("queues", "create", "pulled")
-    options = ("--batch-size", "20", "--message-retries", "5", "--visibility-timeout-secs", "60", "--retry-delay-secs", "9")
+    options = (
+        "--batch-size",
+        "20",
+        "--message-retries",
+        "5",
+        "--visibility-timeout-secs",
+        "60",
+        "--retry-delay-secs",
+        "9",
+    )
     run.ok("queues", "consumer", "http", "add", "pulled", *options, "--dead-letter-queue", "pulled-dlq")
     assert "11004" in run.fails("queues", "consumer", "http", "add", "pulled")
     [consumer] = json.loads(run.ok("queues", "consumer", "list", "pulled", "--json"))
@@ -95,7 +104,9 @@ def test_kv(run: Wrangler) -> None:
     assert run.ok("kv", "key", "get", "dir/k 2?", "--text", *there).strip() == "v2"
     assert "404" in run.fails("kv", "key", "get", "missing", *there)
     (run.folder / "pairs.json").write_text(
-        json.dumps([{"key": "b1", "value": "x"}, {"key": "b2", "value": "eHg=", "base64": True, "expiration_ttl": 120}]),
+        json.dumps(
+            [{"key": "b1", "value": "x"}, {"key": "b2", "value": "eHg=", "base64": True, "expiration_ttl": 120}]
+        ),
         encoding="utf-8",
     )
     (run.folder / "keys.json").write_text('["b1", "b2"]', encoding="utf-8")

@@ -118,6 +118,10 @@ class QueueStore(Protocol):
         """T12: dead letters of `queue` (all ready ones, or these) back to the queues they came from; how many went."""
         ...
 
+    async def discard(self, queue: str, seqs: Sequence[int]) -> list[int]:
+        """T9 for single messages, leased ones too: they are gone. The seqs that were there. `QueueNotFoundError`."""
+        ...
+
     async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
         """A message of the queue, whatever its state, without a claim."""
         ...

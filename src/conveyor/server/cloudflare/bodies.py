@@ -66,6 +66,14 @@ class Metadata(msgspec.Struct, gc=False):
     source: str = msgspec.field(default="api", name="CF-sourceMessageSource")
 
 
+class Ref(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    ref: str
+
+
+class Purge(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    refs: list[Ref]
+
+
 METADATA: Final = {each: Metadata(content_type=each.value) for each in ContentType}
 
 
@@ -91,6 +99,7 @@ PUSH: Final = msgspec.json.Decoder(Push)
 BATCH: Final = msgspec.json.Decoder(Batch)
 PULL: Final = msgspec.json.Decoder(Pull)
 VERDICTS: Final = msgspec.json.Decoder(Verdicts)
+PURGE: Final = msgspec.json.Decoder(Purge)
 PEEK: Final = msgspec.json.Decoder(Peek)
 _any: Final = msgspec.json.Decoder()
 _text: Final = msgspec.json.Decoder(str)

@@ -35,6 +35,7 @@ NO_AUTHORIZATION: Final = 9_106
 BAD_AUTHORIZATION: Final = 6_003
 BAD_AUTHORIZATION_FORM: Final = 6_111
 UNROUTABLE: Final = 7_003
+UNROUTABLE_WORDS: Final = "Could not route to path, perhaps your object identifier is invalid?"
 UNPARSED: Final = 10_026
 UNPARSED_WORDS: Final = "Could not parse request body. Please ensure the request is valid and try again."
 QUEUE_NOT_FOUND: Final = 11_000
@@ -140,7 +141,9 @@ def _say(error: Exception) -> tuple[int, str, int]:
             words = f"Queue name '{name}' is already taken. Please use a different name and try again."
             return QUEUE_NAME_TAKEN, words, 409
         case InvalidRequestError(status=404 | 405):
-            return UNROUTABLE, f"Could not route to path, perhaps your object identifier is invalid? ({message})", 404
+            return UNROUTABLE, f"{UNROUTABLE_WORDS} ({message})", error.status
+        case NotFoundError() if type(error) is NotFoundError:
+            return UNROUTABLE, UNROUTABLE_WORDS, 404
         case InvalidRequestError(status=413):
             return MESSAGE_TOO_LARGE, message, 413
         case InvalidRequestError():

@@ -16,10 +16,10 @@ from conveyor.model.settings import ConsumerType
 from conveyor.model.verdict import Action, Backoff, Settlement
 from conveyor.server.cloudflare import bodies
 from conveyor.server.cloudflare.bodies import METADATA, Pulled, Push, Seen, decode, read_body, read_delay, read_within
-from conveyor.server.cloudflare.dialect import MESSAGE_METADATA_INVALID, MESSAGE_TOO_LARGE, Refusal
+from conveyor.server.cloudflare.dialect import MESSAGE_METADATA_INVALID, MESSAGE_TOO_LARGE, Refusal, succeed
 from conveyor.server.cloudflare.directory import Directory, Known
-from conveyor.server.cloudflare.leases import Stamps
 from conveyor.server.endpoint import Answer, Call, Endpoint, Handle
+from conveyor.server.leases import Stamps
 from conveyor.server.rights import Right
 from conveyor.store.records import PULL_OWNER, ClaimRequest
 
@@ -31,6 +31,8 @@ VERDICTS_MAX: Final = 1_000
 
 _NOT_PULLED: Final = 0
 _STALE: Final = "the lease is not current any more: nothing was done"
+_GONE: Final = "the message was gone already"
+_UNKNOWN_REF: Final = "no such ref"
 _UNKNOWN: Final = "no such lease"
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -53,6 +55,7 @@ class Messages:
             _hot("/pull", Right.CONSUME, self.pull, 4_096),
             _hot("/ack", Right.CONSUME, self.settle, 262_144),
             _hot("/peek", Right.READ, self.peek, 4_096),
+            _hot("/purge", Right.MANAGE, self.discard, 262_144, "message.discard"),
         ]
 
     async def push(self, call: Call) -> Answer:
@@ -193,6 +196,19 @@ class Messages:
         ]
         return Answer(200, b'{"success":true,"errors":[],"messages":[],"result":{"messages":%b}}' % _encode(seen))
 
+    async def discard(self, call: Call) -> Answer:
+        """Messages by the refs that a peek gave."""
+        known = await self._find(call, Right.MANAGE)
+        refs = [each.ref for each in decode(bodies.PURGE, call.body).refs]
+        if len(refs) > VERDICTS_MAX:
+            raise Refusal(bodies.BATCH_COUNT, f"a request purges at most {VERDICTS_MAX:,} messages")
+        stamp = await self._stamps.of(call.store, known.id, call.caller.token_id)
+        seqs = {ref: stamp.read_ref(ref) for ref in refs}
+        gone = frozenset(await call.store.discard(known.name, [seq for seq in seqs.values() if seq is not None]))
+        known.add(-len(gone), 0)
+        warnings = {ref: _UNKNOWN_REF if seq is None else _GONE for ref, seq in seqs.items() if seq not in gone}
+        return succeed({"errors": [], "warnings": warnings})
+
     async def _find(self, call: Call, right: Right) -> Known:
         known = self._directory.recall(call.path["queue"], call.store.clock.monotonic())
         if known is not None and call.caller.may(right, known.name):
@@ -231,7 +247,7 @@ class Messages:
         )
 
 
-def _hot(path: str, right: Right, handle: Handle, body_max: int) -> Endpoint:
+def _hot(path: str, right: Right, handle: Handle, body_max: int, action: str | None = None) -> Endpoint:
     """Whatever the content type says, the body is JSON: wrangler and curl send others."""
     return Endpoint(
         method="POST",
@@ -239,5 +255,6 @@ def _hot(path: str, right: Right, handle: Handle, body_max: int) -> Endpoint:
         right=right,
         handle=handle,
         body_max=body_max,
+        action=action,
         content_types=(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import msgspec
@@ -87,7 +87,7 @@ class Namespaces:
         if found is not None:
             await self._store.kv_put(target, found)
 
-    async def _pages(self, title: str) -> AsyncIterator[list[str]]:
+    async def _pages(self, title: str) -> AsyncIterator[Sequence[str]]:
         after: str | None = None
         while True:
             found = await self._store.kv_list(title, prefix="", limit=_PAGE, after=after)

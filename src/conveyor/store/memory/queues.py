@@ -122,6 +122,15 @@ class Queues(Limits):
         self._wake(*{origin for _, origin in letters})
         return len(letters)
 
+    async def discard(self, queue: str, seqs: Sequence[int]) -> list[int]:
+        self._queue(queue)
+        wanted = set(seqs)
+        found = [message for message in self._tables.in_queue(queue) if message.seq in wanted]
+        for message in found:
+            self._remove(message)
+        self._wake(queue)  # the next of their keys may go
+        return [message.seq for message in found]
+
     async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
         self._queue(queue)
         return next((m.peek() for m in self._tables.in_queue(queue) if m.id == message_id), None)

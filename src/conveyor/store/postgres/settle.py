@@ -51,6 +51,18 @@ async def settle_pulled(tx: Transaction, settlements: Sequence[Settlement]) -> S
     return Settled(lost, dead)
 
 
+async def discard(tx: Transaction, queue: str, seqs: Sequence[int]) -> list[int]:
+    """T9 for single messages; those that were there."""
+    row = tx.catalog.get(queue)
+    gone: list[int] = []
+    for seq in sorted(set(seqs)):
+        place = await tx.row("read_place", seq)
+        if place is not None and place[0] == row.lane and await _take_out(tx, seq, place, None):
+            gone.append(seq)
+    tx.wake(row)  # the next of their keys may go
+    return gone
+
+
 async def extend(tx: Transaction, seq: int, claim: int, lease_ms: int) -> None:
     """T7. `LeaseLostError`."""
     found = await tx.row("read_lane", seq)
@@ -106,21 +118,26 @@ async def _ack_late(tx: Transaction, each: Settlement) -> bool:
     place = await tx.row("read_place", each.seq)
     if place is None:  # another has acked it since we looked
         return True
+    return await _take_out(tx, each.seq, place, each.claim)
+
+
+async def _take_out(tx: Transaction, seq: int, place: Row, claim: int | None) -> bool:
+    """READY or LEASED -> gone, if it was claimed as often as that; None: however often."""
     lane, ready_at, priority, key, _retries, size, _dedupe = place
     await tx.lock_gated([lane])
-    lease = await tx.row("find_lease", each.seq)
+    lease = await tx.row("find_lease", seq)
     if lease is not None:
         owner, claims, _ = lease
-        if not 1 <= each.claim <= claims:
+        if claim is not None and not 1 <= claim <= claims:
             return False
-        await tx.run("drop_lease", owner, each.seq)
+        await tx.run("drop_lease", owner, seq)
     else:
-        found = await tx.row("find_ready", lane, priority, ready_at, each.seq)
-        if found is None or not 1 <= each.claim <= found[1]:
+        found = await tx.row("find_ready", lane, priority, ready_at, seq)
+        if found is None or (claim is not None and not 1 <= claim <= found[1]):
             return False
-        await tx.run("leave_ready", lane, found[0], priority, ready_at, each.seq)
-    await tx.run("delete_message", each.seq)
-    await _forget(tx, lane, [(each.seq, lane, size, key)])
+        await tx.run("leave_ready", lane, found[0], priority, ready_at, seq)
+    await tx.run("delete_message", seq)
+    await _forget(tx, lane, [(seq, lane, size, key)])
     return True
 
 

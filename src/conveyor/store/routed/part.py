@@ -194,9 +194,9 @@ class Part(Undivided):
 
     async def peek(self, queue: str, *, limit: int, after_seq: int = 0) -> list[Peeked]:
         found = await self._live.peek(queue, limit=limit, after_seq=own(after_seq))
-        return [self._marked(each) for each in found]
+        return [self._marked_one(each) for each in found]
 
-    def _marked(self, found: Peeked) -> Peeked:
+    def _marked_one(self, found: Peeked) -> Peeked:
         return replace(found, seq=found.seq | self._mark) if self._mark else found
 
     # Queues and consumers
@@ -237,15 +237,19 @@ class Part(Undivided):
         own_seqs = None if seqs is None else [own(seq) for seq in seqs]
         return await self._live.redrive(queue, seqs=own_seqs, limit=limit)
 
+    async def discard(self, queue: str, seqs: Sequence[int]) -> list[int]:
+        back = {own(seq): seq for seq in seqs}
+        return [back[seq] for seq in await self._live.discard(queue, list(back))]
+
     async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
         found = await self._live.find_message(queue, message_id)
-        return None if found is None else self._marked(found)
+        return None if found is None else self._marked_one(found)
 
     async def edit_message(
         self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
     ) -> Peeked:
         known = replace(was, seq=own(was.seq))
-        return self._marked(
+        return self._marked_one(
             await self._live.edit_message(known, body=body, content_type=content_type, headers=headers)
         )
 

@@ -195,6 +195,9 @@ class RoutedStore:
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         return await self.at(queue).redrive(queue, seqs=seqs, limit=limit)
 
+    async def discard(self, queue: str, seqs: Sequence[int]) -> list[int]:
+        return await self.at(queue).discard(queue, seqs)
+
     async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
         return await self.at(queue).find_message(queue, message_id)
 

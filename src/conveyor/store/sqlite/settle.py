@@ -46,6 +46,17 @@ def settle_pulled(tx: Transaction, settlements: Sequence[Settlement]) -> Settled
     return Settled(lost, dead)
 
 
+def discard(tx: Transaction, queue: str, seqs: Sequence[int]) -> list[int]:
+    """T9 for single messages; those that were there."""
+    row = tx.catalog.get(tx, queue)
+    tx.flush()
+    places = {seq: tx.row("read_place", seq) for seq in seqs}
+    here = {seq: place for seq, place in places.items() if place is not None and place[0] == row.lane}
+    gone = [seq for seq, place in here.items() if _take_out(tx, seq, place, None)]
+    tx.wake(row)  # the next of their keys may go
+    return gone
+
+
 def extend(tx: Transaction, seq: int, claim: int, lease_ms: int) -> None:
     """T7. `LeaseLostError`."""
     found = tx.row("read_lane", seq)
@@ -109,19 +120,24 @@ def _ack_late(tx: Transaction, each: Settlement) -> bool:
     """T3': the message is READY again, or leased again; an earlier, verified lease still acks it."""
     place = tx.row("read_place", each.seq)
     assert place is not None, "what is lost exists"
+    return _take_out(tx, each.seq, place, each.claim)
+
+
+def _take_out(tx: Transaction, seq: int, place: Row, claim: int | None) -> bool:
+    """READY or LEASED -> gone, if it was claimed as often as that; None: however often."""
     lane, ready_at, priority, _key, _retries, size, _dedupe = place
-    lease = tx.row("find_lease", each.seq)
+    lease = tx.row("find_lease", seq)
     if lease is not None:
         owner, claims, _ = lease
-        if not 1 <= each.claim <= claims:
+        if claim is not None and not 1 <= claim <= claims:
             return False
-        tx.run("drop_lease", owner, each.seq)
+        tx.run("drop_lease", owner, seq)
     else:
-        found = tx.row("find_ready", lane, priority, ready_at, each.seq)
-        if found is None or not 1 <= each.claim <= found[1]:
+        found = tx.row("find_ready", lane, priority, ready_at, seq)
+        if found is None or (claim is not None and not 1 <= claim <= found[1]):
             return False
-        tx.run("leave_ready", lane, found[0], priority, ready_at, each.seq)
-    _forget(tx, lane, [(each.seq, lane, 0, 0, 0, 0, size)])
+        tx.run("leave_ready", lane, found[0], priority, ready_at, seq)
+    _forget(tx, lane, [(seq, lane, 0, 0, 0, 0, size)])
     return True
 
 

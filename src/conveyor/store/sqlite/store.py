@@ -203,6 +203,9 @@ class SQLiteStore(Undivided):
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         return await self._live.submit(lambda tx: queues.redrive(tx, queue, seqs, limit))
 
+    async def discard(self, queue: str, seqs: Sequence[int]) -> list[int]:
+        return await self._live.submit(lambda tx: settle.discard(tx, queue, seqs))
+
     async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
         return await self._live.submit(lambda tx: queues.find_message(tx, queue, message_id), _RELAXED)
 

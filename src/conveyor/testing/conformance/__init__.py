@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
+from conveyor.testing.conformance.discarding import TestDiscards
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
@@ -33,6 +34,7 @@ __all__ = [
     "TestConsumers",
     "TestDeadLetters",
     "TestDedupe",
+    "TestDiscards",
     "TestDocuments",
     "TestEdits",
     "TestEndings",
