@@ -31,7 +31,8 @@ _HARMLESS: Final = frozenset({
     "route", "routes", "observability", "logpush", "limits", "placement", "usage_model", "keep_vars", "send_metrics",
     "upload_source_maps", "minify", "keep_names", "no_bundle", "find_additional_modules", "preserve_file_names",
     "base_dir", "rules", "build", "dev", "tsconfig", "jsx_factory", "jsx_fragment", "define", "alias",
-    "first_party_worker", "legacy_env", "node_compat", "python_modules",
+    "first_party_worker", "legacy_env", "node_compat", "python_modules", "compliance_region", "previews",
+    "pages_build_output_dir", "dependencies_instrumentation", "secrets",
 })  # fmt: skip
 # What a Worker's code would miss here, and what there is instead.
 _MISSING: Final = MappingProxyType({
@@ -44,12 +45,18 @@ _MISSING: Final = MappingProxyType({
     "site": "serve files from the app's own HTTP: `app.mount(...)`",
     "dispatch_namespaces": "", "containers": "", "ai": "", "ai_search": "", "browser": "", "images": "", "media": "",
     "hyperdrive": "connect to the database itself", "vectorize": "", "analytics_engine_datasets": "", "pipelines": "",
-    "mtls_certificates": "", "send_email": "", "email": "",
+    "mtls_certificates": "", "send_email": "", "addresses": "", "access": "", "cache": "", "connect": "", "exports": "",
+    "agent_memory": "", "ai_search_namespaces": "", "analytics": "", "artifacts": "", "flagship": "", "k2": "",
+    "logfwdr": "", "streaming_tail_consumers": "", "unsafe_hello_world": "", "vpc_networks": "",
     "secrets_store_secrets": "`app.secrets[...]` reads what `wrangler secret put` wrote",
     "ratelimits": "give the consumer `rate=` or `key_rate=`",
     "unsafe": "", "text_blobs": "", "data_blobs": "", "wasm_modules": "", "version_metadata": "", "stream": "",
     "cloudchamber": "", "vpc_services": "", "worker_loaders": "",
 })  # fmt: skip
+
+
+_INHERITED: Final = frozenset({"triggers", "assets", "migrations", "site", "access", "cache"})
+"""Of those that have a meaning here, or would have one, what an environment takes from the top level."""
 
 
 class _Producer(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +100,7 @@ class _Bucket(msgspec.Struct, frozen=True, kw_only=True):
     preview_bucket_name: str | None = None
     jurisdiction: str | None = None
     remote: bool = False
+    local_dev: Any = None
 
 
 class _Database(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +112,7 @@ class _Database(msgspec.Struct, frozen=True, kw_only=True):
     migrations_dir: str | None = None
     migrations_table: str | None = None
     migrations_pattern: str | None = None
+    jurisdiction: str | None = None
     remote: bool = False
 
 
@@ -208,7 +217,8 @@ def _choose(table: dict[str, Any], environment: str | None, file: str) -> tuple[
         problem = f"`{file}` has no `env.{environment}`"
         raise InvalidSettingError("CLOUDFLARE_ENV", environment, problem, hint=f"it has {known}")
     own = environments[environment]
-    inherited = {name: value for name, value in table.items() if name not in _USED or name == "triggers"}
+    own_only = (*_USED, *_MISSING)  # bindings and the like
+    inherited = {name: value for name, value in table.items() if name not in own_only or name in _INHERITED}
     if isinstance(table.get("name"), str):  # as wrangler names it, unless it has a name of its own
         inherited["name"] = f"{table['name']}-{environment}"
     return {**inherited, **own}, f"`{file}`, env.{environment}"

@@ -124,6 +124,14 @@ def test_an_environment_that_is_not_there_names_those_that_are(folder: Path) -> 
         read_file(write(folder, GUIDE), "prod")
 
 
+def test_an_environment_answers_for_its_own_bindings_alone(folder: Path) -> None:
+    path = write(folder, '[ai]\nbinding = "AI"\n[env.plain]\n[env.smart.ai]\nbinding = "AI"\n[env.web]\nname = "web"')
+    assert read_file(path, "plain").vars == {}
+    assert read_file(path, "web").name == "web"
+    with pytest.raises(InvalidSettingError, match=r"`ai`.*env\.smart"):
+        read_file(path, "smart")
+
+
 def test_jsonc_says_the_same_as_toml(folder: Path) -> None:
     table = {
         "$schema": "node_modules/wrangler/config-schema.json",

@@ -12,7 +12,9 @@ from typing import Final
 
 import pytest
 
-from kit.wrangler import Server, Wrangler, served
+from conveyor.model.errors import InvalidSettingError
+from conveyor.wrangler import read_file
+from kit.wrangler import Server, Wrangler, fetch, served
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -177,3 +179,17 @@ def test_a_bucket_from_its_making_to_its_end(run: Wrangler) -> None:
     run.ok("r2", "object", "delete", "bkt/dir/f.txt", "--remote")
     assert "does not exist" in run.fails("r2", "object", "get", "bkt/dir/f.txt", "--pipe", "--remote")
     run.ok("r2", "bucket", "delete", "bkt")
+
+
+@pytest.mark.parametrize("lock", ["node20", pytest.param("node22", marks=pytest.mark.campaign)])
+def test_every_key_that_wrangler_has_is_followed_harmless_or_refused(lock: str, tmp_path: Path) -> None:
+    schema = json.loads((fetch(lock) / "node_modules/wrangler/config-schema.json").read_text(encoding="utf-8"))
+    strangers = []
+    for key in set(schema["definitions"]["RawConfig"]["properties"]) - {"env"}:
+        (tmp_path / "wrangler.json").write_text(json.dumps({key: {"any": "thing"}}), encoding="utf-8")
+        try:
+            read_file(tmp_path / "wrangler.json")
+        except InvalidSettingError as error:
+            if "no setting that there is" in str(error) and error.facts["name"] == key:
+                strangers.append(key)
+    assert strangers == []
