@@ -105,6 +105,7 @@ def test_r2(client: Cloudflare) -> None:
 
 def test_workers(client: Cloudflare) -> None:
     assert APP in [each.id for each in client.workers.scripts.list(account_id=ACCOUNT)]
+    deployment: Any  # the SDK's own type is that of another answer
     [deployment] = client.workers.scripts.deployments.list(APP, account_id=ACCOUNT)
     [version] = client.workers.scripts.versions.list(APP, account_id=ACCOUNT)
     assert [each["version_id"] for each in deployment.versions] == [version.id]
