@@ -18,6 +18,11 @@ from conveyor import ConsumerSettings, Conveyor, QueueSettings
 from conveyor.model import errors, message, refusals, settings
 from conveyor.model.states import STEPS, State, Step
 from conveyor.model.verdict import DeadReason
+from conveyor.server import rest
+from conveyor.server.audit import Audit
+from conveyor.server.rest.openapi import make_document
+from conveyor.server.rest.streams import Streams
+from conveyor.server.tokens import Tokens
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 NOTE: Final = "<!-- Written from the code by `make docs`. Edit tests/house/pages.py instead. -->\n\n"
@@ -218,11 +223,20 @@ def _command(path: str, command: click.Command, depth: int = 2) -> Iterator[str]
             yield from _command(f"{path} {name}", child, depth + 1)
 
 
+def openapi_page() -> str:
+    """docs/reference/openapi.json."""
+    app = Conveyor("docs", url="memory://")
+    tokens = Tokens(app.store)
+    operations = rest.operations(tokens, Audit(app.store), Streams(app, tokens, epoch=""))
+    return msgspec.json.format(msgspec.json.encode(make_document(operations))).decode() + "\n"
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "states.md": states_page,
     "errors.md": errors_page,
     "reference/settings.md": settings_page,
     "reference/cli.md": cli_page,
+    "reference/openapi.json": openapi_page,
 }
 
 

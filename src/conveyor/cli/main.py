@@ -22,6 +22,7 @@ _VERBS: Final = {
     "kv": ("conveyor.cli.kv", "Read and write named values."),
     "tokens": ("conveyor.cli.tokens", "Make, list, rotate and revoke the tokens of the server."),
     "audit": ("conveyor.cli.audit", "Read the trail of changes, and prove that it is whole."),
+    "tail": ("conveyor.cli.tail", "Show a server's live events, as they happen."),
     "doctor": ("conveyor.cli.doctor", "Examine the store, and say what to do."),
     "backup": ("conveyor.cli.keeping", "Copy the store while workers run."),
     "restore": ("conveyor.cli.keeping", "Put a backup into the store's place."),

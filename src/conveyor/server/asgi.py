@@ -70,7 +70,7 @@ def make_asgi(
             await streams.close()
 
     routes: list[BaseRoute] = [
-        WebSocketRoute(streams, gate, Problem(), SAFE_HEADERS),
+        WebSocketRoute(streams, gate, Problem()),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]

@@ -165,7 +165,7 @@ class Call:
         of what is wrong: 400 if it is no JSON, 422 if it does not fit."""
         check_json(self.body)
         try:
-            decoded: T = _decoder(kind).decode(self.body)
+            decoded: T = _decoder_of(kind).decode(self.body)
         except msgspec.ValidationError as error:
             raise InvalidRequestError(f"the body does not fit: {error}", status=422) from error
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -185,7 +185,7 @@ class Call:
 
 
 @lru_cache(256)
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+def _decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable
+from functools import lru_cache
 from typing import Final
 
 from conveyor.server.cloudflare.dialect import UNROUTABLE, Refusal, moment, succeed
@@ -35,12 +36,17 @@ def of_account(handle: Handle) -> Handle:
     """The same for an account: any, if its id is one."""
 
     def check(call: Call) -> Awaitable[Answer]:
-        if _ID.fullmatch(call.path["account"]) is None:
+        if not _is_id(call.path["account"]):
             words = "Could not route to {}, perhaps your object identifier is invalid?"
             raise Refusal(UNROUTABLE, words.format(f"/accounts/{call.path['account'][:64]}"), status=404)
         return handle(call)
 
     return check
+
+
+@lru_cache(256)
+def _is_id(account: str) -> bool:
+    return _ID.fullmatch(account) is not None
 
 
 async def show_user(call: Call) -> Answer:

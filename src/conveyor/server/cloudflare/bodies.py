@@ -168,9 +168,10 @@ def read_within(name: str, value: float | None, default: int, least: int, most: 
 
 def read_idempotency_key(call: Call) -> str | None:
     """Of a push that may come twice. Cloudflare knows none; another conveyor sends one."""
-    key = call.header("idempotency-key")
-    if key is None:
+    given = call.headers.get(b"idempotency-key")
+    if given is None:
         return None
+    key = given.decode("latin-1")
     if not 1 <= len(key) <= KEY_CHARS_MAX - 8 or not key.isprintable():
         raise Refusal(MESSAGE_METADATA_INVALID, f"`Idempotency-Key` has 1 to {KEY_CHARS_MAX - 8} signs")
     return key

@@ -141,6 +141,8 @@ class Directory:
 
     async def _look(self, store: Store, reference: str) -> Known | None:
         known = self._known.get(reference)
+        if known is not None:
+            known.fresh_until = store.clock.monotonic() + WAITED_S  # one of those who ask now looks for all of them
         name = reference if known is None else known.name
         try:
             found = self.note(store, await store.get_queue(name))

@@ -60,7 +60,7 @@ class Messages:
 
     async def push(self, call: Call) -> Answer:
         """One message; it is safely in the store when this answers."""
-        known = await self._find(call, Right.SEND)
+        known = self._recall(call, Right.SEND) or await self._find(call, Right.SEND)
         message = decode(bodies.PUSH, call.body)
         delay_ms = read_delay(message.delay_seconds, MESSAGE_METADATA_INVALID)
         draft = self._draft(call, known, message, delay_ms, bodies.read_idempotency_key(call))
@@ -72,7 +72,7 @@ class Messages:
 
     async def push_batch(self, call: Call) -> Answer:
         """Several messages, all or none."""
-        known = await self._find(call, Right.SEND)
+        known = self._recall(call, Right.SEND) or await self._find(call, Right.SEND)
         batch = decode(bodies.BATCH, call.body)
         settings = known.info.settings
         if not 1 <= len(batch.messages) <= settings.max_batch_messages:
@@ -97,7 +97,7 @@ class Messages:
 
     async def pull(self, call: Call) -> Answer:
         """Lease messages; never waits for any."""
-        known = await self._find(call, Right.CONSUME)
+        known = self._recall(call, Right.CONSUME) or await self._find(call, Right.CONSUME)
         wanted = decode(bodies.PULL, call.body or b"{}")
         consumer = known.info.consumer
         if consumer is None or consumer.type is not ConsumerType.HTTP_PULL:
@@ -137,7 +137,7 @@ class Messages:
 
     async def settle(self, call: Call) -> Answer:
         """Acks, late ones too, and retries of what is still leased."""
-        known = await self._find(call, Right.CONSUME)
+        known = self._recall(call, Right.CONSUME) or await self._find(call, Right.CONSUME)
         said = decode(bodies.VERDICTS, call.body)
         acks, retries = said.acks or [], said.retries or []
         if len(acks) + len(retries) > VERDICTS_MAX:
@@ -179,7 +179,7 @@ class Messages:
 
     async def peek(self, call: Call) -> Answer:
         """Messages as they lie there: no lease, no attempt."""
-        known = await self._find(call, Right.READ)
+        known = self._recall(call, Right.READ) or await self._find(call, Right.READ)
         wanted = decode(bodies.PEEK, call.body or b"{}")
         limit = read_within("batch_size", wanted.batch_size, PULL_MESSAGES, 1, PEEK_MESSAGES_MAX, bodies.BATCH_COUNT)
         stamp = await self._stamps.of(call.store, known.id, call.caller.token_id)
@@ -198,7 +198,7 @@ class Messages:
 
     async def discard(self, call: Call) -> Answer:
         """Messages by the refs that a peek gave."""
-        known = await self._find(call, Right.MANAGE)
+        known = self._recall(call, Right.MANAGE) or await self._find(call, Right.MANAGE)
         refs = [each.ref for each in decode(bodies.PURGE, call.body).refs]
         if len(refs) > VERDICTS_MAX:
             raise Refusal(bodies.BATCH_COUNT, f"a request purges at most {VERDICTS_MAX:,} messages")
@@ -209,10 +209,12 @@ class Messages:
         warnings = {ref: _UNKNOWN_REF if seq is None else _GONE for ref, seq in seqs.items() if seq not in gone}
         return succeed({"errors": [], "warnings": warnings})
 
-    async def _find(self, call: Call, right: Right) -> Known:
+    def _recall(self, call: Call, right: Right) -> Known | None:
+        """The queue, if it was looked up lately and the caller has that right there: no task waits for that."""
         known = self._directory.recall(call.path["queue"], call.store.clock.monotonic())
-        if known is not None and call.caller.may(right, known.name):
-            return known
+        return known if known is not None and call.caller.may(right, known.name) else None
+
+    async def _find(self, call: Call, right: Right) -> Known:
         try:
             return await self._directory.find(call, right)
         except QueueNotFoundError as error:

@@ -121,8 +121,8 @@ async def change_letter(call: Call) -> Answer:
     """Change a dead letter's body or headers, so that it can be sent back."""
     letters = _letters(call, Right.MANAGE)
     asked = call.decode(LetterEdit)
-    tag = wanted_tag(call, "dead letter", call.path["message"])
     present = await letters.get(_id(call))
+    tag = wanted_tag(call, "dead letter", call.path["message"])
     if tag is not None and tag != _version(present):
         raise VersionConflictError("dead letter", call.path["message"])
     body, content_type, headers = present.body, present.content_type, present.headers

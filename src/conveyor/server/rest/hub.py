@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
@@ -24,6 +24,8 @@ from conveyor.server.rights import Caller
 RING_MAX: Final = 1_000
 BUFFER_MAX: Final = 2_000
 """Of one listener; more than the ring, which is replayed at once."""
+TAKEN_MAX: Final = 50
+"""Written in one go, before others get their turn."""
 LISTENERS_MAX: Final = 256
 LISTENERS_OF_TOKEN_MAX: Final = 32
 
@@ -84,7 +86,7 @@ class Listener:
 
     def offer(self, entry: Entry, now: float) -> None:
         """Never waits."""
-        if self.ending is not None or (entry.id and not self._sees(entry)):
+        if self.ending is not None or ((entry.id or entry.queue) and not self._sees(entry)):
             return
         if len(self._waiting) >= BUFFER_MAX:
             self.end(Ending.SLOW)
@@ -100,13 +102,11 @@ class Listener:
             self._woken.set()
 
     async def take(self) -> list[Entry]:
-        """What waits, once there is something; empty at the end."""
+        """The next that wait, `TAKEN_MAX` at most, once there is something; empty at the end."""
         while not self._waiting and self.ending is None:
             self._woken.clear()
             await self._woken.wait()
-        taken = list(self._waiting)
-        self._waiting.clear()
-        return taken
+        return [self._waiting.popleft() for _ in range(min(TAKEN_MAX, len(self._waiting)))]
 
 
 class Hub:
@@ -143,12 +143,11 @@ class Hub:
 
     def _add(self, event: Event) -> None:
         self._number += 1
-        queue = getattr(event, "queue", None)
         entry = Entry(
             id=f"{self._epoch}-{self._number}",
             number=self._number,
             name=event.name,
-            queue=queue if isinstance(queue, str) else None,
+            queue=_queue_of(event),
             data=self._facts(event),
         )
         self._ring.append(entry)
@@ -158,7 +157,7 @@ class Hub:
 
     def alone(self, event: Event) -> Entry:
         """For one listener: it is not kept, and has no id."""
-        return Entry(name=event.name, data=self._facts(event))
+        return Entry(name=event.name, queue=_queue_of(event), data=self._facts(event))
 
     def last(self, ending: Ending) -> Entry:
         """What a stream ends with."""
@@ -174,8 +173,9 @@ class Hub:
         if self._is_closed or len(self.listeners) >= LISTENERS_MAX or same >= LISTENERS_OF_TOKEN_MAX:
             raise TooManyRequestsError(5.0)
 
-    def join(self, caller: Caller, sees: Sees, after: str | None) -> Listener:
-        """Listen from now on, or from after the event of this id. `TooManyRequestsError`."""
+    def join(self, caller: Caller, sees: Sees, after: str | None, *, first: Iterable[Event] = ()) -> Listener:
+        """Listen from now on, being told what is `first`, or from after the event of this id.
+        `TooManyRequestsError`."""
         self.check_room(caller)
         listener = Listener(caller, sees)
         now = self._clock().monotonic()
@@ -188,6 +188,9 @@ class Hub:
             for entry in self._ring:
                 if number is None or entry.number > number:
                     listener.offer(entry, now)
+        else:
+            for event in first:
+                listener.offer(self.alone(event), now)
         self.listeners.add(listener)
         return listener
 
@@ -202,3 +205,9 @@ class Hub:
         if epoch != self._epoch or not number.isascii() or not number.isdecimal() or len(number) > 18:
             return None
         return int(number) if int(number) <= self._number else None
+
+
+def _queue_of(event: Event) -> str | None:
+    """The queue that it is about, if there is one."""
+    queue = getattr(event, "queue", None)
+    return queue if isinstance(queue, str) else None

@@ -3,11 +3,14 @@ somebody listens."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.events import Emit, Event
 from conveyor.store.protocol import Store
+
+
+KNOWN_MAX: Final = 1_000
 
 
 class QueueMeasured(Event, frozen=True, kw_only=True):
@@ -37,6 +40,12 @@ class Measuring:
         self._store = store
         self._emit = emit
         self._known: dict[str, QueueMeasured] = {}
+
+    @property
+    def known(self) -> list[QueueMeasured]:
+        """How the queues were at the last look, for those who come later; of the first `KNOWN_MAX`. Where nobody has
+        listened for a while, the next look puts it right."""
+        return list(self._known.values())[:KNOWN_MAX]
 
     async def look(self) -> None:
         """`StoreError`."""

@@ -19,11 +19,11 @@ _PARAMETER: Final = re.compile(r"\{(\w+)(?::path)?\}")
 _NAMES: Final[Mapping[str, dict[str, Any]]] = {
     "queue": {"type": "string", "minLength": 1, "maxLength": 63},
     "message": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-    "schedule": {"type": "string", "minLength": 1},
+    "schedule": {"type": "string", "minLength": 1, "maxLength": 63},
     "namespace": {"type": "string", "minLength": 1, "maxLength": 63},
     "key": {"type": "string", "minLength": 1, "maxLength": 512},
-    "token": {"type": "string", "minLength": 1},
-    "ticket": {"type": "string", "minLength": 1},
+    "token": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    "ticket": {"type": "string", "minLength": 1, "maxLength": 64},
 }
 _WITH_ETAG: Final = frozenset({"get_queue", "get_letter"})
 _TAGS: Final = {

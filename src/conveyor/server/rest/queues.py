@@ -111,8 +111,8 @@ async def change_queue(call: Call) -> Answer:
     """Change a queue's settings; what is left out stays as it is."""
     name = _name(call, Right.MANAGE)
     asked = call.decode(Settings)
-    version = wanted_version(call, "queue", name)
     present = await Queues(call.store).info(name)
+    version = wanted_version(call, "queue", name)
     if version is not None and version != present.version:
         raise VersionConflictError("queue", name)
     changed = _changed(present.settings, asked)
@@ -129,14 +129,14 @@ async def put_consumer(call: Call) -> Answer:
     """Set the queue's consumer, whole: what is left out takes its default."""
     name = _name(call, Right.MANAGE)
     settings = read_consumer(call.decode(Consumer))
-    version = wanted_version(call, "queue", name)
+    version = await _wanted_version(call, name)
     return _shown(await Queues(call.store).put_consumer(name, settings, version=version))
 
 
 async def delete_consumer(call: Call) -> Answer:
     """Remove the queue's consumer."""
     name = _name(call, Right.MANAGE)
-    version = wanted_version(call, "queue", name)
+    version = await _wanted_version(call, name)
     return _shown(await Queues(call.store).put_consumer(name, None, version=version))
 
 
@@ -169,6 +169,12 @@ def _name(call: Call, right: Right) -> str:
     name = call.path["queue"]
     call.require(right, name)
     return name
+
+
+async def _wanted_version(call: Call, name: str) -> int | None:
+    """As `wanted_version`; a queue that is not there has none."""
+    await Queues(call.store).info(name)
+    return wanted_version(call, "queue", name)
 
 
 def _changed(present: QueueSettings, asked: Settings) -> QueueSettings:

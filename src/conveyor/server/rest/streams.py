@@ -59,7 +59,7 @@ class Streams:
         self.tickets = Tickets(self._clock)
         self._app = app
         self._tokens = tokens
-        self._measuring: Measuring | None = None
+        self._measuring = Measuring(app.store, self.hub.publish)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _clock(self) -> Clock:
@@ -68,7 +68,6 @@ class Streams:
     def open(self) -> None:
         """In the server's event loop, the store being open."""
         self.hub.open()
-        self._measuring = Measuring(self._app.store, self.hub.publish)
 
     async def close(self) -> None:
         """Tell every listener, and wait a little until they are gone."""
@@ -79,15 +78,15 @@ class Streams:
                     await asyncio.wait([each.gone for each in self.hub.listeners])
         await self._rest()
 
-    async def follow(self, caller: Caller, asked: StreamAsked, after: str | None) -> AsyncGenerator[Entry, None]:
+    async def follow(self, caller: Caller, asked: StreamAsked, after: str | None) -> AsyncGenerator[list[Entry], None]:
         """Entries as they come, the last of which says why it is the last. `TooManyRequestsError`."""
-        listener = self.hub.join(caller, _sees(caller, asked), after)
+        listener = self.hub.join(caller, _sees(caller, asked), after, first=self._measuring.known)
         try:
             self._work()
             while entries := await listener.take():
-                for entry in entries:
-                    yield entry
-            yield self.hub.last(listener.ending or Ending.SHUTDOWN)
+                yield entries
+                await self._clock().sleep(0)  # a write that need not wait lets nobody else have a turn
+            yield [self.hub.last(listener.ending or Ending.SHUTDOWN)]
         finally:
             self.hub.leave(listener)
             if not self.hub.listeners:
@@ -112,7 +111,6 @@ class Streams:
             await self._clock().sleep(seconds)
 
     async def _look(self) -> None:
-        assert self._measuring is not None, "nobody listens before the server is open"
         with contextlib.suppress(StoreError):  # it says so itself when it is away
             await self._measuring.look()
 
@@ -194,12 +192,15 @@ def _sees(caller: Caller, asked: StreamAsked) -> Sees:
     return sees
 
 
-async def _write(entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[bytes, None]:
+async def _write(told: AsyncGenerator[list[Entry], None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(told):
+        async for entries in told:
+            yield b"".join(map(_as_event, entries))
+
+
+def _as_event(entry: Entry) -> bytes:
     """As the SSE format has it."""
-    async with contextlib.aclosing(entries):
-        async for entry in entries:
-            if not entry.name:
-                yield b": heartbeat\n\n"
-                continue
-            head = f"id: {entry.id}\n" if entry.id else ""
-            yield f"{head}event: {entry.name}\ndata: ".encode() + entry.data + b"\n\n"
+    if not entry.name:
+        return b": heartbeat\n\n"
+    head = f"id: {entry.id}\n" if entry.id else ""
+    return f"{head}event: {entry.name}\ndata: ".encode() + entry.data + b"\n\n"

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from conveyor.model.refusals import ForbiddenError
-from conveyor.server.endpoint import Answer, Dialect, QueryParams
+from conveyor.server.endpoint import SAFE_HEADERS, Answer, Dialect, QueryParams
 from conveyor.server.gate import Gate, check_site
 from conveyor.server.rest.hub import Ending, Entry
 from conveyor.server.rest.operation import read_parameters
 from conveyor.server.rest.streams import StreamAsked, Streams
 from conveyor.server.rights import Caller, Right
-
-Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 PATH: Final = "/api/v1/ws"
 WRITE_S: Final = 5.0
@@ -34,12 +31,10 @@ _CODES: Final = {Ending.SHUTDOWN: 1001, Ending.REVOKED: 1008, Ending.SLOW: 1013}
 class WebSocketRoute(BaseRoute):
     """The handshake: the page's origin, the token or the ticket, the right; then events until somebody hangs up."""
 
-    def __init__(self, streams: Streams, gate: Gate, dialect: Dialect, headers: Headers) -> None:
-        """`headers` go with every refusal."""
+    def __init__(self, streams: Streams, gate: Gate, dialect: Dialect) -> None:
         self._streams = streams
         self._gate = gate
         self._dialect = dialect
-        self._headers = headers
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return (Match.FULL if scope["type"] == "websocket" and scope["path"] == PATH else Match.NONE), {}
@@ -50,7 +45,7 @@ class WebSocketRoute(BaseRoute):
             caller, asked = await self._admit(scope)
             self._streams.hub.check_room(caller)
         except Exception as error:  # noqa: BLE001 the dialect tells nothing of an error that is none of ours
-            await _deny(self._dialect.render(error, ""), self._headers, scope, send)
+            await _deny(self._dialect.render(error, ""), scope, send)
             return
         await send({"type": "websocket.accept"})
         speaking = asyncio.create_task(self._speak(caller, asked, send))
@@ -80,12 +75,14 @@ class WebSocketRoute(BaseRoute):
         return caller, read_parameters(query, StreamAsked, but="ticket")
 
     async def _speak(self, caller: Caller, asked: StreamAsked, send: Send) -> None:
-        async with contextlib.aclosing(self._streams.follow(caller, asked, asked.after)) as entries:
-            async for entry in entries:
-                async with asyncio.timeout(WRITE_S):
-                    await send({"type": "websocket.send", "text": _write(entry)})
-                if entry.ending is not None:
-                    await send({"type": "websocket.close", "code": _CODES[entry.ending], "reason": entry.ending.value})
+        async with contextlib.aclosing(self._streams.follow(caller, asked, asked.after)) as told:
+            async for entries in told:
+                for entry in entries:
+                    async with asyncio.timeout(WRITE_S):
+                        await send({"type": "websocket.send", "text": _write(entry)})
+                ending = entries[-1].ending
+                if ending is not None:
+                    await send({"type": "websocket.close", "code": _CODES[ending], "reason": ending.value})
 
 
 async def _hear(receive: Receive) -> bool:
@@ -99,11 +96,11 @@ def _write(entry: Entry) -> str:
     return (b'{"id":' + known + b',"event":' + event + b',"data":' + entry.data + b"}").decode()
 
 
-async def _deny(answer: Answer, headers: Headers, scope: Scope, send: Send) -> None:
+async def _deny(answer: Answer, scope: Scope, send: Send) -> None:
     """Before the handshake is done: as plain HTTP where the server can, else as a bare 403."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close"})
         return
-    said = [(b"content-type", answer.content_type), *headers, *answer.headers]
+    said = [(b"content-type", answer.content_type), *SAFE_HEADERS, *answer.headers]
     await send({"type": "websocket.http.response.start", "status": answer.status, "headers": said})
     await send({"type": "websocket.http.response.body", "body": answer.body})
