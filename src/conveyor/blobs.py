@@ -175,6 +175,9 @@ class Bucket:
         """Objects in the order of their keys' UTF-8 bytes."""
         if not 1 <= limit <= LIST_MAX:
             raise InvalidKeyError(f"`limit` is {limit}: must lie between 1 and {LIST_MAX:,}")
+        for part in (prefix, cursor):
+            if part:
+                _check_key(part)
         await self._ensure_open()
         found = await self._store.list_documents(self._kind, prefix=prefix, limit=limit + 1, after=cursor)
         complete = len(found) <= limit

@@ -413,6 +413,12 @@ async def test_no_key_leaves_its_folder(ask: Ask, tmp_path: Path) -> None:
     assert all(re.fullmatch("[0-9a-f]{32}", name) for name in names)
 
 
+@pytest.mark.parametrize("query", ["cursor=%00", "prefix=%00", "per_page=0", "per_page=x", "cursor=" + "x" * 1_025])
+async def test_a_listing_that_cannot_be_is_refused(ask: Ask, query: str) -> None:
+    await ask("POST", "/r2/buckets", json={"name": "bkt"})
+    assert (await ask("GET", f"/r2/buckets/bkt/objects?{query}"))[0] == 400
+
+
 @pytest.mark.parametrize("name", ["", "ab", "UP", "../x", "a" * 64, "-ab", None])
 async def test_a_bad_bucket_name_is_refused(ask: Ask, name: object) -> None:
     assert (await ask("POST", "/r2/buckets", json={"name": name}))[0] == 400

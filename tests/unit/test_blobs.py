@@ -147,8 +147,9 @@ async def test_list_goes_by_prefix_and_page(bucket: Bucket) -> None:
     rest = await bucket.list(prefix="a/", limit=2, cursor=page.cursor)
     assert ([each.key for each in rest.objects], rest.list_complete, rest.cursor) == (["a/3"], True, None)
     assert [each.key for each in (await bucket.list()).objects] == ["a/1", "a/2", "a/3", "b", "ä"]
-    with pytest.raises(InvalidKeyError):
-        await bucket.list(limit=0)
+    for wrong in ({"limit": 0}, {"prefix": "\ud800"}, {"cursor": "a\0"}):
+        with pytest.raises(InvalidKeyError):
+            await bucket.list(**wrong)  # type: ignore[arg-type]
 
 
 async def test_bytes_that_are_elsewhere_are_told_of(bucket: Bucket, folder: Path) -> None:

@@ -87,7 +87,7 @@ def file_of(server: Server) -> Path:
 def test_the_guide_but_for_its_queues(run: Wrangler, server: Server) -> None:
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda name: run.ok("secret", "put", name, typed=f"{CANARY}-{name}\n"), SECRETS))  # the guide
-    assert [each["name"] for each in json.loads(run.ok("secret", "list"))] == sorted(SECRETS)
+    assert {each["name"] for each in json.loads(run.ok("secret", "list"))} >= set(SECRETS)
     tables = "SELECT name FROM sqlite_master WHERE type='table';"
     run.ok(
         "d1",

@@ -87,7 +87,10 @@ async def list_objects(call: Call) -> Answer:
     bucket = await _bucket(call)
     size = call.query.number("per_page", PAGE_MAX, least=1, most=PAGE_MAX)
     cursor = call.query.get("cursor") or call.query.get("start_after") or None
-    page = await bucket.list(prefix=call.query.get("prefix", ""), limit=size, cursor=cursor)
+    try:
+        page = await bucket.list(prefix=call.query.get("prefix", ""), limit=size, cursor=cursor)
+    except InvalidKeyError as error:
+        raise Refusal(BAD_KEY, f"The prefix or cursor is not valid. ({error})") from error
     info: dict[str, Any] = {"per_page": size, "is_truncated": not page.list_complete}
     if page.cursor is not None:
         info["cursor"] = page.cursor
