@@ -39,7 +39,7 @@ class File:
     def do(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         connection = apsw.Connection(str(self._path))
         try:
-            return list(connection.execute(statement, values))  # type: ignore[arg-type]
+            return list(connection.execute(statement, values))
         finally:
             connection.close()
 

@@ -8,7 +8,7 @@ import gzip
 import logging
 import random
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -236,9 +236,9 @@ async def test_a_path_is_split_first_and_decoded_once(client: Client) -> None:
 
 
 @contextlib.asynccontextmanager
-async def listening_on(app: Conveyor) -> AsyncIterator[int]:
+async def listening_on(app: Conveyor, endpoints: Sequence[Endpoint] = ENDPOINTS) -> AsyncIterator[int]:
     config = uvicorn.Config(
-        make_wire(app, ENDPOINTS), http=BoundedProtocol, port=0, lifespan="off", log_config=None, access_log=False
+        make_wire(app, endpoints), http=BoundedProtocol, port=0, lifespan="off", log_config=None, access_log=False
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # none of a test's
@@ -252,14 +252,14 @@ async def listening_on(app: Conveyor) -> AsyncIterator[int]:
         await server.shutdown()
 
 
-async def speak(port: int, *pieces: bytes) -> bytes:
+async def speak(port: int, *pieces: bytes, ends: bool = True) -> bytes:
     """What comes back until the connection is closed, or quiet for a while."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     with contextlib.suppress(ConnectionError):
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-        if pieces:
+        if ends:
             writer.write_eof()
         said = await asyncio.wait_for(reader.read(), 20)
     with contextlib.suppress(ConnectionError):
@@ -301,6 +301,33 @@ async def test_a_large_head_is_refused(app: Conveyor) -> None:
             assert said.startswith(b"HTTP/1.1 431 ") and said.count(b"HTTP/1.1") == 1, said[:200]
         said = await speak(port, b"GET /x/query?" + b"x" * 20_000 + b" HTTP/1.1\r\n" + HEAD + b"\r\n")
         assert said.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_answers_come_whole_one_after_another(app: Conveyor) -> None:
+    """In one write each, kept alive and pipelined; the last as ASGI sends it."""
+    ask = HEAD.replace(b"Connection: close\r\n", b"")
+    odd = Endpoint(method="GET", path="/odd", right=None, handle=odd_header)
+    async with listening_on(app, [*ENDPOINTS, odd]) as port:
+        said = await speak(
+            port,
+            b"GET /x/query HTTP/1.1\r\n" + ask + b"\r\n" + b"GET /x/query?limit=7 HTTP/1.1\r\n" + ask + b"\r\n",
+            b"HEAD /x/query HTTP/1.1\r\n" + ask + b"\r\n" + b"GET /x/none HTTP/1.1\r\n" + ask + b"\r\n",
+            b"GET /x/query HTTP/1.1\r\n" + HEAD + b"\r\n",
+            ends=False,
+        )
+        split = await speak(port, b"GET /x/odd HTTP/1.1\r\n" + ask + b"\r\n", ends=False)
+    heads = [part.partition(b"\r\n\r\n") for part in said.split(b"HTTP/1.1 ")[1:]]
+    assert [head[:3] for head, _, _ in heads] == [b"200", b"200", b"200", b"404", b"200"]
+    assert [body for _, _, body in heads][:3] == [b'{"limit":10,"all":[]}', b'{"limit":7,"all":[]}', b""]
+    for head, _, body in heads:
+        names = [line.partition(b":")[0] for line in head.split(b"\r\n")[1:]]
+        assert len(names) == len(set(names)) and {b"x-content-type-options", b"x-request-id"} <= set(names)
+        assert not body or b"content-length: %d" % len(body) in head
+    assert b"evil" not in split
+
+
+async def odd_header(_call: Call) -> Answer:
+    return Answer(200, b"{}", headers=((b"x-name", b"a\r\nevil: 1"),))
 
 
 MALFORMED = [

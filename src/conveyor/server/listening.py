@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+
+from conveyor.server.wire import RESPOND
 
 if sys.platform == "win32":  # there is no httptools; h11 bounds the size by itself
     from uvicorn.protocols.http.h11_impl import H11Protocol as _Base
@@ -16,6 +20,7 @@ HEAD_S: Final = 10.0
 HEAD_BYTES_MAX: Final = 16_384
 IDLE_S: Final = 65
 """Between two requests of a connection."""
+_STATUS_LINES: Final = {each.value: b"HTTP/1.1 %d %b\r\n" % (each, each.phrase.encode()) for each in HTTPStatus}
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 if sys.platform == "win32" and not TYPE_CHECKING:
@@ -60,6 +65,7 @@ else:
             self._is_in_head = False
             self._stop_waiting()
             super().on_headers_complete()
+            self.scope["extensions"] = {RESPOND: partial(_respond, self.cycle)}
 
         def _add(self, size: int) -> None:
             self._head_size += size
@@ -78,6 +84,20 @@ else:
             self._deadline = None
             if not self.transport.is_closing():
                 self.transport.close()
+
+
+def _respond(cycle: Any, status: int, head: bytes, body: bytes) -> bool:
+    """A whole answer in one write, where nothing is in the way; else False, and nothing was done. `head` are lines
+    with what ASGI's messages would say."""
+    if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
+        return False
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    default = b"".join(b"%b: %b\r\n" % pair for pair in cycle.default_headers)
+    cycle.transport.write(b"%b%b%b\r\n%b" % (_STATUS_LINES[status], default, head, body))
+    cycle.message_event.set()
+    cycle.on_response()
+    return True
 
 
 class _HeadTooLargeError(Exception):

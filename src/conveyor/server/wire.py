@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from itertools import count
@@ -36,6 +37,10 @@ REQUEST_S: Final = 60.0
 """For the body to arrive and the handler to answer."""
 _LATE: Final = "the request took too long"
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
+_SAFE_LINES: Final = b"".join(b"%b: %b\r\n" % pair for pair in SAFE_HEADERS)
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+RESPOND: Final = "conveyor.respond"
+"""What our own server offers beyond ASGI: `respond(status, head, body)` writes a whole answer, or says False."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -124,6 +129,11 @@ class Wire:
 
 
 async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    extensions = scope.get("extensions")
+    if extensions and RESPOND in extensions and answer.stream is None and scope["method"] != "HEAD":
+        head = _head_of(answer, scope, request_id)
+        if head is not None and extensions[RESPOND](answer.status, head, answer.body):
+            return
     headers = [
         (b"content-type", answer.content_type),
         *SAFE_HEADERS,
@@ -143,6 +153,20 @@ async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, requ
         return
     if answer.stream is not None and streams:
         await _send_stream(answer.stream, receive, send)
+
+
+def _head_of(answer: Answer, scope: Scope, request_id: str) -> bytes | None:
+    """The head's lines; None where a value holds what the server itself must look at."""
+    head = b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b" % (
+        answer.content_type, len(answer.body), request_id.encode(), _SAFE_LINES
+    )  # fmt: skip
+    if answer.headers:
+        head += b"".join(b"%b: %b\r\n" % pair for pair in answer.headers)
+        if _CONTROL.search(b"".join(part for pair in answer.headers for part in pair)):
+            return None
+    if scope.get("scheme") == "https":
+        head += b"%b: %b\r\n" % _HSTS
+    return None if _CONTROL.search(answer.content_type) else head
 
 
 async def _send_stream(stream: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
