@@ -17,7 +17,7 @@ from conveyor.model.refusals import InvalidRequestError
 from conveyor.server.cloudflare.dialect import UNPARSED, UNPARSED_WORDS, Refusal, succeed
 from conveyor.server.cloudflare.multipart import is_multipart, read_parts
 from conveyor.server.cloudflare.namespaces import Namespaces
-from conveyor.server.endpoint import Answer, Call, Endpoint, Handle
+from conveyor.server.endpoint import BODY_MAX, Answer, Call, Endpoint, Handle
 from conveyor.server.rights import Right
 
 VALUE_REQUEST_MAX: Final = VALUE_BYTES_MAX + 65_536
@@ -62,13 +62,15 @@ class ValueDesk:
         one = "/storage/kv/namespaces/{namespace}"
         return [
             _endpoint("GET", f"{one}/values/{{key:path}}", Right.READ, show_value),
-            _endpoint("PUT", f"{one}/values/{{key:path}}", Right.MANAGE, put_value, body_max=VALUE_REQUEST_MAX),
-            _endpoint("DELETE", f"{one}/values/{{key:path}}", Right.MANAGE, delete_value),
+            _endpoint(
+                "PUT", f"{one}/values/{{key:path}}", Right.MANAGE, put_value, "kv.put", body_max=VALUE_REQUEST_MAX
+            ),
+            _endpoint("DELETE", f"{one}/values/{{key:path}}", Right.MANAGE, delete_value, "kv.delete"),
             _endpoint("GET", f"{one}/metadata/{{key:path}}", Right.READ, show_metadata),
             _endpoint("GET", f"{one}/keys", Right.READ, list_keys),
-            _endpoint("PUT", f"{one}/bulk", Right.MANAGE, put_bulk, body_max=BULK_REQUEST_MAX),
-            _endpoint("DELETE", f"{one}/bulk", Right.MANAGE, delete_bulk, body_max=BULK_REQUEST_MAX),
-            _endpoint("POST", f"{one}/bulk/delete", Right.MANAGE, delete_bulk, body_max=BULK_REQUEST_MAX),
+            _endpoint("PUT", f"{one}/bulk", Right.MANAGE, put_bulk, "kv.put", body_max=BULK_REQUEST_MAX),
+            _endpoint("DELETE", f"{one}/bulk", Right.MANAGE, delete_bulk, "kv.delete", body_max=BULK_REQUEST_MAX),
+            _endpoint("POST", f"{one}/bulk/delete", Right.MANAGE, delete_bulk, "kv.delete", body_max=BULK_REQUEST_MAX),
             _endpoint("POST", f"{one}/bulk/get", Right.READ, show_bulk),
         ]
 
@@ -255,7 +257,16 @@ def _check_count(count: int) -> None:
         raise Refusal(UNPARSED, f"a bulk takes {BULK_MAX:,} keys at most")
 
 
-def _endpoint(method: str, path: str, right: Right, handle: Handle, *, body_max: int = 131_072) -> Endpoint:
+def _endpoint(
+    method: str, path: str, right: Right, handle: Handle, action: str | None = None, *, body_max: int = BODY_MAX
+) -> Endpoint:
     return Endpoint(
-        method=method, path=path, right=right, handle=handle, scope="store", body_max=body_max, content_types=()
+        method=method,
+        path=path,
+        right=right,
+        handle=handle,
+        action=action,
+        scope="store",
+        body_max=body_max,
+        content_types=(),
     )
