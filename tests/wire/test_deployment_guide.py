@@ -1,13 +1,18 @@
-"""The deployment guide of the movie application, line by line, as far as it speaks of queues."""
+"""The deployment guide of the movie application, line by line, as far as it speaks of queues; and our own page."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 import pytest
 
 from kit.wrangler import Wrangler
 
+PAGE: Final = Path(__file__).parents[2] / "docs" / "how-to" / "wrangler.md"
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -30,3 +35,11 @@ def test_the_queues_of_the_guide(wrangler: Callable[..., Wrangler]) -> None:
     said = run.run("queues", "consumer", "plotburn-movie-api", "--queue-name", "movie-processing-dlq")
     assert "wrangler queues consumer" in said.out
     run.ok("queues", "consumer", "list", "movie-processing-dlq")
+
+
+def test_the_commands_of_our_own_page(wrangler: Callable[..., Wrangler]) -> None:
+    run = wrangler()
+    commands = re.findall(r"^wrangler (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(commands) > 2
+    for command in commands:
+        run.ok(*shlex.split(command))
