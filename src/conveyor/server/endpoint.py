@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -165,7 +165,7 @@ class Call:
         of what is wrong: 400 if it is no JSON, 422 if it does not fit."""
         check_json(self.body)
         try:
-            decoded: T = _decoder_of(kind).decode(self.body)
+            decoded: T = _decoder_of(cast("Any", kind)).decode(self.body)
         except msgspec.ValidationError as error:
             raise InvalidRequestError(f"the body does not fit: {error}", status=422) from error
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

@@ -65,7 +65,8 @@ else:
             self._is_in_head = False
             self._stop_waiting()
             super().on_headers_complete()
-            self.scope["extensions"] = {RESPOND: partial(_respond, self.cycle)}
+            ours: Any = {RESPOND: partial(_respond, self.cycle)}
+            self.scope["extensions"] = ours
 
         def _add(self, size: int) -> None:
             self._head_size += size
