@@ -11,6 +11,7 @@
 """
 
 from conveyor.app import Conveyor
+from conveyor.blobs import Blob, BlobInfo, BlobPage, Bucket
 from conveyor.cron.schedule import CronRun
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
 from conveyor.model.errors import (
@@ -39,8 +40,12 @@ __all__ = [
     "Ack",
     "Backoff",
     "Batch",
+    "Blob",
+    "BlobInfo",
+    "BlobPage",
     "BodyDecodeError",
     "BodyTooLargeError",
+    "Bucket",
     "ConflictError",
     "ConsumerSettings",
     "Conveyor",

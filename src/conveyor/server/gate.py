@@ -28,10 +28,10 @@ _BEARER: Final = b"bearer "
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """Requests a second, and at once."""
 
-    token: float = 10_000
-    token_burst: float = 20_000
-    address: float = 10_000
-    address_burst: float = 20_000
+    token: float = 50_000
+    token_burst: float = 100_000
+    address: float = 50_000
+    address_burst: float = 100_000
 
 
 def read_rates(a_second: float | None) -> Rates:
