@@ -107,8 +107,8 @@ class Call:
     """One request. A handler is given it once its caller may make it, and its body has been read."""
 
     __slots__ = (
-        "_query", "app", "body", "caller", "endpoint", "headers", "is_late", "method", "path", "pieces", "request_id", "scope",
-        "store", "target",
+        "_query", "app", "body", "caller", "endpoint", "headers", "is_late", "method", "path", "pieces", "request_id",
+        "scope", "store", "target",
     )  # fmt: skip
 
     def __init__(self, app: Conveyor | None, store: Store, scope: Mapping[str, Any], request_id: str) -> None:
