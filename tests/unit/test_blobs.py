@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,9 +148,10 @@ async def test_list_goes_by_prefix_and_page(bucket: Bucket) -> None:
     rest = await bucket.list(prefix="a/", limit=2, cursor=page.cursor)
     assert ([each.key for each in rest.objects], rest.list_complete, rest.cursor) == (["a/3"], True, None)
     assert [each.key for each in (await bucket.list()).objects] == ["a/1", "a/2", "a/3", "b", "ä"]
-    for wrong in ({"limit": 0}, {"prefix": "\ud800"}, {"cursor": "a\0"}):
+    wrongs: list[dict[str, Any]] = [{"limit": 0}, {"prefix": "\ud800"}, {"cursor": "a\0"}]
+    for wrong in wrongs:
         with pytest.raises(InvalidKeyError):
-            await bucket.list(**wrong)  # type: ignore[arg-type]
+            await bucket.list(**wrong)
 
 
 async def test_bytes_that_are_elsewhere_are_told_of(bucket: Bucket, folder: Path) -> None:
