@@ -148,7 +148,8 @@ class Belt(Limits):
         )
         taken, left = ready[:count], ready[count:]
         if takes_turns:
-            taken, left = self._take_turns(queue, gate, due, count, is_final=True), []
+            most = count if left else limit  # to its end, and who has no more to give leaves the line
+            taken, left = self._take_turns(queue, gate, due, most, is_final=True), []
         self._close_gate(queue, gate, taken, left)
         if len(ready) == limit:
             return taken, None

@@ -79,7 +79,8 @@ class Limits(Floor):
         """Up to `limit`, turn by turn; only the final time anybody moves in the line."""
         taken: list[Message] = []
         past: list[Message] = []
-        for priority in sorted({message.priority for message in due}, reverse=True):
+        standing = {priority for name, priority in self._tables.lines if name == queue.name}
+        for priority in sorted({message.priority for message in due} | standing, reverse=True):
             line = self._tables.lines.get((queue.name, priority), [])
             offers = {
                 key: [message.candidate() for message in offer]

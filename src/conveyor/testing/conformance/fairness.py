@@ -50,6 +50,16 @@ class TestFairness:
         order = [lease.key for limit in (4, 7, 9) for lease in await claim(store, worker, limit=limit)]
         assert "".join(map(str, order)) == "abcabcacacaaaaa"
 
+    async def test_a_key_that_has_no_more_to_give_leaves_the_line(self, store: Store) -> None:
+        await open_inbox(store, fair=True)
+        for key, count in (("a", 2), ("b", 1)):
+            await send_many(store, count, key=key)
+        worker = await a_worker(store)
+        assert [lease.key for lease in await claim(store, worker, limit=4)] == ["a", "b", "a"]
+        for key in ("a", "b"):
+            await send_many(store, 1, key=key)
+        assert [lease.key for lease in await claim(store, worker, limit=1)] == ["a"]
+
     async def test_who_comes_late_waits_for_one_round(self, store: Store) -> None:
         await open_inbox(store, fair=True)
         worker = await a_worker(store)
