@@ -7,6 +7,7 @@ counts per lane, and the names of queues to wake; `finish` writes all that befor
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 import apsw
@@ -97,13 +98,20 @@ class Transaction:
     def flush(self) -> None:
         """Write the buffered inserts: whoever reads messages in this transaction needs them."""
         if self._messages:
-            self.run_many("insert_message", self._messages)
-            self.run_many("insert_ready", self._ready)
+            self._insert("insert_ten_messages", "insert_message", self._messages)
+            self._insert("insert_ten_ready", "insert_ready", self._ready)
             self._messages, self._ready = [], []
         if self._later:
             for name, values in self._later.items():
                 self.run_many(name, values)
             self._later = {}
+
+    def _insert(self, ten: str, one: str, rows: Sequence[Sequence[Any]]) -> None:
+        tens = len(rows) // 10 * 10
+        if tens:
+            self.run_many(ten, [list(chain.from_iterable(rows[at : at + 10])) for at in range(0, tens, 10)])
+        if tens < len(rows):
+            self.run_many(one, rows[tens:])
 
     def forget_counts(self, lane: int) -> None:
         """The lane is purged: what this transaction counted there is gone with it."""
