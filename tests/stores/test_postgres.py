@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 
 import asyncpg
+import msgspec
 import pytest
 
 from conveyor.model.errors import (
@@ -19,7 +20,7 @@ from conveyor.model.errors import (
 )
 from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
-from conveyor.model.verdict import Settlement
+from conveyor.model.verdict import Action, Settlement
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.postgres.opening import read_address
 from conveyor.store.records import ClaimRequest
@@ -125,12 +126,39 @@ async def test_one_store_wakes_another(stores: list[PostgresStore]) -> None:
     await here.create_queue("jobs", QueueSettings())
     heard: asyncio.Queue[frozenset[str]] = asyncio.Queue()
     there.subscribe(heard.put_nowait)
+    await until_heard(here, heard)
+
+
+async def until_heard(store: PostgresStore, heard: asyncio.Queue[frozenset[str]]) -> None:
     names: set[str] = set()
     async with asyncio.timeout(20):
         while "jobs" not in names:  # LISTEN begins in the background
-            await here.append(drafts(here, 1))
+            await store.append(drafts(store, 1))
             with contextlib.suppress(TimeoutError):
                 names |= await asyncio.wait_for(heard.get(), timeout=0.05)
+
+
+async def test_what_another_store_puts_back_is_found_at_once(stores: list[PostgresStore]) -> None:
+    """Though claims here have gone past its place, and what lies behind it would keep them busy."""
+    here, there, *_ = stores
+    await here.create_queue("jobs", QueueSettings())
+    heard: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    here.subscribe(heard.put_nowait)
+    await until_heard(there, heard)
+    await here.purge("jobs")
+    await there.append(drafts(there, 9))
+    ours, theirs = await an_owner(here), await an_owner(there)
+    [first] = (await there.claim(ClaimRequest(queue="jobs", owner=theirs, limit=1))).leases
+    for _ in range(2):
+        assert (await here.claim(ClaimRequest(queue="jobs", owner=ours, limit=1))).leases[0].seq > first.seq
+    await there.create_queue("last", QueueSettings())
+    await there.append([msgspec.structs.replace(draft, queue="last") for draft in drafts(there, 1)])
+    while "last" not in await asyncio.wait_for(heard.get(), timeout=20):
+        pass  # what the sends before have said
+    await there.settle(theirs, [Settlement(first.seq, first.claim, Action.RELEASE)])
+    assert await asyncio.wait_for(heard.get(), timeout=20) == {"jobs"}
+    [again] = (await here.claim(ClaimRequest(queue="jobs", owner=ours, limit=1))).leases
+    assert again.seq == first.seq
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from conveyor.model.ids import IdSource
 from conveyor.store.postgres.catalog import EMPTY, Catalog, read_catalog
 from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost
-from conveyor.store.postgres.marks import Marks
+from conveyor.store.postgres.marks import Marks, spell_put_back
 from conveyor.store.postgres.statements import SQL, Beginnings, calls_in
 from conveyor.store.postgres.transaction import Connection, Row, Transaction
 
@@ -100,8 +100,8 @@ class Link:
     async def transact(
         self, work: Callable[[Transaction], Awaitable[T]], durability: Durability, *, exclusive: bool
     ) -> tuple[T, frozenset[str]]:
-        """The work's answer after COMMIT, and the queues to wake. `CommitLostError`, or whatever the work or the
-        database raise, after a rollback."""
+        """The work's answer after COMMIT, and what the bell is to say: queues to wake, places where messages were put
+        back. `CommitLostError`, or whatever the work or the database raise, after a rollback."""
         relaxed = durability is Durability.RELAXED
         try:
             await self._connection.execute(self._shared.beginnings.script(relaxed=relaxed, exclusive=exclusive))
@@ -116,7 +116,7 @@ class Link:
             self._shared.marks.forget()
         for level, place in tx.put_back.items():
             self._shared.marks.lower(level, place)
-        return result, frozenset(tx.woken)
+        return result, frozenset([*tx.woken, *(spell_put_back(*each) for each in tx.put_back.items())])
 
     async def _enter(self, *, exclusive: bool) -> Transaction:
         shared = self._shared

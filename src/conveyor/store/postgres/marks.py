@@ -1,13 +1,15 @@
 """Where the live part of each priority level begins, as far as this process knows.
 
 A transaction held open elsewhere keeps the index entries of messages that are long gone, all of them at the head, where
-every claim begins. So a claim begins where the last one ended. That is a hint, and mended in three ways: what this
-process puts back lowers the mark to its place; once in a while, and when it finds too little, a claim begins at the
-very head; and where such a look has become dear, a scout looks beside the claims, which go on.
+every claim begins. So a claim begins where the last one ended. That is a hint, and mended in three ways: what is put
+back lowers the mark to its place, and the bell tells the other processes; once in a while, and when it finds too
+little, a claim begins at the very head; and where such a look has become dear, a scout looks beside the claims.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -28,6 +30,20 @@ Place = tuple[int, int]
 """Of a message within its level: ready_at, seq."""
 
 HEAD: Final[Place] = (-1, -1)
+_SPELLED: Final = re.compile(r"<(\d{1,19}) (\d) (\d) (-?\d{1,19}) (\d{1,19})")
+
+
+def spell_put_back(level: Level, place: Place) -> str:
+    """For the bell, among the names of queues, none of which begins like this."""
+    return "<" + " ".join(map(str, (*level, *place)))
+
+
+def split_put_back(words: Collection[str]) -> tuple[frozenset[str], list[tuple[Level, Place]]]:
+    """The names of queues among what the bell says, and where messages were put back."""
+    spelled = {each: _SPELLED.fullmatch(each) for each in words if each.startswith("<")}
+    found = [[int(number) for number in each.groups()] for each in spelled.values() if each is not None]
+    put_back = [((lane, shelf, priority), (ready_at, seq)) for lane, shelf, priority, ready_at, seq in found]
+    return frozenset(words).difference(spelled), put_back
 
 
 class _Mark(msgspec.Struct):

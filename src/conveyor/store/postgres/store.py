@@ -29,6 +29,7 @@ from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, translate
 from conveyor.store.postgres.flusher import Flusher
 from conveyor.store.postgres.joined import Home, JoinedTransaction
 from conveyor.store.postgres.link import CLOSE_S, Durability, Shared
+from conveyor.store.postgres.marks import split_put_back
 from conveyor.store.postgres.migrating import migrate
 from conveyor.store.postgres.opening import Address, read_address
 from conveyor.store.postgres.pool import Pool
@@ -104,7 +105,7 @@ class PostgresStore(Undivided):
         shared = self._shared = Shared(address.schema, self._clock, self._server_clock)
         door = self._door = self._make_door(address)
         around = door if address.listen is None else self._make_door(read_address(address.listen))
-        self._bell = Bell(around, f"conveyor:{address.schema}", self._notify)
+        self._bell = Bell(around, f"conveyor:{address.schema}", self._hear)
         self._pool = Pool(door, shared, size=address.pool, tell=self._tell)
         pool = Pool(door, shared, size=2, tell=self._tell)
         self._flusher = Flusher(pool, door, self._depths, self._bell, self._notify)
@@ -170,9 +171,17 @@ class PostgresStore(Undivided):
 
     def _tell(self, names: frozenset[str]) -> None:
         """After COMMIT."""
-        self._notify(names)
+        self._notify(split_put_back(names)[0])
         if self._bell is not None:
             self._bell.ring(names)
+
+    def _hear(self, words: frozenset[str]) -> None:
+        """What other processes have committed."""
+        names, put_back = split_put_back(words)
+        if self._shared is not None:
+            for level, place in put_back:
+                self._shared.marks.lower(level, place)
+        self._notify(names)
 
     def _notify(self, names: frozenset[str]) -> None:
         for wake in list(self._wakes):
