@@ -12,6 +12,9 @@
 
 from conveyor.app import Conveyor
 from conveyor.cron.schedule import CronRun
+from conveyor.jobs.context import JobContext
+from conveyor.jobs.function import JobFunction
+from conveyor.jobs.job import Job, JobInfo, Transition
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
 from conveyor.model.errors import (
     BodyDecodeError,
@@ -28,9 +31,20 @@ from conveyor.model.errors import (
     ScheduleBusyError,
     StoreError,
 )
+from conveyor.model.job import JobState
+from conveyor.model.job_errors import (
+    JobCancelledError,
+    JobEndedError,
+    JobExistsError,
+    JobFailedError,
+    JobNotFoundError,
+    JobNotRetriableError,
+    JobResultExpiredError,
+    JobTimeoutError,
+)
 from conveyor.model.message import Priority
 from conveyor.model.settings import ConsumerSettings, QueueSettings
-from conveyor.model.verdict import Ack, Backoff, RateLimited, Reject, Retry
+from conveyor.model.verdict import Ack, Backoff, RateLimited, Reject, Retry, Snooze
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.producer import Outgoing, Queue, SentMessage
 
@@ -52,6 +66,19 @@ __all__ = [
     "KVKey",
     "KVPage",
     "LeaseLostError",
+    "Job",
+    "JobCancelledError",
+    "JobContext",
+    "JobEndedError",
+    "JobExistsError",
+    "JobFailedError",
+    "JobFunction",
+    "JobInfo",
+    "JobNotFoundError",
+    "JobNotRetriableError",
+    "JobResultExpiredError",
+    "JobState",
+    "JobTimeoutError",
     "Message",
     "NotFoundError",
     "Outgoing",
@@ -66,5 +93,7 @@ __all__ = [
     "Retry",
     "ScheduleBusyError",
     "SentMessage",
+    "Snooze",
     "StoreError",
+    "Transition",
 ]

@@ -8,11 +8,11 @@ import importlib
 import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from conveyor.cron.schedule import Declared, read_choice, read_declared
-from conveyor.declaring import declare
+from conveyor.declaring import Default, check_distinct, declare
+from conveyor.jobs.room import Jobs
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
 from conveyor.model.duration import Duration
@@ -37,12 +37,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 Hook = Callable[[], Awaitable[None]]
-
-
-class Default(Enum):
-    """What is meant where nothing is said, and None says something else."""
-
-    DEAD_LETTER_QUEUE = "<queue>-dlq"
 
 
 class Conveyor:
@@ -78,6 +72,9 @@ class Conveyor:
         self._queues: dict[str, QueueSettings] = {}
         self._handles: dict[str, Queue] = {}
         self._kvs: dict[str, KV] = {}
+        self.jobs: Final = Jobs(self)
+        """What `job` declares."""
+        self.job: Final = self.jobs.job
         self._schedules: dict[str, Declared] = {}
         self._cron: Handler | None = None
         self._opening: list[Hook] = []
@@ -296,6 +293,7 @@ class Conveyor:
                 await hook()
         finally:
             self._loop = None
+            self.jobs.close()
             self._renew_handles()
             await self._close_store()
 
@@ -334,11 +332,13 @@ class Conveyor:
 
     def handlers(self) -> Sequence[Handler]:
         """All consumers, that of the schedules included."""
+        declared = [*self._handlers.values(), *self.jobs.handlers()]
+        check_distinct(declared)
         if not self._schedules:
-            return list(self._handlers.values())
+            return declared
         if self._cron is None:
             self._cron = self._make_cron()
-        return [*self._handlers.values(), self._cron]
+        return [*declared, self._cron]
 
     def _make_cron(self) -> Handler:
         from conveyor.cron.scheduler import make_cron_handler

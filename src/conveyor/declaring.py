@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import Enum
 from typing import Final, TypeAlias
 
 from conveyor.cron.scheduler import Scheduler
-from conveyor.model.errors import ConveyorError, QueueExistsError, StoreError
+from conveyor.model.errors import ConveyorError, InvalidSettingError, QueueExistsError, StoreError
 from conveyor.model.events import DeclarationDelayed, Emit, QueueStray
 from conveyor.model.settings import QueueSettings
 from conveyor.queue.handler import Handler
@@ -17,6 +18,21 @@ from conveyor.store.protocol import Store
 from conveyor.store.routed import RoutedStore
 
 RETRY_S: Final = 1.0
+
+class Default(Enum):
+    """What is meant where nothing is said, and None says something else."""
+
+    DEAD_LETTER_QUEUE = "<queue>-dlq"
+
+
+def check_distinct(handlers: Sequence[Handler]) -> None:
+    """`InvalidSettingError` if a queue has two consumers."""
+    seen: set[str] = set()
+    for handler in handlers:
+        if handler.queue in seen:
+            raise InvalidSettingError("queue", handler.queue, "has a consumer and jobs in this app")
+        seen.add(handler.queue)
+
 
 _Step: TypeAlias = Callable[[], Awaitable[object]]
 

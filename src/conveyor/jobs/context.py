@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from conveyor.model.errors import JobCancelledError
+from conveyor.model.job_errors import JobCancelledError
 from conveyor.queue.delivery import Message
 
 

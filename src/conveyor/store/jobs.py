@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -86,7 +86,7 @@ class Obstacles(msgspec.Struct, frozen=True, kw_only=True):
     throttled_until: int = 0
     shelf: int | None = 0
     """1: a crash suspect, 2: behind another of its key."""
-    place: int | None = None
+    releases: int = 0
     slots_held: int = 0
     key_leased: int = 0
     rate_ends_at: int | None = None
@@ -99,12 +99,17 @@ def job_name(headers: bytes | None) -> str | None:
     """The job that a message carries, if it carries one."""
     if headers is None or NAME_HEADER.encode() not in headers:
         return None
-    try:
-        found = msgspec.json.decode(headers)
-    except msgspec.DecodeError:
-        return None
-    name = found.get(NAME_HEADER) if isinstance(found, dict) else None
+    name = read_headers(headers).get(NAME_HEADER)
     return name if isinstance(name, str) else None
+
+
+def read_headers(headers: bytes | None) -> dict[str, Any]:
+    """Empty if they are no object: others may have written them."""
+    try:
+        found = msgspec.json.decode(headers or b"{}")
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def dead_state(reason: str) -> JobState:

@@ -233,9 +233,9 @@ def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
     found = tx.row("read_obstacles", tx.now, AHEAD_MAX, id)
     if found is None:
         return Obstacles()
-    throttled_until, shelf, place, slots_held, key_leased, rate_ends_at, key_opens_at, *ahead = found
+    throttled_until, shelf, releases, slots_held, key_leased, rate_ends_at, key_opens_at, *ahead = found
     return Obstacles(
-        throttled_until=throttled_until, shelf=shelf, place=place, slots_held=slots_held, key_leased=key_leased,
+        throttled_until=throttled_until, shelf=shelf, releases=releases, slots_held=slots_held, key_leased=key_leased,
         rate_ends_at=rate_ends_at, key_opens_at=key_opens_at, ahead=sum(ahead),
     )  # fmt: skip
 

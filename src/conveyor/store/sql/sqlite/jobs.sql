@@ -80,7 +80,7 @@ DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE expires_at <= :now ORDER
 
 -- name: read_obstacles
 -- What stands in the way of one ready message, looked at no further than :limit messages ahead.
-SELECT q.throttled_until, r.shelf, k.place,
+SELECT q.throttled_until, r.shelf, coalesce(r.releases, 0),
   (SELECT coalesce(sum(s.held), 0) FROM slots s WHERE s.lane = m.lane) AS slots_held,
   (SELECT count(*) FROM keyed o WHERE o.lane = m.lane AND o.key = m.key AND o.place = 1) AS key_leased,
   (SELECT w.ends_at FROM rates w WHERE w.queue = q.name AND w.key = '') AS rate_ends_at,
@@ -91,5 +91,4 @@ SELECT q.throttled_until, r.shelf, k.place,
     AND (a.ready_at, a.seq) < (m.ready_at, m.seq) LIMIT :limit)) AS ahead_in_line
 FROM messages m CROSS JOIN queues q ON q.lane = m.lane
 LEFT JOIN ready r ON r.lane = m.lane AND r.shelf IN (0, 1, 2) AND r.priority = m.priority AND r.ready_at = m.ready_at AND r.seq = m.seq
-LEFT JOIN keyed k ON k.lane = m.lane AND k.key = m.key AND k.seq = m.seq
 WHERE m.id = :id;
