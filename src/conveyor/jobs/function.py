@@ -66,6 +66,8 @@ class Options:
             raise InvalidSettingError("on_conflict", on_conflict, 'must be "existing", "raise" or "replace"')
         if tx is not None and on_conflict != "existing":
             raise InvalidMessageError("on_conflict", on_conflict, "cannot be had inside your own transaction")
+        if tx is not None and unique_for is not None:
+            raise InvalidMessageError("unique_for", unique_for, "cannot be had inside your own transaction")
         for name in (NAME_HEADER, VERSION_HEADER):
             if headers is not None and name in headers:
                 raise InvalidMessageError("headers", name, "is conveyor's own")

@@ -142,7 +142,7 @@ def unended(found: JobFound, now: int, *, state: JobState, error: str | None = N
         started_at=record.started_at if record is not None and is_begun else now,
         ended_at=now,
         attempts=attempts,
-        worker="" if record is None else record.worker,
+        worker=record.worker if record is not None and is_begun else "",
         error=error,
         expires_at=now + RECORD_MS,
     )

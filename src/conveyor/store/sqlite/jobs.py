@@ -42,7 +42,7 @@ def put_failure(tx: Transaction, record: JobRecord) -> None:
     tx.run("put_job", *_columns(record))
     tx.run(
         "put_attempt",
-        *(record.id, record.started_at, record.attempts, record.state, record.ended_at, record.worker),
+        *(record.id, record.started_at, record.attempts, record.state.value, record.ended_at, record.worker),
         *(record.error, record.fingerprint, record.next_at),
     )
 
@@ -76,7 +76,7 @@ def note_failure(tx: Transaction, row: QueueRow, seq: int, error: str | None) ->
 
 
 def _note(tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str | None) -> None:
-    if row.consumer is None or not row.consumer.tracks_jobs or seq in tx.told:
+    if not row.tracks_jobs or seq in tx.told:
         return
     tx.flush()
     known = tx.row("read_job_id", seq)
@@ -87,7 +87,7 @@ def _note(tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str 
 
 def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:
     """Whether the job of a message that would be tried again is to end instead; then its record says so."""
-    if row.consumer is None or not row.consumer.tracks_jobs:
+    if not row.tracks_jobs:
         return False
     wanted = tx.row("read_cancel", seq)
     found = None if wanted is None else find_job(tx, wanted[0])
