@@ -128,10 +128,13 @@ def fits(asked: JobsAsked, found: JobFound, now: int) -> bool:
     )
 
 
-def unended(found: JobFound, now: int, *, state: JobState, error: str | None = None) -> JobRecord:
+def unended(
+    found: JobFound, now: int, *, state: JobState, attempts: int | None = None, error: str | None = None
+) -> JobRecord:
     """The record of a job of which no worker says how it ended."""
     message, record = found.message, found.record
-    attempts = message.attempts if message is not None else 0
+    if attempts is None:
+        attempts = message.attempts if message is not None else 0
     is_begun = record is not None and record.ended_at is None and record.started_at > 0
     return JobRecord(
         id=found.id,

@@ -111,9 +111,9 @@ class Floor:
         if self._is_spent(message):
             self._kill(message, reason, error, outcome)
             return True
-        self._note_job(message, JobState.RETRYING, error, outcome)
         if self._is_cancelled(message):
             return False
+        self._note_job(message, JobState.RETRYING, error, outcome)
         message.end_lease()
         message.ready_at = ready_at
         self._wake(message.queue)

@@ -19,7 +19,7 @@ async def bury(
     if await jobs.is_cancelled(tx, row, seq):
         await leave(tx, row, seq)
         return
-    await jobs.note_death(tx, row, seq, reason, error)
+    await jobs.note_death(tx, row, seq, reason, error, attempts)
     place = await tx.row("read_place", seq)
     assert place is not None, "a message that dies has a row"
     await _leave_queue(tx, row, seq, place)

@@ -69,24 +69,28 @@ async def note_settled(tx: Transaction, each: Settlement, *, died: bool) -> None
     await put_failure(tx, outcome)
 
 
-async def note_death(tx: Transaction, row: QueueRow, seq: int, reason: str, error: str | None) -> None:
+async def note_death(
+    tx: Transaction, row: QueueRow, seq: int, reason: str, error: str | None, attempts: int
+) -> None:
     """Whose message is about to be dead-lettered. A worker that knows more says it afterwards."""
-    await _note(tx, row, seq, dead_state(reason), error or reason)
+    await _note(tx, row, seq, dead_state(reason), error or reason, attempts)
 
 
-async def note_failure(tx: Transaction, row: QueueRow, seq: int, error: str | None) -> None:
+async def note_failure(tx: Transaction, row: QueueRow, seq: int, error: str | None, attempts: int) -> None:
     """Whose worker died, and that will be tried again."""
-    await _note(tx, row, seq, JobState.RETRYING, error)
+    await _note(tx, row, seq, JobState.RETRYING, error, attempts)
 
 
-async def _note(tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str | None) -> None:
+async def _note(
+    tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str | None, attempts: int
+) -> None:
     if not row.tracks_jobs or seq in tx.told:
         return
     await tx.flush()
     known = await tx.row("read_job_id", seq)
     found = None if known is None or job_name(known[1]) is None else await find_job(tx, known[0])
     if found is not None:
-        await put_failure(tx, unended(found, tx.now, state=state, error=error))
+        await put_failure(tx, unended(found, tx.now, state=state, attempts=attempts, error=error))
 
 
 async def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:

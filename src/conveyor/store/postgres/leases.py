@@ -109,7 +109,7 @@ async def crash(tx: Transaction, row: QueueRow, ended: Ended, error: str | None)
     if await retries_are_spent(tx, row, ended):
         await bury(tx, row, ended.seq, DeadReason.RETRIES, attempts=ended.attempts, error=error)
         return True
-    await jobs.note_failure(tx, row, ended.seq, error)
+    await jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     await put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT, crashes=1)
     return False
 
@@ -119,7 +119,7 @@ async def lose(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) 
     if await retries_are_spent(tx, row, ended):
         await bury(tx, row, ended.seq, DeadReason.LOST, attempts=ended.attempts, error=error)
         return True
-    await jobs.note_failure(tx, row, ended.seq, error)
+    await jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     await put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT if ended.suspect else keys.OPEN)
     return False
 

@@ -116,6 +116,6 @@ async def _time_out(tx: Transaction, row: QueueRow, each: Ended, error: str) -> 
     if await leases.retries_are_spent(tx, row, each):
         await bury(tx, row, each.seq, DeadReason.TIMEOUT, attempts=each.attempts, error=error)
         return True
-    await jobs.note_failure(tx, row, each.seq, error)
+    await jobs.note_failure(tx, row, each.seq, error, each.attempts)
     await leases.put_back(tx, row, each, ready_at=tx.now)
     return False

@@ -17,7 +17,7 @@ def bury(tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int
     if jobs.is_cancelled(tx, row, seq):
         leave(tx, row, seq)
         return
-    jobs.note_death(tx, row, seq, reason, error)
+    jobs.note_death(tx, row, seq, reason, error, attempts)
     place = tx.row("read_place", seq)
     assert place is not None, "a message that dies has a row"
     _leave_queue(tx, row, seq, place)

@@ -65,24 +65,28 @@ def note_settled(tx: Transaction, each: Settlement, *, died: bool) -> None:
     put_failure(tx, outcome)
 
 
-def note_death(tx: Transaction, row: QueueRow, seq: int, reason: str, error: str | None) -> None:
+def note_death(
+    tx: Transaction, row: QueueRow, seq: int, reason: str, error: str | None, attempts: int
+) -> None:
     """Whose message is about to be dead-lettered. A worker that knows more says it afterwards."""
-    _note(tx, row, seq, dead_state(reason), error or reason)
+    _note(tx, row, seq, dead_state(reason), error or reason, attempts)
 
 
-def note_failure(tx: Transaction, row: QueueRow, seq: int, error: str | None) -> None:
+def note_failure(tx: Transaction, row: QueueRow, seq: int, error: str | None, attempts: int) -> None:
     """Whose worker died, and that will be tried again."""
-    _note(tx, row, seq, JobState.RETRYING, error)
+    _note(tx, row, seq, JobState.RETRYING, error, attempts)
 
 
-def _note(tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str | None) -> None:
+def _note(
+    tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str | None, attempts: int
+) -> None:
     if not row.tracks_jobs or seq in tx.told:
         return
     tx.flush()
     known = tx.row("read_job_id", seq)
     found = None if known is None or job_name(known[1]) is None else find_job(tx, known[0])
     if found is not None:
-        put_failure(tx, unended(found, tx.now, state=state, error=error))
+        put_failure(tx, unended(found, tx.now, state=state, attempts=attempts, error=error))
 
 
 def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:

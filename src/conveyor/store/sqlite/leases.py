@@ -87,7 +87,7 @@ def crash(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bo
     if retries_are_spent(tx, row, ended):
         bury(tx, row, ended.seq, DeadReason.RETRIES, attempts=ended.attempts, error=error)
         return True
-    jobs.note_failure(tx, row, ended.seq, error)
+    jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT, crashes=1)
     return False
 
@@ -97,7 +97,7 @@ def lose(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> boo
     if retries_are_spent(tx, row, ended):
         bury(tx, row, ended.seq, DeadReason.LOST, attempts=ended.attempts, error=error)
         return True
-    jobs.note_failure(tx, row, ended.seq, error)
+    jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT if ended.suspect else keys.OPEN)
     return False
 

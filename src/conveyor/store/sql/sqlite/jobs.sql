@@ -6,7 +6,8 @@ VALUES (:id, :name, :queue, :state, :enqueued_at, :started_at, :ended_at, :attem
   :fingerprint, :next_at, :expires_at)
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, started_at = excluded.started_at, ended_at = excluded.ended_at,
   attempts = excluded.attempts, worker = excluded.worker, result = excluded.result, result_until = excluded.result_until,
-  error = excluded.error, fingerprint = excluded.fingerprint, next_at = excluded.next_at, cancel_at = NULL,
+  error = excluded.error, fingerprint = excluded.fingerprint, next_at = excluded.next_at,
+  cancel_at = CASE WHEN excluded.state = 'retrying' THEN jobs.cancel_at END,
   expires_at = excluded.expires_at
 WHERE jobs.state <> 'cancelled';
 
