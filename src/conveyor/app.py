@@ -75,6 +75,7 @@ class Conveyor:
         self.jobs: Final = Jobs(self)
         """What `job` declares."""
         self.job: Final = self.jobs.job
+        self.job_queue: Final = self.jobs.declare_queue
         self._schedules: dict[str, Declared] = {}
         self._cron: Handler | None = None
         self._opening: list[Hook] = []

@@ -23,7 +23,7 @@ from conveyor.model.ids import MessageId
 from conveyor.model.job import VERSION_HEADER
 from conveyor.model.job_errors import JobNotFoundError
 from conveyor.model.message import Lease, Sent
-from conveyor.model.settings import ConsumerSettings
+from conveyor.model.settings import ConsumerSettings, read_consumer
 from conveyor.model.verdict import Action, Judged, Settlement
 from conveyor.queue.delivery import Message
 from conveyor.queue.encoding import BodyReader
@@ -93,11 +93,32 @@ class Jobs:
 
         return as_declare(declare)
 
-    def set_up(self, queue: str, settings: ConsumerSettings) -> None:
-        """How a queue of jobs is worked on, other than its jobs say."""
-        if queue in self._settings:
-            raise InvalidSettingError("queue", queue, "is set up twice in this app")
-        self._settings[queue] = settings
+    def declare_queue(
+        self,
+        name: str,
+        *,
+        max_concurrency: int | None = None,
+        ordered: bool = False,
+        key_concurrency: int | None = None,
+        rate: str | None = None,
+        key_rate: str | None = None,
+        fair: bool = False,
+        key_weights: Mapping[str, int] | None = None,
+        dead_letter_queue: str | None = None,
+        alert_queue: str | None = None,
+    ) -> None:
+        """The limits of a queue in which jobs of this app lie, as for `app.consumer`. Raises `InvalidSettingError`.
+
+        Without `dead_letter_queue` it is `<queue>-dlq`: jobs always have one, so that each can be tried again.
+        """
+        if name in self._settings:
+            raise InvalidSettingError("queue", name, "is declared for jobs twice in this app")
+        self._settings[name] = read_consumer(
+            script=self._app.name, max_batch_size=1, max_batch_timeout=0, max_retries=0, retry_delay=0,
+            max_concurrency=max_concurrency, dead_letter_queue=dead_letter_queue or f"{name}-dlq",
+            alert_queue=alert_queue, timeout="15m", ordered=ordered, key_concurrency=key_concurrency, rate=rate,
+            key_rate=key_rate, fair=fair, key_weights=key_weights,
+        )  # fmt: skip
 
     def _add(self, declared: Declared) -> None:
         if declared.name in self._names:
@@ -124,7 +145,7 @@ class Jobs:
     def handlers(self) -> Sequence[Handler]:
         """One for each queue of jobs."""
         for queue in self._settings.keys() - self._lines.keys():
-            raise InvalidSettingError("queue", queue, "is set up for jobs, and no job is declared in it")
+            raise InvalidSettingError("queue", queue, "is declared for jobs, and no job lies in it")
         usual = ConsumerSettings(script=self._app.name, max_batch_timeout_ms=0)
         return [line.handler(self._settings.get(line.queue, usual)) for line in self._lines.values()]
 
