@@ -80,7 +80,11 @@ class Beats:
     def begin(self, attempt: Attempt) -> None:
         """From whatever thread its function runs in."""
         self._running[attempt.id] = attempt
-        if self._beating is None and (loop := self._home.loop) is not None:
+        if self._beating is not None or (loop := self._home.loop) is None:
+            return
+        if attempt.task is not None:
+            self._start()
+        else:
             loop.call_soon_threadsafe(self._start)
 
     def end(self, attempt: Attempt) -> None:
@@ -97,10 +101,12 @@ class Beats:
 
     async def _beat_while_any(self) -> None:
         clock = self._home.store.clock
-        while self._running:
+        while True:
             await clock.sleep(BEAT_S)
+            if not self._running:
+                self._beating = None
+                return
             await self._beat(clock)
-        self._beating = None
 
     async def _beat(self, clock: Clock) -> None:
         before = clock.now_ms() - BEAT_S * 1000

@@ -238,7 +238,7 @@ class Worker:
             return
         add, handler = self._by_queue[call.handler.queue].settler.add, call.handler
         for settlement, lease, slot in zip(settlements, call.leases, call.slots, strict=False):
-            if handler.parts is not None:
+            if handler.parts is not None and settlement.outcome is None:
                 running_ms = round((self._clock.monotonic() - call.started_at) * 1000)
                 settlement = handler.close(lease, settlement, running_ms)  # noqa: PLW2901
             add(settlement, lease, slot)
