@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from conveyor import ConsumerSettings, Conveyor, QueueSettings
-from conveyor.model import errors, message, refusals, settings
+from conveyor.model import errors, job_errors, message, refusals, settings
 from conveyor.model.states import STEPS, State, Step
 from conveyor.model.verdict import DeadReason
 from conveyor.server import rest
@@ -97,7 +97,8 @@ def errors_page() -> str:
     lines = [
         "# Errors\n",
         "Whatever conveyor raises on purpose is a `ConveyorError`: `code` is for programs, `hint` for people, `facts` for",
-        "both. They are imported from `conveyor.model.errors`, and what a server refuses from `conveyor.model.refusals`.\n",
+        "both. They are imported from `conveyor.model.errors`, what a server refuses from `conveyor.model.refusals`, and\n"
+        "those of jobs from `conveyor.model.job_errors`, or all from `conveyor` that are there.\n",
         f"```text\n{tree}\n```\n",
         "| error | code | hint |\n| --- | --- | --- |",
         *(f"| `{each.__name__}` | `{each.code}` | {_hint(each)} |" for each in _errors()),
@@ -106,7 +107,7 @@ def errors_page() -> str:
 
 
 def _errors() -> Iterator[type[errors.ConveyorError]]:
-    for each in (vars(errors) | vars(refusals)).values():
+    for each in (vars(errors) | vars(refusals) | vars(job_errors)).values():
         if isinstance(each, type) and issubclass(each, errors.ConveyorError):
             yield each
 

@@ -142,7 +142,7 @@ async def list_job_errors(call: Call) -> Answer:
 
 
 def _id_of(call: Call) -> MessageId:
-    return _read_id(call.path["id"])
+    return _read_id(call.path["job"])
 
 
 def _read_id(text: str) -> MessageId:
@@ -179,16 +179,16 @@ OPERATIONS: Final = (
         method="GET", path="/jobs/errors", right=Right.READ, scope="store", handle=list_job_errors, query=ErrorsWanted,
         gives=Page[ErrorShown],
     ),
-    Operation(method="GET", path="/jobs/{id}", right=Right.READ, scope="store", handle=get_job, gives=JobShown),
+    Operation(method="GET", path="/jobs/{job}", right=Right.READ, scope="store", handle=get_job, gives=JobShown),
     Operation(
-        method="GET", path="/jobs/{id}/explain", right=Right.READ, scope="store", handle=explain_job, gives=Reason
+        method="GET", path="/jobs/{job}/explain", right=Right.READ, scope="store", handle=explain_job, gives=Reason
     ),
     Operation(
-        method="POST", path="/jobs/{id}/cancel", right=Right.MANAGE, scope="store", handle=cancel_job,
+        method="POST", path="/jobs/{job}/cancel", right=Right.MANAGE, scope="store", handle=cancel_job,
         action="job.cancel", gives=JobShown,
     ),
     Operation(
-        method="POST", path="/jobs/{id}/retry", right=Right.MANAGE, scope="store", handle=retry_job_again,
+        method="POST", path="/jobs/{job}/retry", right=Right.MANAGE, scope="store", handle=retry_job_again,
         action="job.retry", gives=JobShown,
     ),
 )  # fmt: skip
