@@ -97,8 +97,8 @@ def errors_page() -> str:
     lines = [
         "# Errors\n",
         "Whatever conveyor raises on purpose is a `ConveyorError`: `code` is for programs, `hint` for people, `facts` for",
-        "both. They are imported from `conveyor.model.errors`, what a server refuses from `conveyor.model.refusals`, and\n"
-        "those of jobs from `conveyor.model.job_errors`, or all from `conveyor` that are there.\n",
+        "both. They are imported from `conveyor.model.errors`, from `conveyor.model.job_errors`, and what a server\n"
+        "refuses from `conveyor.model.refusals`.\n",
         f"```text\n{tree}\n```\n",
         "| error | code | hint |\n| --- | --- | --- |",
         *(f"| `{each.__name__}` | `{each.code}` | {_hint(each)} |" for each in _errors()),

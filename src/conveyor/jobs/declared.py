@@ -52,12 +52,12 @@ class Declared:
 
     def read_payload(self, body: Any, version: int) -> Any:
         """The payload from one of an older version, as JSON values. `BodyDecodeError`."""
-        try:
-            for each in range(version, self.version):
+        for each in range(version, self.version):
+            try:
                 body = self.upcasts[each](body)
-        except Exception as error:
-            problem = f"the upcast from version {each} failed: {type(error).__name__}: {error}"
-            raise BodyDecodeError(self.queue, self.name, problem) from error
+            except Exception as error:
+                problem = f"the upcast from version {each} failed: {type(error).__name__}: {error}"
+                raise BodyDecodeError(self.queue, self.name, problem) from error
         return self.payload.read(encode_json(body), ContentType.JSON)
 
 

@@ -11,10 +11,10 @@ from conveyor.jobs.context import JobContext
 from conveyor.jobs.declared import Declared
 from conveyor.jobs.job import Job
 from conveyor.model.duration import Duration, read_duration_ms
-from conveyor.model.errors import InvalidMessageError, InvalidSettingError
+from conveyor.model.errors import BodyTooLargeError, InvalidMessageError, InvalidSettingError
 from conveyor.model.job import NAME_HEADER, VERSION_HEADER
 from conveyor.model.job_errors import JobExistsError
-from conveyor.model.message import KEY_CHARS_MAX, Draft, Sent
+from conveyor.model.message import HEADERS_BYTES_MAX, KEY_CHARS_MAX, Draft, Sent
 from conveyor.model.settings import DEDUPE_MS_MAX
 from conveyor.queue.encoding import encode_json
 from conveyor.queue.producer import Outgoing, Queue
@@ -76,7 +76,7 @@ class Options:
         self.key = key
         self.unique = unique
         self.unique_for = unique_for
-        self.on_conflict = on_conflict
+        self.on_conflict: OnConflict = on_conflict
         self.max_retries = max_retries
         self.expires_in = expires_in
         self.headers = headers
@@ -102,6 +102,8 @@ class JobSender(Generic[P_contra, R_co]):
         self._unique_by = unique_by
         own = {NAME_HEADER: declared.name} | ({VERSION_HEADER: declared.version} if declared.version > 1 else {})
         self._header = encode_json(own | dict(options.headers or {}))
+        if len(self._header) > HEADERS_BYTES_MAX:
+            raise BodyTooLargeError("a job's headers", len(self._header), HEADERS_BYTES_MAX)
 
     async def enqueue(self, payload: P_contra) -> Job[R_co]:
         """Enqueue one job; it is safely in the store when this returns.
