@@ -19,6 +19,7 @@ from conveyor.store.routed import RoutedStore
 
 RETRY_S: Final = 1.0
 
+
 class Default(Enum):
     """What is meant where nothing is said, and None says something else."""
 

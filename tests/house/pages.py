@@ -97,7 +97,7 @@ def errors_page() -> str:
     lines = [
         "# Errors\n",
         "Whatever conveyor raises on purpose is a `ConveyorError`: `code` is for programs, `hint` for people, `facts` for",
-        "both. They are imported from `conveyor.model.errors`, from `conveyor.model.job_errors`, and what a server\n"
+        "both. They are imported from `conveyor.model.errors`, from `conveyor.model.job_errors`, and what a server",
         "refuses from `conveyor.model.refusals`.\n",
         f"```text\n{tree}\n```\n",
         "| error | code | hint |\n| --- | --- | --- |",

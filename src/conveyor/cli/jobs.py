@@ -12,7 +12,7 @@ from conveyor.cli.answers import ask, print_json, print_rows, say, store_options
 from conveyor.jobs.explain import explain as find_reason
 from conveyor.jobs.job import JobInfo, job_info, retry_job, show_job
 from conveyor.jobs.replay import replay
-from conveyor.model.ids import MessageId
+from conveyor.model.ids import ID_BYTES, MessageId
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import JobNotFoundError
 from conveyor.model.rate import read_rate
@@ -44,8 +44,8 @@ def jobs() -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
 @store_options
 def list_jobs(
-    *, name: str | None, queue: str | None, states: tuple[str, ...], fingerprint: str | None, by_error: bool, limit: int,
-    url: str | None, as_json: bool,
+    *, name: str | None, queue: str | None, states: tuple[str, ...], fingerprint: str | None, by_error: bool,
+    limit: int, url: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Jobs, newest first."""
     if by_error:
@@ -160,7 +160,7 @@ def read_id(text: str) -> MessageId:
         id = bytes.fromhex(text)
     except ValueError:
         id = b""
-    if len(id) != 16:  # noqa: PLR2004  # bytes
+    if len(id) != ID_BYTES:
         raise JobNotFoundError(text)
     return MessageId(id)
 

@@ -65,9 +65,8 @@ def _ended(job: JobFound, state: JobState) -> Explanation:
 def _running(job: JobFound, now: int) -> Explanation:
     record = job.record
     if record is not None and record.cancel_at is not None:
-        return Explanation(
-            word="cancelling", text="it runs, and is to end: it was cancelled, and has not heard of it yet, or does not obey"
-        )
+        text = "it runs, and is to end: it was cancelled, and has not heard of it yet, or does not obey"
+        return Explanation(word="cancelling", text=text)
     if record is not None and record.ended_at is None and record.started_at:
         seconds = (now - record.started_at) / 1000
         text = f"it runs, on {record.worker}, for {seconds:.0f} s, at attempt {record.attempts}"
@@ -138,9 +137,11 @@ def _in_line(found: Obstacles) -> Explanation:
         most = "at least " if found.ahead >= AHEAD_MAX else ""
         text = f"it waits in line: {most}{found.ahead} are before it, and all workers are busy"
         return Explanation(word="in_line", text=text)
-    text = "it is next; if it does not begin within seconds, workers are busy with other queues, or do not take this one"
+    text = "it is next; if it does not begin within seconds, workers are busy elsewhere, or do not take this queue"
     return Explanation(word="next", text=text)
 
 
 def _at(ms: int | None) -> str:
-    return "at a time unknown" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if ms is None:
+        return "at a time unknown"
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

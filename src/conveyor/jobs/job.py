@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
-
-
 from conveyor.jobs.explain import explain
 from conveyor.jobs.waiting import Waiting
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
@@ -77,8 +75,9 @@ class Job(Generic[R_co]):
     __slots__ = ("_reader", "_store", "_waiting", "deduped", "id", "name", "queue")
 
     def __init__(
-        self, store: Store, waiting: Waiting, reader: BodyReader, id: str, name: str, queue: str, *, deduped: bool = False
-    ) -> None:
+        self, store: Store, waiting: Waiting, reader: BodyReader, id: str, name: str, queue: str, *,
+        deduped: bool = False,
+    ) -> None:  # fmt: skip
         self._store = store
         self._waiting = waiting
         self._reader = reader
@@ -98,7 +97,7 @@ class Job(Generic[R_co]):
         """All that is known of it, its timeline included. `JobNotFoundError`."""
         return await job_info(self._store, self._key)
 
-    async def result(self, timeout: Duration | None = None) -> R_co:
+    async def result(self, timeout: Duration | None = None) -> R_co:  # noqa: ASYNC109  # no cancel scope knows durations
         """Wait for its end, and return what its function returned.
 
         `JobFailedError` if it failed for good, `JobCancelledError`, `JobResultExpiredError`, `JobNotFoundError`;

@@ -52,7 +52,7 @@ class Jobs:
         self._names: dict[str, Declared] = {}
         self._beats = Beats(app)
         self._waiting = Waiting()
-        self._chance = Random().random
+        self._chance = Random().random  # noqa: S311 spreads retries, guards nothing
 
     def job(
         self,
@@ -271,4 +271,3 @@ class Line:
 
 async def _put_off(message: Message[Any]) -> Judged:
     raise AssertionError(f"{message!r} was not picked")
-

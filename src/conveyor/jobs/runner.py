@@ -92,7 +92,8 @@ class Runner:
             if len(result) > RESULT_BYTES_MAX:
                 raise BodyTooLargeError("a job's result", len(result), RESULT_BYTES_MAX)
         except (InvalidMessageError, BodyTooLargeError) as error:  # another attempt would end as this one did
-            return self._judged(attempt, Action.REJECT, JobState.FAILED, error=error, reason="its result cannot be kept")
+            reason = "its result cannot be kept"
+            return self._judged(attempt, Action.REJECT, JobState.FAILED, error=error, reason=reason)
         return self._judged(attempt, Action.ACK, JobState.SUCCEEDED, result=result)
 
     def _failed(self, attempt: Attempt, error: Exception) -> object:
@@ -155,4 +156,3 @@ def put_off(lease: Lease, why: str) -> Judged:
         return Judged(action=Action.REJECT, reason="unknown job", error=why)
     delay_s = min(UNKNOWN_S_MAX, 2 ** min(lease.releases, 6))
     return Judged(action=Action.RELEASE, delay_ms=delay_s * 1000, reason=why)
-

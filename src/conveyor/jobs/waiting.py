@@ -71,9 +71,7 @@ class Waiting:
             self._pause_s = min(self._pause_s * 1.5, LOOK_S_MAX)
             await self._look_once(store, wanted)
 
-    async def _look_once(
-        self, store: Store, wanted: dict[MessageId, list[asyncio.Future[JobFound | None]]]
-    ) -> None:
+    async def _look_once(self, store: Store, wanted: dict[MessageId, list[asyncio.Future[JobFound | None]]]) -> None:
         ids = list(wanted)
         for start in range(0, len(ids), IDS_MAX):
             asked = ids[start : start + IDS_MAX]

@@ -129,7 +129,9 @@ def _first_parameter(function: Callable[[Any], Any]) -> tuple[str, Any]:
     return parameters[0].name, parameters[0].annotation
 
 
-def resolve_annotation(function: Callable[[Any], Any], name: str, annotation: Any, localns: Mapping[str, Any] | None) -> Any:
+def resolve_annotation(
+    function: Callable[..., Any], name: str, annotation: Any, localns: Mapping[str, Any] | None
+) -> Any:
     """Only the first annotation is resolved: others may name what is imported for type checkers alone."""
     innermost = _innermost(function)
     globalns = getattr(innermost, "__globals__", {})
@@ -138,7 +140,8 @@ def resolve_annotation(function: Callable[[Any], Any], name: str, annotation: An
         return get_type_hints(holder, globalns, dict(localns or {}), include_extras=True)[name]
     except NameError as error:
         raise InvalidSettingError(
-            "handler", name_of_function(function), f"the annotation of `{name}` names `{error.name}`, which is not known there",
+            "handler", name_of_function(function),
+            f"the annotation of `{name}` names `{error.name}`, which is not known there",
             hint="define or import the body's type at the top level of the module, outside `if TYPE_CHECKING`",
         ) from error  # fmt: skip
     except (TypeError, SyntaxError) as error:
@@ -163,7 +166,8 @@ def is_async_function(function: Callable[[Any], Any]) -> bool:
     if not inspect.isfunction(inner) and not inspect.ismethod(inner):
         inner = type(inner).__call__
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
-        raise InvalidSettingError("handler", name_of_function(function), "it is a generator", hint="return, do not yield")
+        shown = name_of_function(function)
+        raise InvalidSettingError("handler", shown, "it is a generator", hint="return, do not yield")
     return inspect.iscoroutinefunction(inner)
 
 

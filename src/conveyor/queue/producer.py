@@ -242,9 +242,7 @@ def _cut(drafts: Sequence[Draft], settings: QueueSettings) -> Iterator[list[Draf
     batch: list[Draft] = []
     size = 0
     for draft in drafts:
-        if batch and (
-            len(batch) >= settings.max_batch_messages or size + len(draft.body) > settings.max_batch_bytes
-        ):
+        if batch and (len(batch) >= settings.max_batch_messages or size + len(draft.body) > settings.max_batch_bytes):
             yield batch
             batch, size = [], 0
         batch.append(draft)

@@ -1,4 +1,5 @@
-"""Jobs of a store that keeps none: a queue behind Cloudflare's API has messages, and no word for what became of them."""
+"""Jobs of a store that keeps none: a queue behind Cloudflare's API has messages, and no word for what became of
+them."""
 
 from __future__ import annotations
 

@@ -273,8 +273,8 @@ class JobStore(Protocol):
         ...
 
     async def replace(self, draft: Draft) -> Sent:
-        """Send in the place of the job that has the draft's dedupe key: that is cancelled if it waits, and runs on if it
-        runs. The errors of `append`."""
+        """Send in the place of the job that has the draft's dedupe key: that is cancelled if it waits, and goes on if
+        it runs. The errors of `append`."""
         ...
 
     async def obstacles(self, id: MessageId) -> Obstacles:
@@ -282,9 +282,7 @@ class JobStore(Protocol):
         ...
 
 
-class Store(
-    MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, DocumentStore, Joinable, Protocol
-):
+class Store(MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, DocumentStore, Joinable, Protocol):
     """All of it, with a beginning and an end."""
 
     @property

@@ -402,7 +402,11 @@ async def test_older_payloads_are_lifted_and_newer_ones_put_off() -> None:
         return address.to
 
     async with second.testing() as kit:
-        drafts = [ship_first._draft(Parcel("ann")), ship._draft(Address("bob", "FR")), ship_third._draft(Address("c", "d"))]
+        drafts = [
+            ship_first._draft(Parcel("ann")),
+            ship._draft(Address("bob", "FR")),
+            ship_third._draft(Address("c", "d")),
+        ]
         await kit.store.append(drafts)
         await kit.drain()
         lifted, same, newer = (second.jobs.get(each.id.hex(), ship) for each in drafts)
@@ -427,7 +431,7 @@ def test_what_is_declared_wrongly_is_said_at_once() -> None:
     async def generates(number: int) -> Any:
         yield number
 
-    def untyped(number): ...  # type: ignore[no-untyped-def]
+    untyped: Any = lambda number: number  # noqa: E731  # a function that says nothing of its payload
 
     declare(right, name="right")
     for function in (two, none, generates, untyped):

@@ -41,7 +41,7 @@ def count(number: int) -> str:
 
 @app.job(run_in="process")
 def count_slowly(number: int, context: JobContext) -> None:
-    print(number, context.id)
+    assert number, context.id
 
 
 async def right() -> None:

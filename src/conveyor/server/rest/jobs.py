@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from conveyor.jobs.explain import explain
 from conveyor.jobs.job import JobInfo, job_info, retry_job, show_job
-from conveyor.model.ids import MessageId
+from conveyor.model.ids import ID_BYTES, MessageId
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import JobNotFoundError
 from conveyor.server.endpoint import Answer, Call
@@ -18,7 +18,6 @@ from conveyor.server.rest.shapes import Asked, Moment, Page, PageAsked, Told, mo
 from conveyor.server.rights import Right
 from conveyor.store.jobs import NEWEST, JobsAsked
 
-_ID_BYTES: Final = 16
 _ERRORS_MAX: Final = 1_000
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 
@@ -150,7 +149,7 @@ def _read_id(text: str) -> MessageId:
         id = bytes.fromhex(text)
     except ValueError:
         id = b""
-    if len(id) != _ID_BYTES:
+    if len(id) != ID_BYTES:
         raise JobNotFoundError(text)
     return MessageId(id)
 

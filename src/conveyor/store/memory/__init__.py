@@ -25,7 +25,9 @@ class MemoryStore(Schedules, Queues, Owners, KeyValues, Documents, Jobs, Undivid
     def join(self, tx: object) -> NoReturn:
         """There is no database to share a transaction with."""
         raise InvalidTransactionError(
-            tx, "the store in memory has no transactions", hint='test this on a file: `Conveyor(..., url="sqlite:///...")`'
+            tx,
+            "the store in memory has no transactions",
+            hint='test this on a file: `Conveyor(..., url="sqlite:///...")`',
         )
 
     async def open(self) -> None:

@@ -10,9 +10,9 @@ from conveyor.model.job import ErrorGroup, JobAttempt, JobRecord
 from conveyor.model.message import Draft, Sent
 from conveyor.store.jobs import JobFound, JobPage, JobsAsked, Obstacles
 from conveyor.store.postgres import jobs, outbox
-from conveyor.store.postgres.settle import take_out_ready
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.link import Durability
+from conveyor.store.postgres.settle import take_out_ready
 from conveyor.store.postgres.transaction import Transaction
 
 _RELAXED = Durability.RELAXED

@@ -24,10 +24,10 @@ from conveyor.store.jobs import (
     merge,
     unended,
 )
-from conveyor.store.records import SWEEP_ROWS_MAX
 from conveyor.store.postgres.append import CONTENT_TYPES, Depths, append
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import Row, Transaction, storable
+from conveyor.store.records import SWEEP_ROWS_MAX
 
 _PAGE: Final = 200
 
@@ -69,9 +69,7 @@ async def note_settled(tx: Transaction, each: Settlement, *, died: bool) -> None
     await put_failure(tx, outcome)
 
 
-async def note_death(
-    tx: Transaction, row: QueueRow, seq: int, reason: str, error: str | None, attempts: int
-) -> None:
+async def note_death(tx: Transaction, row: QueueRow, seq: int, reason: str, error: str | None, attempts: int) -> None:
     """Whose message is about to be dead-lettered. A worker that knows more says it afterwards."""
     await _note(tx, row, seq, dead_state(reason), error or reason, attempts)
 
@@ -81,9 +79,7 @@ async def note_failure(tx: Transaction, row: QueueRow, seq: int, error: str | No
     await _note(tx, row, seq, JobState.RETRYING, error, attempts)
 
 
-async def _note(
-    tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str | None, attempts: int
-) -> None:
+async def _note(tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str | None, attempts: int) -> None:
     if not row.tracks_jobs or seq in tx.told:
         return
     await tx.flush()
@@ -176,8 +172,8 @@ async def list_jobs(tx: Transaction, asked: JobsAsked) -> JobPage:
 async def list_attempts(tx: Transaction, id: MessageId, limit: int) -> list[JobAttempt]:
     return [
         JobAttempt(
-            attempt=attempt, state=JobState(state), started_at=started_at, ended_at=ended_at, worker=worker, error=error,
-            fingerprint=fingerprint, next_at=next_at,
+            attempt=attempt, state=JobState(state), started_at=started_at, ended_at=ended_at, worker=worker,
+            error=error, fingerprint=fingerprint, next_at=next_at,
         )
         for attempt, state, started_at, ended_at, worker, error, fingerprint, next_at in await tx.rows(
             "list_attempts", id, limit
@@ -266,4 +262,3 @@ async def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 async def sweep_jobs(tx: Transaction) -> int:
     await tx.run("sweep_attempts", tx.now, SWEEP_ROWS_MAX)
     return await tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)
-

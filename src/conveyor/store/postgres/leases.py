@@ -45,8 +45,8 @@ async def put_back(
     releases: int = 0,
     crashes: int = 0,
 ) -> None:
-    """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes; out, if it carries a
-    job that was cancelled meanwhile."""
+    """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes; out, if it carries
+    a job that was cancelled meanwhile."""
     if await jobs.is_cancelled(tx, row, ended.seq):
         await leave(tx, row, ended.seq)
         return

@@ -77,8 +77,22 @@ def append_one(tx: Transaction, row: QueueRow, draft: Draft) -> Sent:
     content = CONTENT_CODES[draft.content_type]
     tx.insert(
         # fmt: off
-        (seq, lane, draft.id, body, content, now, ready_at, ready_at, priority,
-         draft.key, draft.headers, expires_at, draft.max_retries, draft.dedupe),
+        (
+            seq,
+            lane,
+            draft.id,
+            body,
+            content,
+            now,
+            ready_at,
+            ready_at,
+            priority,
+            draft.key,
+            draft.headers,
+            expires_at,
+            draft.max_retries,
+            draft.dedupe,
+        ),
         # fmt: on
         (lane, 0, priority, ready_at, seq, 0, 0, 0),
     )

@@ -65,9 +65,7 @@ def note_settled(tx: Transaction, each: Settlement, *, died: bool) -> None:
     put_failure(tx, outcome)
 
 
-def note_death(
-    tx: Transaction, row: QueueRow, seq: int, reason: str, error: str | None, attempts: int
-) -> None:
+def note_death(tx: Transaction, row: QueueRow, seq: int, reason: str, error: str | None, attempts: int) -> None:
     """Whose message is about to be dead-lettered. A worker that knows more says it afterwards."""
     _note(tx, row, seq, dead_state(reason), error or reason, attempts)
 
@@ -77,9 +75,7 @@ def note_failure(tx: Transaction, row: QueueRow, seq: int, error: str | None, at
     _note(tx, row, seq, JobState.RETRYING, error, attempts)
 
 
-def _note(
-    tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str | None, attempts: int
-) -> None:
+def _note(tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str | None, attempts: int) -> None:
     if not row.tracks_jobs or seq in tx.told:
         return
     tx.flush()
@@ -166,8 +162,8 @@ def list_jobs(tx: Transaction, asked: JobsAsked) -> JobPage:
 def list_attempts(tx: Transaction, id: MessageId, limit: int) -> list[JobAttempt]:
     return [
         JobAttempt(
-            attempt=attempt, state=JobState(state), started_at=started_at, ended_at=ended_at, worker=worker, error=error,
-            fingerprint=fingerprint, next_at=next_at,
+            attempt=attempt, state=JobState(state), started_at=started_at, ended_at=ended_at, worker=worker,
+            error=error, fingerprint=fingerprint, next_at=next_at,
         )
         for attempt, state, started_at, ended_at, worker, error, fingerprint, next_at in tx.rows(
             "list_attempts", id, limit
@@ -247,4 +243,3 @@ def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 def sweep_jobs(tx: Transaction) -> int:
     tx.run("sweep_attempts", tx.now, SWEEP_ROWS_MAX)
     return tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)
-

@@ -44,8 +44,8 @@ def put_back(
     releases: int = 0,
     crashes: int = 0,
 ) -> None:
-    """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes; out, if it carries a
-    job that was cancelled meanwhile."""
+    """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes; out, if it carries
+    a job that was cancelled meanwhile."""
     if jobs.is_cancelled(tx, row, ended.seq):
         leave(tx, row, ended.seq)
         return

@@ -21,7 +21,6 @@ from conveyor.store.sqlite.dead import bury
 from conveyor.store.sqlite.leases import Ended, read_ended
 from conveyor.store.sqlite.transaction import Row, Transaction
 
-
 _NOTHING: Final[Mapping[int, JobRecord]] = MappingProxyType({})
 
 
@@ -80,9 +79,7 @@ def ack_or_lose(tx: Transaction, owner: int, lease: Lease) -> None:
     _ack(tx, [(owner, lease.seq, lease.claim)])
 
 
-def _ack(
-    tx: Transaction, acks: list[tuple[int, int, int]], outcomes: Mapping[int, JobRecord] = _NOTHING
-) -> list[int]:
+def _ack(tx: Transaction, acks: list[tuple[int, int, int]], outcomes: Mapping[int, JobRecord] = _NOTHING) -> list[int]:
     """LEASED -> DONE; the seqs whose lease is somebody else's now."""
     done = tx.run_many("end_lease", acks)
     if outcomes:

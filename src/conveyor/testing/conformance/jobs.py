@@ -32,7 +32,9 @@ class Desk:
         self.owner = 0
 
     async def open(self, **settings: Any) -> Desk:
-        told = {"script": "app", "tracks_jobs": True, "dead_letter_queue": "a-dlq", "max_retries": 1} | settings
+        told: dict[str, Any] = (
+            {"script": "app"} | {"tracks_jobs": True, "dead_letter_queue": "a-dlq", "max_retries": 1} | settings
+        )
         await self.store.declare_consumer(QUEUE, ConsumerSettings(**told))
         info = OwnerInfo(app="app", host=self.store.host, pid=1, supervisor_pid=1)
         self.owner = await self.store.register_owner(info)
@@ -52,16 +54,11 @@ class Desk:
 
     def record(self, lease: Lease, state: JobState, **parts: Any) -> JobRecord:
         now = self.clock.now_ms()
-        return JobRecord(
-            **(
-                {
-                    "id": lease.id, "name": "mail", "queue": QUEUE, "state": state, "enqueued_at": lease.sent_at,
-                    "started_at": now, "ended_at": now, "attempts": lease.attempts, "worker": "here:1",
-                    "expires_at": now + RECORD_MS,
-                }
-                | parts
-            )
+        record = JobRecord(
+            id=lease.id, name="mail", queue=QUEUE, state=state, enqueued_at=lease.sent_at, started_at=now, ended_at=now,
+            attempts=lease.attempts, worker="here:1", expires_at=now + RECORD_MS,
         )  # fmt: skip
+        return msgspec.structs.replace(record, **parts)
 
     async def settle(self, lease: Lease, action: Action, state: JobState, **parts: Any) -> None:
         delay = parts.pop("delay_ms", None)
