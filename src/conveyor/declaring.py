@@ -76,6 +76,9 @@ def _queue_step(store: Store, name: str, settings: QueueSettings) -> _Step:
 
 def _consumer_step(store: Store, handler: Handler) -> _Step:
     async def step() -> None:
+        if handler.settings.tracks_jobs and store.at(handler.queue).keeps_others:
+            problem = "lives behind Cloudflare's API, which keeps no jobs"
+            raise InvalidSettingError("queue", handler.queue, problem, hint="use `@app.consumer` there")
         await store.declare_consumer(handler.queue, handler.settings)
 
     return step

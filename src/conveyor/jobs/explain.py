@@ -126,7 +126,7 @@ def _held(
     if consumer.max_concurrency is not None and found.slots_held >= consumer.max_concurrency:
         text = f"all {consumer.max_concurrency} slots of queue `{info.name}` (`max_concurrency`) are taken"
         return Explanation(word="max_concurrency", text=text)
-    if consumer.rate is not None and found.rate_ends_at is not None and found.rate_ends_at > now:
+    if consumer.rate is not None and found.rate_opens_at is not None and found.rate_opens_at > now:
         text = f"the rate of queue `{info.name}`, {consumer.rate}, is used up for the moment"
         return Explanation(word="rate", text=text)
     return None

@@ -10,6 +10,8 @@ import msgspec
 from conveyor.model.ids import MessageId
 from conveyor.model.job import FINAL, NAME_HEADER, RECORD_MS, JobRecord, JobState
 from conveyor.model.message import Peeked
+from conveyor.model.rate import Window
+from conveyor.model.settings import ConsumerSettings
 from conveyor.model.verdict import DeadReason
 
 LOOKED_AT_MAX: Final = 10_000
@@ -89,7 +91,7 @@ class Obstacles(msgspec.Struct, frozen=True, kw_only=True):
     releases: int = 0
     slots_held: int = 0
     key_leased: int = 0
-    rate_ends_at: int | None = None
+    rate_opens_at: int | None = None
     key_opens_at: int | None = None
     ahead: int = 0
     """At most `AHEAD_MAX` are counted, twice: by priority, and in its own line."""
@@ -159,3 +161,18 @@ def merge(ids: Iterable[Collection[MessageId]], limit: int) -> tuple[list[Messag
     floor = max(floors, default=MessageId(b""))
     newest = sorted({id for each in lists for id in each if id >= floor}, reverse=True)
     return newest[:limit], bool(floors) or len(newest) > limit
+
+
+def judge_obstacles(
+    consumer: ConsumerSettings | None, now: int, throttled_until: int, shelf: int | None, releases: int,
+    slots_held: int, key_leased: int, rate_entries: str | None, key_entries: str | None, key_opens_at: int | None, *ahead: int,
+) -> Obstacles:  # fmt: skip
+    """From the columns of `read_obstacles`."""
+    rate, key_rate = (None, None) if consumer is None else (consumer.rate, consumer.key_rate)
+    if key_rate is not None and key_entries is not None:
+        key_opens_at = max(key_opens_at or 0, Window.decode(key_rate, key_entries).opens_at(now, 1))
+    return Obstacles(
+        throttled_until=throttled_until, shelf=shelf, releases=releases, slots_held=slots_held, key_leased=key_leased,
+        rate_opens_at=None if rate is None else Window.decode(rate, rate_entries).opens_at(now, 1),
+        key_opens_at=key_opens_at, ahead=sum(ahead),
+    )  # fmt: skip

@@ -102,7 +102,7 @@ class Jobs(Belt):
             releases=message.releases,
             slots_held=held,
             key_leased=sum(each.leased and each.key == message.key for each in lane if message.key is not None),
-            rate_ends_at=None if window is None else window.opens_at(now, 1),
+            rate_opens_at=None if window is None else window.opens_at(now, 1),
             key_opens_at=self._tables.rests.get((queue.name, message.key or "")),
             ahead=sum(each.place() < message.place() and each.ready_at <= now for each in ready[:AHEAD_MAX]),
         )

@@ -21,6 +21,7 @@ from conveyor.store.jobs import (
     dead_state,
     fits,
     job_name,
+    judge_obstacles,
     merge,
     unended,
 )
@@ -231,13 +232,10 @@ def replace_job(tx: Transaction, draft: Draft, take_out: TakeOut) -> Sent:
 def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
     tx.flush()
     found = tx.row("read_obstacles", tx.now, AHEAD_MAX, id)
-    if found is None:
+    row = None if found is None else tx.catalog.of_lane(tx, found[0])
+    if found is None or row is None:
         return Obstacles()
-    throttled_until, shelf, releases, slots_held, key_leased, rate_ends_at, key_opens_at, *ahead = found
-    return Obstacles(
-        throttled_until=throttled_until, shelf=shelf, releases=releases, slots_held=slots_held, key_leased=key_leased,
-        rate_ends_at=rate_ends_at, key_opens_at=key_opens_at, ahead=sum(ahead),
-    )  # fmt: skip
+    return judge_obstacles(row.consumer, tx.now, *found[1:])
 
 
 def sweep_jobs(tx: Transaction) -> int:

@@ -81,10 +81,11 @@ DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE expires_at <= :now ORDER
 
 -- name: read_obstacles
 -- What stands in the way of one ready message, looked at no further than :limit messages ahead.
-SELECT q.throttled_until, r.shelf, coalesce(r.releases, 0),
+SELECT m.lane, q.throttled_until, r.shelf, coalesce(r.releases, 0),
   (SELECT coalesce(sum(s.held), 0) FROM slots s WHERE s.lane = m.lane) AS slots_held,
   (SELECT count(*) FROM keyed o WHERE o.lane = m.lane AND o.key = m.key AND o.place = 1) AS key_leased,
-  (SELECT w.ends_at FROM rates w WHERE w.queue = q.name AND w.key = '') AS rate_ends_at,
+  (SELECT w.entries FROM rates w WHERE w.queue = q.name AND w.key = '') AS rate_entries,
+  (SELECT w.entries FROM rates w WHERE w.queue = q.name AND w.key = m.key) AS key_entries,
   (SELECT w.opens_at FROM rates w WHERE w.queue = q.name AND w.key = m.key) AS key_opens_at,
   (SELECT count(*) FROM (SELECT 1 FROM ready a WHERE a.lane = m.lane AND a.shelf = 0 AND a.priority > m.priority
     AND a.ready_at <= :now LIMIT :limit)) AS ahead_by_priority,

@@ -1,8 +1,9 @@
-"""`explain` names the true reason, situation by situation."""
+"""`explain` names the true reason, situation by situation, on each store."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from conveyor.jobs.explain import explain
 from conveyor.model.ids import MessageId
 from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
 from conveyor.testing.harness import Harness
+
+from .conftest import make_store
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +42,19 @@ class Scene:
         return (await explain(self.kit.store, MessageId(bytes.fromhex(id)))).word
 
 
-async def make_scene(**limits: Any) -> AsyncIterator[Scene]:
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def limits(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return getattr(request, "param", {})
+
+
+@pytest.fixture
+async def scene(limits: dict[str, Any], kind: str, tmp_path: Path) -> AsyncIterator[Scene]:
     app = Conveyor("shop", url="memory://")
     app.job_queue("q", **limits)
 
@@ -47,20 +62,16 @@ async def make_scene(**limits: Any) -> AsyncIterator[Scene]:
     async def work(number: int) -> None:
         raise RateLimited("1m") if limits.get("alert_queue") else ValueError("no")
 
-    async with app.testing() as kit:
+    kit = app.testing()
+    kit.store = make_store(kind, tmp_path, kit.clock)
+    async with kit:
         scene = Scene(app, kit, work)
         await scene.hire()
         yield scene
 
 
-@pytest.fixture
-async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
-    async for each in make_scene(**getattr(request, "param", {})):
-        yield each
-
-
 def limited(**limits: Any) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("scene", [limits], indirect=True, ids=str)
+    return pytest.mark.parametrize("limits", [limits], indirect=True, ids=str)
 
 
 async def test_next(scene: Scene) -> None:
