@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from conveyor import ConsumerSettings, Conveyor, QueueSettings
+from conveyor.jobs.room import Jobs
 from conveyor.model import errors, job_errors, message, refusals, settings
 from conveyor.model.states import STEPS, State, Step
 from conveyor.model.verdict import DeadReason
@@ -140,6 +141,10 @@ def settings_page() -> str:
         *_signature(Conveyor.consumer, skip=("self", "queue")),
         "\n## `@app.cron(expression, ...)`\n",
         *_signature(Conveyor.cron, skip=("self", "expression")),
+        "\n## `@app.job(...)`\n",
+        *_signature(Jobs.job, skip=("self",)),
+        "\n## `app.job_queue(name, ...)`\n",
+        *_signature(Jobs.declare_queue, skip=("self", "name")),
         "\n## `QueueSettings`: `app.declare_queue(name, QueueSettings(...))`\n",
         *_struct(QueueSettings),
         "\n## `ConsumerSettings`: what the store's row of a consumer holds\n",

@@ -165,7 +165,8 @@ def merge(ids: Iterable[Collection[MessageId]], limit: int) -> tuple[list[Messag
 
 def judge_obstacles(
     consumer: ConsumerSettings | None, now: int, throttled_until: int, shelf: int | None, releases: int,
-    slots_held: int, key_leased: int, rate_entries: str | None, key_entries: str | None, key_opens_at: int | None, *ahead: int,
+    slots_held: int, key_leased: int, rate_entries: str | None, key_entries: str | None, key_opens_at: int | None,
+    *ahead: int,
 ) -> Obstacles:  # fmt: skip
     """From the columns of `read_obstacles`."""
     rate, key_rate = (None, None) if consumer is None else (consumer.rate, consumer.key_rate)
