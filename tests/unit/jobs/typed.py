@@ -1,7 +1,7 @@
 """What type checkers see of jobs. Both run over this file in `make check`, and both complain of an `ignore` that hides
 nothing: a wrong line that they no longer see fails the build."""
 
-# pyright: reportUnnecessaryTypeIgnoreComment=true, enableTypeIgnoreComments=false
+# pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ async def right() -> None:
 
 
 async def wrong() -> None:
-    await send_mail.enqueue("ann")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await count.enqueue_many(["one"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
-    send_mail.options(dealy="1h")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    send_mail.options(delay=object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    send_mail.options(on_conflict="perhaps")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await send_mail.options(delay="1h").enqueue(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    app.job(max_retries="many")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    app.job(retries=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await send_mail.enqueue("ann")  # type: ignore[arg-type]
+    await count.enqueue_many(["one"])  # type: ignore[list-item]
+    send_mail.options(dealy="1h")  # type: ignore[call-arg]
+    send_mail.options(delay=object())  # type: ignore[arg-type]
+    send_mail.options(on_conflict="perhaps")  # type: ignore[arg-type]
+    await send_mail.options(delay="1h").enqueue(7)  # type: ignore[arg-type]
+    app.job(max_retries="many")  # type: ignore[arg-type]
+    app.job(retries=3)  # type: ignore[call-arg]
     job = await send_mail.enqueue(Mail("ann"))
-    text: str = await job.result()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    text: str = await job.result()  # type: ignore[assignment]
     assert text
