@@ -13,6 +13,9 @@
 from conveyor.app import Conveyor
 from conveyor.blobs import Blob, BlobInfo, BlobPage, Bucket
 from conveyor.cron.schedule import CronRun
+from conveyor.jobs.context import JobContext
+from conveyor.jobs.function import JobFunction
+from conveyor.jobs.job import Job, JobInfo, Transition
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
 from conveyor.model.errors import (
     BodyDecodeError,
@@ -29,9 +32,20 @@ from conveyor.model.errors import (
     ScheduleBusyError,
     StoreError,
 )
+from conveyor.model.job import JobState
+from conveyor.model.job_errors import (
+    JobCancelledError,
+    JobEndedError,
+    JobExistsError,
+    JobFailedError,
+    JobNotFoundError,
+    JobNotRetriableError,
+    JobResultExpiredError,
+    JobTimeoutError,
+)
 from conveyor.model.message import Priority
 from conveyor.model.settings import ConsumerSettings, QueueSettings
-from conveyor.model.verdict import Ack, Backoff, RateLimited, Reject, Retry
+from conveyor.model.verdict import Ack, Backoff, RateLimited, Reject, Retry, Snooze
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.producer import Outgoing, Queue, SentMessage
 
@@ -53,6 +67,19 @@ __all__ = [
     "CronRun",
     "CronSyntaxError",
     "InvalidError",
+    "Job",
+    "JobCancelledError",
+    "JobContext",
+    "JobEndedError",
+    "JobExistsError",
+    "JobFailedError",
+    "JobFunction",
+    "JobInfo",
+    "JobNotFoundError",
+    "JobNotRetriableError",
+    "JobResultExpiredError",
+    "JobState",
+    "JobTimeoutError",
     "KVEntry",
     "KVKey",
     "KVPage",
@@ -71,5 +98,7 @@ __all__ = [
     "Retry",
     "ScheduleBusyError",
     "SentMessage",
+    "Snooze",
     "StoreError",
+    "Transition",
 ]

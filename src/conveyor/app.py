@@ -9,12 +9,13 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from conveyor.bindings import Bindings
 from conveyor.blobs import Bucket
 from conveyor.cron.schedule import Declared, read_choice, read_declared
-from conveyor.declaring import check_worker, declare, queues_of
+from conveyor.declaring import check_distinct, check_worker, declare, queues_of
+from conveyor.jobs.room import Jobs
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
 from conveyor.model.duration import Duration
@@ -84,6 +85,10 @@ class Conveyor:
         self.bindings = Bindings(self.routing, self.worker, self._store, self.ensure_open, name)
         self.secrets: Secrets = self.bindings.secrets
         """What `wrangler secret put` wrote for this app: `app.secrets["NAME"]`."""
+        self.jobs: Final = Jobs(self)
+        """What `job` declares."""
+        self.job: Final = self.jobs.job
+        self.job_queue: Final = self.jobs.declare_queue
         self._schedules: dict[str, Declared] = {}
         self._cron: Handler | None = None
         self._opening: list[Hook] = []
@@ -297,6 +302,7 @@ class Conveyor:
                 await hook()
         finally:
             self._loop = None
+            self.jobs.close()
             self._renew_handles()
             await self._close_store()
 
@@ -335,11 +341,13 @@ class Conveyor:
 
     def handlers(self) -> Sequence[Handler]:
         """All consumers, that of the schedules included."""
+        declared = [*self._handlers.values(), *self.jobs.handlers()]
+        check_distinct(declared)
         if not self._schedules:
-            return list(self._handlers.values())
+            return declared
         if self._cron is None:
             self._cron = self._make_cron()
-        return [*self._handlers.values(), self._cron]
+        return [*declared, self._cron]
 
     def _make_cron(self) -> Handler:
         from conveyor.cron.scheduler import make_cron_handler

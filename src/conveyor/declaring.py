@@ -22,6 +22,16 @@ from conveyor.wrangler import Worker
 
 RETRY_S: Final = 1.0
 
+
+def check_distinct(handlers: Sequence[Handler]) -> None:
+    """`InvalidSettingError` if a queue has two consumers."""
+    seen: set[str] = set()
+    for handler in handlers:
+        if handler.queue in seen:
+            raise InvalidSettingError("queue", handler.queue, "has a consumer and jobs in this app")
+        seen.add(handler.queue)
+
+
 _Step: TypeAlias = Callable[[], Awaitable[object]]
 
 
@@ -101,6 +111,9 @@ def _queue_step(store: Store, name: str, settings: QueueSettings) -> _Step:
 
 def _consumer_step(store: Store, handler: Handler) -> _Step:
     async def step() -> None:
+        if handler.settings.tracks_jobs and store.at(handler.queue).keeps_others:
+            problem = "lives behind Cloudflare's API, which keeps no jobs"
+            raise InvalidSettingError("queue", handler.queue, problem, hint="use `@app.consumer` there")
         await store.declare_consumer(handler.queue, handler.settings)
 
     return step

@@ -19,7 +19,7 @@ from conveyor.testing.factories import a_draft, a_firing
 if TYPE_CHECKING:
     from .conftest import Terminal
 
-VERBS = ["demo", "serve", "work", "queues", "messages", "dlq", "cron", "kv", "doctor", "backup", "restore", "migrate"]
+VERBS = ["demo", "serve", "work", "queues", "messages", "dlq", "jobs", "cron", "kv", "doctor", "backup", "restore", "migrate"]
 
 
 def test_help_is_fast_and_names_every_verb() -> None:

@@ -15,7 +15,8 @@ import click
 import msgspec
 
 from conveyor import ConsumerSettings, Conveyor, QueueSettings
-from conveyor.model import errors, message, refusals, settings
+from conveyor.jobs.room import Jobs
+from conveyor.model import errors, job_errors, message, refusals, settings
 from conveyor.model.states import STEPS, State, Step
 from conveyor.model.verdict import DeadReason
 from conveyor.server import rest
@@ -97,7 +98,8 @@ def errors_page() -> str:
     lines = [
         "# Errors\n",
         "Whatever conveyor raises on purpose is a `ConveyorError`: `code` is for programs, `hint` for people, `facts` for",
-        "both. They are imported from `conveyor.model.errors`, and what a server refuses from `conveyor.model.refusals`.\n",
+        "both. They are imported from `conveyor.model.errors`, from `conveyor.model.job_errors`, and what a server",
+        "refuses from `conveyor.model.refusals`.\n",
         f"```text\n{tree}\n```\n",
         "| error | code | hint |\n| --- | --- | --- |",
         *(f"| `{each.__name__}` | `{each.code}` | {_hint(each)} |" for each in _errors()),
@@ -106,7 +108,7 @@ def errors_page() -> str:
 
 
 def _errors() -> Iterator[type[errors.ConveyorError]]:
-    for each in (vars(errors) | vars(refusals)).values():
+    for each in (vars(errors) | vars(refusals) | vars(job_errors)).values():
         if isinstance(each, type) and issubclass(each, errors.ConveyorError):
             yield each
 
@@ -143,6 +145,10 @@ def settings_page() -> str:
         *_signature(Conveyor.consumer, skip=("self", "queue")),
         "\n## `@app.cron(expression, ...)`\n",
         *_signature(Conveyor.cron, skip=("self", "expression")),
+        "\n## `@app.job(...)`\n",
+        *_signature(Jobs.job, skip=("self",)),
+        "\n## `app.job_queue(name, ...)`\n",
+        *_signature(Jobs.declare_queue, skip=("self", "name")),
         "\n## `QueueSettings`: `app.declare_queue(name, QueueSettings(...))`\n",
         *_struct(QueueSettings),
         "\n## `ConsumerSettings`: what the store's row of a consumer holds\n",

@@ -7,9 +7,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from conveyor.model.ids import MessageId
+from conveyor.model.job import RECORD_MS, JobAttempt, JobRecord, JobState
 from conveyor.model.message import Peeked
 from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
+from conveyor.model.verdict import Action, Settlement
+from conveyor.store.jobs import JobsAsked
 from conveyor.store.keeping import Portable
 from conveyor.store.portable import TABLES, Row
 from conveyor.store.protocol import Store
@@ -49,7 +53,23 @@ async def fill_everything(store: Store) -> None:
     await store.create_queue("purged", QueueSettings())
     await store.append([a_draft(queue="purged", dedupe="p")])
     await store.purge("purged")
+    await _fill_jobs(store, owner)
     await _fill_beside(store)
+
+
+async def _fill_jobs(store: Store, owner: int) -> None:
+    """One that failed, and one that is to end."""
+    await store.declare_consumer("mails", ConsumerSettings(script="shop", tracks_jobs=True))
+    await store.append([a_draft(queue="mails", headers=b'{"job":"mail"}') for _ in range(2)])
+    failed, running = (await store.claim(a_claim(queue="mails", owner=owner, limit=2))).leases
+    now = store.clock.now_ms()
+    record = JobRecord(
+        id=failed.id, name="mail", queue="mails", state=JobState.RETRYING, enqueued_at=now, started_at=now, ended_at=now,
+        attempts=1, worker="here:1", result=b"1", result_until=now, error="no \0 é", fingerprint="f", next_at=now,
+        expires_at=now + RECORD_MS,
+    )  # fmt: skip
+    await store.settle(owner, [Settlement(failed.seq, failed.claim, Action.RETRY, 60_000, outcome=record)])
+    await store.jobs.cancel(running.id)
 
 
 async def _fill_fair(store: Store, owner: int) -> None:
@@ -106,12 +126,20 @@ async def answers_of(store: Store) -> dict[str, Any]:
         "queues": queues,
         "metrics": [await store.metrics(each.name) for each in queues],
         "messages": [_carried(each) for queue in queues for each in await store.peek(queue.name, limit=1_000)],
+        "jobs": [
+            (each.name, each.state(store.clock.now_ms()), await _attempts_of(store, each.id))
+            for each in (await store.jobs.look(JobsAsked())).jobs
+        ],
         "owners": await store.list_owners(),
         "schedules": await store.list_schedules(),
         "runs": [replace(each, error=_words(each.error)) for each in await store.list_runs("nightly", limit=10)],
         "documents": [each for kind in ("token", "audit", "trail") for each in await store.list_documents(kind, limit=9)],
         "values": [await store.kv_get("ns", each.key) for each in await store.kv_list("ns", prefix="", limit=9, after=None)],
     }
+
+
+async def _attempts_of(store: Store, id: MessageId) -> list[JobAttempt]:
+    return [replace(each, error=_words(each.error)) for each in await store.jobs.attempts(id, limit=9)]
 
 
 def _carried(message: Peeked) -> Peeked:

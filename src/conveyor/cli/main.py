@@ -19,6 +19,7 @@ _VERBS: Final = {
     "queues": ("conveyor.cli.queues", "List queues, make and change them and their consumers, pause, purge."),
     "messages": ("conveyor.cli.messages", "Send messages by hand, look at those that wait, pull and settle."),
     "dlq": ("conveyor.cli.dlq", "Look at dead letters, mend them, and send them back where they came from."),
+    "jobs": ("conveyor.cli.jobs", "List jobs and their errors; show, explain, cancel them, try them again."),
     "cron": ("conveyor.cli.cron", "List schedules and their runs; trigger, pause and resume them."),
     "kv": ("conveyor.cli.kv", "Read and write named values."),
     "tokens": ("conveyor.cli.tokens", "Make, list, rotate and revoke the tokens of the server."),

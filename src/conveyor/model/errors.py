@@ -14,10 +14,13 @@
     |     `- VersionRequiredError    an edit without `If-Match`
     |- NotFoundError
     |  |- QueueNotFoundError
-    |  `- ScheduleNotFoundError
+    |  |- ScheduleNotFoundError
+    |  `- JobNotFoundError
     |- ConflictError
     |  |- QueueExistsError
     |  |- ConsumerConflictError     one consumer per queue
+    |  |- JobExistsError            on_conflict="raise", and there is one with this key
+    |  |- JobNotRetriableError      there is nothing that could be tried again
     |  |- VersionConflictError      somebody else changed it since it was read
     |  `- ScheduleBusyError         overlap="skip", and the previous run is not over
     |- UnauthenticatedError         no token, or none that is valid
@@ -28,6 +31,11 @@
     |- LeaseLostError               somebody else holds the message now
     |- BodyDecodeError              a body does not fit the handler's type
     |- HandlerTimeoutError          a handler ran longer than it may
+    |- JobEndedError                a job has no result to wait for
+    |  |- JobFailedError            it failed for good
+    |  |- JobCancelledError
+    |  `- JobResultExpiredError     `result_ttl` is over
+    |- JobTimeoutError              a job has not ended in the time that somebody waited
     |- AppLoadError                 MODULE:APP cannot be loaded
     `- StoreError                   the database refused
        |- StoreClosedError

@@ -67,6 +67,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """None: the consumer's."""
     cost: int = 1
     """Units of the consumer's rates that a delivery of it takes."""
+    dedupe_ms: int | None = None
+    """How long its dedupe key lives at least; None: the queue's window."""
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):

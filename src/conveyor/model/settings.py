@@ -104,6 +104,8 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Keys take turns, so that a long queue of one holds no other up. Messages without a key take turns as one key."""
     key_weights: dict[str, int] = {}
     """Messages of a key in one turn, where that is not 1; only with `fair`."""
+    tracks_jobs: bool = False
+    """Its messages carry jobs: what becomes of them is kept."""
 
     @property
     def gates_keys(self) -> bool:

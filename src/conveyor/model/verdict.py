@@ -9,6 +9,7 @@ import msgspec
 
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.errors import InvalidSettingError
+from conveyor.model.job import JobRecord
 from conveyor.model.message import DELAY_MS_MAX
 
 Scope: TypeAlias = Literal["queue", "key"]
@@ -59,7 +60,13 @@ class RateLimited(Exception):
         self.reason = reason
 
 
-Verdict: TypeAlias = Ack | Retry | Reject | RateLimited
+class Snooze(Exception):
+    """Not now: deliver it again after `after`, and count no attempt. May be returned or raised."""
+
+    def __init__(self, after: Duration, *, reason: str | None = None) -> None:
+        super().__init__(reason or "snoozed")
+        self.after_ms = read_duration_ms(after, name="after", most_ms=DELAY_MS_MAX)
+        self.reason = reason
 
 
 class Action(IntEnum):
@@ -89,6 +96,21 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """RELEASE: the whole queue rests for `delay_ms`."""
     rests_key: bool = False
     """RELEASE: the messages of its key rest for `delay_ms`, where the consumer gates keys."""
+    outcome: JobRecord | None = None
+    """What is kept of a job, written in the same transaction."""
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict that leaves nothing to be judged: what a job's runner makes of how its function ended."""
+
+    action: Action
+    delay_ms: int | None = None
+    reason: str | None = None
+    error: str | None = None
+    outcome: JobRecord | None = None
+
+
+Verdict: TypeAlias = Ack | Retry | Reject | RateLimited | Snooze | Judged
 
 
 class DeadReason(StrEnum):

@@ -146,7 +146,7 @@ def _run_call(app: App, request: ChildRequest, loop: asyncio.Runner) -> Outcome:
         return request.chance
 
     try:
-        handler = app.handler(request.queue)
+        handler = app.handler(request.queue).pick(request.leases[0])
     except ConveyorError as error:
         return Outcome(
             settlements=[settle_as(lease, error, error, request.settings, chance) for lease in request.leases]

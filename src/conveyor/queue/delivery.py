@@ -17,7 +17,7 @@ from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidTransactionError, LeaseLostError
 from conveyor.model.events import VerdictIgnored
 from conveyor.model.message import Lease
-from conveyor.model.verdict import Ack, RateLimited, Reject, Retry, TxAck, Verdict
+from conveyor.model.verdict import Ack, Judged, RateLimited, Reject, Retry, Snooze, TxAck, Verdict
 from conveyor.store.joining import Joined
 
 T = TypeVar("T")
@@ -216,5 +216,9 @@ def name_of(verdict: Verdict | None) -> str:
             return "reject"
         case RateLimited():
             return "rate_limited"
+        case Snooze():
+            return "snooze"
+        case Judged():
+            return "judged"
         case None:
             return "nothing"

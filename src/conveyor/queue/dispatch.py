@@ -18,7 +18,7 @@ from conveyor.model.errors import HandlerTimeoutError
 from conveyor.model.events import Emit, MessageFailed
 from conveyor.model.message import Lease
 from conveyor.model.settings import ConsumerSettings
-from conveyor.model.verdict import Action, Settlement
+from conveyor.model.verdict import Action, Judged, Settlement
 from conveyor.queue.delivery import Fence, Message
 from conveyor.queue.handler import Handler, RunIn, Takes
 from conveyor.queue.isolation import ChildRequest, ChildUnusable, Crashed, Isolation
@@ -133,10 +133,13 @@ class Dispatcher:
             error = caught
         if os.getpid() != self._pid:
             os._exit(0)  # the handler forked, and this is the copy
-        is_plain = error is None and returned is None and call.interruption is None
-        if is_plain and message is not None and message.verdict is None:
-            self._on_end(call, (Settlement(lease.seq, lease.claim),))
-            return
+        if error is None and call.interruption is None and message is not None and message.verdict is None:
+            if returned is None:
+                self._on_end(call, (Settlement(lease.seq, lease.claim),))
+                return
+            if type(returned) is Judged and returned.action is Action.ACK:
+                self._on_end(call, (Settlement(lease.seq, lease.claim, outcome=returned.outcome),))
+                return
         error = self._cause(call, error)
         self._finish(call, judge_one(lease, message, returned, error, call.settings, self._chance))
 

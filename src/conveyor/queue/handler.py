@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import SimpleNamespace
-from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Protocol, get_args, get_origin, get_type_hints
 
 from conveyor.model.errors import InvalidSettingError
+from conveyor.model.message import Lease
 from conveyor.model.settings import ConsumerSettings, check_name
+from conveyor.model.verdict import Settlement
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.encoding import BodyReader
 
@@ -47,6 +49,30 @@ class Handler:
     run_in: RunIn
     is_async: bool
     settings: ConsumerSettings
+    parts: Parts | None = None
+    """Where each message is handled by a function of its own: the handler of that."""
+
+    def pick(self, lease: Lease) -> Handler:
+        """The handler of this very message."""
+        return self if self.parts is None else self.parts.pick(lease)
+
+    def settings_over(self, operating: ConsumerSettings) -> ConsumerSettings:
+        """What a call goes by, where the queue's consumer operates as this says."""
+        return operating if self.parts is None else self.parts.settings_over(self, operating)
+
+    def close(self, lease: Lease, settlement: Settlement, running_ms: int) -> Settlement:
+        """The settlement of a call that is over, with all that is to be kept of it."""
+        return settlement if self.parts is None else self.parts.close(self, lease, settlement, running_ms)
+
+
+class Parts(Protocol):
+    """A room that shares one queue among several functions."""
+
+    def pick(self, lease: Lease) -> Handler: ...
+
+    def settings_over(self, handler: Handler, operating: ConsumerSettings) -> ConsumerSettings: ...
+
+    def close(self, handler: Handler, lease: Lease, settlement: Settlement, running_ms: int) -> Settlement: ...
 
 
 def read_handler(
@@ -62,23 +88,23 @@ def read_handler(
     check_name("queue", queue)
     settings.check()
     takes, body = _read_parameter(function, localns)
-    is_async = _is_async(function)
+    is_async = is_async_function(function)
     return Handler(
         queue=queue,
         function=function,
         takes=takes,
         reader=BodyReader(queue, body),
-        run_in=_read_run_in(function, run_in, RunIn.LOOP if is_async else RunIn.THREAD),
+        run_in=read_run_in(function, run_in, RunIn.LOOP if is_async else RunIn.THREAD),
         is_async=is_async,
         settings=settings,
     )
 
 
 def _read_parameter(function: Callable[[Any], Any], localns: Mapping[str, Any] | None) -> tuple[Takes, Any]:
-    shown = _shown(function)
+    shown = name_of_function(function)
     name, annotation = _first_parameter(function)
     if isinstance(annotation, str) or annotation is not inspect.Parameter.empty:
-        annotation = _resolve(function, name, annotation, localns)
+        annotation = resolve_annotation(function, name, annotation, localns)
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     origin = get_origin(annotation) or annotation
@@ -90,7 +116,7 @@ def _read_parameter(function: Callable[[Any], Any], localns: Mapping[str, Any] |
 
 
 def _first_parameter(function: Callable[[Any], Any]) -> tuple[str, Any]:
-    shown = _shown(function)
+    shown = name_of_function(function)
     if not callable(function):
         raise InvalidSettingError("handler", shown, "cannot be called", hint=_HINT)
     parameters = list(inspect.signature(function).parameters.values())
@@ -103,7 +129,9 @@ def _first_parameter(function: Callable[[Any], Any]) -> tuple[str, Any]:
     return parameters[0].name, parameters[0].annotation
 
 
-def _resolve(function: Callable[[Any], Any], name: str, annotation: Any, localns: Mapping[str, Any] | None) -> Any:
+def resolve_annotation(
+    function: Callable[..., Any], name: str, annotation: Any, localns: Mapping[str, Any] | None
+) -> Any:
     """Only the first annotation is resolved: others may name what is imported for type checkers alone."""
     innermost = _innermost(function)
     globalns = getattr(innermost, "__globals__", {})
@@ -112,12 +140,13 @@ def _resolve(function: Callable[[Any], Any], name: str, annotation: Any, localns
         return get_type_hints(holder, globalns, dict(localns or {}), include_extras=True)[name]
     except NameError as error:
         raise InvalidSettingError(
-            "handler", _shown(function), f"the annotation of `{name}` names `{error.name}`, which is not known there",
+            "handler", name_of_function(function),
+            f"the annotation of `{name}` names `{error.name}`, which is not known there",
             hint="define or import the body's type at the top level of the module, outside `if TYPE_CHECKING`",
         ) from error  # fmt: skip
     except (TypeError, SyntaxError) as error:
         raise InvalidSettingError(
-            "handler", _shown(function), f"the annotation of `{name}`: {error}", hint=_HINT
+            "handler", name_of_function(function), f"the annotation of `{name}`: {error}", hint=_HINT
         ) from error
 
 
@@ -130,26 +159,27 @@ def _innermost(function: Any) -> Any:
     return inspect.unwrap(getattr(function, "__func__", function))
 
 
-def _is_async(function: Callable[[Any], Any]) -> bool:
+def is_async_function(function: Callable[[Any], Any]) -> bool:
     inner: Any = function
     while isinstance(inner, functools.partial):
         inner = inner.func
     if not inspect.isfunction(inner) and not inspect.ismethod(inner):
         inner = type(inner).__call__
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
-        raise InvalidSettingError("handler", _shown(function), "it is a generator", hint="return, do not yield")
+        shown = name_of_function(function)
+        raise InvalidSettingError("handler", shown, "it is a generator", hint="return, do not yield")
     return inspect.iscoroutinefunction(inner)
 
 
-def _read_run_in(function: Callable[[Any], Any], wanted: str | None, usual: RunIn) -> RunIn:
+def read_run_in(function: Callable[[Any], Any], wanted: str | None, usual: RunIn) -> RunIn:
     if wanted is None:
         return usual
     if wanted not in (usual, RunIn.PROCESS):
         kind = "`async def`" if usual is RunIn.LOOP else "plain `def`"
         hint = f"leave it out, or give `{RunIn.PROCESS}`: {kind} runs in the {usual} or in a process of its own"
-        raise InvalidSettingError("run_in", wanted, f"does not fit `{_shown(function)}`", hint=hint)
+        raise InvalidSettingError("run_in", wanted, f"does not fit `{name_of_function(function)}`", hint=hint)
     return RunIn(wanted)
 
 
-def _shown(function: object) -> str:
+def name_of_function(function: object) -> str:
     return getattr(function, "__qualname__", None) or type(function).__qualname__

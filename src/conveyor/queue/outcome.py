@@ -12,7 +12,19 @@ from conveyor.model.errors import BodyDecodeError, ConveyorError, HandlerTimeout
 from conveyor.model.events import HandlerRaised, VerdictIgnored
 from conveyor.model.message import ERROR_CHARS_MAX, Lease
 from conveyor.model.settings import ConsumerSettings
-from conveyor.model.verdict import Ack, Action, DeadReason, RateLimited, Reject, Retry, Settlement, TxAck, Verdict
+from conveyor.model.verdict import (
+    Ack,
+    Action,
+    DeadReason,
+    Judged,
+    RateLimited,
+    Reject,
+    Retry,
+    Settlement,
+    Snooze,
+    TxAck,
+    Verdict,
+)
 from conveyor.queue.delivery import ACK, Batch, Fence, Message, ignored_calls
 from conveyor.queue.handler import Handler, Takes
 
@@ -93,7 +105,7 @@ def _read(
 def _unheard(
     error: BaseException | None, messages: Sequence[Message[Any]], settlements: Sequence[Settlement]
 ) -> HandlerRaised | None:
-    if error is None or not messages or isinstance(error, (Retry, Reject, RateLimited, Released)):
+    if error is None or not messages or isinstance(error, (Retry, Reject, RateLimited, Snooze, Released)):
         return None
     if any(settlement.error is not None for settlement in settlements):
         return None
@@ -124,6 +136,11 @@ def settle_as(
                 throttles=not rests_key,
                 rests_key=rests_key,
             )
+        case Snooze():
+            return Settlement(lease.seq, lease.claim, Action.RELEASE, said.after_ms, _clean(said.reason))
+        case Judged():
+            texts = (_clean(said.reason), _clean(said.error, ERROR_CHARS_MAX))
+            return Settlement(lease.seq, lease.claim, said.action, said.delay_ms, *texts, outcome=said.outcome)
         case Released():
             return release(lease)
         case HandlerTimeoutError():
@@ -164,7 +181,7 @@ def verdict_of(returned: object, error: BaseException | None) -> Verdict | BaseE
         return _unwrapped(error)
     if returned is None:
         return ACK
-    if isinstance(returned, (Ack, Retry, Reject, RateLimited)):
+    if isinstance(returned, (Ack, Judged, Retry, Reject, RateLimited, Snooze)):
         return returned
     if returned is Retry or returned is Reject:  # `return Retry`, without the parentheses
         return Retry() if returned is Retry else Reject()

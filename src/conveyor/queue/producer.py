@@ -4,7 +4,7 @@ COMMIT."""
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, TypeAlias
 
@@ -23,7 +23,7 @@ from conveyor.model.message import (
     Priority,
     Sent,
 )
-from conveyor.model.settings import RETENTION_MS_MAX, QueueSettings
+from conveyor.model.settings import RETENTION_MS_MAX, RETRIES_MAX, QueueSettings
 from conveyor.queue.encoding import encode_body, encode_json
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueMetrics
@@ -59,6 +59,7 @@ class Outgoing:
     headers: Mapping[str, object] | None = None
     expires_in: Duration | None = None
     cost: int | None = None
+    max_retries: int | None = None
 
 
 class Queue:
@@ -145,6 +146,24 @@ class Queue:
         _check_batch(drafts, settings)
         return [SentMessage(sent.id.hex(), sent.deduped) for sent in await self._append(drafts)]
 
+    def draft(self, message: Outgoing) -> Draft:
+        """What the store is handed for a message; `InvalidMessageError`."""
+        return self._draft(message, None)
+
+    async def send_drafts(self, drafts: Sequence[Draft], *, tx: object = None) -> list[Sent]:
+        """Send what `draft` has made, in as few batches as the queue's limits allow; with `tx` all or none."""
+        if tx is not None:
+            joined = self._store.join(tx)
+            settings = await joined.get_settings(self.name)
+        else:
+            settings = self._settings if self._monotonic() < self._fresh_until else await self._reload()
+        for draft in drafts:
+            _check_body(draft, settings)
+        sent: list[Sent] = []
+        for batch in _cut(drafts, settings):
+            sent += await (self._append(batch) if tx is None else joined.append(batch))
+        return sent
+
     async def metrics(self) -> QueueMetrics:
         """Its backlog now."""
         await self._reload()  # opens the app if need be
@@ -198,6 +217,7 @@ class Queue:
             if expires_in is None
             else read_duration_ms(expires_in, name="expires_in", least_ms=1, most_ms=RETENTION_MS_MAX),
             cost=1 if message.cost is None else _read_cost(message.cost),
+            max_retries=None if message.max_retries is None else _read_retries(message.max_retries),
         )
 
 
@@ -215,6 +235,20 @@ def _check_batch(drafts: list[Draft], settings: QueueSettings) -> None:
     total = sum(len(draft.body) for draft in drafts)
     if total > settings.max_batch_bytes:
         raise BodyTooLargeError("a batch of bodies", total, settings.max_batch_bytes)
+
+
+def _cut(drafts: Sequence[Draft], settings: QueueSettings) -> Iterator[list[Draft]]:
+    """As batches within the queue's limits; each body is within its own."""
+    batch: list[Draft] = []
+    size = 0
+    for draft in drafts:
+        if batch and (len(batch) >= settings.max_batch_messages or size + len(draft.body) > settings.max_batch_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(draft)
+        size += len(draft.body)
+    if batch:
+        yield batch
 
 
 def _check_body(draft: Draft, settings: QueueSettings) -> None:
@@ -235,6 +269,12 @@ def _read_priority(value: int) -> int:
 def _read_cost(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= COST_MAX:
         raise InvalidMessageError("cost", value, f"must be a whole number from 1 to {COST_MAX:,}")
+    return int(value)
+
+
+def _read_retries(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= RETRIES_MAX:
+        raise InvalidMessageError("max_retries", value, f"must be a whole number from 0 to {RETRIES_MAX}")
     return int(value)
 
 

@@ -175,8 +175,10 @@ class Worker:
             if self._is_stopping:
                 return Ran.NOT
             over = asyncio.Event()
-            run_in = consumer.handler.run_in if self._isolation is None else RunIn.PROCESS
-            self._begin(Call(consumer.handler, leases, consumer.settings, run_in, self._clock.monotonic()), over)
+            handler = consumer.handler.pick(leases[0])
+            run_in = handler.run_in if self._isolation is None else RunIn.PROCESS
+            settings = handler.settings_over(consumer.settings)
+            self._begin(Call(handler, leases, settings, run_in, self._clock.monotonic()), over)
             await over.wait()
             return Ran.TO_ITS_END
 
@@ -200,11 +202,12 @@ class Worker:
             if consumer is None or len(consumer.ready[0][0]) > self._board.free:
                 break
             portion = consumer.take()
-            handler = consumer.handler
+            handler = consumer.handler.pick(portion[0][0])
+            settings = handler.settings_over(consumer.settings)
             self._free -= 1
             if handler.run_in is RunIn.PROCESS:
                 self._in_children += 1
-            self._begin(Call(handler, portion[0], consumer.settings, handler.run_in, started_at), (consumer, portion))
+            self._begin(Call(handler, portion[0], settings, handler.run_in, started_at), (consumer, portion))
         if self._free > 0 and len(self._consumers) > 1:
             for consumer in self._consumers:
                 consumer.look()
@@ -233,8 +236,11 @@ class Worker:
         """A handler is over; its messages stay on the board until their settlements are durable."""
         if self._is_over:  # a handler that outlived its worker: whoever reaps the owner has its messages
             return
-        add = self._by_queue[call.handler.queue].settler.add
+        add, handler = self._by_queue[call.handler.queue].settler.add, call.handler
         for settlement, lease, slot in zip(settlements, call.leases, call.slots, strict=False):
+            if handler.parts is not None and settlement.outcome is None:
+                running_ms = round((self._clock.monotonic() - call.started_at) * 1000)
+                settlement = handler.close(lease, settlement, running_ms)  # noqa: PLW2901
             add(settlement, lease, slot)
         if not settlements:  # the leases are lost
             for slot in call.slots:

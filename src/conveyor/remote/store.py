@@ -18,6 +18,7 @@ from conveyor.remote.absent import Absent, check_consumer, unsupported
 from conveyor.remote.address import read_address
 from conveyor.remote.client import Client
 from conveyor.remote.directory import Directory, Known, read_info, seconds_of
+from conveyor.remote.jobs import NoJobs
 from conveyor.remote.letters import OwnLetters, read_peeked
 from conveyor.remote.pulling import Inbox
 from conveyor.remote.sending import Outbox
@@ -29,7 +30,7 @@ from conveyor.remote.wire import (
     PushedMessage,
     encode_body,
 )
-from conveyor.store.protocol import Wake
+from conveyor.store.protocol import JobStore, Wake
 from conveyor.store.records import SWEEP_ROWS_MAX, Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
 from conveyor.store.undivided import Undivided
 
@@ -41,6 +42,7 @@ class RemoteStore(Absent, Undivided):
     """`Store` behind a `cloudflare://` URL. Queues are not made by declaring them: they are somebody else's."""
 
     keeps_others = True
+    jobs: JobStore = NoJobs()
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self.address = read_address(url)

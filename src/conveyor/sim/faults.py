@@ -16,7 +16,7 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
-from conveyor.store.protocol import Store, Wake
+from conveyor.store.protocol import JobStore, Store, Wake
 
 _READS: Final = frozenset({"get_queue", "list_queues", "peek", "metrics", "list_owners", "list_schedules"})
 
@@ -129,6 +129,11 @@ class FaultyStore:
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    @property
+    def jobs(self) -> JobStore:
+        """Beside the faults: what an invented world does, it does with messages."""
+        return self._inner.jobs
 
     def at(self, queue: str) -> Store:
         """All queues live here."""

@@ -79,6 +79,13 @@ TABLES: Final = (
     ),
     _table("kv", "namespace key value metadata expires_at"),
     _table("documents", "kind name body version created_at modified_at"),
+    _table(
+        "jobs",
+        "id name queue state enqueued_at started_at ended_at attempts worker result result_until error fingerprint "
+        "next_at cancel_at expires_at",
+        words="error",
+    ),
+    _table("attempts", "id started_at attempt state ended_at worker error fingerprint next_at", words="error"),
 )
 
 LEFT: Final[Mapping[str, str]] = MappingProxyType({

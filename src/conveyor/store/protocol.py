@@ -11,9 +11,11 @@ from typing import Protocol, TypeAlias
 
 from conveyor.model.clock import Clock
 from conveyor.model.ids import MessageId
+from conveyor.model.job import ErrorGroup, JobAttempt, JobRecord
 from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
+from conveyor.store.jobs import JobFound, JobPage, JobsAsked, Obstacles
 from conveyor.store.joining import Joinable
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
@@ -243,9 +245,44 @@ class DocumentStore(Protocol):
         ...
 
 
-class Store(
-    MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, DocumentStore, Joinable, Protocol
-):
+class JobStore(Protocol):
+    """What is kept of jobs. Their endings are written by `settle`."""
+
+    async def find(self, ids: Sequence[MessageId]) -> list[JobFound]:
+        """Those that are there, in no order."""
+        ...
+
+    async def look(self, asked: JobsAsked) -> JobPage:
+        """Newest first. A page may hold fewer than were asked for, and still not be the last."""
+        ...
+
+    async def attempts(self, id: MessageId, *, limit: int) -> Sequence[JobAttempt]:
+        """Those that did not succeed, oldest first."""
+        ...
+
+    async def errors(self, *, name: str | None, limit: int) -> Sequence[ErrorGroup]:
+        """Errors of jobs that have not succeeded, by kind, the most frequent first."""
+        ...
+
+    async def beat(self, running: Sequence[JobRecord]) -> Sequence[MessageId]:
+        """Says of attempts that they run; those whose jobs are to end."""
+        ...
+
+    async def cancel(self, id: MessageId) -> JobFound | None:
+        """One that waits is taken out. One that runs is to end: `beat` says so, and it is not tried again."""
+        ...
+
+    async def replace(self, draft: Draft) -> Sent:
+        """Send in the place of the job that has the draft's dedupe key: that is cancelled if it waits, and goes on if
+        it runs. The errors of `append`."""
+        ...
+
+    async def obstacles(self, id: MessageId) -> Obstacles:
+        """What may keep it from being taken now."""
+        ...
+
+
+class Store(MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, DocumentStore, Joinable, Protocol):
     """All of it, with a beginning and an end."""
 
     @property
@@ -262,6 +299,9 @@ class Store(
     def keeps_others(self) -> bool:
         """Whether its queues are others' too: an app uses them, and neither makes nor judges them."""
         ...
+
+    @property
+    def jobs(self) -> JobStore: ...
 
     def at(self, queue: str) -> Store:
         """The store in which a queue lives: this one, unless it is made of several."""

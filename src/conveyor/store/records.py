@@ -142,6 +142,7 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     receipts: int = 0
     kv_entries: int = 0
     rates: int = 0
+    jobs: int = 0
     carried: int = 0
     """Messages that users' own transactions sent or acked, brought to where they belong."""
 

@@ -142,14 +142,16 @@ class Harness:
         claimed = await self.store.claim(request)
         if not claimed.leases:
             return False
-        delivery = Delivery(handler, claimed.leases, Fence(owner, self.store.join))
+        handler, leases = handler.pick(claimed.leases[0]), claimed.leases
+        settings = handler.settings_over(settings)
+        delivery = Delivery(handler, leases, Fence(owner, self.store.join))
         returned, error = None, None
         if delivery.argument is not None:
             returned, error = await _attempt(handler, delivery.argument)
         outcome = delivery.judge(returned, error, settings, self._chance)
-        await self.store.settle(
-            owner, outcome.settlements, ended={handler.queue: claimed.calls} if claimed.calls else None
-        )
+        ended = {handler.queue: claimed.calls} if claimed.calls else None
+        closed = [handler.close(*each, running_ms=0) for each in zip(leases, outcome.settlements, strict=True)]
+        await self.store.settle(owner, closed, ended=ended)
         return True
 
 

@@ -20,6 +20,7 @@ _PARAMETER: Final = re.compile(r"\{(\w+)(?::path)?\}")
 _NAMES: Final[Mapping[str, dict[str, Any]]] = {
     "queue": {"type": "string", "minLength": 1, "maxLength": 63},
     "message": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "job": {"type": "string", "minLength": 32, "maxLength": 32, "pattern": "^[0-9a-f]{32}$"},
     "schedule": {"type": "string", "minLength": 1, "maxLength": 63},
     "namespace": {"type": "string", "minLength": 1, "maxLength": 63},
     "key": {"type": "string", "minLength": 1, "maxLength": 512},

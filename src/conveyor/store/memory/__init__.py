@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from conveyor.model.errors import InvalidTransactionError
 from conveyor.store.memory.documents import Documents
+from conveyor.store.memory.jobs import Jobs
 from conveyor.store.memory.key_values import KeyValues
 from conveyor.store.memory.owners import Owners
 from conveyor.store.memory.queues import Queues
@@ -13,7 +14,7 @@ from conveyor.store.memory.schedules import Schedules
 from conveyor.store.undivided import Undivided
 
 
-class MemoryStore(Schedules, Queues, Owners, KeyValues, Documents, Undivided):
+class MemoryStore(Schedules, Queues, Owners, KeyValues, Documents, Jobs, Undivided):
     """A `Store` that lives as long as its object; no method waits, so each is one transaction."""
 
     @property
@@ -24,7 +25,9 @@ class MemoryStore(Schedules, Queues, Owners, KeyValues, Documents, Undivided):
     def join(self, tx: object) -> NoReturn:
         """There is no database to share a transaction with."""
         raise InvalidTransactionError(
-            tx, "the store in memory has no transactions", hint='test this on a file: `Conveyor(..., url="sqlite:///...")`'
+            tx,
+            "the store in memory has no transactions",
+            hint='test this on a file: `Conveyor(..., url="sqlite:///...")`',
         )
 
     async def open(self) -> None:

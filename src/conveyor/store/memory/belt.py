@@ -79,7 +79,7 @@ class Belt(Limits):
             cost=draft.cost,
         )
         if draft.dedupe is not None:
-            until = now + settings.dedupe_window_ms
+            until = now + (settings.dedupe_window_ms if draft.dedupe_ms is None else draft.dedupe_ms)
             self._tables.dedupes[draft.queue, draft.dedupe] = Dedupe(id=draft.id, seq=seq, until=until)
         return Sent(draft.id)
 
@@ -210,6 +210,8 @@ class Belt(Limits):
         action = settlement.action
         match action:
             case Action.ACK:
+                if settlement.outcome is not None:
+                    self._put_job(settlement.outcome)
                 self._remove(message)
                 self._wake(message.queue)  # the next of its key may go
                 return False
@@ -217,11 +219,12 @@ class Belt(Limits):
                 message.crash_suspect = False
                 reason = settlement.reason or DeadReason.RETRIES
                 ready_at = self._now() + (settlement.delay_ms or 0)
-                return self._fail(message, reason, settlement.error, ready_at=ready_at)
+                outcome = settlement.outcome
+                return self._fail(message, reason, settlement.error, ready_at=ready_at, outcome=outcome)
             case Action.CRASH:
-                return self._crash(message, settlement.error)
+                return self._crash(message, settlement.error, settlement.outcome)
             case Action.REJECT:
-                self._kill(message, settlement.reason or DeadReason.REJECTED, settlement.error)
+                self._kill(message, settlement.reason or DeadReason.REJECTED, settlement.error, settlement.outcome)
                 return True
             case Action.RELEASE:
                 self._release_for(message, settlement)

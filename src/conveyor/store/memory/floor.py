@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import QueueNotFoundError, StoreClosedError
-from conveyor.model.ids import IdSource, show_id
+from conveyor.model.ids import IdSource, MessageId, show_id
+from conveyor.model.job import JobAttempt, JobRecord, JobState
 from conveyor.model.message import CRASH_BUDGET, ERROR_CHARS_MAX, ContentType, DeadLetter, Priority
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
 from conveyor.model.verdict import DeadReason
+from conveyor.store.jobs import JobFound, dead_state, job_name, unended
 from conveyor.store.memory.rows import Message, Queue, Tables
 from conveyor.store.protocol import Wake
 from conveyor.store.records import PULL_OWNER
@@ -90,7 +93,9 @@ class Floor:
                 dedupe.seq = None
 
     def _release(self, message: Message) -> None:
-        """T8, to its old place."""
+        """T8, to its old place; out, if it carries a job that was cancelled meanwhile."""
+        if self._is_cancelled(message):
+            return
         message.releases += 1
         message.end_lease()
         self._wake(message.queue)
@@ -99,27 +104,35 @@ class Floor:
         retries = message.max_retries
         return message.attempts > (self._consumer(message.queue).max_retries if retries is None else retries)
 
-    def _fail(self, message: Message, reason: str, error: str | None, *, ready_at: int) -> bool:
+    def _fail(
+        self, message: Message, reason: str, error: str | None, *, ready_at: int, outcome: JobRecord | None = None
+    ) -> bool:
         """T4 and T5: another try, or T6; whether it died."""
         if self._is_spent(message):
-            self._kill(message, reason, error)
+            self._kill(message, reason, error, outcome)
             return True
+        if self._is_cancelled(message):
+            return False
+        self._note_job(message, JobState.RETRYING, error, outcome)
         message.end_lease()
         message.ready_at = ready_at
         self._wake(message.queue)
         return False
 
-    def _crash(self, message: Message, error: str | None) -> bool:
+    def _crash(self, message: Message, error: str | None, outcome: JobRecord | None = None) -> bool:
         """T5: it ran alone when its worker died; whether that was once too often. From now on it runs alone."""
         message.crashes += 1
         message.crash_suspect = True
         if message.crashes >= CRASH_BUDGET:
-            self._kill(message, DeadReason.CRASHES, error)
+            self._kill(message, DeadReason.CRASHES, error, outcome)
             return True
-        return self._fail(message, DeadReason.RETRIES, error, ready_at=message.ready_at)
+        return self._fail(message, DeadReason.RETRIES, error, ready_at=message.ready_at, outcome=outcome)
 
-    def _kill(self, message: Message, reason: str, error: str | None) -> None:
+    def _kill(self, message: Message, reason: str, error: str | None, outcome: JobRecord | None = None) -> None:
         """T6: to the dead letter queue, if there is one, with an alert, if it is wanted."""
+        if self._is_cancelled(message):
+            return
+        self._note_job(message, dead_state(reason), error or reason, outcome)
         consumer = self._consumer(message.queue)
         origin, now = message.queue, self._now()
         error = error[:ERROR_CHARS_MAX] if error else None
@@ -134,6 +147,49 @@ class Floor:
             message.start_anew(consumer.dead_letter_queue, now, dead)
             self._wake(message.queue)
         self._wake(origin)
+
+    def _find_job(self, id: MessageId) -> JobFound | None:
+        record = self._tables.jobs.get(id)
+        message = next((each for each in self._tables.messages.values() if each.id == id), None)
+        if record is None and (message is None or job_name(message.headers) is None):
+            return None
+        return JobFound(message=None if message is None else message.peek(), record=record)
+
+    def _note_job(self, message: Message, state: JobState, error: str | None, outcome: JobRecord | None) -> None:
+        """An attempt that did not succeed: as its worker tells it, or as nobody does."""
+        if not self._consumer(message.queue).tracks_jobs or job_name(message.headers) is None:
+            return
+        found = self._find_job(message.id)
+        assert found is not None, "its message is there"
+        if outcome is None:
+            outcome = unended(found, self._now(), state=state, error=error)
+        elif outcome.state is JobState.RETRYING and state is not outcome.state:
+            outcome = replace(outcome, state=state, next_at=None)
+        self._put_job(outcome)
+        attempt = JobAttempt(
+            attempt=outcome.attempts, state=outcome.state, started_at=outcome.started_at,
+            ended_at=outcome.ended_at or 0, worker=outcome.worker, error=outcome.error,
+            fingerprint=outcome.fingerprint, next_at=outcome.next_at,
+        )  # fmt: skip
+        self._tables.attempts.setdefault(message.id, []).append(attempt)
+
+    def _put_job(self, record: JobRecord) -> None:
+        """What was cancelled stays so."""
+        present = self._tables.jobs.get(record.id)
+        if present is None or present.state is not JobState.CANCELLED:
+            self._tables.jobs[record.id] = record
+
+    def _is_cancelled(self, message: Message) -> bool:
+        """Whether somebody wanted the job of a message to end that would be tried again; then it is out."""
+        record = self._tables.jobs.get(message.id)
+        if record is None or record.cancel_at is None:
+            return False
+        found = self._find_job(message.id)
+        assert found is not None, "it has a record"
+        self._put_job(unended(found, self._now(), state=JobState.CANCELLED))
+        self._remove(message)
+        self._wake(message.queue)
+        return True
 
     def _alert(self, queue: str, message: Message, dlq: str | None, reason: str, error: str | None) -> None:
         settings = self._ensure_queue(queue).settings

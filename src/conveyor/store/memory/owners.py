@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from conveyor.model.ids import MessageId
 from conveyor.model.verdict import DeadReason
 from conveyor.store.memory.floor import Floor
 from conveyor.store.memory.rows import Message
@@ -88,7 +89,14 @@ class Owners(Floor):
                 tables.entries,
                 [k for k, entry in tables.entries.items() if entry.expires_at is not None and entry.expires_at <= now],
             ),
+            jobs=self._forget_jobs([job.id for job in tables.jobs.values() if job.expires_at <= now]),
         )
+
+    def _forget_jobs(self, ids: list[MessageId]) -> int:
+        for id in ids[:SWEEP_ROWS_MAX]:
+            del self._tables.jobs[id]
+            self._tables.attempts.pop(id, None)
+        return len(ids[:SWEEP_ROWS_MAX])
 
     def _expire_old(self) -> int:
         """T10."""

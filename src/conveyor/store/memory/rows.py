@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from conveyor.model.ids import MessageId
+from conveyor.model.job import JobAttempt, JobRecord
 from conveyor.model.message import PULL_MS_MAX, ContentType, DeadLetter, Lease, Peeked
 from conveyor.model.rate import Window
 from conveyor.model.settings import ConsumerSettings, QueueSettings
@@ -191,6 +192,9 @@ class Tables:
     runs: dict[tuple[str, int], RunEntry] = field(default_factory=dict)
     entries: dict[tuple[str, str], KeyValue] = field(default_factory=dict)
     documents: dict[tuple[str, str], Document] = field(default_factory=dict)
+    jobs: dict[MessageId, JobRecord] = field(default_factory=dict)
+    attempts: dict[MessageId, list[JobAttempt]] = field(default_factory=dict)
+    """Those that did not succeed."""
     seqs: Iterator[int] = field(default_factory=lambda: count(1))
     versions: Iterator[int] = field(default_factory=lambda: count(1))
     owner_numbers: Iterator[int] = field(default_factory=lambda: count(1))

@@ -160,7 +160,7 @@ async def append_one(
             expires_at=None if draft.expires_in_ms is None else now + draft.expires_in_ms,
             max_retries=draft.max_retries,
             dedupe=draft.dedupe,
-            dedupe_until=now + row.settings.dedupe_window_ms,
+            dedupe_until=now + (row.settings.dedupe_window_ms if draft.dedupe_ms is None else draft.dedupe_ms),
             cost=draft.cost,
             gate_key=row.gate_key(draft.key) if row.gates_keys else None,
             place=BEHIND if row.is_fair else WAITING,

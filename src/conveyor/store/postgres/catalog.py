@@ -53,6 +53,10 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def tracks_jobs(self) -> bool:
+        return self.consumer is not None and self.consumer.tracks_jobs
+
+    @property
     def gates_keys(self) -> bool:
         return self.consumer is not None and self.consumer.gates_keys
 

@@ -7,7 +7,7 @@ import msgspec
 
 from conveyor.model.ids import show_id
 from conveyor.model.message import ERROR_CHARS_MAX, ContentType, Draft, Priority
-from conveyor.store.postgres import append, catalog, keys
+from conveyor.store.postgres import append, catalog, jobs, keys
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import Transaction, storable
 
@@ -16,6 +16,10 @@ async def bury(
     tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int, error: str | None = None
 ) -> None:
     """The caller has taken it out of `ready` or `leased`."""
+    if await jobs.is_cancelled(tx, row, seq):
+        await leave(tx, row, seq)
+        return
+    await jobs.note_death(tx, row, seq, reason, error, attempts)
     place = await tx.row("read_place", seq)
     assert place is not None, "a message that dies has a row"
     await _leave_queue(tx, row, seq, place)
@@ -37,6 +41,14 @@ async def bury(
             "headers": None if headers is None else msgspec.json.decode(headers),
         }
         await _alert(tx, row.consumer.alert_queue, facts)
+
+
+async def leave(tx: Transaction, row: QueueRow, seq: int) -> None:
+    """GONE, without a letter. The caller has taken it out of `ready` or `leased`."""
+    place = await tx.row("read_place", seq)
+    assert place is not None, "a message that goes has a row"
+    await _leave_queue(tx, row, seq, place)
+    await tx.run("delete_message", seq)
 
 
 async def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:

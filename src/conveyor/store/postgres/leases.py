@@ -8,9 +8,9 @@ import msgspec
 
 from conveyor.model.message import CRASH_BUDGET, PULL_MS_MAX
 from conveyor.model.verdict import DeadReason
-from conveyor.store.postgres import keys
+from conveyor.store.postgres import jobs, keys
 from conveyor.store.postgres.catalog import QueueRow
-from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.dead import bury, leave
 from conveyor.store.postgres.transaction import Row, Transaction
 from conveyor.store.records import ClaimRequest
 
@@ -45,7 +45,11 @@ async def put_back(
     releases: int = 0,
     crashes: int = 0,
 ) -> None:
-    """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes."""
+    """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes; out, if it carries
+    a job that was cancelled meanwhile."""
+    if await jobs.is_cancelled(tx, row, ended.seq):
+        await leave(tx, row, ended.seq)
+        return
     place = await tx.row("read_place", ended.seq)
     assert place is not None, "a leased message has a row"
     _lane, old_ready_at, priority, key, *_ = place
@@ -67,12 +71,13 @@ async def release(
     tx: Transaction, owner: int, fences: Iterable[tuple[int, int]], *, are_suspects: bool = False
 ) -> set[int]:
     """LEASED -> READY in their old places, by (seq, claim), as if they had never been taken; the seqs of those that
-    went. Not those whose keys are gated, or whose queue is gone."""
+    went. Not those whose keys are gated, which may carry a job, or whose queue is
+    gone."""
     asked = list(fences)
     if not asked:
         return set()
     seqs, claims = zip(*asked, strict=True)
-    lanes = [row.lane for row in tx.catalog.rows.values() if not row.gates_keys]
+    lanes = [row.lane for row in tx.catalog.rows.values() if not row.gates_keys and not row.tracks_jobs]
     released = await tx.rows("release_leases", seqs, claims, owner, lanes, are_suspects)
     for lane, shelf, priority, ready_at, seq in released:
         tx.note_put_back((lane, shelf, priority), (ready_at, seq))
@@ -104,6 +109,7 @@ async def crash(tx: Transaction, row: QueueRow, ended: Ended, error: str | None)
     if await retries_are_spent(tx, row, ended):
         await bury(tx, row, ended.seq, DeadReason.RETRIES, attempts=ended.attempts, error=error)
         return True
+    await jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     await put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT, crashes=1)
     return False
 
@@ -113,6 +119,7 @@ async def lose(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) 
     if await retries_are_spent(tx, row, ended):
         await bury(tx, row, ended.seq, DeadReason.LOST, attempts=ended.attempts, error=error)
         return True
+    await jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     await put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT if ended.suspect else keys.OPEN)
     return False
 

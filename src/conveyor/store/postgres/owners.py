@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from conveyor.model.verdict import DeadReason
-from conveyor.store.postgres import keys, leases
+from conveyor.store.postgres import jobs, keys, leases
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.leases import Ended, read_ended
@@ -116,5 +116,6 @@ async def _time_out(tx: Transaction, row: QueueRow, each: Ended, error: str) -> 
     if await leases.retries_are_spent(tx, row, each):
         await bury(tx, row, each.seq, DeadReason.TIMEOUT, attempts=each.attempts, error=error)
         return True
+    await jobs.note_failure(tx, row, each.seq, error, each.attempts)
     await leases.put_back(tx, row, each, ready_at=tx.now)
     return False

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import msgspec
 
 from conveyor.model.errors import OutcomeUnknownError
+from conveyor.model.job import JobRecord
 from conveyor.model.message import Draft, Lease, Sent
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.postgres import claim as long_way
@@ -225,10 +226,23 @@ async def ack(link: Link, owner: int, settlements: Sequence[Settlement]) -> Told
     catalog = link.shared.catalog
     if catalog.gates_keys or any(each.action is not Action.ACK for each in settlements):
         return None, _NOBODY
-    (said,) = await link.call(
-        "ack_plain",
+    facts = (
         *(catalog.version, owner, [each.seq for each in settlements], [each.claim for each in settlements]),
         [row.lane for row in catalog.rows.values() if row.holds_dead],
     )
+    outcomes = [(each.seq, each.outcome) for each in settlements if each.outcome is not None]
+    if outcomes:
+        (said,) = await link.call("ack_jobs", *facts, *zip(*map(_job_columns, outcomes), strict=True))
+    else:
+        (said,) = await link.call("ack_plain", *facts)
     is_done, lost = said
     return (Settled(lost, []) if is_done else None), _NOBODY
+
+
+def _job_columns(outcome: tuple[int, JobRecord]) -> tuple[Any, ...]:
+    """In the order of `ack_jobs`."""
+    seq, job = outcome
+    return (
+        *(seq, job.id, job.name, job.queue, job.state.value, job.enqueued_at, job.started_at, job.ended_at),
+        *(job.attempts, job.worker, job.result, job.result_until, job.expires_at),
+    )

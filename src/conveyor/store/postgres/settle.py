@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from conveyor.model.errors import LeaseLostError
 from conveyor.model.ids import show_id
+from conveyor.model.message import Peeked
 from conveyor.model.verdict import Action, DeadReason, Settlement
-from conveyor.store.postgres import catalog, keys, leases
+from conveyor.store.postgres import catalog, jobs, keys, leases
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.leases import Ended, read_ended
@@ -82,6 +83,9 @@ async def _ack(tx: Transaction, owner: int, acks: Sequence[Settlement]) -> list[
     """LEASED -> DONE; the seqs whose lease is somebody else's now."""
     seqs, claims = [each.seq for each in acks], [each.claim for each in acks]
     done = await tx.rows("ack_leases", seqs, claims, owner, tx.catalog.gates_keys)
+    outcomes = {each.seq: each.outcome for each in acks if each.outcome is not None}
+    if outcomes:
+        await jobs.put_outcomes(tx, [outcomes[found[0]] for found in done if found[0] in outcomes])
     by_lane: dict[int, list[Row]] = {}
     for found in done:
         by_lane.setdefault(found[1], []).append(found)
@@ -121,6 +125,17 @@ async def _ack_late(tx: Transaction, each: Settlement) -> bool:
     return await _take_out(tx, each.seq, place, each.claim)
 
 
+async def take_out_ready(tx: Transaction, row: QueueRow, message: Peeked) -> bool:
+    """A message that waits is gone; whether it was there."""
+    place = await tx.row("read_place", message.seq)
+    if place is None or place[0] != row.lane:
+        return False
+    await tx.lock_gated([row.lane])
+    if await tx.row("find_ready", row.lane, place[2], place[1], message.seq) is None:
+        return False
+    return await _take_out(tx, message.seq, place, None)
+
+
 async def _take_out(tx: Transaction, seq: int, place: Row, claim: int | None) -> bool:
     """READY or LEASED -> gone, if it was claimed as often as that; None: however often."""
     lane, ready_at, priority, key, _retries, size, _dedupe = place
@@ -151,8 +166,13 @@ async def _settle_one(tx: Transaction, owner: int, each: Settlement, lost: list[
     row = tx.catalog.of_lane(ended.lane)
     if row is None:  # purged meanwhile
         await tx.run("delete_message", ended.seq)
-    elif await _end(tx, row, ended, each):
+        return
+    if each.outcome is not None:
+        tx.told.add(each.seq)
+    died = await _end(tx, row, ended, each)
+    if died:
         dead.append(each.seq)
+    await jobs.note_settled(tx, each, died=died)
 
 
 async def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -> bool:

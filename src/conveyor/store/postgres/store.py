@@ -27,6 +27,7 @@ from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, translate
 from conveyor.store.postgres.flusher import Flusher
+from conveyor.store.postgres.job_store import PostgresJobs
 from conveyor.store.postgres.joined import Home, JoinedTransaction
 from conveyor.store.postgres.link import CLOSE_S, Durability, Shared
 from conveyor.store.postgres.marks import split_put_back
@@ -80,6 +81,7 @@ class PostgresStore(Undivided):
         self._flusher: Flusher | None = None
         self._bell: Bell | None = None
         self._outbox = outbox.Marks()
+        self.jobs = PostgresJobs(self._run, self._depths)
         self._relay: Relay | None = None
         self._home: Home | None = None
         self._door: Door | None = None

@@ -77,6 +77,8 @@ class Transaction:
         self.marks = marks
         self.catalog: Catalog = EMPTY
         self.woken: set[str] = set()
+        self.told: set[int] = set()
+        """Messages whose worker says itself what became of their jobs."""
         self.is_dirty = False
         self.put_back: dict[Level, Place] = {}
         """Levels in which a message came to READY otherwise than by a send, and the first place of each."""

@@ -42,6 +42,7 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.routed.jobs import PartJobs
 from conveyor.store.routed.numbers import is_common, mark_of, own, place_in
 from conveyor.store.routed.waiting import Subscriber, problem_of, waited
 from conveyor.store.routing import place_of
@@ -65,6 +66,7 @@ class Part(Undivided):
         self.keeps_others = store.keeps_others
         self._mark = mark_of(self.place)
         self._store = store
+        self.jobs = PartJobs(lambda: self._live.jobs, self._mark)
         self._problem: StoreError | None = None
         """Why it is away."""
         self._coming_up: asyncio.Task[None] | None = None

@@ -40,6 +40,7 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.routed.jobs import RoutedJobs
 from conveyor.store.routed.joined import RoutedJoin
 from conveyor.store.routed.numbers import place_in
 from conveyor.store.routed.owners import Owners
@@ -62,6 +63,8 @@ class RoutedStore:
         self._home = self.parts[HOME]
         self._by_place = {part.place: part for part in self.parts.values()}
         self._name_of = lru_cache(_NAMES_KEPT)(routing.store_of)
+        jobs = {name: part.jobs for name, part in self.parts.items()}
+        self.jobs = RoutedJobs(jobs, lambda queue: self.at(queue).jobs)
         self._ids = IdSource(self._home.clock)
         self._owners = Owners(list(self.parts.values()), self._ids)
 

@@ -77,8 +77,22 @@ def append_one(tx: Transaction, row: QueueRow, draft: Draft) -> Sent:
     content = CONTENT_CODES[draft.content_type]
     tx.insert(
         # fmt: off
-        (seq, lane, draft.id, body, content, now, ready_at, ready_at, priority,
-         draft.key, draft.headers, expires_at, draft.max_retries, draft.dedupe),
+        (
+            seq,
+            lane,
+            draft.id,
+            body,
+            content,
+            now,
+            ready_at,
+            ready_at,
+            priority,
+            draft.key,
+            draft.headers,
+            expires_at,
+            draft.max_retries,
+            draft.dedupe,
+        ),
         # fmt: on
         (lane, 0, priority, ready_at, seq, 0, 0, 0),
     )
@@ -87,7 +101,8 @@ def append_one(tx: Transaction, row: QueueRow, draft: Draft) -> Sent:
         if not row.uses_dedupe:
             tx.run("mark_uses_dedupe", lane)
             tx.catalog.bump(tx)
-        tx.run("put_dedupe", row.lane, draft.dedupe, seq, draft.id, tx.now + row.settings.dedupe_window_ms)
+        window_ms = row.settings.dedupe_window_ms if draft.dedupe_ms is None else draft.dedupe_ms
+        tx.run("put_dedupe", row.lane, draft.dedupe, seq, draft.id, tx.now + window_ms)
     if row.gates_keys and (key := row.gate_key(draft.key)) is not None:
         add_key(tx, row, key, seq, priority, ready_at)
     if draft.cost != 1:

@@ -7,13 +7,17 @@ import msgspec
 
 from conveyor.model.ids import show_id
 from conveyor.model.message import ERROR_CHARS_MAX, ContentType, Draft, Priority
-from conveyor.store.sqlite import append, keys
+from conveyor.store.sqlite import append, jobs, keys
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.transaction import Transaction
 
 
 def bury(tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int, error: str | None = None) -> None:
     """The caller has taken it out of `ready` or `leased`."""
+    if jobs.is_cancelled(tx, row, seq):
+        leave(tx, row, seq)
+        return
+    jobs.note_death(tx, row, seq, reason, error, attempts)
     place = tx.row("read_place", seq)
     assert place is not None, "a message that dies has a row"
     _leave_queue(tx, row, seq, place)
@@ -35,6 +39,14 @@ def bury(tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int
             "headers": None if headers is None else msgspec.json.decode(headers),
         }
         _alert(tx, row.consumer.alert_queue, facts)
+
+
+def leave(tx: Transaction, row: QueueRow, seq: int) -> None:
+    """GONE, without a letter. The caller has taken it out of `ready` or `leased`."""
+    place = tx.row("read_place", seq)
+    assert place is not None, "a message that goes has a row"
+    _leave_queue(tx, row, seq, place)
+    tx.run("delete_message", seq)
 
 
 def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:

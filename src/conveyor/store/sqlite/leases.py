@@ -7,9 +7,9 @@ import msgspec
 from conveyor.model.message import CRASH_BUDGET, PULL_MS_MAX
 from conveyor.model.verdict import DeadReason
 from conveyor.store.records import ClaimRequest
-from conveyor.store.sqlite import keys
+from conveyor.store.sqlite import jobs, keys
 from conveyor.store.sqlite.catalog import QueueRow
-from conveyor.store.sqlite.dead import bury
+from conveyor.store.sqlite.dead import bury, leave
 from conveyor.store.sqlite.transaction import Row, Transaction
 
 
@@ -44,7 +44,11 @@ def put_back(
     releases: int = 0,
     crashes: int = 0,
 ) -> None:
-    """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes."""
+    """LEASED -> READY, at `ready_at` or in its old place, with that many more releases and crashes; out, if it carries
+    a job that was cancelled meanwhile."""
+    if jobs.is_cancelled(tx, row, ended.seq):
+        leave(tx, row, ended.seq)
+        return
     place = tx.row("read_place", ended.seq)
     assert place is not None, "a leased message has a row"
     _lane, old_ready_at, priority, key, *_ = place
@@ -83,6 +87,7 @@ def crash(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bo
     if retries_are_spent(tx, row, ended):
         bury(tx, row, ended.seq, DeadReason.RETRIES, attempts=ended.attempts, error=error)
         return True
+    jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT, crashes=1)
     return False
 
@@ -92,6 +97,7 @@ def lose(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> boo
     if retries_are_spent(tx, row, ended):
         bury(tx, row, ended.seq, DeadReason.LOST, attempts=ended.attempts, error=error)
         return True
+    jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT if ended.suspect else keys.OPEN)
     return False
 

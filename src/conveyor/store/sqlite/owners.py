@@ -9,7 +9,7 @@ import msgspec
 
 from conveyor.model.verdict import DeadReason
 from conveyor.store.records import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped
-from conveyor.store.sqlite import keys, leases
+from conveyor.store.sqlite import jobs, keys, leases
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury
 from conveyor.store.sqlite.leases import Ended, read_ended
@@ -99,5 +99,6 @@ def _time_out(tx: Transaction, row: QueueRow, each: Ended, error: str) -> bool:
     if leases.retries_are_spent(tx, row, each):
         bury(tx, row, each.seq, DeadReason.TIMEOUT, attempts=each.attempts, error=error)
         return True
+    jobs.note_failure(tx, row, each.seq, error, each.attempts)
     leases.put_back(tx, row, each, ready_at=tx.now)
     return False

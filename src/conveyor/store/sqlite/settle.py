@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 import apsw
 
 from conveyor.model.errors import LeaseLostError
 from conveyor.model.ids import show_id
-from conveyor.model.message import Lease
+from conveyor.model.job import JobRecord
+from conveyor.model.message import Lease, Peeked
 from conveyor.model.verdict import Action, DeadReason, Settlement
 from conveyor.store.records import PULL_OWNER, Settled
-from conveyor.store.sqlite import keys, leases
+from conveyor.store.sqlite import jobs, keys, leases
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury
 from conveyor.store.sqlite.leases import Ended, read_ended
 from conveyor.store.sqlite.transaction import Row, Transaction
+
+_NOTHING: Final[Mapping[int, JobRecord]] = MappingProxyType({})
 
 
 def settle(tx: Transaction, owner: int, settlements: Sequence[Settlement], ended: Mapping[str, int]) -> Settled:
@@ -25,7 +30,8 @@ def settle(tx: Transaction, owner: int, settlements: Sequence[Settlement], ended
     dead: list[int] = []
     acks = [(owner, each.seq, each.claim) for each in settlements if each.action is Action.ACK]
     if acks:
-        lost += _ack(tx, acks)
+        outcomes = {each.seq: each.outcome for each in settlements if each.outcome is not None}
+        lost += _ack(tx, acks, outcomes)
     for each in settlements:
         if each.action is not Action.ACK:
             _settle_one(tx, owner, each, lost, dead)
@@ -73,9 +79,11 @@ def ack_or_lose(tx: Transaction, owner: int, lease: Lease) -> None:
     _ack(tx, [(owner, lease.seq, lease.claim)])
 
 
-def _ack(tx: Transaction, acks: list[tuple[int, int, int]]) -> list[int]:
+def _ack(tx: Transaction, acks: list[tuple[int, int, int]], outcomes: Mapping[int, JobRecord] = _NOTHING) -> list[int]:
     """LEASED -> DONE; the seqs whose lease is somebody else's now."""
     done = tx.run_many("end_lease", acks)
+    if outcomes:
+        jobs.put_outcomes(tx, [outcomes[found[0]] for found in done if found[0] in outcomes])
     by_lane: dict[int, list[Row]] = {}
     for found in done:
         by_lane.setdefault(found[1], []).append(found)
@@ -123,6 +131,12 @@ def _ack_late(tx: Transaction, each: Settlement) -> bool:
     return _take_out(tx, each.seq, place, each.claim)
 
 
+def take_out_ready(tx: Transaction, row: QueueRow, message: Peeked) -> bool:
+    """A message that waits is gone; whether it was there."""
+    place = tx.row("read_place", message.seq)
+    return place is not None and place[0] == row.lane and _take_out(tx, message.seq, place, None)
+
+
 def _take_out(tx: Transaction, seq: int, place: Row, claim: int | None) -> bool:
     """READY or LEASED -> gone, if it was claimed as often as that; None: however often."""
     lane, ready_at, priority, _key, _retries, size, _dedupe = place
@@ -151,8 +165,13 @@ def _settle_one(tx: Transaction, owner: int, each: Settlement, lost: list[int], 
     row = tx.catalog.of_lane(tx, ended.lane)
     if row is None:  # purged meanwhile
         tx.run("delete_message", ended.seq)
-    elif _end(tx, row, ended, each):
+        return
+    if each.outcome is not None:
+        tx.told.add(each.seq)
+    died = _end(tx, row, ended, each)
+    if died:
         dead.append(each.seq)
+    jobs.note_settled(tx, each, died=died)
 
 
 def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -> bool:

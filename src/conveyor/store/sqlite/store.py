@@ -40,6 +40,7 @@ from conveyor.store.records import (
 from conveyor.store.sqlite import append, claim, documents, kv, queues, reconcile, schedules, settle, sweep
 from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.checkpointer import Checkpointer
+from conveyor.store.sqlite.job_store import SQLiteJobs
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
 from conveyor.store.sqlite.wake import Postbox
@@ -63,6 +64,7 @@ class SQLiteStore(Undivided):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wakes: list[Wake] = []
         self._bells = Bells(self._ring)
+        self.jobs = SQLiteJobs(lambda: self._live)
 
     @property
     def clock(self) -> Clock:

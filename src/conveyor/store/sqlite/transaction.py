@@ -31,6 +31,8 @@ class Transaction:
         self.catalog = catalog
         self.ids = ids
         self.woken: set[str] = set()
+        self.told: set[int] = set()
+        """Messages whose worker says itself what became of their jobs."""
         self._messages: list[Sequence[Any]] = []
         self._ready: list[Sequence[Any]] = []
         self._later: dict[str, list[Sequence[Any]]] = {}

@@ -13,6 +13,7 @@ from conveyor.testing.conformance.discarding import TestDiscards
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
+from conveyor.testing.conformance.jobs import TestJobControl, TestJobLists, TestJobs, desk
 from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
 from conveyor.testing.conformance.life import TestLife, TestWakes
@@ -40,6 +41,9 @@ __all__ = [
     "TestEndings",
     "TestExpiry",
     "TestFairness",
+    "TestJobControl",
+    "TestJobLists",
+    "TestJobs",
     "TestKeyConcurrency",
     "TestKeyRates",
     "TestKeyValues",
@@ -61,4 +65,5 @@ __all__ = [
     "TestSettling",
     "TestTrails",
     "TestWakes",
+    "desk",
 ]

@@ -11,3 +11,7 @@ FROM :schema.claim_plain(:known_version, :now, :owner, :lane, :levels, :after_at
 
 -- name: ack_plain
 SELECT is_done, lost FROM :schema.ack_plain(:known_version, :owner, :seqs, :claims, :dead_lanes);
+
+-- name: ack_jobs
+SELECT is_done, lost FROM :schema.ack_jobs(:known_version, :owner, :seqs, :claims, :dead_lanes, :job_seqs, :ids, :names,
+  :queues, :states, :enqueued_at, :started_at, :ended_at, :attempts, :workers, :results, :results_until, :expires_at);

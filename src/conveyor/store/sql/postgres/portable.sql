@@ -74,6 +74,15 @@ FROM kv ORDER BY namespace, key;
 SELECT kind, name, body, version, created_at, modified_at
 FROM documents ORDER BY kind, name;
 
+-- name: export_jobs
+SELECT id, name, queue, state, enqueued_at, started_at, ended_at, attempts, worker, result, result_until, error, fingerprint,
+  next_at, cancel_at, expires_at
+FROM jobs ORDER BY id;
+
+-- name: export_attempts
+SELECT id, started_at, attempt, state, ended_at, worker, error, fingerprint, next_at
+FROM attempts ORDER BY id, started_at, attempt;
+
 -- name: write_heading
 -- The version is past both, so that nobody trusts what was read here before.
 UPDATE store SET secret = :secret, catalog_version = greatest(catalog_version, :catalog_version) + 1;
@@ -89,11 +98,11 @@ SELECT lane, count(*), sum(octet_length(body)) FROM messages GROUP BY lane;
 -- name: holds_anything
 SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM schedules)
   OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv)
-  OR EXISTS (SELECT 1 FROM documents) OR EXISTS (SELECT 1 FROM outbox);
+  OR EXISTS (SELECT 1 FROM documents) OR EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM outbox);
 
 -- name: empty_store
 TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, turns, called, dedupe, dead_letters, purged, receipts,
-  schedules, runs, kv, documents, outbox, acks;
+  schedules, runs, kv, documents, jobs, attempts, outbox, acks;
 
 -- name: count_living_owners
 -- By the server's own clock, whatever a test has bound.

@@ -2,6 +2,9 @@
 -- The message has left its queue: from here on the key lives by its window alone.
 UPDATE dedupe SET seq = 0 WHERE lane = :lane AND key = :key AND seq = :seq;
 
+-- name: drop_dedupe
+DELETE FROM dedupe WHERE lane = :lane AND key = :key;
+
 -- name: move_to_lane
 UPDATE messages SET lane = :lane, ready_at = :now, first_ready_at = :now, expires_at = NULL, max_retries = NULL,
   dedupe = NULL

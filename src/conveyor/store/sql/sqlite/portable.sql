@@ -140,6 +140,25 @@ FROM documents ORDER BY kind, name;
 INSERT INTO documents (kind, name, body, version, created_at, modified_at)
 VALUES (:kind, :name, :body, :version, :created_at, :modified_at);
 
+-- name: export_jobs
+SELECT id, name, queue, state, enqueued_at, started_at, ended_at, attempts, worker, result, result_until, error, fingerprint,
+  next_at, cancel_at, expires_at
+FROM jobs ORDER BY id;
+
+-- name: load_jobs
+INSERT INTO jobs (id, name, queue, state, enqueued_at, started_at, ended_at, attempts, worker, result, result_until, error, fingerprint,
+  next_at, cancel_at, expires_at)
+VALUES (:id, :name, :queue, :state, :enqueued_at, :started_at, :ended_at, :attempts, :worker, :result, :result_until, :error, :fingerprint,
+  :next_at, :cancel_at, :expires_at);
+
+-- name: export_attempts
+SELECT id, started_at, attempt, state, ended_at, worker, error, fingerprint, next_at
+FROM attempts ORDER BY id, started_at, attempt;
+
+-- name: load_attempts
+INSERT INTO attempts (id, started_at, attempt, state, ended_at, worker, error, fingerprint, next_at)
+VALUES (:id, :started_at, :attempt, :state, :ended_at, :worker, :error, :fingerprint, :next_at);
+
 -- name: write_heading
 -- The version is past both, so that nobody trusts what was read here before.
 UPDATE store SET secret = :secret, catalog_version = max(catalog_version, :catalog_version) + 1,
@@ -156,7 +175,7 @@ UPDATE queues SET uses_dedupe = 1 WHERE lane IN (SELECT lane FROM dedupe);
 -- name: holds_anything
 SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM schedules)
   OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv)
-  OR EXISTS (SELECT 1 FROM documents);
+  OR EXISTS (SELECT 1 FROM documents) OR EXISTS (SELECT 1 FROM jobs);
 
 -- name: empty_store
 DELETE FROM queues;
@@ -178,6 +197,8 @@ DELETE FROM schedules;
 DELETE FROM runs;
 DELETE FROM kv;
 DELETE FROM documents;
+DELETE FROM jobs;
+DELETE FROM attempts;
 
 -- name: put_note
 INSERT INTO migrations (number, name, checksum, ran_at) VALUES (:number, :name, :peer, :ran_at);

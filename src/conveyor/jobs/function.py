@@ -1,0 +1,238 @@
+"""A declared job: a function that can be called as it was written, and enqueued."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar, cast, get_args, overload
+
+from msgspec.structs import replace
+
+from conveyor.jobs.context import JobContext
+from conveyor.jobs.declared import Declared
+from conveyor.jobs.job import Job
+from conveyor.model.duration import Duration, read_duration_ms
+from conveyor.model.errors import BodyTooLargeError, InvalidMessageError, InvalidSettingError
+from conveyor.model.job import NAME_HEADER, VERSION_HEADER
+from conveyor.model.job_errors import JobExistsError
+from conveyor.model.message import HEADERS_BYTES_MAX, KEY_CHARS_MAX, Draft, Sent
+from conveyor.model.settings import DEDUPE_MS_MAX
+from conveyor.queue.encoding import encode_json
+from conveyor.queue.producer import Outgoing, Queue
+from conveyor.store.protocol import Store
+
+P = TypeVar("P")
+R = TypeVar("R")
+P_contra = TypeVar("P_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+OnConflict: TypeAlias = Literal["existing", "raise", "replace"]
+"""What becomes of a job whose unique key another has that is not final."""
+
+
+class Maker(Protocol):
+    """What a declared job needs of the room that it was declared in."""
+
+    def queue(self, name: str) -> Queue: ...
+
+    async def open_store(self, queue: str) -> Store: ...
+
+    def handle(self, declared: Declared, sent: Sent) -> Job[Any]: ...
+
+
+class Options:
+    """How a job is sent, beside its payload; None takes what the job, the queue or conveyor says."""
+
+    __slots__ = (
+        "cost", "delay", "expires_in", "headers", "key", "max_retries", "on_conflict", "priority", "tx", "unique",
+        "unique_for",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        delay: Duration | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        unique: str | None = None,
+        unique_for: Duration | None = None,
+        on_conflict: OnConflict = "existing",
+        max_retries: int | None = None,
+        expires_in: Duration | None = None,
+        headers: Mapping[str, object] | None = None,
+        cost: int | None = None,
+        tx: object = None,
+    ) -> None:
+        if on_conflict not in get_args(OnConflict):
+            raise InvalidSettingError("on_conflict", on_conflict, 'must be "existing", "raise" or "replace"')
+        if tx is not None and on_conflict != "existing":
+            raise InvalidMessageError("on_conflict", on_conflict, "cannot be had inside your own transaction")
+        if tx is not None and unique_for is not None:
+            raise InvalidMessageError("unique_for", unique_for, "cannot be had inside your own transaction")
+        for name in (NAME_HEADER, VERSION_HEADER):
+            if headers is not None and name in headers:
+                raise InvalidMessageError("headers", name, "is conveyor's own")
+        self.delay = delay
+        self.priority = priority
+        self.key = key
+        self.unique = unique
+        self.unique_for = unique_for
+        self.on_conflict: OnConflict = on_conflict
+        self.max_retries = max_retries
+        self.expires_in = expires_in
+        self.headers = headers
+        self.cost = cost
+        self.tx = tx
+
+
+_USUAL: Final = Options()
+UniqueBy: TypeAlias = Callable[[Any], str]
+
+
+class JobSender(Generic[P_contra, R_co]):
+    """A declared job with options, ready to be enqueued."""
+
+    __slots__ = ("_declared", "_header", "_maker", "_options", "_unique_by")
+
+    def __init__(
+        self, declared: Declared, maker: Maker, options: Options = _USUAL, unique_by: UniqueBy | None = None
+    ) -> None:
+        self._declared = declared
+        self._maker = maker
+        self._options = options
+        self._unique_by = unique_by
+        own = {NAME_HEADER: declared.name} | ({VERSION_HEADER: declared.version} if declared.version > 1 else {})
+        self._header = encode_json(own | dict(options.headers or {}))
+        if len(self._header) > HEADERS_BYTES_MAX:
+            raise BodyTooLargeError("a job's headers", len(self._header), HEADERS_BYTES_MAX)
+
+    async def enqueue(self, payload: P_contra) -> Job[R_co]:
+        """Enqueue one job; it is safely in the store when this returns.
+
+        `JobExistsError` where `on_conflict="raise"` and another has the unique key; the errors of `Queue.send`.
+        """
+        name, options = self._declared.queue, self._options
+        draft = self._draft(payload)
+        if options.on_conflict == "replace" and draft.dedupe is not None:
+            store = await self._maker.open_store(name)
+            return self._maker.handle(self._declared, await store.jobs.replace(draft))
+        [sent] = await self._maker.queue(name).send_drafts([draft], tx=options.tx)
+        if sent.deduped and options.on_conflict == "raise":
+            raise JobExistsError(self._declared.name, draft.dedupe or "", sent.id.hex())
+        return self._maker.handle(self._declared, sent)
+
+    async def enqueue_many(self, payloads: Iterable[P_contra]) -> list[Job[R_co]]:
+        """Enqueue several, in their order, in as few batches as the queue's limits allow: each batch is there as a
+        whole, or not at all; with `tx` all are. With another `on_conflict` than `"existing"` they go one by one."""
+        if self._options.on_conflict != "existing":
+            return [await self.enqueue(each) for each in payloads]
+        drafts = [self._draft(each) for each in payloads]
+        sent = await self._maker.queue(self._declared.queue).send_drafts(drafts, tx=self._options.tx)
+        return [self._maker.handle(self._declared, each) for each in sent]
+
+    def _draft(self, payload: Any) -> Draft:
+        declared, options = self._declared, self._options
+        outgoing = Outgoing(
+            payload, delay=options.delay, priority=options.priority, key=options.key, dedupe=self._dedupe(payload),
+            content_type="json", expires_in=options.expires_in, cost=options.cost,
+            max_retries=declared.max_retries if options.max_retries is None else options.max_retries,
+        )  # fmt: skip
+        draft = self._maker.queue(declared.queue).draft(outgoing)
+        window_ms = None
+        if options.unique_for is not None and draft.dedupe is not None:
+            window_ms = read_duration_ms(options.unique_for, name="unique_for", most_ms=DEDUPE_MS_MAX)
+        return replace(draft, headers=self._header, dedupe_ms=window_ms)
+
+    def _dedupe(self, payload: Any) -> str | None:
+        unique = self._options.unique
+        if unique is None and self._unique_by is not None:
+            unique = self._unique_by(payload)
+        if unique is None:
+            return None
+        room = KEY_CHARS_MAX - len(self._declared.name) - 1
+        if not isinstance(unique, str) or not 1 <= len(unique) <= room:
+            raise InvalidMessageError("unique", unique, f"must be text of 1 to {room} characters")
+        return f"{self._declared.name}:{unique}"
+
+
+class JobFunction(JobSender[P, R]):
+    """A function that was declared with `@app.job(...)`. Calling it runs it here and now, as it was written."""
+
+    __slots__ = ("_function", "_unique_for")
+
+    def __init__(
+        self, function: Callable[..., R | Awaitable[R]], declared: Declared, maker: Maker, options: Options,
+        unique_by: UniqueBy | None,
+    ) -> None:  # fmt: skip
+        super().__init__(declared, maker, options, unique_by)
+        self._function = function
+
+    @property
+    def name(self) -> str:
+        return self._declared.name
+
+    @property
+    def queue(self) -> str:
+        return self._declared.queue
+
+    def options(
+        self,
+        *,
+        delay: Duration | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        unique: str | None = None,
+        unique_for: Duration | None = None,
+        on_conflict: OnConflict | None = None,
+        max_retries: int | None = None,
+        expires_in: Duration | None = None,
+        headers: Mapping[str, object] | None = None,
+        cost: int | None = None,
+        tx: object = None,
+    ) -> JobSender[P, R]:
+        """The same job, sent otherwise.
+
+        `delay` is before its first attempt, `priority` 0 to 9 (higher first, 5 is usual), `key` for queues that go by
+        keys. Of jobs with one `unique` key only one is not final, or was enqueued within `unique_for`; `on_conflict`
+        says what becomes of another: `"existing"` returns the first one, `"raise"` raises `JobExistsError`,
+        `"replace"` cancels the one that waits. What has not begun `expires_in` after it was enqueued is dead. With
+        `tx` it is part of your own transaction.
+        """
+        usual = self._options
+        options = Options(
+            delay=delay, priority=usual.priority if priority is None else priority, key=key, unique=unique,
+            unique_for=usual.unique_for if unique_for is None else unique_for,
+            on_conflict=usual.on_conflict if on_conflict is None else on_conflict, max_retries=max_retries,
+            expires_in=usual.expires_in if expires_in is None else expires_in, headers=headers, cost=cost, tx=tx,
+        )  # fmt: skip
+        return JobSender(self._declared, self._maker, options, self._unique_by)
+
+    def __call__(self, payload: P, context: JobContext | None = None) -> Any:
+        """Run it here: the function's own answer, a coroutine if it is async."""
+        if self._declared.takes_context:
+            return self._function(payload, context)
+        return self._function(payload)
+
+    def __repr__(self) -> str:
+        return f"<Job function {self.name!r} of queue {self.queue!r}>"
+
+
+class Declare(Protocol):
+    """`@app.job(...)`: functions of a payload, and of a payload and a context, async or not."""
+
+    @overload
+    def __call__(self, function: Callable[[P], Awaitable[R]], /) -> JobFunction[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[[P, JobContext], Awaitable[R]], /) -> JobFunction[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[[P], R], /) -> JobFunction[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[[P, JobContext], R], /) -> JobFunction[P, R]: ...
+
+    def __call__(self, function: Any, /) -> Any: ...
+
+
+def as_declare(function: Callable[[Callable[..., Any]], JobFunction[Any, Any]]) -> Declare:
+    return cast("Declare", function)

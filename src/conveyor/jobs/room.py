@@ -1,0 +1,273 @@
+"""The jobs of an app: declared here, sent from here, and handed to workers as one handler for each queue."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, Final, Protocol
+
+from msgspec.structs import replace
+
+from conveyor.jobs.beats import Beats, Home
+from conveyor.jobs.declared import Declared, Upcast, read_job
+from conveyor.jobs.function import Declare, JobFunction, OnConflict, Options, UniqueBy, as_declare
+from conveyor.jobs.job import Job
+from conveyor.jobs.policy import USUAL, RetryPolicy, Rule
+from conveyor.jobs.runner import Runner, put_off
+from conveyor.jobs.waiting import Waiting
+from conveyor.model.duration import Duration
+from conveyor.model.errors import InvalidSettingError
+from conveyor.model.ids import MessageId
+from conveyor.model.job import VERSION_HEADER
+from conveyor.model.job_errors import JobNotFoundError
+from conveyor.model.message import Lease, Sent
+from conveyor.model.settings import ConsumerSettings, read_consumer
+from conveyor.model.verdict import Action, Judged, Settlement
+from conveyor.queue.delivery import Message
+from conveyor.queue.encoding import BodyReader
+from conveyor.queue.handler import Handler, RunIn, Takes
+from conveyor.queue.producer import Queue
+from conveyor.store.jobs import job_name, read_headers
+from conveyor.store.protocol import Store
+
+HEADERS_KEPT: Final = 1_000
+"""Headers of which the job is remembered."""
+
+
+class App(Home, Protocol):
+    """What the jobs need of their app."""
+
+    def queue(self, name: str) -> Queue: ...
+
+
+class Jobs:
+    """What an app's jobs are, and who runs them."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._lines: dict[str, Line] = {}
+        self._settings: dict[str, ConsumerSettings] = {}
+        self._names: dict[str, Declared] = {}
+        self._beats = Beats(app)
+        self._waiting = Waiting()
+        self._chance = Random().random  # noqa: S311 spreads retries, guards nothing
+
+    def job(
+        self,
+        *,
+        queue: str | None = None,
+        name: str | None = None,
+        max_retries: int = 3,
+        backoff: Rule = USUAL,
+        errors: Mapping[type[BaseException], Rule] | None = None,
+        timeout: Duration = "15m",
+        result_ttl: Duration = "1d",
+        priority: int | None = None,
+        unique: UniqueBy | None = None,
+        unique_for: Duration | None = None,
+        on_conflict: OnConflict = "existing",
+        expires_in: Duration | None = None,
+        version: int = 1,
+        upcasts: Mapping[int, Upcast] | None = None,
+        run_in: str | None = None,
+    ) -> Declare:
+        """Declare a job: a function of one payload and, if it wants, a `JobContext`. Raises `InvalidSettingError`.
+
+        Without `queue` it is `<app>-jobs`. `backoff` follows every error, `errors` those of some classes: a `Backoff`,
+        a duration, a function of the failed attempt's number and its error, or None for what is permanent. `unique`
+        makes a key of a payload. `version` is the payload's; `upcasts` lead from each older one to the next.
+        """
+        policy = RetryPolicy(backoff, errors or {})
+        options = Options(priority=priority, unique_for=unique_for, on_conflict=on_conflict, expires_in=expires_in)
+
+        def declare(function: Callable[..., Any]) -> JobFunction[Any, Any]:
+            declared = read_job(
+                function, name=name, queue=queue or f"{self._app.name}-jobs", policy=policy, max_retries=max_retries,
+                timeout=timeout, result_ttl=result_ttl, version=version, upcasts=upcasts or {}, run_in=run_in,
+                localns=sys._getframe(1).f_locals,  # types that are local to the place of the declaration
+            )  # fmt: skip
+            self._add(declared)
+            return JobFunction(function, declared, self, options, unique)
+
+        return as_declare(declare)
+
+    def declare_queue(
+        self,
+        name: str,
+        *,
+        max_concurrency: int | None = None,
+        ordered: bool = False,
+        key_concurrency: int | None = None,
+        rate: str | None = None,
+        key_rate: str | None = None,
+        fair: bool = False,
+        key_weights: Mapping[str, int] | None = None,
+        dead_letter_queue: str | None = None,
+        alert_queue: str | None = None,
+    ) -> None:
+        """The limits of a queue in which jobs of this app lie, as for `app.consumer`. Raises `InvalidSettingError`.
+
+        Without `dead_letter_queue` it is `<queue>-dlq`: jobs always have one, so that each can be tried again.
+        """
+        if name in self._settings:
+            raise InvalidSettingError("queue", name, "is declared for jobs twice in this app")
+        self._settings[name] = read_consumer(
+            script=self._app.name, max_batch_size=1, max_batch_timeout=0, max_retries=0, retry_delay=0,
+            max_concurrency=max_concurrency, dead_letter_queue=dead_letter_queue or f"{name}-dlq",
+            alert_queue=alert_queue, timeout="15m", ordered=ordered, key_concurrency=key_concurrency, rate=rate,
+            key_rate=key_rate, fair=fair, key_weights=key_weights,
+        )  # fmt: skip
+
+    def _add(self, declared: Declared) -> None:
+        if declared.name in self._names:
+            raise InvalidSettingError("job", declared.name, "is declared twice in this app")
+        line = self._lines.get(declared.queue)
+        if line is None:
+            line = self._lines[declared.queue] = Line(declared.queue)
+        runner = Runner(declared, self._app, self._beats, self._chance)
+        line.add(runner)
+        self._names[declared.name] = declared
+
+    def get(self, id: str, function: JobFunction[Any, Any] | None = None) -> Job[Any]:
+        """A handle on a job of which only the id is known. `JobNotFoundError` if that is no id."""
+        reader = BodyReader("", Any) if function is None else self._names[function.name].result
+        try:
+            MessageId(bytes.fromhex(id))
+        except ValueError:
+            raise JobNotFoundError(id) from None
+        store, name, queue = self._app.store, "", ""
+        if function is not None:
+            store, name, queue = store.at(function.queue), function.name, function.queue
+        return Job(store, self._waiting, reader, id, name, queue)
+
+    def handlers(self) -> Sequence[Handler]:
+        """One for each queue of jobs."""
+        for queue in self._settings.keys() - self._lines.keys():
+            raise InvalidSettingError("queue", queue, "is declared for jobs, and no job lies in it")
+        usual = ConsumerSettings(script=self._app.name, max_batch_timeout_ms=0)
+        return [line.handler(self._settings.get(line.queue, usual)) for line in self._lines.values()]
+
+    def close(self) -> None:
+        """The app is about to close."""
+        self._beats.close()
+        self._waiting.close()
+
+    def queue(self, name: str) -> Queue:
+        return self._app.queue(name)
+
+    async def open_store(self, queue: str) -> Store:
+        await self._app.ensure_open()
+        return self._app.store.at(queue)
+
+    def handle(self, declared: Declared, sent: Sent) -> Job[Any]:
+        store = self._app.store.at(declared.queue)
+        return Job(
+            store, self._waiting, declared.result, sent.id.hex(), declared.name, declared.queue, deduped=sent.deduped
+        )
+
+
+class Line:
+    """The jobs of one queue; `Parts` of its handler."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self._runners: dict[str, Runner] = {}
+        self._handlers: dict[str, Handler] = {}
+        self._by_headers: dict[bytes | None, Handler] = {}
+        self._operating: dict[str, tuple[ConsumerSettings, ConsumerSettings]] = {}
+        self._made: Handler | None = None
+
+    def add(self, runner: Runner) -> None:
+        declared = runner.declared
+        self._runners[declared.name] = runner
+        if len({each.declared.run_in is RunIn.PROCESS for each in self._runners.values()}) > 1:
+            raise InvalidSettingError(
+                "run_in", declared.run_in, f"jobs in processes and others cannot share the queue `{self.queue}`",
+                hint="give one of them a queue of its own",
+            )  # fmt: skip
+        self._made = None
+
+    def handler(self, settings: ConsumerSettings) -> Handler:
+        """Of the whole queue."""
+        if self._made is None:
+            self._made = self._make(settings)
+        return self._made
+
+    def _make(self, settings: ConsumerSettings) -> Handler:
+        declared = [each.declared for each in self._runners.values()]
+        settings = replace(
+            settings, max_batch_size=1, tracks_jobs=True, max_retries=max(each.max_retries for each in declared),
+            timeout_ms=max(each.timeout_ms for each in declared),
+            dead_letter_queue=settings.dead_letter_queue or f"{self.queue}-dlq",
+        )  # fmt: skip
+        settings.check()
+        self._by_headers.clear()
+        for name, runner in self._runners.items():
+            each = runner.declared
+            self._handlers[name] = Handler(
+                queue=self.queue, function=runner.run_async if each.is_async else runner.run_sync, takes=Takes.MESSAGE,
+                reader=BodyReader(self.queue, Any) if each.upcasts else each.payload, run_in=each.run_in,
+                is_async=each.is_async, settings=settings, parts=self,
+            )  # fmt: skip
+        in_processes = all(each.run_in is RunIn.PROCESS for each in declared)
+        run_in = RunIn.PROCESS if in_processes else RunIn.LOOP
+        return Handler(
+            queue=self.queue, function=_put_off, takes=Takes.MESSAGE, reader=BodyReader(self.queue, Any), run_in=run_in,
+            is_async=True, settings=settings, parts=self,
+        )  # fmt: skip
+
+    def pick(self, lease: Lease) -> Handler:
+        found = self._by_headers.get(lease.headers)
+        if found is None:
+            found = self._find(lease)
+            if len(self._by_headers) >= HEADERS_KEPT:
+                self._by_headers.clear()
+            self._by_headers[lease.headers] = found
+        return found
+
+    def _find(self, lease: Lease) -> Handler:
+        name = job_name(lease.headers)
+        runner = None if name is None else self._runners.get(name)
+        if runner is None or name is None:
+            return self._unknown(f"no job `{name}` is declared in this app")
+        version = read_headers(lease.headers).get(VERSION_HEADER, 1)
+        known = runner.declared.version
+        if not isinstance(version, int) or version > known:
+            return self._unknown(f"its payload is of version {version}, and `{name}` knows {known}")
+        if version < min(runner.declared.upcasts, default=known):
+            return self._unknown(f"its payload is of version {version}, and `{name}` has no upcast from there")
+        return self._handlers[name]
+
+    def _unknown(self, why: str) -> Handler:
+        async def put_it_off(message: Message[Any]) -> Judged:
+            return put_off(message._lease, why)  # noqa: SLF001  # what it is put off by counts its releases
+
+        assert self._made is not None, "it is picked from"
+        return dataclasses.replace(self._made, function=put_it_off, run_in=RunIn.LOOP)
+
+    def settings_over(self, handler: Handler, operating: ConsumerSettings) -> ConsumerSettings:
+        runner = self._runner_of(handler)
+        if runner is None:
+            return operating
+        name = runner.declared.name
+        known = self._operating.get(name)
+        if known is None or known[0] is not operating:
+            own = replace(operating, timeout_ms=runner.declared.timeout_ms, retry_delay=runner.declared.policy.backoff)
+            known = self._operating[name] = operating, own
+        return known[1]
+
+    def close(self, handler: Handler, lease: Lease, settlement: Settlement, running_ms: int) -> Settlement:
+        runner = self._runner_of(handler)
+        if runner is None or settlement.outcome is not None or settlement.action is Action.RELEASE:
+            return settlement
+        return replace(settlement, outcome=runner.close(lease, settlement, running_ms))
+
+    def _runner_of(self, handler: Handler) -> Runner | None:
+        owner = getattr(handler.function, "__self__", None)
+        return owner if isinstance(owner, Runner) else None
+
+
+async def _put_off(message: Message[Any]) -> Judged:
+    raise AssertionError(f"{message!r} was not picked")

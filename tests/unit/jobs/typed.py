@@ -1,0 +1,75 @@
+"""What type checkers see of jobs. Both run over this file in `make check`, and both complain of an `ignore` that hides
+nothing: a wrong line that they no longer see fails the build."""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_type
+
+from conveyor import Backoff, Conveyor, Job, JobContext, JobFunction, JobState
+
+app = Conveyor("typed", url="memory://")
+
+
+@dataclass
+class Mail:
+    to: str
+
+
+@dataclass
+class Receipt:
+    number: int
+
+
+@app.job(queue="mails")
+async def send_mail(mail: Mail, context: JobContext) -> Receipt:
+    return Receipt(context.attempt)
+
+
+@app.job(backoff=Backoff.exponential("1s"), errors={ValueError: None, OSError: "5s"})
+async def send_plainly(mail: Mail) -> Receipt:
+    return Receipt(len(mail.to))
+
+
+@app.job(backoff=lambda attempt, error: f"{2**attempt}m", on_conflict="raise")
+def count(number: int) -> str:
+    return str(number)
+
+
+@app.job(run_in="process")
+def count_slowly(number: int, context: JobContext) -> None:
+    assert number, context.id
+
+
+async def right() -> None:
+    assert_type(send_mail, JobFunction[Mail, Receipt])
+    assert_type(send_plainly, JobFunction[Mail, Receipt])
+    assert_type(count, JobFunction[int, str])
+    assert_type(count_slowly, JobFunction[int, None])
+    job = await send_mail.enqueue(Mail("ann"))
+    assert_type(job, Job[Receipt])
+    assert_type(await job.result(timeout="5s"), Receipt)
+    assert_type(await job.state(), JobState)
+    assert_type((await job.info()).timeline[0].state, JobState)
+    later = await send_mail.options(delay="1h", key="ann", on_conflict="replace", unique="ann").enqueue(Mail("ann"))
+    assert_type(later, Job[Receipt])
+    assert_type(await count.enqueue_many([1, 2]), list[Job[str]])
+    jobs: Sequence[Job[object]] = [job]  # a job of a narrower result is one of a wider
+    assert jobs
+
+
+async def wrong() -> None:
+    await send_mail.enqueue("ann")  # type: ignore[arg-type]
+    await count.enqueue_many(["one"])  # type: ignore[list-item]
+    send_mail.options(dealy="1h")  # type: ignore[call-arg]
+    send_mail.options(delay=object())  # type: ignore[arg-type]
+    send_mail.options(on_conflict="perhaps")  # type: ignore[arg-type]
+    await send_mail.options(delay="1h").enqueue(7)  # type: ignore[arg-type]
+    app.job(max_retries="many")  # type: ignore[arg-type]
+    app.job(retries=3)  # type: ignore[call-arg]
+    job = await send_mail.enqueue(Mail("ann"))
+    text: str = await job.result()  # type: ignore[assignment]
+    assert text
