@@ -10,9 +10,11 @@
     await app.queue("orders").send({"id": 1})
 """
 
+from conveyor.alarms import Alarm, AlarmInfo, AlarmRun
 from conveyor.app import Conveyor
 from conveyor.cron.schedule import CronRun
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
+from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError
 from conveyor.model.errors import (
     BodyDecodeError,
     BodyTooLargeError,
@@ -33,10 +35,17 @@ from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Ack, Backoff, RateLimited, Reject, Retry
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.producer import Outgoing, Queue, SentMessage
+from conveyor.store.records import AlarmState
 
 __all__ = [
     "KV",
     "Ack",
+    "Alarm",
+    "AlarmInfo",
+    "AlarmNotFoundError",
+    "AlarmRun",
+    "AlarmState",
+    "AlarmTakenError",
     "Backoff",
     "Batch",
     "BodyDecodeError",

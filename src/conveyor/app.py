@@ -8,9 +8,9 @@ import importlib
 import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from conveyor.alarms import Alarms
 from conveyor.cron.schedule import Declared, read_choice, read_declared
 from conveyor.declaring import declare
 from conveyor.kv import KV
@@ -19,7 +19,7 @@ from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidSettingError, ScheduleNotFoundError
 from conveyor.model.events import Emit, Event
 from conveyor.model.ids import IdSource
-from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name, read_consumer
+from conveyor.model.settings import ConsumerSettings, Default, QueueSettings, check_name, read_consumer
 from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, read_handler
@@ -37,12 +37,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 Hook = Callable[[], Awaitable[None]]
-
-
-class Default(Enum):
-    """What is meant where nothing is said, and None says something else."""
-
-    DEAD_LETTER_QUEUE = "<queue>-dlq"
 
 
 class Conveyor:
@@ -78,6 +72,10 @@ class Conveyor:
         self._queues: dict[str, QueueSettings] = {}
         self._handles: dict[str, Queue] = {}
         self._kvs: dict[str, KV] = {}
+        self.alarm = Alarms(name, lambda: self._store, self._ids, self.ensure_open, random.Random())
+        """The alarm of a name: `app.alarm("cart-42")`."""
+        self.alarm_handler = self.alarm.handler
+        """Declares the function that alarms ring."""
         self._schedules: dict[str, Declared] = {}
         self._cron: Handler | None = None
         self._opening: list[Hook] = []
@@ -333,18 +331,16 @@ class Conveyor:
         return f"{self.name}-cron"
 
     def handlers(self) -> Sequence[Handler]:
-        """All consumers, that of the schedules included."""
+        """All consumers, those of alarms and schedules included."""
+        declared = [*self._handlers.values(), *self.alarm.handlers()]
         if not self._schedules:
-            return list(self._handlers.values())
+            return declared
         if self._cron is None:
-            self._cron = self._make_cron()
-        return [*self._handlers.values(), self._cron]
+            from conveyor.cron.scheduler import make_cron_handler
 
-    def _make_cron(self) -> Handler:
-        from conveyor.cron.scheduler import make_cron_handler
-
-        store = self._store.at(self.cron_queue)
-        return make_cron_handler(store, self.name, self.cron_queue, self.ensure_open, self._schedules, self._tell)
+            queue, store = self.cron_queue, self._store.at(self.cron_queue)
+            self._cron = make_cron_handler(store, self.name, queue, self.ensure_open, self._schedules, self._tell)
+        return [*declared, self._cron]
 
     def handler(self, queue: str) -> Handler:
         """The consumer of one queue; KeyError if this app has none."""

@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from conveyor import ConsumerSettings, Conveyor, QueueSettings
-from conveyor.model import errors, message, refusals, settings
+from conveyor.model import beside, errors, message, refusals, settings
 from conveyor.model.states import STEPS, State, Step
 from conveyor.model.verdict import DeadReason
 from conveyor.server import rest
@@ -97,7 +97,8 @@ def errors_page() -> str:
     lines = [
         "# Errors\n",
         "Whatever conveyor raises on purpose is a `ConveyorError`: `code` is for programs, `hint` for people, `facts` for",
-        "both. They are imported from `conveyor.model.errors`, and what a server refuses from `conveyor.model.refusals`.\n",
+        "both. They are imported from `conveyor.model.errors`, those of the rooms beside the belt from `conveyor.model.beside`, and what a\n"
+        "server refuses from `conveyor.model.refusals`.\n",
         f"```text\n{tree}\n```\n",
         "| error | code | hint |\n| --- | --- | --- |",
         *(f"| `{each.__name__}` | `{each.code}` | {_hint(each)} |" for each in _errors()),
@@ -106,7 +107,7 @@ def errors_page() -> str:
 
 
 def _errors() -> Iterator[type[errors.ConveyorError]]:
-    for each in (vars(errors) | vars(refusals)).values():
+    for each in (vars(errors) | vars(beside) | vars(refusals)).values():
         if isinstance(each, type) and issubclass(each, errors.ConveyorError):
             yield each
 

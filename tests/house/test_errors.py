@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from conveyor.model import errors, refusals
+from conveyor.model import beside, errors, refusals
 from conveyor.model.errors import ConveyorError
 
 DRAWN = re.compile(r"^(?P<bars>[ |`-]*)(?P<name>\w+Error)\b", re.MULTILINE)
 
 
 def all_errors() -> list[type[ConveyorError]]:
-    everything = (vars(errors) | vars(refusals)).values()
+    everything = (vars(errors) | vars(beside) | vars(refusals)).values()
     found = [each for each in everything if isinstance(each, type) and issubclass(each, ConveyorError)]
     return sorted(found, key=lambda each: each.__name__)
 

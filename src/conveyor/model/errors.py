@@ -13,9 +13,11 @@
     |     `- VersionRequiredError    an edit without `If-Match`
     |- NotFoundError
     |  |- QueueNotFoundError
-    |  `- ScheduleNotFoundError
+    |  |- ScheduleNotFoundError
+    |  `- AlarmNotFoundError
     |- ConflictError
     |  |- QueueExistsError
+    |  |- AlarmTakenError           another app has an alarm of this name
     |  |- ConsumerConflictError     one consumer per queue
     |  |- VersionConflictError      somebody else changed it since it was read
     |  `- ScheduleBusyError         overlap="skip", and the previous run is not over

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +35,12 @@ class ConsumerType(StrEnum):
 
     WORKER = "worker"
     HTTP_PULL = "http_pull"
+
+
+class Default(Enum):
+    """What is meant where nothing is said, and None says something else."""
+
+    DEAD_LETTER_QUEUE = "<queue>-dlq"
 
 
 class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):

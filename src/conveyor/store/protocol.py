@@ -17,6 +17,7 @@ from conveyor.model.verdict import Settlement
 from conveyor.store.joining import Joinable
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
+    Alarm,
     Claimed,
     ClaimRequest,
     Document,
@@ -194,6 +195,35 @@ class ScheduleStore(Protocol):
         ...
 
 
+class AlarmStore(Protocol):
+    """A1: alarms. Each has one message, delayed until it is due, whose id is the alarm's generation."""
+
+    async def set_alarm(self, name: str, due_at: int, message: Draft, *, was: MessageId | None = None) -> Alarm:
+        """Send `message`, to be ready at `due_at`, in place of the alarm's present one; with `was` only if that is its
+        generation still. A run that has begun ends by itself. `AlarmTakenError` for an alarm of another queue,
+        `VersionConflictError`, `QueueNotFoundError`, `QueueFullError`."""
+        ...
+
+    async def get_alarm(self, name: str) -> Alarm | None: ...
+
+    async def list_alarms(self, *, limit: int, after: str | None = None, only_parked: bool = False) -> list[Alarm]:
+        """By name, in the order of its UTF-8 bytes."""
+        ...
+
+    async def cancel_alarm(self, name: str) -> bool:
+        """Whether there was one. Its message is gone too, unless it is running."""
+        ...
+
+    async def start_alarm(self, name: str, message_id: MessageId) -> Alarm | None:
+        """The alarm, if this is its generation; after a `set_alarm` has returned, no earlier one starts."""
+        ...
+
+    async def finish_alarm(self, name: str, message_id: MessageId, *, error: str | None) -> bool:
+        """A run went well, and the alarm is gone, or it failed, and says why; False, and nothing is written, unless
+        this is its generation still."""
+        ...
+
+
 class KeyValueStore(Protocol):
     """Named values with an end."""
 
@@ -244,7 +274,7 @@ class DocumentStore(Protocol):
 
 
 class Store(
-    MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, DocumentStore, Joinable, Protocol
+    MessageStore, QueueStore, OwnerStore, ScheduleStore, AlarmStore, KeyValueStore, DocumentStore, Joinable, Protocol
 ):
     """All of it, with a beginning and an end."""
 

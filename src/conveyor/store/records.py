@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft, Lease
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 
@@ -227,6 +228,46 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started_at: int | None = None
     finished_at: int | None = None
     error: str | None = None
+
+
+class AlarmState(StrEnum):
+    """How an alarm stands, by the place of its message."""
+
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    """Its message is with a worker."""
+    RETRYING = "retrying"
+    PARKED = "parked"
+    """Its message is no longer in its queue: its retries are spent, or somebody purged it. It stays so until it is set
+    anew, or its dead letter is sent back."""
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """A1: a durable timer, and the one message that rings it."""
+
+    name: str
+    queue: str
+    message_id: MessageId
+    """The generation: every `set` makes another."""
+    due_at: int
+    set_at: int
+    state: AlarmState
+    next_at: int | None
+    """When it rings, or is tried again; None while it runs, and where it is parked."""
+    attempts: int | None
+    """Made so far; None while it runs, and where it is parked."""
+    failed_at: int | None = None
+    error: str | None = None
+    """Of the last failure of this generation."""
+
+
+def alarm_state(*, is_here: bool, attempts: int | None) -> AlarmState:
+    """`is_here`: the message lies in its queue. `attempts`: made so far, None while it is leased."""
+    if not is_here:
+        return AlarmState.PARKED
+    if attempts is None:
+        return AlarmState.RUNNING
+    return AlarmState.RETRYING if attempts else AlarmState.SCHEDULED
 
 
 class KeyValue(msgspec.Struct, frozen=True, kw_only=True):

@@ -174,6 +174,18 @@ class RunEntry:
 
 
 @dataclass(slots=True, kw_only=True)
+class AlarmEntry:
+    """An alarm, and the message that rings it."""
+
+    queue: str
+    message: MessageId
+    due_at: int
+    set_at: int
+    failed_at: int | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
 class Tables:
     """All that the store knows."""
 
@@ -189,6 +201,7 @@ class Tables:
     owners: dict[int, OwnerRow] = field(default_factory=dict)
     schedules: dict[str, ScheduleEntry] = field(default_factory=dict)
     runs: dict[tuple[str, int], RunEntry] = field(default_factory=dict)
+    alarms: dict[str, AlarmEntry] = field(default_factory=dict)
     entries: dict[tuple[str, str], KeyValue] = field(default_factory=dict)
     documents: dict[tuple[str, str], Document] = field(default_factory=dict)
     seqs: Iterator[int] = field(default_factory=lambda: count(1))

@@ -40,6 +40,7 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.routed.alarms import RoutedAlarms
 from conveyor.store.routed.joined import RoutedJoin
 from conveyor.store.routed.numbers import place_in
 from conveyor.store.routed.owners import Owners
@@ -51,7 +52,7 @@ T = TypeVar("T")
 _NAMES_KEPT: Final = 4_096
 
 
-class RoutedStore:
+class RoutedStore(RoutedAlarms):
     """`Store` made of several: `stores` by their names in `routing`."""
 
     keeps_others: bool = False
@@ -64,6 +65,13 @@ class RoutedStore:
         self._name_of = lru_cache(_NAMES_KEPT)(routing.store_of)
         self._ids = IdSource(self._home.clock)
         self._owners = Owners(list(self.parts.values()), self._ids)
+
+    @property
+    def _alarm_stores(self) -> Mapping[str, Part]:
+        return self.parts
+
+    def _alarm_store(self, queue: str) -> Part:
+        return self.at(queue)
 
     # Life
 

@@ -7,6 +7,7 @@ name lets pytest explain what failed.
 
 from __future__ import annotations
 
+from conveyor.testing.conformance.alarms import TestAlarms
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
 from conveyor.testing.conformance.discarding import TestDiscards
@@ -27,6 +28,7 @@ from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
 
 __all__ = [
+    "TestAlarms",
     "TestAlerts",
     "TestBatches",
     "TestClaiming",
