@@ -97,8 +97,8 @@ def errors_page() -> str:
     lines = [
         "# Errors\n",
         "Whatever conveyor raises on purpose is a `ConveyorError`: `code` is for programs, `hint` for people, `facts` for",
-        "both. They are imported from `conveyor.model.errors`, those of the rooms beside the belt from `conveyor.model.beside`, and what a\n"
-        "server refuses from `conveyor.model.refusals`.\n",
+        "both. They are imported from `conveyor.model.errors`, those of the rooms beside the belt from",
+        "`conveyor.model.beside`, and what a server refuses from `conveyor.model.refusals`.\n",
         f"```text\n{tree}\n```\n",
         "| error | code | hint |\n| --- | --- | --- |",
         *(f"| `{each.__name__}` | `{each.code}` | {_hint(each)} |" for each in _errors()),
