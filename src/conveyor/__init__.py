@@ -12,6 +12,7 @@
 
 from conveyor.alarms import Alarm, AlarmInfo, AlarmRun
 from conveyor.app import Conveyor
+from conveyor.blobs import Blob, BlobInfo, BlobPage, Bucket
 from conveyor.cron.schedule import CronRun
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
 from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError
@@ -48,8 +49,12 @@ __all__ = [
     "AlarmTakenError",
     "Backoff",
     "Batch",
+    "Blob",
+    "BlobInfo",
+    "BlobPage",
     "BodyDecodeError",
     "BodyTooLargeError",
+    "Bucket",
     "ConflictError",
     "ConsumerSettings",
     "Conveyor",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from conveyor.alarms import Alarms
+from conveyor.bindings import Bindings
+from conveyor.blobs import Bucket
 from conveyor.cron.schedule import Declared, read_choice, read_declared
-from conveyor.declaring import declare
+from conveyor.declaring import check_worker, declare, queues_of
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
 from conveyor.model.duration import Duration
@@ -24,10 +27,12 @@ from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, read_handler
 from conveyor.queue.producer import Queue
+from conveyor.secrets import Secrets
 from conveyor.store.chosen import choose_stores
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo
 from conveyor.store.urls import make_stores
+from conveyor.wrangler import read_worker
 
 if TYPE_CHECKING:
     from conveyor.cron.scheduler import Scheduler
@@ -42,9 +47,10 @@ Hook = Callable[[], Awaitable[None]]
 class Conveyor:
     """An application: its name, its store, and all that it declares.
 
-    The store comes from `url`, else from `CONVEYOR_URL`, else from `pyproject.toml`, else it is
-    `sqlite:///conveyor.db`. `stores` are others by name, and `routes` say which queues live there: patterns of names,
-    the first match wins. Nothing is opened until `async with app:`, a worker, or the first send.
+    The store comes from `url`, else from `CONVEYOR_URL`, else from `pyproject.toml`, else it is `sqlite:///conveyor.db`.
+    `stores` are others by name, and `routes` say which queues live there: patterns of names, the first match wins.
+    `wrangler` names a Worker's file (None: none), and `environment` one of its `env`s; if not, `CONVEYOR_WRANGLER` and
+    `CLOUDFLARE_ENV` do. Nothing is opened until `async with app:`, a worker, or the first send.
     """
 
     def __init__(
@@ -54,12 +60,17 @@ class Conveyor:
         url: str | None = None,
         stores: Mapping[str, str] | None = None,
         routes: Mapping[str, str] | None = None,
+        wrangler: str | os.PathLike[str] | Default | None = Default.WRANGLER,
+        environment: str | None = None,
         clock: Clock | None = None,
         emit: Emit | None = None,
     ) -> None:
         check_name("app", name)
         self.name = name
         self.routing = choose_stores(url, stores, routes)
+        self.worker = read_worker(wrangler, environment)
+        self.vars: Mapping[str, Any] = self.worker.vars
+        """Those of the wrangler file."""
         self.target: str | None = None
         """How a child process finds this app: `MODULE:VARIABLE`."""
         self.http: Any = None
@@ -69,9 +80,11 @@ class Conveyor:
         self._store = make_stores(self.routing, clock=clock, emit=self._tell)
         self._ids = IdSource(self._store.clock)
         self._handlers: dict[str, Handler] = {}
-        self._queues: dict[str, QueueSettings] = {}
+        self._queues: dict[str, QueueSettings] = queues_of(self.worker)
         self._handles: dict[str, Queue] = {}
-        self._kvs: dict[str, KV] = {}
+        self.bindings = Bindings(self.routing, self.worker, self._store, self.ensure_open, name)
+        self.secrets: Secrets = self.bindings.secrets
+        """What `wrangler secret put` wrote for this app: `app.secrets["NAME"]`."""
         self.alarm = Alarms(name, lambda: self._store, self._ids, self.ensure_open, random.Random())
         """The alarm of a name: `app.alarm("cart-42")`."""
         self.alarm_handler = self.alarm.handler
@@ -93,11 +106,11 @@ class Conveyor:
         self,
         queue: str,
         *,
-        max_batch_size: int = 10,
-        max_batch_timeout: Duration = 5,
-        max_retries: int = 3,
-        retry_delay: Duration | Backoff = 0,
-        max_concurrency: int | None = None,
+        max_batch_size: int | Default = Default.MAX_BATCH_SIZE,
+        max_batch_timeout: Duration | Default = Default.MAX_BATCH_TIMEOUT,
+        max_retries: int | Default = Default.MAX_RETRIES,
+        retry_delay: Duration | Backoff | Default = Default.RETRY_DELAY,
+        max_concurrency: int | None | Default = Default.MAX_CONCURRENCY,
         dead_letter_queue: str | None | Default = Default.DEAD_LETTER_QUEUE,
         alert_queue: str | None = None,
         timeout: Duration = "15m",
@@ -112,25 +125,17 @@ class Conveyor:
         """Declare the function that handles a queue's messages: it takes a `Message[T]` or a `Batch[T]`.
 
         Without `dead_letter_queue` it is `<queue>-dlq`; None deletes what failed for good. `run_in="process"` runs it
-        in a child process that may be killed at its `timeout`. Raises `InvalidSettingError`.
+        in a child process that may be killed at its `timeout`. What a wrangler file says of the queue stands where
+        nothing is said here. Raises `InvalidSettingError`, also where the two differ.
         """
+        options = self.worker.options_of(
+            queue, max_batch_size=max_batch_size, max_batch_timeout=max_batch_timeout, max_retries=max_retries,
+            retry_delay=retry_delay, max_concurrency=max_concurrency, dead_letter_queue=dead_letter_queue,
+        )  # fmt: skip
         settings = read_consumer(
-            script=self.name,
-            max_batch_size=max_batch_size,
-            max_batch_timeout=max_batch_timeout,
-            max_retries=max_retries,
-            retry_delay=retry_delay,
-            max_concurrency=max_concurrency,
-            dead_letter_queue=f"{queue}-dlq" if isinstance(dead_letter_queue, Default) else dead_letter_queue,
-            alert_queue=alert_queue,
-            timeout=timeout,
-            ordered=ordered,
-            key_concurrency=key_concurrency,
-            rate=rate,
-            key_rate=key_rate,
-            fair=fair,
-            key_weights=key_weights,
-        )
+            script=self.name, alert_queue=alert_queue, timeout=timeout, ordered=ordered, fair=fair,
+            key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, **options,
+        )  # fmt: skip
         return self._declarer(queue, settings, run_in)
 
     def _declarer(self, queue: str, settings: ConsumerSettings, run_in: str | None) -> Callable[[F], F]:
@@ -205,11 +210,12 @@ class Conveyor:
         return handle
 
     def kv(self, namespace: str) -> KV:
-        """A namespace of named values."""
-        check_name("namespace", namespace)
-        if namespace not in self._kvs:
-            self._kvs[namespace] = KV(self._store, self.ensure_open, namespace)
-        return self._kvs[namespace]
+        """A namespace of named values, by its name or by its binding in a wrangler file."""
+        return self.bindings.kv(namespace)
+
+    def bucket(self, name: str) -> Bucket:
+        """A bucket of objects, by its name or by its binding in a wrangler file."""
+        return self.bindings.bucket(name)
 
     async def trigger(self, schedule: str, *, correlation_id: str | None = None) -> str:
         """Run a schedule of this app now; the run's correlation id. `ScheduleNotFoundError`."""
@@ -275,8 +281,10 @@ class Conveyor:
         self._ids.follow(self._store.clock)
         try:
             handlers = self.handlers()
+            check_worker(self.worker, self._handlers, self._schedules)
             self._scheduler = self._make_scheduler() if self._schedules else None
             self._declaring = await declare(self._store, self._queues, handlers, self._scheduler, self._tell)
+            await self.bindings.refresh()
             self._loop = loop
             for hook in self._opening:
                 await hook()
@@ -360,8 +368,7 @@ class Conveyor:
         """What was given out must look again whether the store is open, and which it is."""
         for name, handle in self._handles.items():
             Queue.__init__(handle, self._store, self._ids, self._settings_of, name)
-        for namespace in self._kvs:
-            KV.__init__(self._kvs[namespace], self._store, self.ensure_open, namespace)
+        self.bindings.renew(self._store)
 
     def another_store(self) -> Store:
         """A second, independent way to the same store, for another thread."""

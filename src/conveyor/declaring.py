@@ -1,5 +1,5 @@
-"""Writes into the store what an app declares. Where one of several stores is away, what belongs there is written when
-it answers."""
+"""Writes into the store what an app declares, once it agrees with what its wrangler file says. Where one of several
+stores is away, what belongs there is written when it answers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,59 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from conveyor.cron.dialect import Syntax, read
+from conveyor.cron.schedule import Declared
 from conveyor.cron.scheduler import Scheduler
-from conveyor.model.errors import ConveyorError, QueueExistsError, StoreError
+from conveyor.model.duration import SECOND_MS
+from conveyor.model.errors import ConveyorError, InvalidSettingError, QueueExistsError, StoreError
 from conveyor.model.events import DeclarationDelayed, Emit, QueueStray
-from conveyor.model.settings import QueueSettings
+from conveyor.model.settings import QueueSettings, check_name
 from conveyor.queue.handler import Handler
 from conveyor.store.protocol import Store
 from conveyor.store.routed import RoutedStore
+from conveyor.wrangler import Worker
 
 RETRY_S: Final = 1.0
 
 _Step: TypeAlias = Callable[[], Awaitable[object]]
+
+
+def queues_of(worker: Worker) -> dict[str, QueueSettings]:
+    """The queues to which a wrangler file's Worker sends. `InvalidSettingError`."""
+    queues = {
+        name: QueueSettings(delivery_delay_ms=(delay or 0) * SECOND_MS) for name, delay in worker.producers.items()
+    }
+    for name, settings in queues.items():
+        check_name("queue", name)
+        settings.check()
+    return queues
+
+
+def check_worker(worker: Worker, handlers: Mapping[str, Handler], schedules: Mapping[str, Declared]) -> None:
+    """`InvalidSettingError` names what a wrangler file says and no function of the app does."""
+    for queue in worker.consumers:
+        if queue not in handlers:
+            problem = f"no function of this app consumes it (in {worker.source})"
+            hint = f"declare one with `@app.consumer({queue!r})`, or take the consumer out of the file"
+            raise InvalidSettingError("queues.consumers.queue", queue, problem, hint=hint)
+    for number, text in enumerate(worker.crons):
+        _check_cron(f"triggers.crons[{number}]", text, worker.source, list(schedules.values()))
+
+
+def _check_cron(name: str, text: str, source: str, schedules: Sequence[Declared]) -> None:
+    """What a schedule means counts, not how it is written: a file's lines are Cloudflare's, in UTC."""
+    meant = read(text, Syntax.CLOUDFLARE)
+    same = [each for each in schedules if read(each.expression.text, each.expression.syntax) == meant]
+    if any(each.expression.timezone == "UTC" for each in same):
+        return
+    problem, hint = "no schedule of this app runs then", f'declare one with `@app.cron({text!r}, syntax="cloudflare")`'
+    if same:
+        problem = f"`{same[0].name}` runs then, but by the clock of {same[0].expression.timezone}"
+        hint = "crons of a wrangler file are in UTC: take it out of the file, or declare the schedule in UTC"
+    elif any(each.expression.text.split() == text.split() for each in schedules):
+        problem = "the schedule with these words runs on other days, since to Cloudflare Sunday is 1 and Saturday 7"
+        hint = f'declare it with `@app.cron({text!r}, syntax="cloudflare")`'
+    raise InvalidSettingError(name, text, f"{problem} (in {source})", hint=hint)
 
 
 async def declare(

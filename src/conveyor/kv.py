@@ -21,6 +21,8 @@ VALUE_BYTES_MAX: Final = 25 * 1024 * 1024
 METADATA_BYTES_MAX: Final = 1_024
 TTL_MS_MAX: Final = 3_650 * DAY_MS
 LIST_MAX: Final = 1_000
+NAMESPACES: Final = "kv_namespace"
+"""The kind of documents that give a namespace, under its name, an id."""
 
 
 class KVKey(msgspec.Struct, frozen=True, kw_only=True):

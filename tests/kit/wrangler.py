@@ -3,6 +3,7 @@ repository, and pointed at a server of ours."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -11,12 +12,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
 LOCKS: Final = Path(__file__).resolve().parents[1] / "wire"
+TOKEN: Final = "a-token-of-the-tests-with-enough-signs"  # noqa: S105 good for a server that lives for one test
 ACCOUNT: Final = "0123456789abcdef0123456789abcdef"
 INSTALL_S: Final = 300
 COMMAND_S: Final = 60
@@ -33,6 +36,34 @@ class Server(NamedTuple):
     token: str
     store: str
     """Its store's URL."""
+
+
+@contextlib.contextmanager
+def served(folder: Path, app: str) -> Iterator[Server]:
+    """`conveyor serve` of an app's text, on an SQLite file in this folder."""
+    (folder / "wired.py").write_text(app, encoding="utf-8")
+    store = f"sqlite:///{folder}/conveyor.db"
+    environment = {**os.environ, "CONVEYOR_URL": store, "CONVEYOR_TOKEN": TOKEN, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "conveyor", "serve", "wired:app", "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            yield Server(_read_url(process.stderr), TOKEN, store)
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=20)
+            process.kill()
+
+
+def _read_url(lines: Iterator[str]) -> str:
+    said: list[str] = []
+    for line in lines:
+        said.append(line)
+        found = re.search(r"serving (http://\S+)", line)
+        if found is not None:
+            return found[1]
+    raise AssertionError("the server did not start: " + "".join(said))
 
 
 class Said(NamedTuple):
@@ -61,12 +92,12 @@ class Wrangler:
             "WRANGLER_LOG_PATH": str(folder / "logs"),
         }
 
-    def run(self, *arguments: str, **environment: str) -> Said:
+    def run(self, *arguments: str, typed: str = "", **environment: str) -> Said:
         done = subprocess.run(
             [*self._command, *arguments],
             cwd=self.folder,
             env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
+            input=typed,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=COMMAND_S,
@@ -75,9 +106,9 @@ class Wrangler:
         )
         return Said(done.returncode, _COLOURS.sub("", done.stdout))
 
-    def ok(self, *arguments: str) -> str:
+    def ok(self, *arguments: str, typed: str = "") -> str:
         """What it printed; it must have done what it was told."""
-        said = self.run(*arguments)
+        said = self.run(*arguments, typed=typed)
         assert said.code == 0, said.out
         return said.out
 

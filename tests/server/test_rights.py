@@ -66,6 +66,7 @@ def test_changes_need_more_than_a_look() -> None:
         "POST /client/v4/accounts/{account}/queues/{queue}/messages/peek",
         "POST /client/v4/accounts/{account}/storage/kv/namespaces/{namespace}/bulk/get",
         "POST /api/v1/tickets",
+        "POST /client/v4/graphql",
     }
     for _, endpoint, name in routes_of(site_of(Conveyor("shop", url="memory://"))):
         if endpoint.method in CHANGING:

@@ -9,6 +9,7 @@
     |  |- InvalidTransactionError   `tx=` is no open transaction of the store's own database
     |  |- CronSyntaxError           a schedule's expression
     |  |- InvalidKeyError           a kv key, value, metadata or ttl
+    |  |- QueryError                a statement that somebody sent to a D1 database
     |  `- InvalidRequestError       what came over HTTP
     |     `- VersionRequiredError    an edit without `If-Match`
     |- NotFoundError
@@ -134,6 +135,15 @@ class CronSyntaxError(InvalidError):
 
 class InvalidKeyError(InvalidError):
     code = "invalid_key"
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem, hint=hint)
+
+
+class QueryError(InvalidError):
+    """SQLite or a limit refused it; nothing of its request was written."""
+
+    code = "query"
 
     def __init__(self, problem: str, *, hint: str = "") -> None:
         super().__init__(problem, hint=hint)

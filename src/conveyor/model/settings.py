@@ -30,6 +30,18 @@ WEIGHTS_MAX: Final = 1_000
 _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_.:-]{0,61}[a-zA-Z0-9])?")
 
 
+class Default(Enum):
+    """What is meant where Python says nothing: a file may say something else, and None means what it says."""
+
+    MAX_BATCH_SIZE = 10
+    MAX_BATCH_TIMEOUT = 5
+    MAX_RETRIES = 3
+    RETRY_DELAY = 0
+    MAX_CONCURRENCY = None
+    DEAD_LETTER_QUEUE = "<queue>-dlq"
+    WRANGLER = "the nearest wrangler.json, .jsonc or .toml"
+
+
 class ConsumerType(StrEnum):
     """Who takes the messages: an app's workers, or whoever pulls over HTTP."""
 

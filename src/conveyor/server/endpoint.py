@@ -107,7 +107,7 @@ class Call:
     """One request. A handler is given it once its caller may make it, and its body has been read."""
 
     __slots__ = (
-        "_query", "app", "body", "caller", "endpoint", "headers", "is_late", "method", "path", "request_id", "scope",
+        "_query", "app", "body", "caller", "endpoint", "headers", "is_late", "method", "path", "pieces", "request_id", "scope",
         "store", "target",
     )  # fmt: skip
 
@@ -125,6 +125,8 @@ class Call:
         self.path: Mapping[str, str] = _NO_NAMES
         """The names in the endpoint's path, decoded once."""
         self.body = b""
+        self.pieces: AsyncIterator[bytes] | None = None
+        """The body, for an endpoint that `streams`."""
         self.target: str | None = None
         """What is changed, for the audit trail, where the path does not say it."""
         self.is_late = False
@@ -207,6 +209,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     body_max: int = BODY_MAX
     content_types: tuple[str, ...] = JSON_ONLY
     """Of the body, if it has one; empty takes any."""
+    streams: bool = False
+    """The handler reads the body itself, from `call.pieces`."""
 
 
 async def _answer_nothing(_call: Call) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 from starlette.types import Receive
@@ -53,6 +53,20 @@ async def read_body(receive: Receive, body_max: int) -> bytes:
     if message["type"] != "http.request":
         raise InvalidRequestError("the client went away before the end of the body")
     return b"".join(parts)
+
+
+async def read_pieces(receive: Receive, body_max: int) -> AsyncIterator[bytes]:
+    """The same, piece by piece, for whoever does not want it all at once."""
+    size, goes_on = 0, True
+    while goes_on:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise InvalidRequestError("the client went away before the end of the body")
+        piece, goes_on = message.get("body", b""), message.get("more_body", False)
+        size += len(piece)
+        if size > body_max:
+            raise BodyTooLargeError("the request's body", size, body_max)
+        yield piece
 
 
 def check_json(body: bytes) -> None:

@@ -23,7 +23,7 @@ from conveyor.model.refusals import ForbiddenError, InvalidRequestError, Unauthe
 from conveyor.server.audit import Audit
 from conveyor.server.endpoint import JSON, JSON_ONLY, NOWHERE, SAFE_HEADERS, Answer, Call, Dialect, Endpoint
 from conveyor.server.gate import Gate
-from conveyor.server.reading import check_head, read_body
+from conveyor.server.reading import check_head, read_body, read_pieces
 from conveyor.server.rights import NOBODY, Caller
 from conveyor.server.routes import Routes
 from conveyor.server.watch import Watch
@@ -95,7 +95,10 @@ class Wire:
         try:
             if method in _WITH_BODY:
                 check_head(headers, endpoint.body_max)
-                call.body = await read_body(receive, endpoint.body_max)
+                if endpoint.streams:
+                    call.pieces = read_pieces(receive, endpoint.body_max)
+                else:
+                    call.body = await read_body(receive, endpoint.body_max)
                 if call.body and endpoint.content_types:
                     _check_type(headers, endpoint.content_types)
             answer = await endpoint.handle(call)

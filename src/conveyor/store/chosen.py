@@ -9,6 +9,8 @@
     [tool.conveyor.routes]
     "video-*" = "media"
 
+`files` is the folder of buckets, D1 databases and the key of secrets; else it lies beside the home store's file.
+
 Who names one URL in Python or by `--url` means that one store. In the environment `CONVEYOR_STORES` and
 `CONVEYOR_ROUTES` are JSON, and each replaces the table of its name.
 """
@@ -49,6 +51,29 @@ def choose_stores(
     return routing
 
 
+def choose_files(url: str) -> Path:
+    """The folder of what a home store keeps as files: by `CONVEYOR_FILES`, else by `pyproject.toml`, else beside the
+    store's own file. Nothing is made. `InvalidSettingError`."""
+    if given := os.environ.get("CONVEYOR_FILES"):
+        return Path(given).absolute()
+    folder, table = _read_file()
+    if "files" in table:
+        if not isinstance(table["files"], str):
+            raise InvalidSettingError("files", table["files"], "is no folder")
+        return folder / _expand("files", table["files"])
+    if not url.startswith(_SQLITE):
+        return Path("conveyor-files").absolute()
+    path = Path(unquote(url.removeprefix(_SQLITE))).absolute()
+    return path.with_name(f"{path.name}-files")
+
+
+def make_folder(path: Path) -> None:
+    """With those above it, as far as they are missing: for nobody but their owner."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
 def environment_of(routing: Routing) -> Mapping[str, str]:
     """What makes a child process choose the same, whatever becomes of the file."""
     return {
@@ -68,9 +93,7 @@ def _read_settings() -> Routing:
         given = _table(table, "stores")
         stores = {name: _read_url(folder, f"stores.{name}", each) for name, each in given.items()}
     routes = _from_environment("CONVEYOR_ROUTES")
-    return Routing(
-        url=url or DEFAULT_URL, stores=stores, routes=_table(table, "routes") if routes is None else routes
-    )
+    return Routing(url=url or DEFAULT_URL, stores=stores, routes=_table(table, "routes") if routes is None else routes)
 
 
 def _read_file() -> tuple[Path, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from conveyor.model.errors import InvalidSettingError
-from conveyor.server.cloudflare import accounts
+from conveyor.server.cloudflare import accounts, d1, r2, schedules, secrets, workers
 from conveyor.server.cloudflare.accounts import of_account
 from conveyor.server.cloudflare.consumers import ConsumerDesk
 from conveyor.server.cloudflare.directory import Directory
@@ -36,13 +36,18 @@ def endpoints() -> list[Endpoint]:
         *subscriptions.endpoints(),
         *NamespaceDesk(subscriptions).endpoints(),
         *ValueDesk().endpoints(),
+        *workers.ENDPOINTS,
+        *schedules.ENDPOINTS,
+        *secrets.ENDPOINTS,
+        *d1.ENDPOINTS,
+        *r2.BucketDesk(subscriptions).endpoints(),
     ]
     return [replace(each, handle=of_account(each.handle)) for each in found]
 
 
 def root_endpoints() -> list[Endpoint]:
     """Those below `/client/v4` itself: who am I, and which accounts are there."""
-    return accounts.endpoints()
+    return [*accounts.endpoints(), *r2.ROOT_ENDPOINTS]
 
 
 def _encodes_json() -> bool:

@@ -9,11 +9,12 @@ from typing import Final
 
 import msgspec
 
+from conveyor.kv import NAMESPACES
 from conveyor.model.errors import VersionConflictError
 from conveyor.server.cloudflare.dialect import Refusal
 from conveyor.store.protocol import Store
 
-KIND: Final = "kv_namespace"
+KIND: Final = NAMESPACES
 NAMESPACES_MAX: Final = 1_000
 TITLE_BYTES_MAX: Final = 512
 NOT_FOUND: Final = 10_013

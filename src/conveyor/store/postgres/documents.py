@@ -1,4 +1,5 @@
-"""Documents by kind and name, and trails of records, each sealed with the one before it."""
+"""Documents by kind and name, and trails of records, each sealed with the one before it. No name holds a NUL, and
+PostgreSQL refuses to be asked for one."""
 
 from __future__ import annotations
 
@@ -23,11 +24,13 @@ async def put_document(tx: Transaction, kind: str, name: str, body: bytes, versi
 
 
 async def get_document(tx: Transaction, kind: str, name: str) -> Document | None:
-    found = await tx.row("get_document", kind, name)
+    found = await tx.row("get_document", kind, name) if "\0" not in name else None
     return None if found is None else _document(found)
 
 
 async def delete_document(tx: Transaction, kind: str, name: str, version: int | None) -> bool:
+    if "\0" in name:
+        return False
     if await tx.row("delete_document", kind, name, version) is not None:
         return True
     if version is not None and await tx.row("get_document", kind, name) is not None:
@@ -36,7 +39,10 @@ async def delete_document(tx: Transaction, kind: str, name: str, version: int | 
 
 
 async def list_documents(tx: Transaction, kind: str, prefix: str, limit: int, after: str | None) -> list[Document]:
-    return [_document(row) for row in await tx.rows("list_documents", kind, after or "", prefix, limit)]
+    if "\0" in prefix:
+        return []
+    follows = (after or "").partition("\0")[0]  # between it and its beginning there is no name
+    return [_document(row) for row in await tx.rows("list_documents", kind, follows, prefix, limit)]
 
 
 async def append_record(tx: Transaction, trail: str, body: bytes, seal: Seal) -> Document:

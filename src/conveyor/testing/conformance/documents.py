@@ -90,6 +90,15 @@ class TestDocuments:
         with pytest.raises(InvalidKeyError):
             await store.put_document("thing", name, b"{}")
 
+    async def test_such_a_name_may_be_asked_for(self, store: Store) -> None:
+        for name in ("a", "b"):
+            await store.put_document("thing", name, b"{}")
+        assert await store.get_document("thing", "a\0b") is None
+        assert await store.delete_document("thing", "a\0b") is False
+        assert await names_in(store, prefix="a\0") == []
+        assert await names_in(store, after="a\0b") == ["b"]
+        assert await names_in(store, after="\0") == ["a", "b"]
+
 
 @pytest.mark.anyio
 class TestTrails:

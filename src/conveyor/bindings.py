@@ -1,0 +1,100 @@
+"""What an app reaches by name beside its queues: kv namespaces, buckets, secrets. The names are its own, or those that
+a wrangler file binds."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from conveyor.blobs import Bucket
+from conveyor.kv import KV, NAMESPACES
+from conveyor.model.settings import check_name
+from conveyor.secrets import Secrets
+from conveyor.store.chosen import choose_files
+from conveyor.store.protocol import Store
+from conveyor.store.routing import Routing
+from conveyor.wrangler import Worker
+
+_NAMESPACES_MAX: Final = 1_000
+
+
+class _Namespace(msgspec.Struct):
+    id: str
+
+
+class Bindings:
+    """The handles that one app gave out."""
+
+    def __init__(
+        self, routing: Routing, worker: Worker, store: Store, ensure_open: Callable[[], Awaitable[None]], app: str
+    ) -> None:
+        self._routing = routing
+        self._worker = worker
+        self._store = self._own = store
+        self._ensure_open = ensure_open
+        self._kvs: dict[str, KV] = {}
+        self._titles: dict[str, str] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self._folder: Path | None = None
+        self._passing: weakref.finalize[..., Bindings] | None = None
+        self.secrets = Secrets(store, app, self.folder)
+
+    def kv(self, namespace: str) -> KV:
+        """A namespace by its binding, or by its own name."""
+        if namespace not in self._kvs:
+            check_name("namespace", namespace)
+            self._kvs[namespace] = KV(self._store, self._ensure_open, self._name_of(namespace))
+        return self._kvs[namespace]
+
+    def _name_of(self, namespace: str) -> str:
+        number = self._worker.namespaces.get(namespace, namespace)
+        return self._titles.get(number, number)
+
+    def bucket(self, name: str) -> Bucket:
+        """A bucket by its binding, or by its own name."""
+        if name not in self._buckets:
+            bucket = self._worker.buckets.get(name, name)
+            check_name("bucket", bucket)
+            self._buckets[name] = Bucket(self._store, self._ensure_open, self.folder, bucket)
+        return self._buckets[name]
+
+    def renew(self, store: Store) -> None:
+        """The handles work on this store from now on."""
+        if store is not self._store:
+            self._forget_folder()
+        self._store = store
+        for namespace, kv in self._kvs.items():
+            KV.__init__(kv, store, self._ensure_open, self._name_of(namespace))
+        for bucket in self._buckets.values():
+            Bucket.__init__(bucket, store, self._ensure_open, self.folder, bucket.name)
+        self.secrets.use_store(store)
+
+    async def refresh(self) -> None:
+        """Once the store is open: what it has of secrets, and of ids that the file names."""
+        await self.secrets.refresh()
+        if self._worker.namespaces:
+            found = await self._store.list_documents(NAMESPACES, limit=_NAMESPACES_MAX)
+            self._titles = {msgspec.json.decode(each.body, type=_Namespace).id: each.name for each in found}
+            for namespace, kv in self._kvs.items():
+                kv.namespace = self._name_of(namespace)
+
+    def folder(self) -> Path:
+        """Where files are kept; those of a store in memory are gone with the process."""
+        if self._folder is None:
+            if self._store is not self._own or self._routing.url.startswith("memory:"):
+                self._folder = Path(tempfile.mkdtemp(prefix="conveyor-"))
+                self._passing = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            else:
+                self._folder = choose_files(self._routing.url)
+        return self._folder
+
+    def _forget_folder(self) -> None:
+        if self._passing is not None:
+            self._passing()
+        self._folder, self._passing = None, None
