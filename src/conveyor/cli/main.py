@@ -20,6 +20,7 @@ _VERBS: Final = {
     "messages": ("conveyor.cli.messages", "Send messages by hand, look at those that wait, pull and settle."),
     "dlq": ("conveyor.cli.dlq", "Look at dead letters, mend them, and send them back where they came from."),
     "cron": ("conveyor.cli.cron", "List schedules and their runs; trigger, pause and resume them."),
+    "alarms": ("conveyor.cli.alarms", "List alarms, arm those that are parked again, cancel them."),
     "kv": ("conveyor.cli.kv", "Read and write named values."),
     "tokens": ("conveyor.cli.tokens", "Make, list, rotate and revoke the tokens of the server."),
     "audit": ("conveyor.cli.audit", "Read the trail of changes, and prove that it is whole."),

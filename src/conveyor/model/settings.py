@@ -49,12 +49,6 @@ class ConsumerType(StrEnum):
     HTTP_PULL = "http_pull"
 
 
-class Default(Enum):
-    """What is meant where nothing is said, and None says something else."""
-
-    DEAD_LETTER_QUEUE = "<queue>-dlq"
-
-
 class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a queue promises its producers."""
 

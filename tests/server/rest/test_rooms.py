@@ -11,8 +11,11 @@ import httpx2
 import pytest
 
 from conveyor import Conveyor
+from conveyor.alarms import make_ring
 from conveyor.cron.schedule import CronRun
 from conveyor.model.events import Event
+from conveyor.model.ids import IdSource
+from conveyor.model.settings import QueueSettings
 from conveyor.testing.clock import ManualClock
 from server.rest.steps import bound_to, make_token, ok, problem
 
@@ -72,6 +75,32 @@ async def test_another_app_s_schedule_is_not_triggered_here(
 
     async with other:
         assert "bakery" in problem(await api.post("/schedules/bread/trigger"), 409)["detail"]
+
+
+# Alarms
+
+
+async def test_alarms_are_shown_armed_again_and_cancelled(api: httpx2.AsyncClient, app: Conveyor) -> None:
+    now = app.store.clock.now_ms()
+    await app.store.create_queue("shop-alarms", QueueSettings())
+    for name in ("egg", "tea/ä"):
+        await app.store.set_alarm(name, now + 60_000, make_ring(IdSource(app.store.clock), "shop-alarms", name))
+    page = ok(await api.get("/alarms", params={"limit": 1}))
+    [egg] = page["items"]
+    assert (egg["name"], egg["state"], egg["due"], egg["next"]) == ("egg", "scheduled", egg["next"], egg["due"])
+    [tea] = ok(await api.get("/alarms", params={"limit": 1, "cursor": page["next_cursor"]}))["items"]
+    assert ok(await api.get("/alarms/tea%2F%C3%A4")) == tea
+    assert ok(await api.get("/alarms", params={"parked": "true"}))["items"] == []
+    problem(await api.post("/alarms/egg/rearm"), 409)
+    await app.store.purge("shop-alarms")
+    parked = ok(await api.get("/alarms", params={"parked": "true"}))["items"]
+    assert [(each["name"], each["state"], each["next"]) for each in parked] == [("egg", "parked", None), ("tea/ä", "parked", None)]
+    armed = ok(await api.post("/alarms/egg/rearm", json={"after_ms": 60_000}))
+    assert armed | {"message_id": "", "set_at": ""} == egg | {"message_id": "", "set_at": ""}
+    assert (await api.delete("/alarms/egg")).status_code == 204
+    for refused in (api.get("/alarms/egg"), api.delete("/alarms/egg"), api.post("/alarms/egg/rearm")):
+        assert problem(await refused, 404)["code"] == "alarm_not_found"
+    problem(await api.post("/alarms/tea%2F%C3%A4/rearm", json={"after_ms": -1}), 422)
 
 
 # Named values
