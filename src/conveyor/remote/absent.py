@@ -14,6 +14,7 @@ from conveyor.model.settings import ConsumerSettings
 from conveyor.store.protocol import Seal
 from conveyor.store.records import (
     Alarm,
+    Delivery,
     Document,
     Evidence,
     Fired,
@@ -112,6 +113,22 @@ class Absent:
     async def finish_alarm(self, name: str, message_id: MessageId, *, error: str | None) -> bool:
         raise _no_alarms()
 
+    # Deliveries
+
+    async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
+        raise _no_deliveries()
+
+    async def write_delivery(self, delivery: Delivery) -> bool:
+        raise _no_deliveries()
+
+    async def get_delivery(self, delivery: MessageId) -> Delivery | None:
+        return None
+
+    async def list_deliveries(
+        self, *, endpoint: str | None = None, state: str | None = None, limit: int, before: MessageId | None = None
+    ) -> list[Delivery]:
+        return []
+
     # Documents: whoever manages these queues keeps them
 
     async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
@@ -167,6 +184,10 @@ def _no_schedules() -> StoreUnsupportedError:
 
 def _no_alarms() -> StoreUnsupportedError:
     return unsupported("keeps no alarms", "give the app a store of its own, and route only queues to this one")
+
+
+def _no_deliveries() -> StoreUnsupportedError:
+    return unsupported("sends no webhooks", "give the app a store of its own, and route only queues to this one")
 
 
 def _no_documents() -> StoreUnsupportedError:

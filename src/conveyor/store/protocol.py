@@ -20,6 +20,7 @@ from conveyor.store.records import (
     Alarm,
     Claimed,
     ClaimRequest,
+    Delivery,
     Document,
     Evidence,
     Fired,
@@ -224,6 +225,27 @@ class AlarmStore(Protocol):
         ...
 
 
+class DeliveryStore(Protocol):
+    """The log of what goes to others, one row with one message."""
+
+    async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
+        """Each with the message that carries it, all or none; one that is there is carried anew.
+        `QueueNotFoundError`, `QueueFullError`."""
+        ...
+
+    async def write_delivery(self, delivery: Delivery) -> bool:
+        """Its state and body; False, and nothing is written, unless `message_id` carries it still."""
+        ...
+
+    async def get_delivery(self, delivery: MessageId) -> Delivery | None: ...
+
+    async def list_deliveries(
+        self, *, endpoint: str | None = None, state: str | None = None, limit: int, before: MessageId | None = None
+    ) -> list[Delivery]:
+        """Newest first."""
+        ...
+
+
 class KeyValueStore(Protocol):
     """Named values with an end."""
 
@@ -274,7 +296,7 @@ class DocumentStore(Protocol):
 
 
 class Store(
-    MessageStore, QueueStore, OwnerStore, ScheduleStore, AlarmStore, KeyValueStore, DocumentStore, Joinable, Protocol
+    MessageStore, QueueStore, OwnerStore, ScheduleStore, AlarmStore, DeliveryStore, KeyValueStore, DocumentStore, Joinable, Protocol
 ):
     """All of it, with a beginning and an end."""
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from conveyor.model.duration import DAY_MS
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft, Lease
 from conveyor.model.settings import ConsumerSettings, QueueSettings
@@ -143,6 +144,7 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     receipts: int = 0
     kv_entries: int = 0
     rates: int = 0
+    deliveries: int = 0
     carried: int = 0
     """Messages that users' own transactions sent or acked, brought to where they belong."""
 
@@ -268,6 +270,29 @@ def alarm_state(*, is_here: bool, attempts: int | None) -> AlarmState:
     if attempts is None:
         return AlarmState.RUNNING
     return AlarmState.RETRYING if attempts else AlarmState.SCHEDULED
+
+
+DELIVERY_MS: Final = 30 * DAY_MS
+"""How long a delivery is kept after it has ended."""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that goes to an endpoint of somebody else's, and the message that carries it."""
+
+    id: MessageId
+    endpoint: str
+    queue: str
+    event: str
+    state: str
+    """`pending`, or how it ended. One that is pending without its message is over as well."""
+    message_id: MessageId
+    """The fence: sent again, it has another."""
+    body: bytes
+    """JSON."""
+    created_at: int = 0
+    modified_at: int = 0
+    is_carried: bool = True
+    """Its message lies in its queue."""
 
 
 class KeyValue(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from conveyor.model.errors import InvalidTransactionError
 from conveyor.store.memory.alarms import Alarms
+from conveyor.store.memory.deliveries import Deliveries
 from conveyor.store.memory.documents import Documents
 from conveyor.store.memory.key_values import KeyValues
 from conveyor.store.memory.owners import Owners
@@ -14,7 +15,7 @@ from conveyor.store.memory.schedules import Schedules
 from conveyor.store.undivided import Undivided
 
 
-class MemoryStore(Schedules, Alarms, Queues, Owners, KeyValues, Documents, Undivided):
+class MemoryStore(Schedules, Alarms, Deliveries, Queues, Owners, KeyValues, Documents, Undivided):
     """A `Store` that lives as long as its object; no method waits, so each is one transaction."""
 
     @property

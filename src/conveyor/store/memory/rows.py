@@ -11,7 +11,7 @@ from conveyor.model.message import PULL_MS_MAX, ContentType, DeadLetter, Lease, 
 from conveyor.model.rate import Window
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.store.gates import Candidate, Turn
-from conveyor.store.records import Document, KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
+from conveyor.store.records import Delivery, Document, KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
 
 
 @dataclass(slots=True, kw_only=True)
@@ -202,6 +202,7 @@ class Tables:
     schedules: dict[str, ScheduleEntry] = field(default_factory=dict)
     runs: dict[tuple[str, int], RunEntry] = field(default_factory=dict)
     alarms: dict[str, AlarmEntry] = field(default_factory=dict)
+    deliveries: dict[MessageId, Delivery] = field(default_factory=dict)
     entries: dict[tuple[str, str], KeyValue] = field(default_factory=dict)
     documents: dict[tuple[str, str], Document] = field(default_factory=dict)
     seqs: Iterator[int] = field(default_factory=lambda: count(1))

@@ -10,7 +10,7 @@ from conveyor.store.postgres import keys, leases, outbox, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.records import SWEEP_ROWS_MAX, Swept
+from conveyor.store.records import DELIVERY_MS, SWEEP_ROWS_MAX, Swept
 
 RECEIPT_MS: Final = HOUR_MS
 _OF_A_PURGED_LANE: Final = (
@@ -35,6 +35,7 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
         receipts=await tx.run("sweep_receipts", tx.now - RECEIPT_MS, SWEEP_ROWS_MAX),
         kv_entries=await tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
         rates=await tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
+        deliveries=await tx.run("sweep_deliveries", tx.now - DELIVERY_MS, SWEEP_ROWS_MAX),
         carried=carried,
     )
 

@@ -41,6 +41,7 @@ from conveyor.store.records import (
     Swept,
 )
 from conveyor.store.routed.alarms import RoutedAlarms
+from conveyor.store.routed.deliveries import RoutedDeliveries
 from conveyor.store.routed.joined import RoutedJoin
 from conveyor.store.routed.numbers import place_in
 from conveyor.store.routed.owners import Owners
@@ -52,7 +53,7 @@ T = TypeVar("T")
 _NAMES_KEPT: Final = 4_096
 
 
-class RoutedStore(RoutedAlarms):
+class RoutedStore(RoutedAlarms, RoutedDeliveries):
     """`Store` made of several: `stores` by their names in `routing`."""
 
     keeps_others: bool = False
@@ -71,6 +72,13 @@ class RoutedStore(RoutedAlarms):
         return self.parts
 
     def _alarm_store(self, queue: str) -> Part:
+        return self.at(queue)
+
+    @property
+    def _delivery_stores(self) -> Mapping[str, Part]:
+        return self.parts
+
+    def _delivery_store(self, queue: str) -> Part:
         return self.at(queue)
 
     # Life

@@ -41,6 +41,7 @@ from conveyor.store.sqlite import append, claim, documents, kv, queues, reconcil
 from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.alarms import Alarms
 from conveyor.store.sqlite.checkpointer import Checkpointer
+from conveyor.store.sqlite.deliveries import Deliveries
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
 from conveyor.store.sqlite.wake import Postbox
@@ -50,7 +51,7 @@ from conveyor.store.undivided import Undivided
 _RELAXED = Durability.RELAXED
 
 
-class SQLiteStore(Alarms, Undivided):
+class SQLiteStore(Alarms, Deliveries, Undivided):
     """`Store` in one SQLite file, shared by any number of processes of one machine. `clock` is for tests."""
 
     def __init__(self, path: str | Path, *, clock: Clock | None = None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from conveyor.testing.conformance.alarms import TestAlarms
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
+from conveyor.testing.conformance.deliveries import TestDeliveries
 from conveyor.testing.conformance.discarding import TestDiscards
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
@@ -36,6 +37,7 @@ __all__ = [
     "TestConsumers",
     "TestDeadLetters",
     "TestDedupe",
+    "TestDeliveries",
     "TestDiscards",
     "TestDocuments",
     "TestEdits",
