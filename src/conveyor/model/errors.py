@@ -8,6 +8,7 @@
     |  |- BodyTooLargeError         a body, or a batch of bodies
     |  |- InvalidTransactionError   `tx=` is no open transaction of the store's own database
     |  |- CronSyntaxError           a schedule's expression
+    |  |- WebhookTargetError        a webhook's URL, or an address of its host
     |  |- InvalidKeyError           a kv key, value, metadata or ttl
     |  |- QueryError                a statement that somebody sent to a D1 database
     |  `- InvalidRequestError       what came over HTTP
@@ -15,10 +16,14 @@
     |- NotFoundError
     |  |- QueueNotFoundError
     |  |- ScheduleNotFoundError
-    |  `- AlarmNotFoundError
+    |  |- AlarmNotFoundError
+    |  |- EndpointNotFoundError
+    |  `- DeliveryNotFoundError
     |- ConflictError
     |  |- QueueExistsError
     |  |- AlarmTakenError           another app has an alarm of this name
+    |  |- EndpointExistsError
+    |  |- EndpointDisabledError
     |  |- ConsumerConflictError     one consumer per queue
     |  |- VersionConflictError      somebody else changed it since it was read
     |  `- ScheduleBusyError         overlap="skip", and the previous run is not over
@@ -27,6 +32,8 @@
     |- MisdirectedError             the Host or Origin is none of ours
     |- TooManyRequestsError         a rate limit is reached
     |- QueueFullError               a backlog limit is reached
+    |- WebhookRefusedError          what came in is not signed, or too old
+    |- WebhookFailedError           what went out was not taken
     |- LeaseLostError               somebody else holds the message now
     |- BodyDecodeError              a body does not fit the handler's type
     |- HandlerTimeoutError          a handler ran longer than it may
