@@ -89,7 +89,6 @@ class Conveyor:
         self.alarm = Alarms(name, lambda: self._store, self._ids, self.ensure_open, random.Random())
         """The alarm of a name: `app.alarm("cart-42")`."""
         self.alarm_handler = self.alarm.handler
-        """Declares the function that alarms ring."""
         self._schedules: dict[str, Declared] = {}
         self._cron: Handler | None = None
         self._opening: list[Hook] = []

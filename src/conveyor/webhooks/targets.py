@@ -64,7 +64,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def allows(self, port: int, *, is_tls: bool) -> bool:
         """Whether this port may be called."""
         if self.ports is None or port in self.ports:
-            return True
+            return port != 0
         return not is_tls and self.http and self.ports == PORTS and port in HTTP_PORTS
 
 
@@ -82,7 +82,7 @@ def check_url(url: str, policy: Policy) -> str:
     _check_parts(parts)
     port = port if port is not None else 443 if parts.scheme == "https" else 80
     if not policy.allows(port, is_tls=parts.scheme == "https"):
-        raise WebhookTargetError(f"port {port} is not called", hint="`app.webhooks.configure(ports=...)` says which are")
+        raise WebhookTargetError(f"port {port} is not called", hint="`app.webhooks.configure(ports=...)` says which")
     return url
 
 
@@ -102,7 +102,7 @@ def check_address(text: str, policy: Policy) -> None:
     if any(address in ip_network(each) for each in policy.allow):
         return
     if not is_public(address) or _is_own(address):
-        raise WebhookTargetError(f"`{text}` is not public", hint="`app.webhooks.configure(allow=[...])` allows networks")
+        raise WebhookTargetError(f"`{text}` is not public", hint="`app.webhooks.configure(allow=...)` allows networks")
 
 
 def check_addresses(found: Sequence[str], policy: Policy) -> None:
