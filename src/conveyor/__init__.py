@@ -15,7 +15,7 @@ from conveyor.app import Conveyor
 from conveyor.blobs import Blob, BlobInfo, BlobPage, Bucket
 from conveyor.cron.schedule import CronRun
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
-from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError
+from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError, ScheduleBusyError
 from conveyor.model.errors import (
     BodyDecodeError,
     BodyTooLargeError,
@@ -28,7 +28,6 @@ from conveyor.model.errors import (
     QueueFullError,
     QueueNotFoundError,
     QueueUnavailableError,
-    ScheduleBusyError,
     StoreError,
 )
 from conveyor.model.message import Priority

@@ -22,7 +22,7 @@ from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidSettingError, ScheduleNotFoundError
 from conveyor.model.events import Emit, Event
 from conveyor.model.ids import IdSource
-from conveyor.model.settings import ConsumerSettings, Default, QueueSettings, check_name, read_consumer
+from conveyor.model.settings import Default, QueueSettings, check_name, read_consumer
 from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, declarer

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from conveyor import Conveyor
 from conveyor.alarms import make_ring
 from conveyor.model.ids import IdSource
 from conveyor.model.settings import ConsumerSettings, QueueSettings
@@ -21,7 +22,7 @@ from conveyor.testing.factories import a_draft, a_firing
 if TYPE_CHECKING:
     from .conftest import Terminal
 
-VERBS = ["demo", "serve", "work", "queues", "messages", "dlq", "cron", "alarms", "kv", "doctor", "backup", "restore", "migrate"]
+VERBS = ["demo", "serve", "work", "queues", "messages", "dlq", "cron", "alarms", "webhooks", "kv", "doctor", "backup", "restore", "migrate"]
 
 
 def test_help_is_fast_and_names_every_verb() -> None:
@@ -276,6 +277,32 @@ def test_alarms_are_listed_shown_armed_again_and_cancelled(terminal: Terminal) -
     for verb in ("show", "rearm", "cancel"):
         answer = terminal.run("alarms", verb, "tea")
         assert (answer.code, "[alarm_not_found]" in answer.err) == (1, True)
+
+
+def test_webhooks_are_looked_after(terminal: Terminal) -> None:
+    url = "https://hooks.example/in"
+
+    async def send(store: Store) -> str:
+        app = Conveyor("shop", url=f"sqlite:///{terminal.path}")
+        async with app:
+            return await app.webhooks.send(url, "order.paid", {"n": 1})
+
+    delivery = terminal.store(send)
+    [endpoint] = terminal.ok("webhooks", "list", "--json").json
+    name = endpoint["id"]
+    assert (endpoint["url"], endpoint["events"], endpoint["app"]) == (url, "*", "shop")
+    secret = terminal.ok("webhooks", "secret", name).out.strip()
+    assert secret.startswith("whsec_")
+    assert terminal.ok("webhooks", "rotate", name, "--overlap", "1h", "--json").json["secret"] != secret
+    assert terminal.ok("webhooks", "disable", name, "--json").json["disabled"] == "by hand"
+    assert terminal.ok("webhooks", "enable", name, "--json").json == endpoint
+    [row] = terminal.ok("webhooks", "deliveries", "--state", "pending", "--endpoint", name, "--json").json
+    assert (row["id"], row["event"], row["state"], row["tries"]) == (delivery, "order.paid", "pending", 0)
+    assert terminal.ok("webhooks", "show", delivery, "--json").json["payload"]["data"] == {"n": 1}
+    assert "goes out again" in terminal.ok("webhooks", "resend", delivery).out
+    assert "is gone" in terminal.ok("webhooks", "remove", name).out
+    assert "[endpoint_not_found]" in terminal.run("webhooks", "secret", name).err
+    assert "[delivery_not_found]" in terminal.run("webhooks", "show", "msg_1").err
 
 
 def test_trigger_fires_the_app_s_schedule(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

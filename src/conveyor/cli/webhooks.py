@@ -42,7 +42,7 @@ def webhooks() -> None:
 @store_options
 def list_endpoints(*, limit: int, url: str | None, as_json: bool) -> None:
     """Endpoints: what they are told, and how they are."""
-    found = _ask(url, lambda endpoints: endpoints.list(limit=limit))
+    found = _ask(url, lambda endpoints: endpoints.page(limit=limit))
     empty = "no endpoints yet; an app makes them with `app.webhooks.add(url)`"
     print_rows([_row(each) for each in found], columns=_COLUMNS, as_json=as_json, empty=empty)
 

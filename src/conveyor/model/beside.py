@@ -5,6 +5,19 @@ from __future__ import annotations
 from conveyor.model.errors import ConflictError, ConveyorError, InvalidError, NotFoundError
 
 
+class ScheduleBusyError(ConflictError):
+    """Recorded as a skipped run; nothing was sent."""
+
+    code = "schedule_busy"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"schedule `{name}` skips this run: its previous one is not over",
+            hint=f'see `conveyor cron history {name}`, or declare the schedule with `overlap="queue"`',
+            name=name,
+        )
+
+
 class AlarmNotFoundError(NotFoundError):
     code = "alarm_not_found"
 

@@ -32,8 +32,8 @@
     |- MisdirectedError             the Host or Origin is none of ours
     |- TooManyRequestsError         a rate limit is reached
     |- QueueFullError               a backlog limit is reached
-    |- WebhookRefusedError          what came in is not signed, or too old
-    |- WebhookFailedError           what went out was not taken
+    |- WebhookRefusedError
+    |- WebhookFailedError
     |- LeaseLostError               somebody else holds the message now
     |- BodyDecodeError              a body does not fit the handler's type
     |- HandlerTimeoutError          a handler ran longer than it may
@@ -210,19 +210,6 @@ class VersionConflictError(ConflictError):
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(
             f"{kind} `{name}` was changed by somebody else", hint="read it again, then change it", kind=kind, name=name
-        )
-
-
-class ScheduleBusyError(ConflictError):
-    """Recorded as a skipped run; nothing was sent."""
-
-    code = "schedule_busy"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"schedule `{name}` skips this run: its previous one is not over",
-            hint=f'see `conveyor cron history {name}`, or declare the schedule with `overlap="queue"`',
-            name=name,
         )
 
 

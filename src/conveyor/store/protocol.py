@@ -296,7 +296,16 @@ class DocumentStore(Protocol):
 
 
 class Store(
-    MessageStore, QueueStore, OwnerStore, ScheduleStore, AlarmStore, DeliveryStore, KeyValueStore, DocumentStore, Joinable, Protocol
+    MessageStore,
+    QueueStore,
+    OwnerStore,
+    ScheduleStore,
+    AlarmStore,
+    DeliveryStore,
+    KeyValueStore,
+    DocumentStore,
+    Joinable,
+    Protocol,
 ):
     """All of it, with a beginning and an end."""
 

@@ -21,6 +21,14 @@ ANSWER_BYTES_MAX: Final = 65_536
 DIALLED_MAX: Final = 2
 """So many addresses of a host are tried."""
 
+_TROUBLE: Final = (
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.TimeoutException,
+    OSError,
+    UnicodeError,  # of a name that no resolver takes
+)
+
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 """The addresses of a host."""
 Dial: TypeAlias = Callable[[str, int], Awaitable[httpcore2.AsyncNetworkStream]]
@@ -61,7 +69,7 @@ class Courier:
                 return await self._post(url, headers, body)
         except TimeoutError:
             raise WebhookFailedError(f"there was no whole answer within {self._deadline_s:g} s") from None
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError, UnicodeError) as error:
+        except _TROUBLE as error:
             raise WebhookFailedError(f"{type(error).__name__}: {error}") from error
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:

@@ -107,7 +107,7 @@ class Endpoints:
             raise EndpointNotFoundError(endpoint_id)
         return found
 
-    async def list(self, *, limit: int, after: str | None = None) -> list[Endpoint]:
+    async def page(self, *, limit: int, after: str | None = None) -> list[Endpoint]:
         """By id, of all apps."""
         found = await self._store.list_documents(KIND, limit=limit, after=after)
         return [msgspec.json.decode(each.body, type=Endpoint) for each in found]
@@ -116,7 +116,7 @@ class Endpoints:
         """All of one app."""
         found: list[Endpoint] = []
         after: str | None = None
-        while page := await self.list(limit=_PAGE, after=after):
+        while page := await self.page(limit=_PAGE, after=after):
             found += [each for each in page if each.app == app]
             after = page[-1].id
         return found

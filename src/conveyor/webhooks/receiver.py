@@ -52,7 +52,7 @@ class Receiver:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise InvalidSettingError("receiver", scope["type"], "answers HTTP alone", hint="mount it in an application")
+            raise InvalidSettingError("receiver", scope["type"], "answers HTTP alone", hint="mount it in an app")
         status, headers = await self._answer(scope, receive)
         given = [(b"content-length", b"0"), (b"cache-control", b"no-store"), *headers]
         await send({"type": "http.response.start", "status": status, "headers": given})

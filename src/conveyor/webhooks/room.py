@@ -94,7 +94,7 @@ class Webhooks:
         """
         policy = Policy(http=http, ports=None if ports is None else frozenset(ports), allow=tuple(allow))
         policy.check()
-        steps = SCHEDULE_MS
+        steps: tuple[int, ...] = SCHEDULE_MS
         if schedule is not None:
             steps = tuple(read_duration_ms(each, name="schedule", most_ms=DELAY_MS_MAX) for each in schedule)
         if len(steps) > RETRIES_MAX or sum(steps) > RETENTION_MS_MAX:

@@ -30,12 +30,13 @@ _URL: Final = re.compile(r"[!-~]+")
 DENIED: Final[tuple[Network, ...]] = tuple(
     ip_network(each)
     for each in (
-        "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 168.63.129.16/32 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 "
-        "192.0.2.0/24 192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 "
-        "198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 "
-        "2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20"
-    ).split()
-)
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16",
+        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24",
+        "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24",
+        "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "2001::/23", "2001:db8::/32", "2002::/16",
+        "2620:4f:8000::/48", "3fff::/20",
+    )
+)  # fmt: skip
 GLOBAL_V6: Final = IPv6Network("2000::/3")
 """All else of version 6 is loopback, mapped, translated, local, multicast or nobody's."""
 
@@ -56,7 +57,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 ip_network(each)
             except ValueError as error:
-                raise InvalidSettingError("allow", each, f"is no network: {error}", hint="as in `10.1.0.0/16`") from None
+                problem = f"is no network: {error}"
+                raise InvalidSettingError("allow", each, problem, hint="as in `10.1.0.0/16`") from None
         for port in self.ports or ():
             if not 1 <= port <= 65_535:
                 raise InvalidSettingError("ports", port, "is no port")

@@ -103,6 +103,34 @@ async def test_alarms_are_shown_armed_again_and_cancelled(api: httpx2.AsyncClien
     problem(await api.post("/alarms/tea%2F%C3%A4/rearm", json={"after_ms": -1}), 422)
 
 
+# Webhooks
+
+
+async def test_endpoints_and_deliveries_are_looked_after(api: httpx2.AsyncClient, app: Conveyor) -> None:
+    url = "https://hooks.example/in"
+    delivery = await app.webhooks.send(url, "order.paid", {"n": 1})
+    [endpoint] = ok(await api.get("/webhooks/endpoints"))["items"]
+    at = f"/webhooks/endpoints/{endpoint['id']}"
+    assert (endpoint["url"], endpoint["events"], endpoint["disabled"]) == (url, ["*"], None)
+    assert ok(await api.get(at)) == endpoint
+    secret = ok(await api.get(f"{at}/secret"))["secret"]
+    assert secret == await app.webhooks.secret(url)
+    assert ok(await api.post(f"{at}/rotate", json={"overlap_ms": 0}))["secret"] == await app.webhooks.secret(url) != secret
+    assert ok(await api.post(f"{at}/disable"))["disabled"] == "by hand"
+    assert ok(await api.post(f"{at}/enable")) == endpoint
+    [row] = ok(await api.get("/webhooks/deliveries", params={"endpoint": endpoint["id"], "state": "pending"}))["items"]
+    assert (row["id"], row["event"], row["tries"], row["state"]) == (delivery, "order.paid", 0, "pending")
+    detail = ok(await api.get(f"/webhooks/deliveries/{delivery}"))
+    assert (detail["delivery"], detail["payload"]["data"], detail["tries"]) == (row, {"n": 1}, [])
+    assert ok(await api.post(f"/webhooks/deliveries/{delivery}/resend"), 202)["id"] == delivery
+    assert len(await app.store.peek("shop-webhooks", limit=9)) == 2, "the former is a stranger now"
+    assert (await api.delete(at)).status_code == 204
+    for refused in (api.get(at), api.delete(at), api.get(f"{at}/secret"), api.post(f"{at}/enable")):
+        assert problem(await refused, 404)["code"] == "endpoint_not_found"
+    for name in ("msg_" + "0" * 32, "nonsense"):
+        assert problem(await api.get(f"/webhooks/deliveries/{name}"), 404)["code"] == "delivery_not_found"
+
+
 # Named values
 
 

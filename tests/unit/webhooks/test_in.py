@@ -145,7 +145,7 @@ async def test_a_consumer_of_its_queue_is_typed_and_the_window_is_raised(tmp_pat
     @app.consumer("payments")
     async def paid(message: Message[dict[str, object]]) -> None: ...
 
-    async with app, httpx2.AsyncClient(transport=httpx2.ASGITransport(receiver), base_url="http://shop") as sender:  # type: ignore[arg-type]
+    async with app, httpx2.AsyncClient(transport=httpx2.ASGITransport(receiver), base_url="http://shop") as sender:
         assert (await sender.post("/", content=BODY, headers=signed(clock))).status_code == 202
         assert (await app.info("payments")).settings.dedupe_window_ms == 900_000
         assert [each.queue for each in app.handlers()] == ["payments"], "it sends none"

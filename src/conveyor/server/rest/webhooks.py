@@ -103,7 +103,7 @@ class DeliveryDetail(Told, frozen=True, kw_only=True):
 async def list_endpoints(call: Call) -> Answer:
     """Endpoints by id."""
     asked = read_query(call, PageAsked)
-    found = await _endpoints(call).list(limit=asked.limit + 1, after=read_cursor(KIND, asked.cursor, str))
+    found = await _endpoints(call).page(limit=asked.limit + 1, after=read_cursor(KIND, asked.cursor, str))
     page = cut_page(KIND, found, asked.limit, lambda each: each.id)
     return Answer.json(Page(items=[_show(each) for each in page.items], next_cursor=page.next_cursor))
 

@@ -22,6 +22,7 @@ from conveyor.store.records import (
     Swept,
 )
 
+_Key = TypeVar("_Key")
 _Row = TypeVar("_Row")
 _NOBODY_SAW = Evidence(ending=Ending.LOST)
 
@@ -121,7 +122,7 @@ class Owners(Floor):
         return message.ready_at < self._now() - self._queue(message.queue).settings.retention_ms
 
 
-def _drop(rows: dict[tuple[str, str], _Row], keys: list[tuple[str, str]]) -> int:
+def _drop(rows: dict[_Key, _Row], keys: list[_Key]) -> int:
     for key in keys[:SWEEP_ROWS_MAX]:
         del rows[key]
     return len(keys[:SWEEP_ROWS_MAX])

@@ -29,7 +29,7 @@ class Alarms:
         return await self._live.submit(lambda tx: get_alarm(tx, name), Durability.RELAXED)
 
     async def list_alarms(self, *, limit: int, after: str | None = None, only_parked: bool = False) -> list[Alarm]:
-        return await self._live.submit(lambda tx: list_alarms(tx, limit, after, only_parked), Durability.RELAXED)
+        return await self._live.submit(lambda tx: list_alarms(tx, limit, after, only_parked=only_parked), Durability.RELAXED)
 
     async def cancel_alarm(self, name: str) -> bool:
         return await self._live.submit(lambda tx: cancel_alarm(tx, name))
@@ -63,7 +63,7 @@ def get_alarm(tx: Transaction, name: str) -> Alarm | None:
     return None if found is None else _alarm(found)
 
 
-def list_alarms(tx: Transaction, limit: int, after: str | None, only_parked: bool) -> list[Alarm]:
+def list_alarms(tx: Transaction, limit: int, after: str | None, *, only_parked: bool) -> list[Alarm]:
     tx.flush()
     return [_alarm(found) for found in tx.rows("list_alarms", after or "", only_parked, limit)]
 
