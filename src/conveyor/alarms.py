@@ -1,8 +1,8 @@
 """One durable timer per name: `app.alarm("cart-42").set("30m")`, and a function that it rings.
 
 An alarm is a message of the queue `<app>-alarms` that is delayed until it is due, and a row that says which message
-that is (A1). Setting it again withdraws the message and sends another, so that the former never starts; retries, crashes and
-dead letters are the queue's own.
+that is (A1). Setting it again withdraws the message and sends another, so that the former never starts; retries,
+crashes and dead letters are the queue's own.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ class Alarms:
         return await self._run(lambda tx: get_alarm(tx, name), Durability.RELAXED)
 
     async def list_alarms(self, *, limit: int, after: str | None = None, only_parked: bool = False) -> list[Alarm]:
-        return await self._run(lambda tx: list_alarms(tx, limit, after, only_parked=only_parked), Durability.RELAXED)
+        return await self._run(
+            lambda tx: list_alarms(tx, limit, after, only_parked=only_parked), Durability.RELAXED
+        )
 
     async def cancel_alarm(self, name: str) -> bool:
         return await self._run(lambda tx: cancel_alarm(tx, name))
