@@ -7,6 +7,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import httpcore2
 
@@ -90,4 +91,5 @@ class Lines:
 
     async def dial(self, address: str, port: int) -> httpcore2.AsyncNetworkStream:
         self.dialled.append((address, port))
-        return await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", self.port)
+        backend = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
+        return await backend.connect_tcp("127.0.0.1", self.port)

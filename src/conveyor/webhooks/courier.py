@@ -7,7 +7,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import httpcore2
@@ -131,4 +131,5 @@ async def _resolve(host: str, port: int) -> list[str]:
 
 
 async def _dial(address: str, port: int) -> httpcore2.AsyncNetworkStream:
-    return await httpcore2.AnyIOBackend().connect_tcp(address, port)
+    backend = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())  # a stand-in where there is no anyio
+    return await backend.connect_tcp(address, port)
