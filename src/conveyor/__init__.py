@@ -10,6 +10,7 @@
     await app.queue("orders").send({"id": 1})
 """
 
+from conveyor.alarms import Alarm, AlarmInfo, AlarmRun
 from conveyor.app import Conveyor
 from conveyor.blobs import Blob, BlobInfo, BlobPage, Bucket
 from conveyor.cron.schedule import CronRun
@@ -17,6 +18,7 @@ from conveyor.jobs.context import JobContext
 from conveyor.jobs.function import JobFunction
 from conveyor.jobs.job import Job, JobInfo, Transition
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
+from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError, ScheduleBusyError
 from conveyor.model.errors import (
     BodyDecodeError,
     BodyTooLargeError,
@@ -29,7 +31,6 @@ from conveyor.model.errors import (
     QueueFullError,
     QueueNotFoundError,
     QueueUnavailableError,
-    ScheduleBusyError,
     StoreError,
 )
 from conveyor.model.job import JobState
@@ -48,10 +49,17 @@ from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Ack, Backoff, RateLimited, Reject, Retry, Snooze
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.producer import Outgoing, Queue, SentMessage
+from conveyor.store.records import AlarmState
 
 __all__ = [
     "KV",
     "Ack",
+    "Alarm",
+    "AlarmInfo",
+    "AlarmNotFoundError",
+    "AlarmRun",
+    "AlarmState",
+    "AlarmTakenError",
     "Backoff",
     "Batch",
     "Blob",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import os
 import random
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from conveyor.alarms import Alarms
 from conveyor.bindings import Bindings
 from conveyor.blobs import Bucket
 from conveyor.cron.schedule import Declared, read_choice, read_declared
@@ -22,10 +23,10 @@ from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidSettingError, ScheduleNotFoundError
 from conveyor.model.events import Emit, Event
 from conveyor.model.ids import IdSource
-from conveyor.model.settings import ConsumerSettings, Default, QueueSettings, check_name, read_consumer
+from conveyor.model.settings import Default, QueueSettings, check_name, read_consumer
 from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
-from conveyor.queue.handler import Handler, read_handler
+from conveyor.queue.handler import Handler, declarer
 from conveyor.queue.producer import Queue
 from conveyor.secrets import Secrets
 from conveyor.store.chosen import choose_stores
@@ -37,6 +38,7 @@ from conveyor.wrangler import read_worker
 if TYPE_CHECKING:
     from conveyor.cron.scheduler import Scheduler
     from conveyor.testing.harness import Harness
+    from conveyor.webhooks.room import Webhooks
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -89,6 +91,9 @@ class Conveyor:
         """What `job` declares."""
         self.job: Final = self.jobs.job
         self.job_queue: Final = self.jobs.declare_queue
+        self.alarm = Alarms(name, lambda: self._store, self._ids, self.ensure_open, random.Random())
+        """The alarm of a name: `app.alarm("cart-42")`."""
+        self.alarm_handler = self.alarm.handler
         self._schedules: dict[str, Declared] = {}
         self._cron: Handler | None = None
         self._opening: list[Hook] = []
@@ -136,18 +141,7 @@ class Conveyor:
             script=self.name, alert_queue=alert_queue, timeout=timeout, ordered=ordered, fair=fair,
             key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, **options,
         )  # fmt: skip
-        return self._declarer(queue, settings, run_in)
-
-    def _declarer(self, queue: str, settings: ConsumerSettings, run_in: str | None) -> Callable[[F], F]:
-        def declare(function: F) -> F:
-            caller = sys._getframe(1).f_locals  # types that are local to the place of the declaration
-            handler = read_handler(queue, function, settings, run_in=run_in, localns=caller)
-            if queue in self._handlers:
-                raise InvalidSettingError("queue", queue, "has a consumer in this app already")
-            self._handlers[queue] = handler
-            return function
-
-        return declare
+        return declarer(self._handlers, queue, settings, run_in)
 
     def cron(
         self,
@@ -216,6 +210,16 @@ class Conveyor:
     def bucket(self, name: str) -> Bucket:
         """A bucket of objects, by its name or by its binding in a wrangler file."""
         return self.bindings.bucket(name)
+
+    @functools.cached_property
+    def webhooks(self) -> Webhooks:
+        """What the app tells others, and what it takes from them."""
+        from conveyor.webhooks.room import Webhooks
+
+        return Webhooks(
+            self.name, lambda: self._store, self._ids, self.ensure_open, self.bindings.folder, self.declare_queue,
+            emit=self._tell, chance=random.Random(),
+        )  # fmt: skip
 
     async def trigger(self, schedule: str, *, correlation_id: str | None = None) -> str:
         """Run a schedule of this app now; the run's correlation id. `ScheduleNotFoundError`."""
@@ -340,20 +344,18 @@ class Conveyor:
         return f"{self.name}-cron"
 
     def handlers(self) -> Sequence[Handler]:
-        """All consumers, that of the schedules included."""
-        declared = [*self._handlers.values(), *self.jobs.handlers()]
+        """All consumers, those of jobs, alarms and schedules included."""
+        sending = self.webhooks.handlers() if "webhooks" in vars(self) else ()
+        declared = [*self._handlers.values(), *self.jobs.handlers(), *self.alarm.handlers(), *sending]
         check_distinct(declared)
         if not self._schedules:
             return declared
         if self._cron is None:
-            self._cron = self._make_cron()
+            from conveyor.cron.scheduler import make_cron_handler
+
+            queue, store = self.cron_queue, self._store.at(self.cron_queue)
+            self._cron = make_cron_handler(store, self.name, queue, self.ensure_open, self._schedules, self._tell)
         return [*declared, self._cron]
-
-    def _make_cron(self) -> Handler:
-        from conveyor.cron.scheduler import make_cron_handler
-
-        store = self._store.at(self.cron_queue)
-        return make_cron_handler(store, self.name, self.cron_queue, self.ensure_open, self._schedules, self._tell)
 
     def handler(self, queue: str) -> Handler:
         """The consumer of one queue; KeyError if this app has none."""

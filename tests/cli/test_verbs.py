@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from conveyor.model.settings import ConsumerSettings
+from conveyor import Conveyor
+from conveyor.alarms import make_ring
+from conveyor.model.ids import IdSource
+from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.protocol import Store
 from conveyor.store.records import ClaimRequest, OwnerInfo, ScheduleDraft
@@ -19,7 +22,10 @@ from conveyor.testing.factories import a_draft, a_firing
 if TYPE_CHECKING:
     from .conftest import Terminal
 
-VERBS = ["demo", "serve", "work", "queues", "messages", "dlq", "jobs", "cron", "kv", "doctor", "backup", "restore", "migrate"]
+VERBS = [
+    *("demo", "serve", "work", "queues", "messages", "dlq", "jobs", "cron", "alarms", "webhooks", "kv", "doctor", "backup"),
+    *("restore", "migrate"),
+]
 
 
 def test_help_is_fast_and_names_every_verb() -> None:
@@ -247,6 +253,59 @@ def test_schedule_is_paused_and_resumed_at_its_next_tick(terminal: Terminal) -> 
     resumed = terminal.ok("cron", "resume", "nightly", "--json").json
     assert resumed["next_tick"][11:] in ("01:00:00Z", "02:00:00Z"), "three o'clock in Berlin"
     assert terminal.run("cron", "resume", "daily").code == 1
+
+
+def test_alarms_are_listed_shown_armed_again_and_cancelled(terminal: Terminal) -> None:
+    async def set_some(store: Store) -> None:
+        await store.create_queue("shop-alarms", QueueSettings())
+        for name in ("egg", "tea"):
+            ring = make_ring(IdSource(store.clock), "shop-alarms", name)
+            await store.set_alarm(name, store.clock.now_ms() + 3_600_000, ring)
+        await store.purge("shop-alarms")
+        ring = make_ring(IdSource(store.clock), "shop-alarms", "cake")
+        await store.set_alarm("cake", 1_893_456_000_000, ring)
+
+    terminal.store(set_some)
+    rows = terminal.ok("alarms", "list", "--json").json
+    assert [(row["name"], row["state"], row["next"]) for row in rows] == [
+        ("cake", "scheduled", "2030-01-01T00:00:00Z"), ("egg", "parked", None), ("tea", "parked", None),
+    ]
+    assert [row["name"] for row in terminal.ok("alarms", "list", "--parked", "--after", "egg", "--json").json] == ["tea"]
+    assert terminal.ok("alarms", "show", "cake", "--json").json == rows[0]
+    assert "2030-01-01" in terminal.ok("alarms", "show", "cake").out
+    armed = terminal.ok("alarms", "rearm", "tea", "--after", "2h", "--json").json
+    assert (armed["state"], armed["attempts"]) == ("scheduled", 0)
+    assert "not parked" in terminal.run("alarms", "rearm", "tea").err
+    assert "is cancelled" in terminal.ok("alarms", "cancel", "tea").out
+    for verb in ("show", "rearm", "cancel"):
+        answer = terminal.run("alarms", verb, "tea")
+        assert (answer.code, "[alarm_not_found]" in answer.err) == (1, True)
+
+
+def test_webhooks_are_looked_after(terminal: Terminal) -> None:
+    url = "https://hooks.example/in"
+
+    async def send(store: Store) -> str:
+        app = Conveyor("shop", url=f"sqlite:///{terminal.path}")
+        async with app:
+            return await app.webhooks.send(url, "order.paid", {"n": 1})
+
+    delivery = terminal.store(send)
+    [endpoint] = terminal.ok("webhooks", "list", "--json").json
+    name = endpoint["id"]
+    assert (endpoint["url"], endpoint["events"], endpoint["app"]) == (url, "*", "shop")
+    secret = terminal.ok("webhooks", "secret", name).out.strip()
+    assert secret.startswith("whsec_")
+    assert terminal.ok("webhooks", "rotate", name, "--overlap", "1h", "--json").json["secret"] != secret
+    assert terminal.ok("webhooks", "disable", name, "--json").json["disabled"] == "by hand"
+    assert terminal.ok("webhooks", "enable", name, "--json").json == endpoint
+    [row] = terminal.ok("webhooks", "deliveries", "--state", "pending", "--endpoint", name, "--json").json
+    assert (row["id"], row["event"], row["state"], row["tries"]) == (delivery, "order.paid", "pending", 0)
+    assert terminal.ok("webhooks", "show", delivery, "--json").json["payload"]["data"] == {"n": 1}
+    assert "goes out again" in terminal.ok("webhooks", "resend", delivery).out
+    assert "is gone" in terminal.ok("webhooks", "remove", name).out
+    assert "[endpoint_not_found]" in terminal.run("webhooks", "secret", name).err
+    assert "[delivery_not_found]" in terminal.run("webhooks", "show", "msg_1").err
 
 
 def test_trigger_fires_the_app_s_schedule(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

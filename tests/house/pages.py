@@ -16,7 +16,7 @@ import msgspec
 
 from conveyor import ConsumerSettings, Conveyor, QueueSettings
 from conveyor.jobs.room import Jobs
-from conveyor.model import errors, job_errors, message, refusals, settings
+from conveyor.model import beside, errors, job_errors, message, refusals, settings
 from conveyor.model.states import STEPS, State, Step
 from conveyor.model.verdict import DeadReason
 from conveyor.server import rest
@@ -98,8 +98,8 @@ def errors_page() -> str:
     lines = [
         "# Errors\n",
         "Whatever conveyor raises on purpose is a `ConveyorError`: `code` is for programs, `hint` for people, `facts` for",
-        "both. They are imported from `conveyor.model.errors`, from `conveyor.model.job_errors`, and what a server",
-        "refuses from `conveyor.model.refusals`.\n",
+        "both. They are imported from `conveyor.model.errors`, those of the rooms beside the belt from",
+        "`conveyor.model.beside` and `conveyor.model.job_errors`, and what a server refuses from `conveyor.model.refusals`.\n",
         f"```text\n{tree}\n```\n",
         "| error | code | hint |\n| --- | --- | --- |",
         *(f"| `{each.__name__}` | `{each.code}` | {_hint(each)} |" for each in _errors()),
@@ -108,7 +108,7 @@ def errors_page() -> str:
 
 
 def _errors() -> Iterator[type[errors.ConveyorError]]:
-    for each in (vars(errors) | vars(refusals) | vars(job_errors)).values():
+    for each in (vars(errors) | vars(beside) | vars(refusals) | vars(job_errors)).values():
         if isinstance(each, type) and issubclass(each, errors.ConveyorError):
             yield each
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from conveyor.model import errors, job_errors, refusals
+from conveyor.model import beside, errors, job_errors, refusals
 from conveyor.model.errors import ConveyorError
 
 DRAWN = re.compile(r"^(?P<bars>[ |`-]*)(?P<name>\w+Error)\b", re.MULTILINE)
 
 
 def all_errors() -> list[type[ConveyorError]]:
-    everything = (vars(errors) | vars(refusals) | vars(job_errors)).values()
+    everything = (vars(errors) | vars(beside) | vars(refusals) | vars(job_errors)).values()
     found = [each for each in everything if isinstance(each, type) and issubclass(each, ConveyorError)]
     return sorted(found, key=lambda each: each.__name__)
 

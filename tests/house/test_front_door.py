@@ -8,6 +8,12 @@ import sys
 import conveyor
 
 NAMES = {
+    "Alarm",
+    "AlarmInfo",
+    "AlarmNotFoundError",
+    "AlarmRun",
+    "AlarmState",
+    "AlarmTakenError",
     "Blob",
     "BlobInfo",
     "BlobPage",

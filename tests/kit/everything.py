@@ -18,6 +18,7 @@ from conveyor.store.keeping import Portable
 from conveyor.store.portable import TABLES, Row
 from conveyor.store.protocol import Store
 from conveyor.store.records import PULL_OWNER, KeyValue
+from conveyor.testing.conformance.deliveries import a_delivery
 from conveyor.testing.factories import (
     a_claim,
     a_draft,
@@ -108,6 +109,10 @@ async def _fill_beside(store: Store) -> None:
     await store.pause_schedule("weekly")
     await store.kv_put("ns", an_entry())
     await store.put_document("token", "é", b"{}")
+    await store.set_alarm("tea", store.clock.now_ms() + 60_000, a_draft(queue="pulled"))
+    await store.set_alarm("é", store.clock.now_ms(), boom := a_draft(queue="purged"))
+    await store.open_deliveries([(a_delivery(hook := a_draft(queue="purged"), body=b'{"n":1}'), hook)])
+    await store.finish_alarm("é", boom.id, error="boom")
     for number in range(3):
         await store.append_record("audit", b'{"n":%d}' % number, lambda before, body: before[-3:] + body)
     await store.kv_put("ns", KeyValue(key="é\0", value=bytes(range(256)), metadata=b"{}", expires_at=store.clock.now_ms() + 9_000))
@@ -133,6 +138,8 @@ async def answers_of(store: Store) -> dict[str, Any]:
         "owners": await store.list_owners(),
         "schedules": await store.list_schedules(),
         "runs": [replace(each, error=_words(each.error)) for each in await store.list_runs("nightly", limit=10)],
+        "deliveries": await store.list_deliveries(limit=9),
+        "alarms": await store.list_alarms(limit=9),
         "documents": [each for kind in ("token", "audit", "trail") for each in await store.list_documents(kind, limit=9)],
         "values": [await store.kv_get("ns", each.key) for each in await store.kv_list("ns", prefix="", limit=9, after=None)],
     }

@@ -21,6 +21,8 @@ _VERBS: Final = {
     "dlq": ("conveyor.cli.dlq", "Look at dead letters, mend them, and send them back where they came from."),
     "jobs": ("conveyor.cli.jobs", "List jobs and their errors; show, explain, cancel them, try them again."),
     "cron": ("conveyor.cli.cron", "List schedules and their runs; trigger, pause and resume them."),
+    "alarms": ("conveyor.cli.alarms", "List alarms, arm those that are parked again, cancel them."),
+    "webhooks": ("conveyor.cli.webhooks", "Look after endpoints, their secrets and their deliveries."),
     "kv": ("conveyor.cli.kv", "Read and write named values."),
     "tokens": ("conveyor.cli.tokens", "Make, list, rotate and revoke the tokens of the server."),
     "audit": ("conveyor.cli.audit", "Read the trail of changes, and prove that it is whole."),

@@ -8,6 +8,7 @@
     |  |- BodyTooLargeError         a body, or a batch of bodies
     |  |- InvalidTransactionError   `tx=` is no open transaction of the store's own database
     |  |- CronSyntaxError           a schedule's expression
+    |  |- WebhookTargetError        a webhook's URL, or an address of its host
     |  |- InvalidKeyError           a kv key, value, metadata or ttl
     |  |- QueryError                a statement that somebody sent to a D1 database
     |  `- InvalidRequestError       what came over HTTP
@@ -15,9 +16,15 @@
     |- NotFoundError
     |  |- QueueNotFoundError
     |  |- ScheduleNotFoundError
+    |  |- AlarmNotFoundError
+    |  |- EndpointNotFoundError
+    |  |- DeliveryNotFoundError
     |  `- JobNotFoundError
     |- ConflictError
     |  |- QueueExistsError
+    |  |- AlarmTakenError           another app has an alarm of this name
+    |  |- EndpointExistsError
+    |  |- EndpointDisabledError
     |  |- ConsumerConflictError     one consumer per queue
     |  |- JobExistsError            on_conflict="raise", and there is one with this key
     |  |- JobNotRetriableError      there is nothing that could be tried again
@@ -28,6 +35,8 @@
     |- MisdirectedError             the Host or Origin is none of ours
     |- TooManyRequestsError         a rate limit is reached
     |- QueueFullError               a backlog limit is reached
+    |- WebhookRefusedError
+    |- WebhookFailedError
     |- LeaseLostError               somebody else holds the message now
     |- BodyDecodeError              a body does not fit the handler's type
     |- HandlerTimeoutError          a handler ran longer than it may
@@ -209,19 +218,6 @@ class VersionConflictError(ConflictError):
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(
             f"{kind} `{name}` was changed by somebody else", hint="read it again, then change it", kind=kind, name=name
-        )
-
-
-class ScheduleBusyError(ConflictError):
-    """Recorded as a skipped run; nothing was sent."""
-
-    code = "schedule_busy"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"schedule `{name}` skips this run: its previous one is not over",
-            hint=f'see `conveyor cron history {name}`, or declare the schedule with `overlap="queue"`',
-            name=name,
         )
 
 

@@ -259,3 +259,12 @@ class StoreCrowded(Event, frozen=True, kw_only=True):
     name: ClassVar[str] = "conveyor.store.crowded"
     store: str
     error: str
+
+
+class EndpointDisabled(Event, frozen=True, kw_only=True):
+    """A webhook's endpoint is called no more, until somebody enables it."""
+
+    name: ClassVar[str] = "conveyor.webhook.endpoint_disabled"
+    endpoint: str
+    url: str
+    reason: str

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import SimpleNamespace
-from typing import Annotated, Any, Final, Protocol, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.message import Lease
@@ -16,6 +17,8 @@ from conveyor.model.settings import ConsumerSettings, check_name
 from conveyor.model.verdict import Settlement
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.encoding import BodyReader
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _HINT: Final = "write `async def handle(message: Message[Order])`, or `Batch[Order]` for several at a time"
 
@@ -98,6 +101,22 @@ def read_handler(
         is_async=is_async,
         settings=settings,
     )
+
+
+def declarer(
+    handlers: MutableMapping[str, Handler], queue: str, settings: ConsumerSettings, run_in: str | None
+) -> Callable[[F], F]:
+    """The decorator that makes a function the one handler of a queue. `InvalidSettingError`."""
+
+    def declare(function: F) -> F:
+        caller = sys._getframe(1).f_locals  # types that are local to the place of the declaration
+        handler = read_handler(queue, function, settings, run_in=run_in, localns=caller)
+        if queue in handlers:
+            raise InvalidSettingError("queue", queue, "has a consumer in this app already")
+        handlers[queue] = handler
+        return function
+
+    return declare
 
 
 def _read_parameter(function: Callable[[Any], Any], localns: Mapping[str, Any] | None) -> tuple[Takes, Any]:

@@ -8,9 +8,13 @@ from typing import NoReturn
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import InvalidTransactionError, ScheduleNotFoundError, StoreUnsupportedError
+from conveyor.model.ids import MessageId
+from conveyor.model.message import Draft
 from conveyor.model.settings import ConsumerSettings
 from conveyor.store.protocol import Seal
 from conveyor.store.records import (
+    Alarm,
+    Delivery,
     Document,
     Evidence,
     Fired,
@@ -89,6 +93,42 @@ class Absent:
     async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
         raise ScheduleNotFoundError(schedule)
 
+    # Alarms
+
+    async def set_alarm(self, name: str, due_at: int, message: Draft, *, was: MessageId | None = None) -> Alarm:
+        raise _no_alarms()
+
+    async def get_alarm(self, name: str) -> Alarm | None:
+        return None
+
+    async def list_alarms(self, *, limit: int, after: str | None = None, only_parked: bool = False) -> list[Alarm]:
+        return []
+
+    async def cancel_alarm(self, name: str) -> bool:
+        return False
+
+    async def start_alarm(self, name: str, message_id: MessageId) -> Alarm | None:
+        raise _no_alarms()
+
+    async def finish_alarm(self, name: str, message_id: MessageId, *, error: str | None) -> bool:
+        raise _no_alarms()
+
+    # Deliveries
+
+    async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
+        raise _no_deliveries()
+
+    async def write_delivery(self, delivery: Delivery) -> bool:
+        raise _no_deliveries()
+
+    async def get_delivery(self, delivery: MessageId) -> Delivery | None:
+        return None
+
+    async def list_deliveries(
+        self, *, endpoint: str | None = None, state: str | None = None, limit: int, before: MessageId | None = None
+    ) -> list[Delivery]:
+        return []
+
     # Documents: whoever manages these queues keeps them
 
     async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
@@ -140,6 +180,14 @@ def check_consumer(queue: str, settings: ConsumerSettings) -> None:
 
 def _no_schedules() -> StoreUnsupportedError:
     return unsupported("keeps no schedules", "give the app a store of its own, and route only queues to this one")
+
+
+def _no_alarms() -> StoreUnsupportedError:
+    return unsupported("keeps no alarms", "give the app a store of its own, and route only queues to this one")
+
+
+def _no_deliveries() -> StoreUnsupportedError:
+    return unsupported("sends no webhooks", "give the app a store of its own, and route only queues to this one")
 
 
 def _no_documents() -> StoreUnsupportedError:

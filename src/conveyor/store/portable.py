@@ -77,6 +77,8 @@ TABLES: Final = (
         "schedule tick trigger status correlation_id message_id fired_at started_at finished_at error",
         words="error",
     ),
+    _table("alarms", "name queue message_id due_at set_at failed_at error", words="error"),
+    _table("deliveries", "id endpoint queue event state message_id created_at modified_at body"),
     _table("kv", "namespace key value metadata expires_at"),
     _table("documents", "kind name body version created_at modified_at"),
     _table(

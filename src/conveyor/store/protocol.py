@@ -19,8 +19,10 @@ from conveyor.store.jobs import JobFound, JobPage, JobsAsked, Obstacles
 from conveyor.store.joining import Joinable
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
+    Alarm,
     Claimed,
     ClaimRequest,
+    Delivery,
     Document,
     Evidence,
     Fired,
@@ -196,6 +198,56 @@ class ScheduleStore(Protocol):
         ...
 
 
+class AlarmStore(Protocol):
+    """A1: alarms. Each has one message, delayed until it is due, whose id is the alarm's generation."""
+
+    async def set_alarm(self, name: str, due_at: int, message: Draft, *, was: MessageId | None = None) -> Alarm:
+        """Send `message`, to be ready at `due_at`, in place of the alarm's present one; with `was` only if that is its
+        generation still. A run that has begun ends by itself. `AlarmTakenError` for an alarm of another queue,
+        `VersionConflictError`, `QueueNotFoundError`, `QueueFullError`."""
+        ...
+
+    async def get_alarm(self, name: str) -> Alarm | None: ...
+
+    async def list_alarms(self, *, limit: int, after: str | None = None, only_parked: bool = False) -> list[Alarm]:
+        """By name, in the order of its UTF-8 bytes."""
+        ...
+
+    async def cancel_alarm(self, name: str) -> bool:
+        """Whether there was one. Its message is gone too, unless it is running."""
+        ...
+
+    async def start_alarm(self, name: str, message_id: MessageId) -> Alarm | None:
+        """The alarm, if this is its generation; after a `set_alarm` has returned, no earlier one starts."""
+        ...
+
+    async def finish_alarm(self, name: str, message_id: MessageId, *, error: str | None) -> bool:
+        """A run went well, and the alarm is gone, or it failed, and says why; False, and nothing is written, unless
+        this is its generation still."""
+        ...
+
+
+class DeliveryStore(Protocol):
+    """The log of what goes to others, one row with one message."""
+
+    async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
+        """Each with the message that carries it, all or none; one that is there is carried anew.
+        `QueueNotFoundError`, `QueueFullError`."""
+        ...
+
+    async def write_delivery(self, delivery: Delivery) -> bool:
+        """Its state and body; False, and nothing is written, unless `message_id` carries it still."""
+        ...
+
+    async def get_delivery(self, delivery: MessageId) -> Delivery | None: ...
+
+    async def list_deliveries(
+        self, *, endpoint: str | None = None, state: str | None = None, limit: int, before: MessageId | None = None
+    ) -> list[Delivery]:
+        """Newest first."""
+        ...
+
+
 class KeyValueStore(Protocol):
     """Named values with an end."""
 
@@ -282,7 +334,18 @@ class JobStore(Protocol):
         ...
 
 
-class Store(MessageStore, QueueStore, OwnerStore, ScheduleStore, KeyValueStore, DocumentStore, Joinable, Protocol):
+class Store(
+    MessageStore,
+    QueueStore,
+    OwnerStore,
+    ScheduleStore,
+    AlarmStore,
+    DeliveryStore,
+    KeyValueStore,
+    DocumentStore,
+    Joinable,
+    Protocol,
+):
     """All of it, with a beginning and an end."""
 
     @property

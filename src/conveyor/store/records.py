@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from conveyor.model.duration import DAY_MS
+from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft, Lease
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 
@@ -143,6 +145,7 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     kv_entries: int = 0
     rates: int = 0
     jobs: int = 0
+    deliveries: int = 0
     carried: int = 0
     """Messages that users' own transactions sent or acked, brought to where they belong."""
 
@@ -228,6 +231,69 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started_at: int | None = None
     finished_at: int | None = None
     error: str | None = None
+
+
+class AlarmState(StrEnum):
+    """How an alarm stands, by the place of its message."""
+
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    """Its message is with a worker."""
+    RETRYING = "retrying"
+    PARKED = "parked"
+    """Its message is no longer in its queue: its retries are spent, or somebody purged it. It stays so until it is set
+    anew, or its dead letter is sent back."""
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """A1: a durable timer, and the one message that rings it."""
+
+    name: str
+    queue: str
+    message_id: MessageId
+    """The generation: every `set` makes another."""
+    due_at: int
+    set_at: int
+    state: AlarmState
+    next_at: int | None
+    """When it rings, or is tried again; None while it runs, and where it is parked."""
+    attempts: int | None
+    """Made so far; None while it runs, and where it is parked."""
+    failed_at: int | None = None
+    error: str | None = None
+    """Of the last failure of this generation."""
+
+
+def alarm_state(*, is_here: bool, attempts: int | None) -> AlarmState:
+    """`is_here`: the message lies in its queue. `attempts`: made so far, None while it is leased."""
+    if not is_here:
+        return AlarmState.PARKED
+    if attempts is None:
+        return AlarmState.RUNNING
+    return AlarmState.RETRYING if attempts else AlarmState.SCHEDULED
+
+
+DELIVERY_MS: Final = 30 * DAY_MS
+"""How long a delivery is kept after it has ended."""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that goes to an endpoint of somebody else's, and the message that carries it."""
+
+    id: MessageId
+    endpoint: str
+    queue: str
+    event: str
+    state: str
+    """`pending`, or how it ended. One that is pending without its message is over as well."""
+    message_id: MessageId
+    """The fence: sent again, it has another."""
+    body: bytes
+    """JSON."""
+    created_at: int = 0
+    modified_at: int = 0
+    is_carried: bool = True
+    """Its message lies in its queue."""
 
 
 class KeyValue(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,8 +11,11 @@ import httpx2
 import pytest
 
 from conveyor import Conveyor
+from conveyor.alarms import make_ring
 from conveyor.cron.schedule import CronRun
 from conveyor.model.events import Event
+from conveyor.model.ids import IdSource
+from conveyor.model.settings import QueueSettings
 from conveyor.testing.clock import ManualClock
 from server.rest.steps import bound_to, make_token, ok, problem
 
@@ -72,6 +75,60 @@ async def test_another_app_s_schedule_is_not_triggered_here(
 
     async with other:
         assert "bakery" in problem(await api.post("/schedules/bread/trigger"), 409)["detail"]
+
+
+# Alarms
+
+
+async def test_alarms_are_shown_armed_again_and_cancelled(api: httpx2.AsyncClient, app: Conveyor) -> None:
+    now = app.store.clock.now_ms()
+    await app.store.create_queue("shop-alarms", QueueSettings())
+    for name in ("egg", "tea/ä"):
+        await app.store.set_alarm(name, now + 60_000, make_ring(IdSource(app.store.clock), "shop-alarms", name))
+    page = ok(await api.get("/alarms", params={"limit": 1}))
+    [egg] = page["items"]
+    assert (egg["name"], egg["state"], egg["due"], egg["next"]) == ("egg", "scheduled", egg["next"], egg["due"])
+    [tea] = ok(await api.get("/alarms", params={"limit": 1, "cursor": page["next_cursor"]}))["items"]
+    assert ok(await api.get("/alarms/tea%2F%C3%A4")) == tea
+    assert ok(await api.get("/alarms", params={"parked": "true"}))["items"] == []
+    problem(await api.post("/alarms/egg/rearm"), 409)
+    await app.store.purge("shop-alarms")
+    parked = ok(await api.get("/alarms", params={"parked": "true"}))["items"]
+    assert [(each["name"], each["state"], each["next"]) for each in parked] == [("egg", "parked", None), ("tea/ä", "parked", None)]
+    armed = ok(await api.post("/alarms/egg/rearm", json={"after_ms": 60_000}))
+    assert armed | {"message_id": "", "set_at": ""} == egg | {"message_id": "", "set_at": ""}
+    assert (await api.delete("/alarms/egg")).status_code == 204
+    for refused in (api.get("/alarms/egg"), api.delete("/alarms/egg"), api.post("/alarms/egg/rearm")):
+        assert problem(await refused, 404)["code"] == "alarm_not_found"
+    problem(await api.post("/alarms/tea%2F%C3%A4/rearm", json={"after_ms": -1}), 422)
+
+
+# Webhooks
+
+
+async def test_endpoints_and_deliveries_are_looked_after(api: httpx2.AsyncClient, app: Conveyor) -> None:
+    url = "https://hooks.example/in"
+    delivery = await app.webhooks.send(url, "order.paid", {"n": 1})
+    [endpoint] = ok(await api.get("/webhooks/endpoints"))["items"]
+    at = f"/webhooks/endpoints/{endpoint['id']}"
+    assert (endpoint["url"], endpoint["events"], endpoint["disabled"]) == (url, ["*"], None)
+    assert ok(await api.get(at)) == endpoint
+    secret = ok(await api.get(f"{at}/secret"))["secret"]
+    assert secret == await app.webhooks.secret(url)
+    assert ok(await api.post(f"{at}/rotate", json={"overlap_ms": 0}))["secret"] == await app.webhooks.secret(url) != secret
+    assert ok(await api.post(f"{at}/disable"))["disabled"] == "by hand"
+    assert ok(await api.post(f"{at}/enable")) == endpoint
+    [row] = ok(await api.get("/webhooks/deliveries", params={"endpoint": endpoint["id"], "state": "pending"}))["items"]
+    assert (row["id"], row["event"], row["tries"], row["state"]) == (delivery, "order.paid", 0, "pending")
+    detail = ok(await api.get(f"/webhooks/deliveries/{delivery}"))
+    assert (detail["delivery"], detail["payload"]["data"], detail["tries"]) == (row, {"n": 1}, [])
+    assert ok(await api.post(f"/webhooks/deliveries/{delivery}/resend"), 202)["id"] == delivery
+    assert len(await app.store.peek("shop-webhooks", limit=9)) == 2, "the former is a stranger now"
+    assert (await api.delete(at)).status_code == 204
+    for refused in (api.get(at), api.delete(at), api.get(f"{at}/secret"), api.post(f"{at}/enable")):
+        assert problem(await refused, 404)["code"] == "endpoint_not_found"
+    for name in ("msg_" + "0" * 32, "nonsense"):
+        assert problem(await api.get(f"/webhooks/deliveries/{name}"), 404)["code"] == "delivery_not_found"
 
 
 # Named values

@@ -11,8 +11,19 @@ from conveyor.model.ids import MessageId
 from conveyor.model.verdict import DeadReason
 from conveyor.store.memory.floor import Floor
 from conveyor.store.memory.rows import Message
-from conveyor.store.records import OWNER_LEASE_MS, SWEEP_ROWS_MAX, Ending, Evidence, OwnerInfo, OwnerRow, Reaped, Swept
+from conveyor.store.records import (
+    DELIVERY_MS,
+    OWNER_LEASE_MS,
+    SWEEP_ROWS_MAX,
+    Ending,
+    Evidence,
+    OwnerInfo,
+    OwnerRow,
+    Reaped,
+    Swept,
+)
 
+_Key = TypeVar("_Key")
 _Row = TypeVar("_Row")
 _NOBODY_SAW = Evidence(ending=Ending.LOST)
 
@@ -85,6 +96,14 @@ class Owners(Floor):
             expired_leases=self._return_pulled(list(tables.messages.values())),
             expired_messages=self._expire_old(),
             dedupe_keys=_drop(tables.dedupes, [k for k, d in tables.dedupes.items() if not d.is_live(now)]),
+            deliveries=_drop(
+                tables.deliveries,
+                [
+                    k
+                    for k, each in tables.deliveries.items()
+                    if each.state != "pending" and each.modified_at <= now - DELIVERY_MS
+                ],
+            ),
             kv_entries=_drop(
                 tables.entries,
                 [k for k, entry in tables.entries.items() if entry.expires_at is not None and entry.expires_at <= now],
@@ -111,7 +130,7 @@ class Owners(Floor):
         return message.ready_at < self._now() - self._queue(message.queue).settings.retention_ms
 
 
-def _drop(rows: dict[tuple[str, str], _Row], keys: list[tuple[str, str]]) -> int:
+def _drop(rows: dict[_Key, _Row], keys: list[_Key]) -> int:
     for key in keys[:SWEEP_ROWS_MAX]:
         del rows[key]
     return len(keys[:SWEEP_ROWS_MAX])

@@ -12,7 +12,7 @@ from conveyor.model.message import PULL_MS_MAX, ContentType, DeadLetter, Lease, 
 from conveyor.model.rate import Window
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.store.gates import Candidate, Turn
-from conveyor.store.records import Document, KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
+from conveyor.store.records import Delivery, Document, KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,6 +175,18 @@ class RunEntry:
 
 
 @dataclass(slots=True, kw_only=True)
+class AlarmEntry:
+    """An alarm, and the message that rings it."""
+
+    queue: str
+    message: MessageId
+    due_at: int
+    set_at: int
+    failed_at: int | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
 class Tables:
     """All that the store knows."""
 
@@ -190,6 +202,8 @@ class Tables:
     owners: dict[int, OwnerRow] = field(default_factory=dict)
     schedules: dict[str, ScheduleEntry] = field(default_factory=dict)
     runs: dict[tuple[str, int], RunEntry] = field(default_factory=dict)
+    alarms: dict[str, AlarmEntry] = field(default_factory=dict)
+    deliveries: dict[MessageId, Delivery] = field(default_factory=dict)
     entries: dict[tuple[str, str], KeyValue] = field(default_factory=dict)
     documents: dict[tuple[str, str], Document] = field(default_factory=dict)
     jobs: dict[MessageId, JobRecord] = field(default_factory=dict)

@@ -21,9 +21,11 @@ from conveyor.model.verdict import Settlement
 from conveyor.store.host import boot_name
 from conveyor.store.postgres import documents, kv, outbox, queues, reconcile, schedules, scouting, settle, sweep, ways
 from conveyor.store.postgres import owners as workers
+from conveyor.store.postgres.alarms import Alarms
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
 from conveyor.store.postgres.clock import ServerClock
+from conveyor.store.postgres.deliveries import Deliveries
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, translate
 from conveyor.store.postgres.flusher import Flusher
@@ -66,7 +68,7 @@ T = TypeVar("T")
 _RELAXED = Durability.RELAXED
 
 
-class PostgresStore(Undivided):
+class PostgresStore(Alarms, Deliveries, Undivided):
     """`Store` in one schema of a PostgreSQL database, shared by any number of machines. `clock` is for tests; `emit`
     hears when the server goes away and comes back."""
 

@@ -10,7 +10,7 @@ from conveyor.store.postgres import jobs, keys, leases, outbox, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.records import SWEEP_ROWS_MAX, Swept
+from conveyor.store.records import DELIVERY_MS, SWEEP_ROWS_MAX, Swept
 
 RECEIPT_MS: Final = HOUR_MS
 _OF_A_PURGED_LANE: Final = (
@@ -36,6 +36,7 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
         kv_entries=await tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
         rates=await tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
         jobs=await jobs.sweep_jobs(tx),
+        deliveries=await tx.run("sweep_deliveries", tx.now - DELIVERY_MS, SWEEP_ROWS_MAX),
         carried=carried,
     )
 

@@ -42,6 +42,8 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.routed.alarms import PartAlarms
+from conveyor.store.routed.deliveries import PartDeliveries
 from conveyor.store.routed.jobs import PartJobs
 from conveyor.store.routed.numbers import is_common, mark_of, own, place_in
 from conveyor.store.routed.waiting import Subscriber, problem_of, waited
@@ -57,7 +59,7 @@ PATIENCE_S: Final = 3.0
 _SLOW: Final = f"it did not answer within {PATIENCE_S:g} s"
 
 
-class Part(Undivided):
+class Part(PartAlarms, PartDeliveries, Undivided):
     """A `Store` under a name, at the place of that name."""
 
     def __init__(self, name: str, store: Store) -> None:

@@ -40,6 +40,8 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.routed.alarms import RoutedAlarms
+from conveyor.store.routed.deliveries import RoutedDeliveries
 from conveyor.store.routed.jobs import RoutedJobs
 from conveyor.store.routed.joined import RoutedJoin
 from conveyor.store.routed.numbers import place_in
@@ -52,7 +54,7 @@ T = TypeVar("T")
 _NAMES_KEPT: Final = 4_096
 
 
-class RoutedStore:
+class RoutedStore(RoutedAlarms, RoutedDeliveries):
     """`Store` made of several: `stores` by their names in `routing`."""
 
     keeps_others: bool = False
@@ -67,6 +69,20 @@ class RoutedStore:
         self.jobs = RoutedJobs(jobs, lambda queue: self.at(queue).jobs)
         self._ids = IdSource(self._home.clock)
         self._owners = Owners(list(self.parts.values()), self._ids)
+
+    @property
+    def _alarm_stores(self) -> Mapping[str, Part]:
+        return self.parts
+
+    def _alarm_store(self, queue: str) -> Part:
+        return self.at(queue)
+
+    @property
+    def _delivery_stores(self) -> Mapping[str, Part]:
+        return self.parts
+
+    def _delivery_store(self, queue: str) -> Part:
+        return self.at(queue)
 
     # Life
 

@@ -39,7 +39,9 @@ from conveyor.store.records import (
 )
 from conveyor.store.sqlite import append, claim, documents, kv, queues, reconcile, schedules, settle, sweep
 from conveyor.store.sqlite import owners as workers
+from conveyor.store.sqlite.alarms import Alarms
 from conveyor.store.sqlite.checkpointer import Checkpointer
+from conveyor.store.sqlite.deliveries import Deliveries
 from conveyor.store.sqlite.job_store import SQLiteJobs
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
@@ -50,7 +52,7 @@ from conveyor.store.undivided import Undivided
 _RELAXED = Durability.RELAXED
 
 
-class SQLiteStore(Undivided):
+class SQLiteStore(Alarms, Deliveries, Undivided):
     """`Store` in one SQLite file, shared by any number of processes of one machine. `clock` is for tests."""
 
     def __init__(self, path: str | Path, *, clock: Clock | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from conveyor.model.duration import HOUR_MS
 from conveyor.model.verdict import DeadReason
-from conveyor.store.records import SWEEP_ROWS_MAX, Swept
+from conveyor.store.records import DELIVERY_MS, SWEEP_ROWS_MAX, Swept
 from conveyor.store.sqlite import jobs, keys, leases, owners
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury
@@ -30,6 +30,7 @@ def sweep(tx: Transaction) -> Swept:
         kv_entries=tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
         rates=tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
         jobs=jobs.sweep_jobs(tx),
+        deliveries=tx.run("sweep_deliveries", tx.now - DELIVERY_MS, SWEEP_ROWS_MAX),
     )
 
 

@@ -7,8 +7,10 @@ name lets pytest explain what failed.
 
 from __future__ import annotations
 
+from conveyor.testing.conformance.alarms import TestAlarms
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
+from conveyor.testing.conformance.deliveries import TestDeliveries
 from conveyor.testing.conformance.discarding import TestDiscards
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
@@ -28,6 +30,7 @@ from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
 
 __all__ = [
+    "TestAlarms",
     "TestAlerts",
     "TestBatches",
     "TestClaiming",
@@ -35,6 +38,7 @@ __all__ = [
     "TestConsumers",
     "TestDeadLetters",
     "TestDedupe",
+    "TestDeliveries",
     "TestDiscards",
     "TestDocuments",
     "TestEdits",

@@ -66,6 +66,14 @@ FROM schedules ORDER BY name;
 SELECT schedule, tick, trigger, status, correlation_id, message_id, fired_at, started_at, finished_at, error
 FROM runs ORDER BY schedule, tick;
 
+-- name: export_alarms
+SELECT name, queue, message_id, due_at, set_at, failed_at, error
+FROM alarms ORDER BY name;
+
+-- name: export_deliveries
+SELECT id, endpoint, queue, event, state, message_id, created_at, modified_at, body
+FROM deliveries ORDER BY id;
+
 -- name: export_kv
 SELECT namespace, key, value, metadata, expires_at
 FROM kv ORDER BY namespace, key;
@@ -98,11 +106,12 @@ SELECT lane, count(*), sum(octet_length(body)) FROM messages GROUP BY lane;
 -- name: holds_anything
 SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM schedules)
   OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv)
-  OR EXISTS (SELECT 1 FROM documents) OR EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM outbox);
+  OR EXISTS (SELECT 1 FROM documents) OR EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM outbox)
+  OR EXISTS (SELECT 1 FROM alarms) OR EXISTS (SELECT 1 FROM deliveries);
 
 -- name: empty_store
 TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, turns, called, dedupe, dead_letters, purged, receipts,
-  schedules, runs, kv, documents, jobs, attempts, outbox, acks;
+  schedules, runs, kv, documents, jobs, attempts, alarms, deliveries, outbox, acks;
 
 -- name: count_living_owners
 -- By the server's own clock, whatever a test has bound.

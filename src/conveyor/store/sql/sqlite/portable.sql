@@ -124,6 +124,22 @@ INSERT INTO runs (schedule, tick, trigger, status, correlation_id, message_id, f
 VALUES (:schedule, :tick, :trigger, :status, :correlation_id, :message_id, :fired_at, :started_at, :finished_at,
        :error);
 
+-- name: export_alarms
+SELECT name, queue, message_id, due_at, set_at, failed_at, error
+FROM alarms ORDER BY name;
+
+-- name: load_alarms
+INSERT INTO alarms (name, queue, message_id, due_at, set_at, failed_at, error)
+VALUES (:name, :queue, :message_id, :due_at, :set_at, :failed_at, :error);
+
+-- name: export_deliveries
+SELECT id, endpoint, queue, event, state, message_id, created_at, modified_at, body
+FROM deliveries ORDER BY id;
+
+-- name: load_deliveries
+INSERT INTO deliveries (id, endpoint, queue, event, state, message_id, created_at, modified_at, body)
+VALUES (:id, :endpoint, :queue, :event, :state, :message_id, :created_at, :modified_at, :body);
+
 -- name: export_kv
 SELECT namespace, CAST(key AS BLOB) AS key, value, metadata, expires_at
 FROM kv ORDER BY kv.namespace, kv.key;
@@ -175,7 +191,8 @@ UPDATE queues SET uses_dedupe = 1 WHERE lane IN (SELECT lane FROM dedupe);
 -- name: holds_anything
 SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM schedules)
   OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv)
-  OR EXISTS (SELECT 1 FROM documents) OR EXISTS (SELECT 1 FROM jobs);
+  OR EXISTS (SELECT 1 FROM documents) OR EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM alarms)
+  OR EXISTS (SELECT 1 FROM deliveries);
 
 -- name: empty_store
 DELETE FROM queues;
@@ -199,6 +216,8 @@ DELETE FROM kv;
 DELETE FROM documents;
 DELETE FROM jobs;
 DELETE FROM attempts;
+DELETE FROM alarms;
+DELETE FROM deliveries;
 
 -- name: put_note
 INSERT INTO migrations (number, name, checksum, ran_at) VALUES (:number, :name, :peer, :ran_at);

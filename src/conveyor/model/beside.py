@@ -1,0 +1,89 @@
+"""Errors of the rooms beside the belt, with a place in the tree of model/errors.py."""
+
+from __future__ import annotations
+
+from conveyor.model.errors import ConflictError, ConveyorError, InvalidError, NotFoundError
+
+
+class ScheduleBusyError(ConflictError):
+    """Recorded as a skipped run; nothing was sent."""
+
+    code = "schedule_busy"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"schedule `{name}` skips this run: its previous one is not over",
+            hint=f'see `conveyor cron history {name}`, or declare the schedule with `overlap="queue"`',
+            name=name,
+        )
+
+
+class AlarmNotFoundError(NotFoundError):
+    code = "alarm_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no alarm is named `{name}`", hint="see `conveyor alarms list`", name=name)
+
+
+class AlarmTakenError(ConflictError):
+    code = "alarm_taken"
+
+    def __init__(self, name: str, queue: str) -> None:
+        super().__init__(
+            f"alarm `{name}` rings in queue `{queue}`",
+            hint="alarms' names are global in a store: choose another, or cancel that one",
+            name=name,
+            queue=queue,
+        )
+
+
+class WebhookTargetError(InvalidError):
+    code = "webhook_target"
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"this webhook's target may not be called: {problem}", hint=hint)
+
+
+class EndpointNotFoundError(NotFoundError):
+    code = "endpoint_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no endpoint is `{name}`", hint="see `conveyor webhooks list`", name=name)
+
+
+class DeliveryNotFoundError(NotFoundError):
+    code = "delivery_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no delivery is `{name}`", hint="see `conveyor webhooks deliveries`", name=name)
+
+
+class EndpointExistsError(ConflictError):
+    code = "endpoint_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"endpoint `{name}` of this URL exists already", hint="change it, or remove it", name=name)
+
+
+class EndpointDisabledError(ConflictError):
+    code = "endpoint_disabled"
+
+    def __init__(self, name: str, reason: str) -> None:
+        hint = f"when it is well again: `conveyor webhooks enable {name}`"
+        super().__init__(f"endpoint `{name}` is disabled: {reason}", hint=hint, name=name)
+
+
+class WebhookRefusedError(ConveyorError):
+    """Why is not said: it would help whoever tries."""
+
+    code = "webhook_refused"
+
+    def __init__(self) -> None:
+        super().__init__("the request is not a webhook that we expect", hint="sign it anew, with the present time")
+
+
+class WebhookFailedError(ConveyorError):
+    code = "webhook_failed"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, hint="see `conveyor webhooks deliveries`")

@@ -1,0 +1,85 @@
+"""The log of what goes to others: a delivery and the message that carries it are written together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from conveyor.model.ids import MessageId
+from conveyor.model.message import Draft
+from conveyor.store.records import Delivery
+from conveyor.store.sqlite.append import append
+from conveyor.store.sqlite.transaction import Row, Transaction
+from conveyor.store.sqlite.writer import Durability, Writer
+
+_LAST: Final = b"\xff" * 17
+
+
+class Deliveries:
+    """`DeliveryStore`, as the store's front offers it."""
+
+    @property
+    def _live(self) -> Writer:
+        raise NotImplementedError
+
+    async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
+        await self._live.submit(lambda tx: open_deliveries(tx, opened))
+
+    async def write_delivery(self, delivery: Delivery) -> bool:
+        return await self._live.submit(lambda tx: write_delivery(tx, delivery))
+
+    async def get_delivery(self, delivery: MessageId) -> Delivery | None:
+        return await self._live.submit(lambda tx: get_delivery(tx, delivery), Durability.RELAXED)
+
+    async def list_deliveries(
+        self, *, endpoint: str | None = None, state: str | None = None, limit: int, before: MessageId | None = None
+    ) -> list[Delivery]:
+        return await self._live.submit(
+            lambda tx: list_deliveries(tx, endpoint, state, limit, before), Durability.RELAXED
+        )
+
+
+def open_deliveries(tx: Transaction, opened: Sequence[tuple[Delivery, Draft]]) -> None:
+    append(tx, [message for _, message in opened])  # first: it may refuse
+    for each, _ in opened:
+        tx.run(
+            "put_delivery",
+            *(each.id, each.endpoint, each.queue, each.event, each.state, each.message_id, tx.now, each.body),
+        )
+
+
+def write_delivery(tx: Transaction, each: Delivery) -> bool:
+    return tx.run("write_delivery", each.state, tx.now, each.body, each.id, each.message_id) > 0
+
+
+def get_delivery(tx: Transaction, delivery: MessageId) -> Delivery | None:
+    tx.flush()
+    found = tx.row("read_delivery", delivery)
+    return None if found is None else _delivery(found)
+
+
+def list_deliveries(
+    tx: Transaction, endpoint: str | None, state: str | None, limit: int, before: MessageId | None
+) -> list[Delivery]:
+    tx.flush()
+    if endpoint is None:
+        found = tx.rows("list_deliveries", before or _LAST, state, limit)
+    else:
+        found = tx.rows("list_deliveries_to", endpoint, before or _LAST, state, limit)
+    return [_delivery(each) for each in found]
+
+
+def _delivery(found: Row) -> Delivery:
+    id, endpoint, queue, event, state, message_id, created_at, modified_at, body, is_carried = found
+    return Delivery(
+        id=id,
+        endpoint=endpoint,
+        queue=queue,
+        event=event,
+        state=state,
+        message_id=message_id,
+        body=body,
+        created_at=created_at,
+        modified_at=modified_at,
+        is_carried=bool(is_carried),
+    )
