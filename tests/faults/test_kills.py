@@ -90,7 +90,7 @@ def test_kills_under_load_lose_no_message(
     began = time.monotonic()
     kill_workers(fleet, kills, feed)
     for load in loads:
-        send(load, max(0, load.per_kill * kills - counts[load.queue]))
+        send(load, max(load.per_kill, load.per_kill * kills - counts[load.queue]))  # so that a limit is reached again
     for load in loads:
         fleet.wait_until_empty(load.queue, seconds=900)
     seconds, history = time.monotonic() - began, fleet.history()
