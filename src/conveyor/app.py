@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import importlib
+import itertools
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from conveyor.alarms import Alarms
 from conveyor.bindings import Bindings
 from conveyor.blobs import Bucket
-from conveyor.cron.schedule import Declared, read_choice, read_declared
+from conveyor.cron.schedules import Schedules
 from conveyor.declaring import check_distinct, check_worker, declare, queues_of
 from conveyor.jobs.room import Jobs
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
 from conveyor.model.duration import Duration
-from conveyor.model.errors import InvalidSettingError, ScheduleNotFoundError
+from conveyor.model.errors import InvalidSettingError
 from conveyor.model.events import Emit, Event
 from conveyor.model.ids import IdSource
 from conveyor.model.settings import Default, QueueSettings, check_name, read_consumer
@@ -36,7 +37,6 @@ from conveyor.store.urls import make_stores
 from conveyor.wrangler import read_worker
 
 if TYPE_CHECKING:
-    from conveyor.cron.scheduler import Scheduler
     from conveyor.testing.harness import Harness
     from conveyor.webhooks.room import Webhooks
 
@@ -94,15 +94,18 @@ class Conveyor:
         self.alarm = Alarms(name, lambda: self._store, self._ids, self.ensure_open, random.Random())
         """The alarm of a name: `app.alarm("cart-42")`."""
         self.alarm_handler = self.alarm.handler
-        self._schedules: dict[str, Declared] = {}
-        self._cron: Handler | None = None
+        self._schedules = Schedules(name, lambda: self._store, self._ids, self.ensure_open, self._tell, random.Random())
+        self.cron: Final = self._schedules.cron
+        self.trigger: Final = self._schedules.trigger
+        self.scheduler: Final = self._schedules.scheduler
+        self.cron_queue: Final = self._schedules.queue
+        """Where the app's schedules send their messages."""
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opener: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._users = 0
         self._portal = Portal(self)
-        self._scheduler: Scheduler | None = None
         self._declaring: asyncio.Task[None] | None = None
 
     # Declarations
@@ -142,34 +145,6 @@ class Conveyor:
             key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, **options,
         )  # fmt: skip
         return declarer(self._handlers, queue, settings, run_in)
-
-    def cron(
-        self,
-        expression: str,
-        *,
-        name: str | None = None,
-        timezone: str = "UTC",
-        syntax: str = "unix",
-        misfire: str = "latest",
-        overlap: str = "skip",
-        jitter: Duration = 0,
-        max_retries: int = 0,
-    ) -> Callable[[F], F]:
-        """Declare a function that runs by the clock; it takes a `CronRun`. `CronSyntaxError`, `InvalidSettingError`."""
-        from conveyor.cron.expression import CronExpression, Syntax  # only apps with schedules pay for it
-
-        parsed = CronExpression.parse(expression, syntax=read_choice(Syntax, "syntax", syntax), timezone=timezone)
-
-        def declare(function: F) -> F:
-            declared = read_declared(
-                function, parsed, name=name, misfire=misfire, overlap=overlap, jitter=jitter, max_retries=max_retries
-            )
-            if declared.name in self._schedules:
-                raise InvalidSettingError("schedule", declared.name, "is declared twice in this app")
-            self._schedules[declared.name] = declared
-            return function
-
-        return declare
 
     def declare_queue(self, name: str, settings: QueueSettings | None = None) -> Queue:
         """A queue that this app sends to and somebody else consumes; it is made when the app opens, if need be."""
@@ -220,13 +195,6 @@ class Conveyor:
             self.name, lambda: self._store, self._ids, self.ensure_open, self.bindings.folder, self.declare_queue,
             emit=self._tell, chance=random.Random(),
         )  # fmt: skip
-
-    async def trigger(self, schedule: str, *, correlation_id: str | None = None) -> str:
-        """Run a schedule of this app now; the run's correlation id. `ScheduleNotFoundError`."""
-        await self.ensure_open()
-        if self._scheduler is None:
-            raise ScheduleNotFoundError(schedule)
-        return await self._scheduler.trigger(schedule, correlation_id)
 
     async def pause(self, queue: str) -> None:
         """Deliver nothing from this queue; sends go on, and running handlers finish."""
@@ -285,9 +253,8 @@ class Conveyor:
         self._ids.follow(self._store.clock)
         try:
             handlers = self.handlers()
-            check_worker(self.worker, self._handlers, self._schedules)
-            self._scheduler = self._make_scheduler() if self._schedules else None
-            self._declaring = await declare(self._store, self._queues, handlers, self._scheduler, self._tell)
+            check_worker(self.worker, self._handlers, self._schedules.declared)
+            self._declaring = await declare(self._store, self._queues, handlers, self._schedules.open(), self._tell)
             await self.bindings.refresh()
             self._loop = loop
             for hook in self._opening:
@@ -338,36 +305,22 @@ class Conveyor:
         """The store, open or not."""
         return self._store
 
-    @property
-    def cron_queue(self) -> str:
-        """Where the app's schedules send their messages."""
-        return f"{self.name}-cron"
-
     def handlers(self) -> Sequence[Handler]:
         """All consumers, those of jobs, alarms and schedules included."""
         sending = self.webhooks.handlers() if "webhooks" in vars(self) else ()
-        declared = [*self._handlers.values(), *self.jobs.handlers(), *self.alarm.handlers(), *sending]
+        rooms = (self.jobs.handlers(), self.alarm.handlers(), sending, self._schedules.handlers())
+        declared = [*self._handlers.values(), *itertools.chain.from_iterable(rooms)]
         check_distinct(declared)
-        if not self._schedules:
-            return declared
-        if self._cron is None:
-            from conveyor.cron.scheduler import make_cron_handler
-
-            queue, store = self.cron_queue, self._store.at(self.cron_queue)
-            self._cron = make_cron_handler(store, self.name, queue, self.ensure_open, self._schedules, self._tell)
-        return [*declared, self._cron]
+        return declared
 
     def handler(self, queue: str) -> Handler:
         """The consumer of one queue; KeyError if this app has none."""
         return {each.queue: each for each in self.handlers()}[queue]
 
-    def scheduler(self) -> Scheduler | None:
-        """What fires this app's schedules; None if it has none, or is not open."""
-        return self._scheduler
-
     def use_store(self, store: Store) -> Store:
         """Work on another store from now on, handles that were given out included; the former one. For tests."""
-        former, self._store, self._cron, self._scheduler = self._store, store, None, None
+        former, self._store = self._store, store
+        self._schedules.forget_store()
         self._renew_handles()
         return former
 
@@ -391,13 +344,6 @@ class Conveyor:
                 self._store, handlers, self.scheduler(), app=self.name, target=self.target, concurrency=concurrency,
                 emit=self._tell, another_store=None if self.routing.is_in_memory else self.another_store,
             )  # fmt: skip
-
-    def _make_scheduler(self) -> Scheduler:
-        from conveyor.cron.scheduler import Scheduler
-
-        queue, declared = self.cron_queue, list(self._schedules.values())
-        store, chance = self._store.at(queue), random.Random()
-        return Scheduler(store, self._ids, self.name, queue, declared, emit=self._tell, chance=chance)
 
     def _tell(self, event: Event) -> None:
         self.emit(event)

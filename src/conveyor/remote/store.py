@@ -30,8 +30,9 @@ from conveyor.remote.wire import (
     PushedMessage,
     encode_body,
 )
-from conveyor.store.protocol import JobStore, Wake
+from conveyor.store.protocol import Wake
 from conveyor.store.records import SWEEP_ROWS_MAX, Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
+from conveyor.store.tracking import JobStore
 from conveyor.store.undivided import Undivided
 
 CLOSE_S: Final = 5.0

@@ -10,7 +10,7 @@ from conveyor.model.ids import MessageId
 from conveyor.model.job import ErrorGroup, JobAttempt, JobRecord
 from conveyor.model.message import Draft, Sent
 from conveyor.store.jobs import JobFound, JobPage, JobsAsked, Obstacles
-from conveyor.store.protocol import JobStore
+from conveyor.store.tracking import JobStore
 
 
 class PartJobs:
