@@ -37,7 +37,7 @@ from conveyor.store.urls import make_stores
 from conveyor.wrangler import read_worker
 
 if TYPE_CHECKING:
-    from conveyor.testing.harness import Harness
+    from conveyor.testing.harness import Harness, Mode
     from conveyor.webhooks.room import Webhooks
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -283,9 +283,10 @@ class Conveyor:
             self._declaring = None
         await self._store.close()
 
-    def testing(self) -> Harness:
-        """For tests: `async with app.testing() as kit`, in memory and on a clock that the kit moves."""
-        kit: Harness = importlib.import_module("conveyor.testing.harness").Harness(self)  # a room above
+    def testing(self, mode: Mode = "manual") -> Harness:
+        """For tests: `async with app.testing() as kit` (or `with`, in a test that is not async), in memory and on a
+        clock that the kit moves. What is enqueued waits for `kit.drain()`; with `"inline"` it runs at once."""
+        kit: Harness = importlib.import_module("conveyor.testing.harness").Harness(self, mode)  # a room above
         return kit
 
     # For workers, servers and children

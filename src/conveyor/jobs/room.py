@@ -154,6 +154,11 @@ class Jobs:
         self._beats.close()
         self._waiting.close()
 
+    def use_waiting(self, waiting: Waiting) -> Waiting:
+        """Wait for ends in another way from now on; the former one. For tests."""
+        former, self._waiting = self._waiting, waiting
+        return former
+
     def queue(self, name: str) -> Queue:
         return self._app.queue(name)
 
