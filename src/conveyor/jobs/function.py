@@ -105,13 +105,21 @@ class JobSender(Generic[P_contra, R_co]):
         if len(self._header) > HEADERS_BYTES_MAX:
             raise BodyTooLargeError("a job's headers", len(self._header), HEADERS_BYTES_MAX)
 
+    @property
+    def is_joined(self) -> bool:
+        """It was given a transaction to be part of."""
+        return self._options.tx is not None
+
     async def enqueue(self, payload: P_contra) -> Job[R_co]:
         """Enqueue one job; it is safely in the store when this returns.
 
         `JobExistsError` where `on_conflict="raise"` and another has the unique key; the errors of `Queue.send`.
         """
+        return await self.send(self.draft(payload))
+
+    async def send(self, draft: Draft) -> Job[R_co]:
+        """Enqueue what `draft` has made; as `enqueue`."""
         name, options = self._declared.queue, self._options
-        draft = self._draft(payload)
         if options.on_conflict == "replace" and draft.dedupe is not None:
             store = await self._maker.open_store(name)
             return self._maker.handle(self._declared, await store.jobs.replace(draft))
@@ -125,11 +133,12 @@ class JobSender(Generic[P_contra, R_co]):
         whole, or not at all; with `tx` all are. With another `on_conflict` than `"existing"` they go one by one."""
         if self._options.on_conflict != "existing":
             return [await self.enqueue(each) for each in payloads]
-        drafts = [self._draft(each) for each in payloads]
+        drafts = [self.draft(each) for each in payloads]
         sent = await self._maker.queue(self._declared.queue).send_drafts(drafts, tx=self._options.tx)
         return [self._maker.handle(self._declared, each) for each in sent]
 
-    def _draft(self, payload: Any) -> Draft:
+    def draft(self, payload: P_contra) -> Draft:
+        """What is to be sent, its id included: for those who must know it before they send. `InvalidMessageError`."""
         declared, options = self._declared, self._options
         outgoing = Outgoing(
             payload, delay=options.delay, priority=options.priority, key=options.key, dedupe=self._dedupe(payload),
@@ -173,6 +182,10 @@ class JobFunction(JobSender[P, R]):
     @property
     def queue(self) -> str:
         return self._declared.queue
+
+    def declared_as(self, declared: Declared) -> JobFunction[P, R]:
+        """The same function, declared in another way."""
+        return JobFunction(self._function, declared, self._maker, self._options, self._unique_by)
 
     def options(
         self,

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -31,6 +31,9 @@ from conveyor.queue.handler import Handler, RunIn, Takes
 from conveyor.queue.producer import Queue
 from conveyor.store.jobs import job_name, read_headers
 from conveyor.store.protocol import Store
+
+P = TypeVar("P")
+R = TypeVar("R")
 
 HEADERS_KEPT: Final = 1_000
 """Headers of which the job is remembered."""
@@ -93,6 +96,12 @@ class Jobs:
 
         return as_declare(declare)
 
+    def also_in(self, queue: str, job: JobFunction[P, R]) -> JobFunction[P, R]:
+        """The same job, by the same name, in one more queue of this app: workers of either run it."""
+        declared = dataclasses.replace(self._names[job.name], queue=queue)
+        self._line(queue).add(Runner(declared, self._app, self._beats, self._chance))
+        return job.declared_as(declared)
+
     def declare_queue(
         self,
         name: str,
@@ -123,12 +132,15 @@ class Jobs:
     def _add(self, declared: Declared) -> None:
         if declared.name in self._names:
             raise InvalidSettingError("job", declared.name, "is declared twice in this app")
-        line = self._lines.get(declared.queue)
-        if line is None:
-            line = self._lines[declared.queue] = Line(declared.queue)
         runner = Runner(declared, self._app, self._beats, self._chance)
-        line.add(runner)
+        self._line(declared.queue).add(runner)
         self._names[declared.name] = declared
+
+    def _line(self, queue: str) -> Line:
+        line = self._lines.get(queue)
+        if line is None:
+            line = self._lines[queue] = Line(queue)
+        return line
 
     def get(self, id: str, function: JobFunction[Any, Any] | None = None) -> Job[Any]:
         """A handle on a job of which only the id is known. `JobNotFoundError` if that is no id."""

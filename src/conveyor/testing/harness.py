@@ -241,9 +241,7 @@ class Harness:
 
     async def _run_inline(self, queues: set[str]) -> None:
         """What was sent just now runs; what it raises is raised to the sender."""
-        if self._depth == 0:
-            self._is_circle = False
-        if self._is_circle or self._depth >= DEPTH_MAX:
+        if self._depth and (self._is_circle or self._depth >= DEPTH_MAX):
             self._is_circle = True  # those who wait for it run nothing more
             raise AssertionError(f"inline, {DEPTH_MAX} jobs enqueued each other: take `mode=\"manual\"` and `drain()`")
         before = len(self.runs)
@@ -259,11 +257,12 @@ class Harness:
         info = OwnerInfo(app=self.app.name, host=self.store.host, pid=0, supervisor_pid=0)
         owner = await self.store.register_owner(info)
         calls = 0
+        self._is_circle = self._is_circle and self._depth > 0
         self._depth += 1
         try:
             while (made := sum([await self._call(handler, owner) for handler in handlers])) > 0:
                 calls += made
-                if self._is_circle and self._depth > 1:
+                if self._is_circle:
                     break
                 if calls > most and (left := self._left()):
                     raise AssertionError(
