@@ -6,7 +6,9 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from concurrent.futures.thread import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from conveyor.model.errors import InvalidSettingError
@@ -24,6 +26,18 @@ class App(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class _Here(ThreadPoolExecutor):
+    """Calls at once, in the thread that asks: while the interpreter ends, other executors refuse."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        answer: Future[Any] = Future()
+        try:
+            answer.set_result(function(*arguments, **options))
+        except Exception as error:  # noqa: BLE001  # raised where it is awaited
+            answer.set_exception(error)
+        return answer
 
 
 class Portal:
@@ -59,5 +73,6 @@ class Portal:
         if self._loop is None or self._pid != os.getpid():
             return
         if self._app.loop is self._loop:
+            self._loop.set_default_executor(_Here())
             asyncio.run_coroutine_threadsafe(self._app.close(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
