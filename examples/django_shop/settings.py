@@ -16,6 +16,6 @@ TASKS = {
     "default": {
         "BACKEND": "conveyor.integrations.django.ConveyorBackend",
         "QUEUES": ["default", "mails"],
-        "OPTIONS": {"max_retries": 1, "backoff": "1s"},
+        "OPTIONS": {"max_retries": 1, "backoff": "100ms"},
     }
 }

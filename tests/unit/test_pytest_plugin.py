@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from house.source import ROOT
+
 PLUGIN = "pytest_conveyor"
-SHOP = '''
+SHOP = """
 from conveyor import Conveyor
 
 app = Conveyor("shop", url="sqlite:///never-made.db")
@@ -25,8 +27,8 @@ async def send_mail(to: str) -> str:
         raise ConnectionError("no route")
     sent.append(to)
     return f"to {to}"
-'''
-TESTS = '''
+"""
+TESTS = """
 import pytest
 
 import shop
@@ -66,28 +68,31 @@ def anyio_backend() -> str:
 
 def test_without() -> None:
     assert shop.app.loop is None
-'''
-ASYNCIO = '''
+"""
+ASYNCIO = """
 import pytest
+import pytest_asyncio
 
 import shop
 from conveyor.testing import Harness
 
 
-@pytest.fixture
+@pytest_asyncio.fixture
 async def job(conveyor_kit: Harness):
     return await shop.send_mail.enqueue("ann")
 
 
+@pytest.mark.asyncio
 async def test_asyncio(conveyor_kit: Harness, job) -> None:
     conveyor_kit.assert_enqueued(shop.send_mail, payload="ann", count=1)
     assert await conveyor_kit.result(job) == "to ann"
 
 
+@pytest.mark.asyncio
 async def test_another(conveyor_kit: Harness) -> None:
     conveyor_kit.assert_not_enqueued(shop.send_mail)
-'''
-OVERRIDDEN = '''
+"""
+OVERRIDDEN = """
 import pytest
 
 from conveyor import Conveyor
@@ -100,55 +105,49 @@ def conveyor_app() -> Conveyor:
 
 def test_another_app(conveyor_kit) -> None:
     assert conveyor_kit.app.name == "another"
-'''
-UNUSED = '''
+"""
+UNUSED = """
 import sys
+import tomllib
 
 
 def test_conveyor_is_not_even_imported() -> None:
     assert "conveyor" not in sys.modules
-'''
+"""
 
 
-def _run(folder: Path, *options: str, ini: str = 'conveyor_app = "shop:app"', **files: str) -> str:
+def _run(folder: Path, *plugins: str, ini: str = 'conveyor_app = "shop:app"', **files: str) -> str:
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     settings = '[tool.pytest.ini_options]\npythonpath = ["."]\nfilterwarnings = ["error"]\n'
     (folder / "pyproject.toml").write_text(settings + ini, encoding="utf-8")
-    known = {each.value for each in importlib.metadata.entry_points(group="pytest11")}
-    plugin = () if PLUGIN in known else ("-p", PLUGIN)
+    chosen = [word for plugin in (PLUGIN, *plugins) for word in ("-p", plugin)]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, *options],
-        cwd=folder, env=os.environ, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen], cwd=folder, capture_output=True,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, text=True, check=False,
     )  # fmt: skip
     return done.stdout + done.stderr
 
 
 def test_the_kit_serves_plain_tests_and_anyio_s(tmp_path: Path) -> None:
-    said = _run(tmp_path, "-p", "no:asyncio", shop=SHOP, test_shop=TESTS, test_other=OVERRIDDEN)
+    said = _run(tmp_path, "anyio", shop=SHOP, test_shop=TESTS, test_other=OVERRIDDEN)
     assert "6 passed" in said, said
     assert not (tmp_path / "never-made.db").exists()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pytest_asyncio") is None, reason="pytest-asyncio is not installed")
-@pytest.mark.parametrize("mode", ["auto", "strict"])
-def test_the_kit_serves_pytest_asyncio_s(tmp_path: Path, mode: str) -> None:
-    ini = f'conveyor_app = "shop:app"\nasyncio_mode = "{mode}"\nasyncio_default_fixture_loop_scope = "function"'
-    tests = ASYNCIO if mode == "auto" else _marked(ASYNCIO)
-    said = _run(tmp_path, ini=ini, shop=SHOP, test_shop=tests)
+def test_the_kit_serves_pytest_asyncio_s(tmp_path: Path) -> None:
+    ini = 'conveyor_app = "shop:app"\nasyncio_mode = "strict"\nasyncio_default_fixture_loop_scope = "function"'
+    said = _run(tmp_path, "pytest_asyncio.plugin", ini=ini, shop=SHOP, test_shop=ASYNCIO)
     assert "2 passed" in said, said
 
 
-def _marked(text: str) -> str:
-    marked = text.replace("@pytest.fixture", "@pytest_asyncio.fixture").replace("import shop", "import pytest_asyncio, shop")
-    return marked.replace("async def test_", "@pytest.mark.asyncio\nasync def test_")
-
-
-def test_those_who_do_not_use_it_do_not_notice_it(tmp_path: Path) -> None:
-    said = _run(tmp_path, "-p", "no:asyncio", ini="", test_unused=UNUSED)
-    assert "1 passed" in said, said
-
-
-def test_a_missing_app_is_named(tmp_path: Path) -> None:
-    said = _run(tmp_path, "-p", "no:asyncio", ini="", test_it="def test_it(conveyor_kit): ...")
+def test_those_who_do_not_use_it_do_not_notice_it_and_a_missing_app_is_named(tmp_path: Path) -> None:
+    said = _run(tmp_path, ini="", test_a=UNUSED, test_b="def test_it(conveyor_kit): ...")
+    assert "1 passed, 1 error" in said, said
     assert "no app is named: set `conveyor_app" in said, said
+
+
+def test_pytest_is_told_of_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["entry-points"]["pytest11"] == {PLUGIN: PLUGIN}

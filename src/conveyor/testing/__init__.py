@@ -1,5 +1,5 @@
-"""The shipped test kit: what `app.testing()` gives, a clock that a test moves, factories, and the suite that every store
-must pass."""
+"""The shipped test kit: what `app.testing()` gives, a clock that a test moves, factories, and the suite that every
+store must pass."""
 
 from conveyor.testing.calls import Run
 from conveyor.testing.clock import ManualClock

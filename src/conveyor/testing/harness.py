@@ -243,7 +243,7 @@ class Harness:
         """What was sent just now runs; what it raises is raised to the sender."""
         if self._depth and (self._is_circle or self._depth >= DEPTH_MAX):
             self._is_circle = True  # those who wait for it run nothing more
-            raise AssertionError(f"inline, {DEPTH_MAX} jobs enqueued each other: take `mode=\"manual\"` and `drain()`")
+            raise AssertionError(f'inline, {DEPTH_MAX} jobs enqueued each other: take `mode="manual"` and `drain()`')
         before = len(self.runs)
         await self._run([each for each in self.app.handlers() if each.queue in queues], CALLS_MAX)
         for run in self.runs[before:]:

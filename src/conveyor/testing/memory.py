@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
-from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import Store

@@ -1,4 +1,4 @@
-"""Celery's tasks on conveyor: `from conveyor.integrations.celery import Celery` in the place of `from celery import Celery`.
+"""Celery's tasks on conveyor: `Celery` is imported from here in the place of `from celery import Celery`.
 
 Modules of tasks stay as they are, `@shared_task` and `@app.task` alike. `conveyor work proj:worker` runs them, where
 `worker = app.conveyor`.

@@ -56,7 +56,7 @@ class Celery(celery.Celery):
             raise NotBridgedError(f'send_task("{name}")', "no task of that name is declared in this process")
         queue = self._queue_of(name, task, args, kwargs, options)
         check_sent({key: value for key, value in options.items() if type(value) is not object})
-        now_ms = self.conveyor.store.clock.now_ms()
+        now_ms = self._now_ms()
         due_ms = self._moment(eta, now_ms) if eta is not None else now_ms + round((countdown or 0) * 1000)
         delay_s, rest_ms = split_delay(due_ms, now_ms)
         until_ms = None if expires is None or type(expires) is object else self._moment(expires, now_ms)
@@ -78,7 +78,7 @@ class Celery(celery.Celery):
         return known
 
     def _retried(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Any:
-        """`self.retry` sends the task anew by its own id, and then raises `Retry`: the verdict is all that is needed."""
+        """`self.retry` sends the task anew by its own id, and then raises `Retry`: the verdict alone is needed."""
         task = celery.current_task
         if not options.get("retries") or not task or task.request.id != options.get("task_id") or task.name != name:
             return None
@@ -108,6 +108,9 @@ class Celery(celery.Celery):
         own = [getattr(task, "queue", None) for task in self.tasks.values()]
         return {str(each) for each in (conf.task_default_queue, *names, *routed, *own) if each}
 
+    def _now_ms(self) -> int:
+        return self.conveyor.store.clock.now_ms()
+
     def _moment(self, when: Any, now_ms: int) -> int:
         if isinstance(when, datetime):
             return round(maybe_make_aware(when, self.timezone).timestamp() * 1000)
@@ -135,11 +138,10 @@ class Celery(celery.Celery):
             if known:
                 job = self.conveyor.jobs.also_in(queue, next(iter(known.values())))
             else:
-                run = make_runner(task, lambda: self.conveyor.store.clock.now_ms())
                 job = self.conveyor.job(
                     name=job_name_of(task.name), queue=queue, max_retries=RETRIES_MAX, backoff=None, timeout=_TIMEOUT,
                     result_ttl=self.conf.result_expires or "1d",
-                )(run)
+                )(make_runner(task, self._now_ms))
                 self._names[job.name] = task.name
             known[queue] = self._jobs[task.name, queue] = job
             self.conveyor.declare_queue(queue)

@@ -48,8 +48,8 @@ class NotBridgedError(InvalidError):
 
 
 def check_sent(options: Mapping[str, Any]) -> None:
-    """`NotBridgedError` names an option that would be lost: of a canvas that, and not the id that it gave its parts."""
-    for name, value in sorted(options.items(), key=lambda option: option[0] == "task_id"):
+    """`NotBridgedError` names an option that would be lost: of a canvas that, and not what it says to its parts."""
+    for name, value in sorted(options.items(), key=lambda option: option[0] in ("reply_to", "task_id")):
         if value is None or name in _HARMLESS or _is_usual(name, value):
             continue
         raise NotBridgedError(name)

@@ -1,4 +1,4 @@
-"""Runs a Celery task as a conveyor job: with its `request` around it, its retries as verdicts, its hooks and signals."""
+"""Runs a Celery task as a conveyor job: its `request` around it, its retries as verdicts, its hooks and signals."""
 
 from __future__ import annotations
 

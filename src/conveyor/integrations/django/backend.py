@@ -118,6 +118,8 @@ class ConveyorBackend(BaseTaskBackend):
         try:
             home.app.run_sync(sender.send(draft))
         except InvalidTransactionError:
+            if home.joins:
+                raise
             home.joins = False
             return False
         home.joins = True

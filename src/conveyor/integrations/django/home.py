@@ -1,4 +1,4 @@
-"""A backend's app: each task of the project is a job of it, by the task's dotted path, in each of the backend's queues."""
+"""A backend's app: each task of the project is a job of it, by its dotted path, in each of the backend's queues."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from conveyor.integrations.foreign import Call, check_due, job_name_of
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.function import JobFunction
 from conveyor.loader import load_app
+from conveyor.model.errors import InvalidSettingError
 
 CRASH_RETRIES: Final = 3
 """A worker's death is no fault of the task: it is tried again all the same."""
@@ -46,13 +47,15 @@ def home_of(alias: str, options: Mapping[str, Any], queues: set[str], backend: t
 
 
 def load_project_app() -> Conveyor:
-    """The app of the default backend, with Django set up. `LookupError` if that is another's."""
+    """The app of the default backend, with Django set up. `InvalidSettingError` if that is another's."""
     django.setup()
+    for each in task_backends.all():
+        getattr(each, "home", None)  # backends that share an app have all their tasks in it
     backend: Any = task_backends["default"]
-    home = getattr(backend, "home", None)
-    if not isinstance(home, Home):
-        raise LookupError(f'TASKS["default"] is a {type(backend).__name__}, not a ConveyorBackend')
-    return home.app
+    if not hasattr(backend, "home"):
+        raise InvalidSettingError("TASKS", type(backend).__name__, "is the default, and no ConveyorBackend")
+    app: Conveyor = backend.home.app
+    return app
 
 
 class Home:
