@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,28 +43,26 @@ from django.core import checks  # noqa: E402
 from django.db import transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-if django.VERSION >= (6,):
-    from django import tasks  # type: ignore[attr-defined]
-    from django.tasks import exceptions, signals  # type: ignore[import-not-found]
-else:
-    import django_tasks as tasks
-    from django_tasks import exceptions, signals
+tasks = importlib.import_module("django.tasks" if django.VERSION >= (6,) else "django_tasks")
+exceptions = importlib.import_module(f"{tasks.__name__}.exceptions")
+signals = importlib.import_module(f"{tasks.__name__}.signals")
 
+task: Callable[..., Callable[[Callable[..., Any]], Any]] = tasks.task
 seen: list[Any] = []
 
 
-@tasks.task()
+@task()
 def note(value: Any, twice: bool = False) -> Any:
     seen.append(value)
     return [value, value] if twice else value
 
 
-@tasks.task(queue_name="slow", priority=-50)
+@task(queue_name="slow", priority=-50)
 async def wait(value: int) -> int:
     return value + 1
 
 
-@tasks.task(takes_context=True)
+@task(takes_context=True)
 def tell(context: Any) -> list[Any]:
     return [context.attempt, context.task_result.id, str(context.task_result.status)]
 
@@ -71,7 +71,7 @@ class OutOfStockError(Exception):
     """The project's own."""
 
 
-@tasks.task()
+@task()
 def fail() -> None:
     raise OutOfStockError("no lamps")
 

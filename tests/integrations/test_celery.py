@@ -76,6 +76,11 @@ def _add(a: int, b: int) -> int:
     return a + b
 
 
+def _state(result: Any) -> str:
+    """Celery's stubs know fewer than there are, and that it never changes."""
+    return str(result.state)
+
+
 @pytest.fixture
 def shop() -> Shop:
     return Shop()
@@ -134,12 +139,12 @@ def test_autoretry_backs_off_and_ends(shop: Shop, kit: SyncHarness) -> None:
     result = shop.fetch.delay("example.org")
     began = kit.now
     kit.drain()
-    assert result.state == "RETRY"
+    assert _state(result) == "RETRY"
     kit.drain(within="1h")
     assert [retries for retries, _, _ in shop.seen] == [0, 1, 2]
     assert {(id, name) for _, id, name in shop.seen} == {(result.id, "shop.fetch")}
     assert (kit.now - began).total_seconds() == 10 + 20
-    assert result.state == "FAILURE"
+    assert _state(result) == "FAILURE"
 
 
 def test_self_retry_gives_up(shop: Shop, kit: SyncHarness) -> None:
@@ -162,7 +167,7 @@ def test_waiting_ends_in_time_and_unknown_ids_wait(shop: Shop, kit: SyncHarness)
 def test_revoked(shop: Shop, kit: SyncHarness) -> None:
     result = shop.echo.apply_async((1,), countdown=60)
     result.revoke()
-    assert result.state == "REVOKED"
+    assert _state(result) == "REVOKED"
     with pytest.raises(TaskRevokedError):
         result.get(timeout=1)
 

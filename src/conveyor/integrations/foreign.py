@@ -63,8 +63,8 @@ def read_error(line: str, near: Mapping[str, Any]) -> BaseException:
     name, _, text = line.partition(": ")
     if not name.isidentifier():
         name, text = "Exception", line
-    kind = find_error_class(name, near) or type(name, (Exception,), {})
-    error = kind.__new__(kind)
+    kind: type[BaseException] = find_error_class(name, near) or type(name, (Exception,), {})
+    error = BaseException.__new__(kind)  # not by its own constructor, which may want more than words
     error.args = (text,) if text else ()
     return error
 

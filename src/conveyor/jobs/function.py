@@ -115,9 +115,9 @@ class JobSender(Generic[P_contra, R_co]):
 
         `JobExistsError` where `on_conflict="raise"` and another has the unique key; the errors of `Queue.send`.
         """
-        return await self.send(self.draft(payload))
+        return await self.send_draft(self._draft(payload))
 
-    async def send(self, draft: Draft) -> Job[R_co]:
+    async def send_draft(self, draft: Draft) -> Job[R_co]:
         """Enqueue what `draft` has made; as `enqueue`."""
         name, options = self._declared.queue, self._options
         if options.on_conflict == "replace" and draft.dedupe is not None:
@@ -133,12 +133,15 @@ class JobSender(Generic[P_contra, R_co]):
         whole, or not at all; with `tx` all are. With another `on_conflict` than `"existing"` they go one by one."""
         if self._options.on_conflict != "existing":
             return [await self.enqueue(each) for each in payloads]
-        drafts = [self.draft(each) for each in payloads]
+        drafts = [self._draft(each) for each in payloads]
         sent = await self._maker.queue(self._declared.queue).send_drafts(drafts, tx=self._options.tx)
         return [self._maker.handle(self._declared, each) for each in sent]
 
     def draft(self, payload: P_contra) -> Draft:
         """What is to be sent, its id included: for those who must know it before they send. `InvalidMessageError`."""
+        return self._draft(payload)
+
+    def _draft(self, payload: Any) -> Draft:
         declared, options = self._declared, self._options
         outgoing = Outgoing(
             payload, delay=options.delay, priority=options.priority, key=options.key, dedupe=self._dedupe(payload),

@@ -55,14 +55,16 @@ async def make_call(handler: Handler, argument: Any) -> tuple[object, BaseExcept
     """What the handler returned, what it raised, and what the user's function raised in it."""
     raised: list[BaseException] = []
     function = _listened(handler.function, raised.append)
-    returned, error = None, None
+    returned: object = None
+    error: BaseException | None = None
     if handler.is_async:
         try:
             returned = await function(argument)
         except Exception as problem:  # noqa: BLE001 whatever a handler raises is a failed attempt
             error = problem
     else:
-        returned, error = await asyncio.to_thread(attempt, function, argument)
+        ended: tuple[object, BaseException | None] = await asyncio.to_thread(attempt, function, argument)
+        returned, error = ended
     return returned, error, error or (raised[-1] if raised else None)
 
 

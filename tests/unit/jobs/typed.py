@@ -61,7 +61,21 @@ async def right() -> None:
     assert jobs
 
 
+async def right_in_tests() -> None:
+    async with app.testing(mode="inline") as kit:
+        assert_type(await kit.result(await send_mail.enqueue(Mail("ann"))), Receipt)
+        kit.assert_enqueued(send_mail, payload=Mail("ann"), count=1, delay="1h")
+    with app.testing() as plain:
+        assert_type(plain.result(plain.run(count.enqueue(1))), str)
+    assert_type(app.jobs.also_in("other", send_mail), JobFunction[Mail, Receipt])
+
+
 async def wrong() -> None:
+    app.testing(mode="eager")  # type: ignore[arg-type]
+    async with app.testing() as kit:
+        kit.assert_enqueued(7)  # type: ignore[arg-type]
+        number: int = await kit.result(await send_mail.enqueue(Mail("ann")))  # type: ignore[arg-type]
+        assert number
     await send_mail.enqueue("ann")  # type: ignore[arg-type]
     await count.enqueue_many(["one"])  # type: ignore[list-item]
     send_mail.options(dealy="1h")  # type: ignore[call-arg]

@@ -25,7 +25,7 @@ _TIMEOUT: Final = "12h"
 class Celery(celery.Celery):
     """A Celery app without a broker: `conveyor` is the app that its tasks are jobs of."""
 
-    control_cls = Control
+    control_cls = Control  # type: ignore[assignment]  # Celery takes a class too
 
     def __init__(self, main: str | None = None, *, conveyor: Conveyor | None = None, **options: Any) -> None:
         for name in ("broker", "backend", "result_backend"):
@@ -42,7 +42,7 @@ class Celery(celery.Celery):
     def _get_backend(self) -> Results:
         return Results(self)
 
-    def send_task(
+    def send_task(  # type: ignore[override]  # the rest of its options are in `options`
         self, name: str, args: Any = None, kwargs: Any = None, countdown: float | None = None,
         eta: datetime | None = None, **options: Any,
     ) -> Any:  # fmt: skip
@@ -83,9 +83,9 @@ class Celery(celery.Celery):
         if not options.get("retries") or not task or task.request.id != options.get("task_id") or task.name != name:
             return None
         request = task.request
-        if pack(list(args or ())) != pack(list(request.args)) or pack(kwargs or {}) != pack(request.kwargs):
+        if pack(list(args or ())) != pack(list(request.args or ())) or pack(kwargs or {}) != pack(request.kwargs):
             raise NotBridgedError("args")
-        return self.AsyncResult(request.id)
+        return self.AsyncResult(str(request.id))
 
     def _queue_of(self, name: str, task: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> str:
         options.pop("routing_key", None) if options.get("routing_key") == options.get("queue") else None

@@ -37,36 +37,36 @@ class Results(BaseBackend):
 
     supports_autoexpire = True
 
+    app: Celery
+
     def __init__(self, app: Celery) -> None:
         super().__init__(app=app)
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002  # Celery's
         """How the job stands, in Celery's words; one that is not known is PENDING there."""
-        bridge: Celery = self.app
-        meta: dict[str, Any] = bridge.conveyor.run_sync(self._read(task_id))
-        return meta
+        return self.app.conveyor.run_sync(self._read(task_id))
 
-    def wait_for(self, task_id: str, timeout: float | None = None, **_ways: Any) -> dict[str, Any]:
+    def wait_for(self, task_id: str, timeout: float | None = None, *_ways: Any, **_more: Any) -> dict[str, Any]:
         """Until the job is at its end. Celery's `TimeoutError`."""
-        bridge: Celery = self.app
+        conveyor = self.app.conveyor
 
         async def wait() -> None:
-            await bridge.conveyor.ensure_open()
-            job = bridge.conveyor.jobs.get(task_id)
+            await conveyor.ensure_open()
+            job = conveyor.jobs.get(task_id)
             while True:
                 try:
                     await job.result(timeout)
                 except JobNotFoundError:  # it may be sent yet, as in Celery
                     if timeout is not None:
                         raise JobTimeoutError("task", task_id, timeout) from None
-                    await bridge.conveyor.store.clock.sleep(_LOOK_S)
+                    await conveyor.store.clock.sleep(_LOOK_S)
                     continue
                 except (JobEndedError, JobResultExpiredError):
                     pass
                 return
 
         try:
-            bridge.conveyor.run_sync(wait())
+            conveyor.run_sync(wait())
         except JobTimeoutError as error:
             raise CeleryTimeoutError("The operation timed out.") from error
         return self.get_task_meta(task_id)
@@ -75,14 +75,14 @@ class Results(BaseBackend):
         """Results end with their time to live."""
 
     async def _read(self, id: str) -> dict[str, Any]:
-        bridge: Celery = self.app
-        await bridge.conveyor.ensure_open()
-        job = bridge.conveyor.jobs.get(id)
+        conveyor = self.app.conveyor
+        await conveyor.ensure_open()
+        job = conveyor.jobs.get(id)
         try:
             info = await job.info()
         except JobNotFoundError:
             return {"status": states.PENDING, "result": None, "traceback": None, "children": [], "task_id": id}
-        return await _meta(bridge, job, info)
+        return await _meta(self.app, job, info)
 
 
 _LOOK_S: Final = 0.25

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from celery import signals, states
-from celery._state import _task_stack
+from celery._state import _task_stack  # type: ignore[attr-defined]  # it is there
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.time import maybe_make_aware
 from kombu.utils import json
@@ -40,7 +40,8 @@ def make_runner(task: Any, now_ms: Now) -> Callable[[Call, JobContext], Any]:
         task.push_request(**_request(task, args, kwargs, context))
         told = {"task_id": context.id, "task": task, "args": args, "kwargs": kwargs}
         signals.task_prerun.send(sender=task, **told)
-        state, returned = states.FAILURE, None
+        state: str = states.FAILURE
+        returned = None
         try:
             task.before_start(context.id, args, kwargs)
             returned = task.run(*args, **kwargs)
@@ -57,7 +58,7 @@ def make_runner(task: Any, now_ms: Now) -> Callable[[Call, JobContext], Any]:
             signals.task_retry.send(sender=task, request=task.request, reason=retry, einfo=None)
             raise verdicts.Retry(_delay_s(task, retry.when, now_ms()), reason=_reason(retry)) from retry
         except Reject as error:
-            raise verdicts.Reject(str(error.reason or "rejected")) from error
+            raise verdicts.Reject(str(getattr(error, "reason", None) or "rejected")) from error
         except Exception as error:
             task.on_failure(error, context.id, args, kwargs, None)
             signals.task_failure.send(

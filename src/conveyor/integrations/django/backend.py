@@ -116,7 +116,7 @@ class ConveyorBackend(BaseTaskBackend):
         if not sender.is_joined:
             return False
         try:
-            home.app.run_sync(sender.send(draft))
+            home.app.run_sync(sender.send_draft(draft))
         except InvalidTransactionError:
             if home.joins:
                 raise
@@ -134,7 +134,7 @@ def level_of(priority: int) -> int:
 
 
 def _send(home: Home, sender: JobSender[Call, Any], draft: Draft) -> None:
-    home.app.run_sync(sender.send(draft))
+    home.app.run_sync(sender.send_draft(draft))
 
 
 async def _find(home: Home, id: MessageId) -> tuple[JobFound, int, Any]:

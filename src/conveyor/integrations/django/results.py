@@ -17,7 +17,7 @@ from conveyor.jobs.job import JobInfo, Transition
 from conveyor.model.job import JobState
 from conveyor.store.jobs import JobFound
 
-_STATUS: Final = {
+_STATUS: Final[dict[JobState, TaskResultStatus]] = {
     JobState.QUEUED: TaskResultStatus.READY,
     JobState.SCHEDULED: TaskResultStatus.READY,
     JobState.RETRYING: TaskResultStatus.READY,
