@@ -100,7 +100,6 @@ class Conveyor:
         self.scheduler: Final = self._schedules.scheduler
         self.cron_queue: Final = self._schedules.queue
         """Where the app's schedules send their messages."""
-        self._finding: list[Callable[[], None]] = []
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -157,10 +156,6 @@ class Conveyor:
     def mount(self, asgi: Any) -> None:
         """The application's own HTTP: `conveyor serve` answers with it beside `/healthz` and `/readyz`."""
         self.http = asgi
-
-    def on_declare(self, hook: Callable[[], None]) -> None:
-        """Called once, before what is declared is read for the first time: for declarations that are found late."""
-        self._finding.append(hook)
 
     def on_open(self, hook: Hook) -> Hook:
         """Called in each process after the store is open."""
@@ -313,8 +308,6 @@ class Conveyor:
 
     def handlers(self) -> Sequence[Handler]:
         """All consumers, those of jobs, alarms and schedules included."""
-        while self._finding:
-            self._finding.pop(0)()
         sending = self.webhooks.handlers() if "webhooks" in vars(self) else ()
         rooms = (self.jobs.handlers(), self.alarm.handlers(), sending, self._schedules.handlers())
         declared = [*self._handlers.values(), *itertools.chain.from_iterable(rooms)]

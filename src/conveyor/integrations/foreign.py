@@ -64,7 +64,7 @@ def read_error(line: str, near: Mapping[str, Any]) -> BaseException:
     if not name.isidentifier():
         name, text = "Exception", line
     kind: type[BaseException] = find_error_class(name, near) or type(name, (Exception,), {})
-    error = BaseException.__new__(kind)  # not by its own constructor, which may want more than words
+    error = kind.__new__(kind)  # without its `__init__`, which may want more than words
     error.args = (text,) if text else ()
     return error
 

@@ -53,6 +53,7 @@ class Jobs:
         self._lines: dict[str, Line] = {}
         self._settings: dict[str, ConsumerSettings] = {}
         self._names: dict[str, Declared] = {}
+        self._finding: list[Callable[[], None]] = []
         self._beats = Beats(app)
         self._waiting = Waiting()
         self._chance = Random().random  # noqa: S311 spreads retries, guards nothing
@@ -101,6 +102,10 @@ class Jobs:
         declared = dataclasses.replace(self._names[job.name], queue=queue)
         self._line(queue).add(Runner(declared, self._app, self._beats, self._chance))
         return job.declared_as(declared)
+
+    def on_declare(self, hook: Callable[[], None]) -> None:
+        """Called once, before the jobs are read for the first time: for those whose declarations are found late."""
+        self._finding.append(hook)
 
     def declare_queue(
         self,
@@ -156,6 +161,8 @@ class Jobs:
 
     def handlers(self) -> Sequence[Handler]:
         """One for each queue of jobs."""
+        while self._finding:
+            self._finding.pop(0)()
         for queue in self._settings.keys() - self._lines.keys():
             raise InvalidSettingError("queue", queue, "is declared for jobs, and no job lies in it")
         usual = ConsumerSettings(script=self._app.name, max_batch_timeout_ms=0)

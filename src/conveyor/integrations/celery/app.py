@@ -34,7 +34,7 @@ class Celery(celery.Celery):
         super().__init__(main, **options)
         self.conveyor = conveyor or Conveyor(job_name_of(main or "celery"))
         """The app to be run: `conveyor work proj:worker`, with `worker = app.conveyor`."""
-        self.conveyor.on_declare(self._find_all)
+        self.conveyor.jobs.on_declare(self._find_all)
         self._jobs: dict[tuple[str, str], JobFunction[Call, Any]] = {}
         self._names: dict[str, str] = {}
         self._declaring = threading.RLock()

@@ -71,7 +71,7 @@ class Results(BaseBackend):
             raise CeleryTimeoutError("The operation timed out.") from error
         return self.get_task_meta(task_id)
 
-    def forget(self, _task_id: str) -> None:
+    def forget(self, task_id: str) -> None:
         """Results end with their time to live."""
 
     async def _read(self, id: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Home:
         self.app = load_app(options.app) if options.app is not None else Conveyor(options.name, url=options.url)
         for queue in settings[0]:
             self.app.declare_queue(queue)
-        self.app.on_declare(self._declare_all)
+        self.app.jobs.on_declare(self._declare_all)
 
     def job(self, task: Task[Any, Any]) -> JobFunction[Call, Any]:
         """The job that runs this task in its queue."""
