@@ -46,6 +46,7 @@ class Portal:
     def __init__(self, app: App) -> None:
         self._app = app
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._pid = 0
         self._lock = threading.Lock()
 
@@ -65,7 +66,8 @@ class Portal:
             if self._loop is None or self._pid != os.getpid():  # a fork copies the loop, and not its thread
                 self._pid = os.getpid()
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="conveyor-portal", daemon=True).start()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="conveyor-portal", daemon=True)
+                self._thread.start()
                 atexit.register(self._close)
             return self._loop
 
@@ -76,3 +78,7 @@ class Portal:
             self._loop.set_default_executor(_Here())
             asyncio.run_coroutine_threadsafe(self._app.close(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        if not self._loop.is_running():
+            self._loop.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -40,8 +41,10 @@ settings.configure(
 django.setup()
 
 from django.core import checks  # noqa: E402
-from django.db import transaction  # noqa: E402
+from django.db import connection, connections, transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
+
+from conveyor.integrations.celery import Celery  # noqa: E402
 
 tasks = importlib.import_module("django.tasks" if django.VERSION >= (6,) else "django_tasks")
 exceptions = importlib.import_module(f"{tasks.__name__}.exceptions")
@@ -148,6 +151,28 @@ def check_validation(_kit: Any) -> None:
     assert levels == [0, 0, 4, 5, 6, 6, 7, 9], levels
 
 
+def check_celery_beside(_kit: Any) -> None:
+    """Its tasks run in threads that live on, with connections that are looked after as Django's own."""
+    bridge = Celery("celery", set_as_current=False)
+    held: list[Any] = []
+
+    @bridge.task(shared=False, name="celery_beside")
+    def ask() -> bool:
+        connection.ensure_connection()
+        held.append(connections["default"])
+        return held[0].connection is not None
+
+    os.environ["DJANGO_SETTINGS_MODULE"] = "in_django"
+    try:
+        with bridge.conveyor.testing() as kit:
+            result = ask.delay()
+            kit.drain()
+            assert result.get(timeout=1) is True
+    finally:
+        del os.environ["DJANGO_SETTINGS_MODULE"]
+    assert held[0].connection is None
+
+
 def check_signals(kit: Any) -> None:
     heard: list[str] = []
 
@@ -213,7 +238,7 @@ def _raises(kind: type[BaseException], call: Any, *arguments: Any) -> None:
 
 
 def main() -> None:
-    for check in (check_results, check_failures, check_moments, check_validation, check_signals):
+    for check in (check_results, check_failures, check_moments, check_validation, check_signals, check_celery_beside):
         with app.testing() as kit:
             check(kit)
     check_system_checks()

@@ -90,6 +90,6 @@ def test_a_script_on_a_file_ends_without_a_word(tmp_path: Path) -> None:
         f"app = Conveyor('shop', url='sqlite:///{tmp_path}/shop.db')",
         "app.run_sync(app.declare_queue('orders').send('lamp'))",
     ]
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert sorted(each.name for each in tmp_path.glob("*.db-wal")) == [], "it closed its store"
