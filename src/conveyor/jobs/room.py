@@ -142,6 +142,11 @@ class Jobs:
             store, name, queue = store.at(function.queue), function.name, function.queue
         return Job(store, self._waiting, reader, id, name, queue)
 
+    async def send_event(self, id: str, name: str, payload: Any = None) -> None:
+        """As `Job.send_event`, for a job of which only the id is known."""
+        await self._app.ensure_open()
+        await self.get(id).send_event(name, payload)
+
     def handlers(self) -> Sequence[Handler]:
         """One for each queue of jobs."""
         for queue in self._settings.keys() - self._lines.keys():
