@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
@@ -10,13 +11,22 @@ from typing import Any, Final, get_args, get_origin
 from conveyor.model.errors import BodyDecodeError, InvalidMessageError, InvalidSettingError
 from conveyor.model.job_errors import JobStepError
 from conveyor.model.message import ContentType
-from conveyor.model.step import STEP_BYTES_MAX
+from conveyor.model.step import STEP_BYTES_MAX, STEP_NAME_CHARS_MAX
 from conveyor.queue.encoding import BodyReader, encode_json
 from conveyor.queue.handler import resolve_annotation
 
 _READERS_KEPT: Final = 500
 _HINT: Final = "return JSON values, a dataclass, a msgspec.Struct or a pydantic model, and say which: `type=Receipt`"
 _LARGE: Final = "keep what is large in a bucket, and hand its key on"
+
+
+def check_step_name(what: str, name: object) -> None:
+    """`JobStepError` for what no store could find again."""
+    if isinstance(name, str) and 1 <= len(name) <= STEP_NAME_CHARS_MAX and "\0" not in name:
+        with contextlib.suppress(UnicodeEncodeError):  # half of a surrogate pair
+            name.encode()
+            return
+    raise JobStepError(what, name, f"its name must be text of 1 to {STEP_NAME_CHARS_MAX} characters")
 
 
 def write_value(what: str, name: str, value: object) -> bytes:

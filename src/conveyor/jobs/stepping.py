@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from conveyor.jobs.kept import write_value
+from conveyor.jobs.kept import check_step_name, write_value
 from conveyor.model.ids import MessageId
 from conveyor.model.job import FINAL
-from conveyor.model.job_errors import JobEventRefusedError, JobNotFoundError, JobStepError
-from conveyor.model.step import EVENTS_MAX, STEP_NAME_CHARS_MAX, StepKind, StepRecord
+from conveyor.model.job_errors import JobEventRefusedError, JobNotFoundError
+from conveyor.model.step import EVENTS_MAX, StepKind, StepRecord
 from conveyor.store.protocol import Store
 from conveyor.store.steps import Kept
 
@@ -60,8 +60,7 @@ class EventInfo:
 
 async def send_event(store: Store, id: MessageId, name: str, payload: object) -> None:
     """`JobStepError` for a name or payload that cannot be kept, `JobNotFoundError`, `JobEventRefusedError`."""
-    if not isinstance(name, str) or not 1 <= len(name) <= STEP_NAME_CHARS_MAX or "\0" in name:
-        raise JobStepError("event", name, f"its name must be text of 1 to {STEP_NAME_CHARS_MAX} characters")
+    check_step_name("event", name)
     told = await store.steps.send(id, name, write_value("event", name, payload))
     if told.job is None:
         raise JobNotFoundError(id.hex())

@@ -15,14 +15,13 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from conveyor.jobs.kept import ANYTHING, read_value, reader_of, write_value
+from conveyor.jobs.kept import check_step_name, read_value, reader_of, write_value
 from conveyor.model.clock import Clock
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import InvalidSettingError, LeaseLostError
 from conveyor.model.job_errors import JobEventTimeoutError, JobStepError
 from conveyor.model.step import (
     PARK_MS_MAX,
-    STEP_NAME_CHARS_MAX,
     STEPS_BYTES_MAX,
     STEPS_MAX,
     JobEvent,
@@ -175,8 +174,7 @@ class Steps:
     async def _find(self, kind: StepKind, name: str) -> StepRecord | None:
         """What was kept of it before. Its name is taken for this attempt."""
         word = _WORDS[kind]
-        if not isinstance(name, str) or not 1 <= len(name) <= STEP_NAME_CHARS_MAX or "\0" in name:
-            raise JobStepError(word, name, f"its name must be text of 1 to {STEP_NAME_CHARS_MAX} characters")
+        check_step_name(word, name)
         if (kind, name) in self._used:
             hint = f'give each a name of its own: `f"{name}-{{n}}"` in a loop'
             raise JobStepError(word, name, "is there twice in one attempt", hint=hint)
