@@ -191,9 +191,7 @@ async def job_info(store: Store, id: MessageId) -> JobInfo:
     return show_job(found, store.clock.now_ms(), attempts, await store.steps.read(id))
 
 
-def show_job(
-    found: JobFound, now: int, attempts: Sequence[JobAttempt] = (), kept: Kept = NOTHING_KEPT
-) -> JobInfo:
+def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = (), kept: Kept = NOTHING_KEPT) -> JobInfo:
     """As users see it; without `attempts` its timeline lacks those that failed, and without `kept` it has no steps."""
     message, record, state = found.message, found.record, found.state(now)
     failed = list(attempts)

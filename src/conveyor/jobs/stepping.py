@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from conveyor.jobs.kept import check_step_name, write_value
 from conveyor.model.ids import MessageId

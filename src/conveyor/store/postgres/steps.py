@@ -12,7 +12,7 @@ from conveyor.model.job import RECORD_MS
 from conveyor.model.message import Peeked
 from conveyor.model.step import EVENTS_MAX, JobEvent, StepKind, StepRecord
 from conveyor.store.jobs import JobFound
-from conveyor.store.postgres import jobs, keys, outbox
+from conveyor.store.postgres import jobs, keys
 from conveyor.store.postgres.transaction import Row, Transaction
 from conveyor.store.steps import Holder, Kept, Told
 
@@ -39,20 +39,11 @@ async def write_step(tx: Transaction, holder: Holder, step: StepRecord, *, is_fi
 
 async def send_event(tx: Transaction, id: MessageId, name: str, payload: bytes) -> Told:
     while True:
-        found = await _find(tx, id)
+        found = await jobs.find_job(tx, id)
         if found is None or found.message is None or found.message.dead is not None:
             return Told(job=found)
         if await _hold(tx, found.message):
             return await _send(tx, found, found.message, name, payload)
-
-
-async def _find(tx: Transaction, id: MessageId) -> JobFound | None:
-    """What users' own transactions have sent is carried to its queue, if it is asked for."""
-    found = await jobs.find_job(tx, id)
-    if found is None:
-        await outbox.carry_all(tx)
-        found = await jobs.find_job(tx, id)
-    return found
 
 
 async def _hold(tx: Transaction, message: Peeked) -> bool:
