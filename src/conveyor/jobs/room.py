@@ -247,7 +247,9 @@ class Line:
 
     def _unknown(self, why: str) -> Handler:
         async def put_it_off(message: Message[Any]) -> Judged:
-            return put_off(message._lease, why)  # noqa: SLF001  # what it is put off by counts its releases
+            lease = message._lease  # noqa: SLF001  # what it is put off by counts its releases
+            parked = await next(iter(self._runners.values())).count_parked(lease) if lease.releases else 0
+            return put_off(lease, why, parked=parked)
 
         assert self._made is not None, "it is picked from"
         return dataclasses.replace(self._made, function=put_it_off, run_in=RunIn.LOOP)

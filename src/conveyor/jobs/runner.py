@@ -17,6 +17,7 @@ from conveyor.model.errors import BodyTooLargeError, InvalidMessageError
 from conveyor.model.job import RECORD_MS, RESULT_BYTES_MAX, VERSION_HEADER, JobRecord, JobState
 from conveyor.model.job_errors import JobCancelledError, JobEventTimeoutError, JobStepError
 from conveyor.model.message import Lease
+from conveyor.model.step import StepKind
 from conveyor.model.verdict import Action, Judged, RateLimited, Reject, Retry, Settlement, Snooze
 from conveyor.queue.delivery import Message
 from conveyor.queue.encoding import encode_json
@@ -82,6 +83,11 @@ class Runner:
     def open_steps(self, message: Message[Any]) -> Steps:
         store = self._home.store.at(message.queue)
         return Steps(store.steps, store.clock, message, self.declared.name)
+
+    async def count_parked(self, lease: Lease) -> int:
+        """How often a job of this queue, whatever its name, has put itself off."""
+        kept = await self._home.store.at(lease.queue).steps.read(lease.id)
+        return sum(each.kind is not StepKind.STEP for each in kept.steps)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._home.run_sync(coroutine)
@@ -182,10 +188,11 @@ UNKNOWN_RELEASES: Final = 20
 UNKNOWN_S_MAX: Final = 60
 
 
-def put_off(lease: Lease, why: str) -> Judged:
+def put_off(lease: Lease, why: str, *, parked: int = 0) -> Judged:
     """A job that this process does not know, or a newer payload than it knows: in a rolling deployment some other
-    process does, or this one's successor will."""
-    if lease.releases >= UNKNOWN_RELEASES:
+    process does, or this one's successor will. `parked` is how often it has put itself off."""
+    releases = max(0, lease.releases - parked)
+    if releases >= UNKNOWN_RELEASES:
         return Judged(action=Action.REJECT, reason="unknown job", error=why)
-    delay_s = min(UNKNOWN_S_MAX, 2 ** min(lease.releases, 6))
+    delay_s = min(UNKNOWN_S_MAX, 2 ** min(releases, 6))
     return Judged(action=Action.RELEASE, delay_ms=delay_s * 1000, reason=why)

@@ -292,6 +292,31 @@ async def test_a_sleep_holds_no_worker_and_spends_no_attempt() -> None:
     assert runs == [1] * 31
 
 
+async def test_one_that_has_slept_often_is_not_taken_for_unknown_at_once() -> None:
+    app, old = make_app(), make_app()
+
+    @app.job()
+    async def work(number: int, context: JobContext) -> None:
+        for day in range(40):
+            await context.sleep(f"day-{day}", "1d")
+
+    @old.job()
+    async def other(number: int) -> None: ...
+
+    async with app.testing() as kit:
+        job = await work.enqueue(1)
+        for _ in range(30):
+            await kit.drain()
+            await kit.travel("1d")
+        [theirs] = old.handlers()
+        old.use_store(kit.store)
+        await kit._run([theirs])  # noqa: SLF001  # a process of the release before
+        assert "it was put off until" in await job.explain()
+        await kit.travel("1m")
+        await kit.drain()
+        assert "it sleeps until" in await job.explain()
+
+
 async def test_an_event_wakes_its_job_and_a_timeout_is_for_good() -> None:
     app = make_app()
 
