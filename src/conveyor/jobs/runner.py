@@ -121,7 +121,7 @@ class Runner:
             return self._judged(attempt, Action.REJECT, JobState.FAILED, error=error, reason=reason)
         return self._judged(attempt, Action.ACK, JobState.SUCCEEDED, result=result)
 
-    def _failed(self, attempt: Attempt, error: Exception) -> Any:
+    def _failed(self, attempt: Attempt, error: Exception) -> object:
         while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
         if isinstance(error, _VERDICTS):
@@ -139,7 +139,7 @@ class Runner:
             return self._judged(attempt, Action.REJECT, JobState.FAILED, error=error, reason="permanent error")
         return self._judged(attempt, Action.RETRY, JobState.RETRYING, error=error, delay_ms=delay_ms)
 
-    def _left(self, attempt: Attempt, error: BaseException) -> Judged:
+    def _left(self, attempt: Attempt, error: BaseException) -> object:
         """A function that ended by what is no error: its job is put off by a step, unless a task beside has failed."""
         rest: BaseException | None = None if isinstance(error, Parked) else error
         if isinstance(error, BaseExceptionGroup):

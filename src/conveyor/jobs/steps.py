@@ -46,8 +46,10 @@ class Parked(BaseException):
 class Desk(Protocol):
     """Where an attempt gets its steps from."""
 
-    is_async: bool
-    """Whether the job's function is."""
+    @property
+    def is_async(self) -> bool:
+        """Whether the job's function is."""
+        ...
 
     def open_steps(self, message: Message[Any]) -> Steps: ...
 

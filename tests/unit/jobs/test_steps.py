@@ -251,13 +251,13 @@ async def test_there_is_a_bound_of_steps_and_of_their_bytes(monkeypatch: pytest.
 
 
 async def test_a_kept_result_of_a_former_type_fails_the_job_and_can_be_sent_again() -> None:
-    app, wanted = make_app(), [str]
+    app, wanted = make_app(), list[Any]([str])
 
     @app.job(backoff=0)
     async def work(number: int, context: JobContext) -> None:
         await context.step("s", lambda: "text", type=wanted[0])
         if len(wanted) == 1 and context.attempt == 1:
-            wanted[0] = int  # type: ignore[call-overload]
+            wanted[0] = int
             raise ValueError("deployed")
 
     async with app.testing() as kit:

@@ -22,7 +22,7 @@ class Steps(Belt):
     async def read(self, id: MessageId) -> Kept:
         tables = self._tables
         return Kept(
-            steps=sorted(tables.steps.get(id, {}).values(), key=lambda each: (each.began_at, each.name)),
+            steps=sorted(tables.steps.get(id, {}).values(), key=_place),
             events=sorted(tables.events.get(id, {}).values(), key=lambda each: (each.sent_at, each.name)),
         )
 
@@ -57,3 +57,7 @@ class Steps(Belt):
             message.ready_at = now
             self._wake(message.queue)
         return Told(job=found, is_kept=True)
+
+
+def _place(step: StepRecord) -> tuple[int, int, str]:
+    return step.began_at, (step.until or 0) if step.ended_at is None else step.ended_at, step.name

@@ -60,7 +60,7 @@ async def _send(tx: Transaction, found: JobFound, message: Peeked, name: str, pa
     if await tx.row("read_event", id, name) is not None:
         return Told(job=found, is_kept=True)
     count = await tx.row("count_events", id)
-    if count[0] >= EVENTS_MAX:
+    if count is None or count[0] >= EVENTS_MAX:
         return Told(job=found)
     await tx.run("keep_job", id, found.name, found.queue, message.sent_at, message.attempts, tx.now + RECORD_MS)
     await tx.run("put_event", id, name, payload, tx.now)

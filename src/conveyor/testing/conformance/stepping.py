@@ -69,8 +69,8 @@ class TestSteps:
         steps = [a_step(desk, "b", value=b'{"n":1}')]
         await write(desk, lease, steps[0])
         await desk.clock.advance(1)
-        steps += [a_step(desk, "a"), a_step(desk, "b", kind=StepKind.SLEEP, until=9, ended_at=None, value=None)]
-        for each in steps[1:]:
+        steps += [a_step(desk, "a"), a_step(desk, "b", kind=StepKind.SLEEP, until=9**16, ended_at=None, value=None)]
+        for each in steps[:0:-1]:
             await write(desk, lease, each, is_first=False)
         assert await desk.store.steps.read(id) == Kept(steps=steps, events=[])
         assert await desk.store.steps.read(MessageId(b"x" * 16)) == NOTHING

@@ -1,5 +1,6 @@
 -- name: read_steps
-SELECT kind, name, attempt, began_at, ended_at, until, value FROM steps WHERE id = :id ORDER BY began_at, name;
+SELECT kind, name, attempt, began_at, ended_at, until, value FROM steps WHERE id = :id
+ORDER BY began_at, coalesce(ended_at, until), name;
 
 -- name: read_events
 SELECT name, payload, sent_at FROM job_events WHERE id = :id ORDER BY sent_at, name;
