@@ -310,7 +310,7 @@ async def test_one_that_has_slept_often_is_not_taken_for_unknown_at_once() -> No
             await kit.travel("1d")
         [theirs] = old.handlers()
         old.use_store(kit.store)
-        await kit._run([theirs])  # noqa: SLF001  # a process of the release before
+        await kit._run([theirs])  # a process of the release before
         assert "it was put off until" in await job.explain()
         await kit.travel("1m")
         await kit.drain()
@@ -433,7 +433,7 @@ async def test_functions_that_are_not_async_have_the_same_in_blocking() -> None:
 
     @app.job()
     def wrong(number: int, context: JobContext) -> None:
-        context.step("a", pair, "n")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+        context.step("a", pair, "n")  # type: ignore[unused-coroutine]
 
     async with app.testing() as kit:
         job = await work.enqueue(1)
@@ -539,6 +539,7 @@ def make_long_job(app: Conveyor, runs: list[str]) -> Any:
 
 async def test_an_event_at_any_moment_wakes_its_job_once_and_for_all() -> None:
     """No time passes after the sleep: a wake-up that is missed leaves the job waiting, and the test fails."""
+    at = 0
     for at in itertools.count():
         app, runs = make_app(), list[str]()
         work = make_long_job(app, runs)
@@ -561,8 +562,10 @@ async def test_an_event_at_any_moment_wakes_its_job_once_and_for_all() -> None:
 
 
 async def test_a_crash_at_any_moment_loses_no_step_that_was_kept() -> None:
+    at = 0
     for at in itertools.count():
         app, runs = make_app(), list[str]()
+        before, kept = list[str](), set[str]()
         work = make_long_job(app, runs)
         async with app.testing() as kit:
             job = await work.enqueue(1)

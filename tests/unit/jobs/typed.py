@@ -59,7 +59,7 @@ async def in_steps(mail: Mail, context: JobContext) -> None:
     assert_type(await context.step("told", fetch, "url", type=Mail), Mail)
     assert_type(await context.wait_for_event("paid", timeout="1d", type=Receipt), Receipt)
     await context.sleep("rest", "10m")
-    await context.step("fetch again", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await context.step("fetch again", fetch, 5)  # type: ignore[call-overload]
 
 
 @app.job()
