@@ -17,6 +17,7 @@ from conveyor.cron.schedule import CronRun
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.function import JobFunction
 from conveyor.jobs.job import Job, JobInfo, Transition
+from conveyor.jobs.stepping import StepInfo
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
 from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError, ScheduleBusyError
 from conveyor.model.errors import (
@@ -37,11 +38,14 @@ from conveyor.model.job import JobState
 from conveyor.model.job_errors import (
     JobCancelledError,
     JobEndedError,
+    JobEventRefusedError,
+    JobEventTimeoutError,
     JobExistsError,
     JobFailedError,
     JobNotFoundError,
     JobNotRetriableError,
     JobResultExpiredError,
+    JobStepError,
     JobTimeoutError,
 )
 from conveyor.model.message import Priority
@@ -79,6 +83,8 @@ __all__ = [
     "JobCancelledError",
     "JobContext",
     "JobEndedError",
+    "JobEventRefusedError",
+    "JobEventTimeoutError",
     "JobExistsError",
     "JobFailedError",
     "JobFunction",
@@ -87,6 +93,7 @@ __all__ = [
     "JobNotRetriableError",
     "JobResultExpiredError",
     "JobState",
+    "JobStepError",
     "JobTimeoutError",
     "KVEntry",
     "KVKey",
@@ -107,6 +114,7 @@ __all__ = [
     "ScheduleBusyError",
     "SentMessage",
     "Snooze",
+    "StepInfo",
     "StoreError",
     "Transition",
 ]

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, overload
 
-from conveyor.model.job_errors import JobCancelledError
+from conveyor.jobs.blocking import BlockingSteps
+from conveyor.jobs.steps import Desk, Steps
+from conveyor.model.duration import Duration
+from conveyor.model.job_errors import JobCancelledError, JobStepError
 from conveyor.queue.delivery import Message
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class JobContext:
     """One attempt of a job, for its function: its second argument, if it asks for one."""
 
-    __slots__ = ("_message", "is_cancelled", "name", "started_at_ms", "worker")
+    __slots__ = ("_desk", "_message", "_steps", "is_cancelled", "name", "started_at_ms", "worker")
 
     is_cancelled: bool
     """Somebody wants it to end. Coroutines are cancelled by themselves, and child processes killed; a function in a
     thread has to look here."""
 
-    def __init__(self, name: str, message: Message[Any], *, started_at_ms: int, worker: str) -> None:
+    def __init__(
+        self, name: str, message: Message[Any], *, started_at_ms: int, worker: str, desk: Desk | None = None
+    ) -> None:
         self.name = name
         self.worker = worker
         """Host and process."""
         self.started_at_ms = started_at_ms
         self.is_cancelled = False
         self._message = message
+        self._desk = desk
+        self._steps: Steps | None = None
 
     @property
     def id(self) -> str:
@@ -70,6 +82,76 @@ class JobContext:
         """`JobCancelledError` if somebody wants it to end: the attempt is then over, and the job cancelled."""
         if self.is_cancelled:
             raise JobCancelledError(self.name, self.id)
+
+    # Durable steps: what has been done is kept, and a later attempt goes on behind it
+
+    @overload
+    def step(
+        self, name: str, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+
+    @overload
+    def step(
+        self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+
+    @overload
+    def step(
+        self, name: str, function: Callable[..., Any], /, *args: Any, type: type[T], **kwargs: Any
+    ) -> Coroutine[Any, Any, T]: ...
+
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, type: Any = None, **kwargs: Any) -> Any:
+        """`await context.step("download", download, url)`: run it, and keep what it returns; once it is kept, no
+        attempt of this job runs it again.
+
+        Async functions run on the event loop, others in a thread. What is returned has gone through JSON, at the first
+        run as at later ones, and is read as `type`, else as the function is annotated to return. What it raises is
+        raised here, and nothing is kept. `JobStepError` for a name that is there twice, and for what cannot be kept;
+        `LeaseLostError` if somebody else has the job by now: then nothing was kept.
+        """
+        return self._awaited("step").step(name, function, args, kwargs, type)
+
+    def sleep(self, name: str, duration: Duration) -> Coroutine[Any, Any, None]:
+        """`await context.sleep("cool down", "10m")`: put the job off, up to 365 days. It holds no worker meanwhile, and
+        spends no attempt: the function is left, and begins anew when the time is over."""
+        return self._awaited("sleep").sleep(name, duration)
+
+    @overload
+    def wait_for_event(self, name: str, *, timeout: Duration = "1d") -> Coroutine[Any, Any, Any]: ...
+
+    @overload
+    def wait_for_event(self, name: str, *, timeout: Duration = "1d", type: type[T]) -> Coroutine[Any, Any, T]: ...
+
+    def wait_for_event(self, name: str, *, timeout: Duration = "1d", type: Any = None) -> Coroutine[Any, Any, Any]:
+        """What was sent by `job.send_event(name, payload)`, before or from now on, read as `type`. Until it is there
+        the job is put off as by `sleep`. `JobEventTimeoutError` if it has not come after `timeout`."""
+        return self._awaited("wait_for_event").wait(name, timeout, type)
+
+    @property
+    def blocking(self) -> BlockingSteps:
+        """`step`, `sleep` and `wait_for_event` for functions that are not async."""
+        return BlockingSteps(self._at_desk, self._open_steps())
+
+    def parking(self) -> tuple[int, tuple[str, ...]]:
+        """For how many ms its steps put the job off, and the events that end that before."""
+        return self._open_steps().parking()
+
+    def _awaited(self, verb: str) -> Steps:
+        if not self._at_desk.is_async:
+            hint = f"write `context.blocking.{verb}(...)`, without `await`"
+            raise JobStepError(verb, self.name, "is awaited, and this job's function is not async", hint=hint)
+        return self._open_steps()
+
+    def _open_steps(self) -> Steps:
+        if self._steps is None:
+            self._steps = self._at_desk.open_steps(self._message)
+        return self._steps
+
+    @property
+    def _at_desk(self) -> Desk:
+        if self._desk is None:
+            raise JobStepError("context", self.name, "no worker runs this", hint="a worker, or `app.testing()`, does")
+        return self._desk
 
     def __repr__(self) -> str:
         return f"<JobContext of {self.name!r} {self.id}, attempt {self.attempt}>"

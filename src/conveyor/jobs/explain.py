@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -11,9 +12,11 @@ from conveyor.model.job import FINAL, JobState
 from conveyor.model.job_errors import JobNotFoundError
 from conveyor.model.message import Peeked
 from conveyor.model.settings import ConsumerSettings, ConsumerType
+from conveyor.model.step import StepKind, StepRecord
 from conveyor.store.jobs import AHEAD_MAX, JobFound, Obstacles
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo
+from conveyor.store.steps import open_steps
 
 _SUSPECT: Final = 1
 _BEHIND_KEY: Final = 2
@@ -43,6 +46,9 @@ async def explain(store: Store, id: MessageId) -> Explanation:
     owners = [each for each in await store.list_owners() if each.lease_until > now]
     has_workers = any(info.consumer is not None and each.info.app == info.consumer.script for each in owners)
     obstacles = await store.jobs.obstacles(id)
+    parked = open_steps(await store.steps.read(id), now) if job.message.ready_at > now else []
+    if parked and not info.paused and job.message.ready_at >= (parked[0].until or 0):
+        return _parked(id, parked, now)
     return _waiting(job, job.message, info, obstacles, now, has_workers=has_workers)
 
 
@@ -104,6 +110,16 @@ def _later(job: JobFound, message: Peeked, found: Obstacles, now: int) -> Explan
         return Explanation(word="scheduled", text=f"it is scheduled for {when}, {wait}")
     text = f"it was put off until {when}, {wait}: snoozed, rate limited, or no worker knows its name or version yet"
     return Explanation(word="put_off", text=text)
+
+
+def _parked(id: MessageId, steps: Sequence[StepRecord], now: int) -> Explanation:
+    first = steps[0]
+    when = f"until {_at(first.until)}, for {((first.until or 0) - now) / 1000:.0f} s more"
+    if first.kind is StepKind.SLEEP:
+        return Explanation(word="sleeping", text=f"it sleeps {when}: `{first.name}`")
+    names = ", ".join(f"`{each.name}`" for each in steps if each.kind is StepKind.WAIT)
+    text = f"it waits for event {names}, {when}: `conveyor jobs send-event {id.hex()} {first.name}`"
+    return Explanation(word="waiting_for_event", text=text)
 
 
 def _held(

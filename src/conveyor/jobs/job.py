@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
 from conveyor.jobs.explain import explain
+from conveyor.jobs.stepping import NOTHING_KEPT, EventInfo, StepInfo, send_event, show_events, show_steps
 from conveyor.jobs.waiting import Waiting
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.ids import MessageId
@@ -24,6 +25,7 @@ from conveyor.model.message import ContentType
 from conveyor.queue.encoding import BodyReader
 from conveyor.store.jobs import JobFound
 from conveyor.store.protocol import Store
+from conveyor.store.steps import Kept
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -67,6 +69,10 @@ class JobInfo:
     """The same for errors of one kind."""
     cancel_requested: bool
     timeline: tuple[Transition, ...]
+    steps: tuple[StepInfo, ...] = ()
+    """What it has done within itself, in the order in which it began."""
+    events: tuple[EventInfo, ...] = ()
+    """What was sent to it."""
 
 
 class Job(Generic[R_co]):
@@ -122,6 +128,12 @@ class Job(Generic[R_co]):
         """Try one again that failed for good, from its dead letter. `JobNotRetriableError`."""
         await retry_job(self._store, self._key)
 
+    async def send_event(self, name: str, payload: Any = None) -> None:
+        """Tell it what its `context.wait_for_event(name)` waits for, now, before or later: JSON values, a dataclass, a
+        msgspec.Struct or a pydantic model. Of two with one name the first counts. `JobEventRefusedError` if it has
+        ended, `JobNotFoundError`."""
+        await send_event(self._store, self._key, name, payload)
+
     async def explain(self) -> str:
         """In words: why is it not running? Or what became of it. `JobNotFoundError`."""
         return (await explain(self._store, self._key)).text
@@ -175,11 +187,12 @@ async def retry_job(store: Store, id: MessageId) -> None:
 async def job_info(store: Store, id: MessageId) -> JobInfo:
     """`JobNotFoundError`."""
     found = await find_job(store, id)
-    return show_job(found, store.clock.now_ms(), await store.jobs.attempts(id, limit=TIMELINE_MAX))
+    attempts = await store.jobs.attempts(id, limit=TIMELINE_MAX)
+    return show_job(found, store.clock.now_ms(), attempts, await store.steps.read(id))
 
 
-def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = ()) -> JobInfo:
-    """As users see it; without `attempts` its timeline lacks those that failed."""
+def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = (), kept: Kept = NOTHING_KEPT) -> JobInfo:
+    """As users see it; without `attempts` its timeline lacks those that failed, and without `kept` it has no steps."""
     message, record, state = found.message, found.record, found.state(now)
     failed = list(attempts)
     enqueued_at = record.enqueued_at if record is not None else message.sent_at if message is not None else now
@@ -200,6 +213,8 @@ def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = ()) -> 
         fingerprint=None if record is None else record.fingerprint,
         cancel_requested=record is not None and record.cancel_at is not None and state not in FINAL,
         timeline=tuple(_timeline(found, state, enqueued_at, failed)),
+        steps=show_steps(kept, now),
+        events=show_events(kept),
     )
 
 

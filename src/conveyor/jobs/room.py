@@ -159,6 +159,11 @@ class Jobs:
             store, name, queue = store.at(function.queue), function.name, function.queue
         return Job(store, self._waiting, reader, id, name, queue)
 
+    async def send_event(self, id: str, name: str, payload: Any = None) -> None:
+        """As `Job.send_event`, for a job of which only the id is known."""
+        await self._app.ensure_open()
+        await self.get(id).send_event(name, payload)
+
     def handlers(self) -> Sequence[Handler]:
         """One for each queue of jobs."""
         while self._finding:
@@ -266,7 +271,9 @@ class Line:
 
     def _unknown(self, why: str) -> Handler:
         async def put_it_off(message: Message[Any]) -> Judged:
-            return put_off(message._lease, why)  # noqa: SLF001  # what it is put off by counts its releases
+            lease = message._lease  # noqa: SLF001  # what it is put off by counts its releases
+            parked = await next(iter(self._runners.values())).count_parked(lease) if lease.releases else 0
+            return put_off(lease, why, parked=parked)
 
         assert self._made is not None, "it is picked from"
         return dataclasses.replace(self._made, function=put_it_off, run_in=RunIn.LOOP)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from typing import Any, Final
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 from conveyor.jobs.beats import Attempt, Beats, Home
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.declared import Declared
 from conveyor.jobs.policy import fingerprint, mark
+from conveyor.jobs.steps import Parked, Steps
 from conveyor.model.errors import BodyTooLargeError, InvalidMessageError
 from conveyor.model.job import RECORD_MS, RESULT_BYTES_MAX, VERSION_HEADER, JobRecord, JobState
-from conveyor.model.job_errors import JobCancelledError
+from conveyor.model.job_errors import JobCancelledError, JobEventTimeoutError, JobStepError
 from conveyor.model.message import Lease
+from conveyor.model.step import StepKind
 from conveyor.model.verdict import Action, Judged, RateLimited, Reject, Retry, Settlement, Snooze
 from conveyor.queue.delivery import Message
 from conveyor.queue.encoding import encode_json
 from conveyor.queue.outcome import Chance, show_error
+
+T = TypeVar("T")
 
 _VERDICTS: Final = (Retry, Reject, RateLimited, Snooze)
 
@@ -44,6 +49,8 @@ class Runner:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a job raises is judged by its policy
             return self._failed(attempt, error)
+        except BaseException as error:  # noqa: BLE001
+            return self._left(attempt, error)
         finally:
             self._beats.end(attempt)
         return self._ended(attempt, returned)
@@ -55,6 +62,8 @@ class Runner:
             returned = self.declared.function(*self._arguments(message, attempt.context))
         except Exception as error:  # noqa: BLE001
             return self._failed(attempt, error)
+        except BaseException as error:  # noqa: BLE001
+            return self._left(attempt, error)
         finally:
             self._beats.end(attempt)
         return self._ended(attempt, returned)
@@ -62,10 +71,26 @@ class Runner:
     def _begin(self, message: Message[Any], task: asyncio.Task[Any] | None) -> Attempt:
         lease = message._lease  # noqa: SLF001  # a runner is to a job what a worker is to a message
         now = self._home.store.at(lease.queue).clock.now_ms()
-        context = JobContext(self.declared.name, message, started_at_ms=now, worker=self.worker)
+        context = JobContext(self.declared.name, message, started_at_ms=now, worker=self.worker, desk=self)
         attempt = Attempt(self.declared, context, lease.id, lease.sent_at, task)
         self._beats.begin(attempt)
         return attempt
+
+    @property
+    def is_async(self) -> bool:
+        return self.declared.is_async
+
+    def open_steps(self, message: Message[Any]) -> Steps:
+        store = self._home.store.at(message.queue)
+        return Steps(store.steps, store.clock, message, self.declared.name)
+
+    async def count_parked(self, lease: Lease) -> int:
+        """How often a job of this queue, whatever its name, has put itself off."""
+        kept = await self._home.store.at(lease.queue).steps.read(lease.id)
+        return sum(each.kind is not StepKind.STEP for each in kept.steps)
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._home.run_sync(coroutine)
 
     @property
     def worker(self) -> str:
@@ -103,6 +128,8 @@ class Runner:
             return error
         if isinstance(error, JobCancelledError) and attempt.context.is_cancelled:
             return self._judged(attempt, Action.ACK, JobState.CANCELLED)
+        if isinstance(error, (JobStepError, JobEventTimeoutError)):  # every other attempt would end as this one did
+            return self._judged(attempt, Action.REJECT, JobState.FAILED, error=error, reason="permanent error")
         try:
             delay_ms = self.declared.policy.delay_ms(attempt.context.attempt, error, self._chance())
         except Exception as problem:  # noqa: BLE001  # a user's rule for errors may have errors of its own
@@ -111,6 +138,18 @@ class Runner:
         if delay_ms is None:
             return self._judged(attempt, Action.REJECT, JobState.FAILED, error=error, reason="permanent error")
         return self._judged(attempt, Action.RETRY, JobState.RETRYING, error=error, delay_ms=delay_ms)
+
+    def _left(self, attempt: Attempt, error: BaseException) -> object:
+        """A function that ended by what is no error: its job is put off by a step, unless a task beside has failed."""
+        rest: BaseException | None = None if isinstance(error, Parked) else error
+        if isinstance(error, BaseExceptionGroup):
+            rest = error.split(Parked)[1]
+        if isinstance(rest, Exception):
+            return self._failed(attempt, rest)
+        if rest is not None:
+            raise error
+        delay_ms, events = attempt.context.parking()
+        return Judged(action=Action.RELEASE, delay_ms=delay_ms, parks=events)
 
     def _judged(
         self, attempt: Attempt, action: Action, state: JobState, *, result: bytes | None = None,
@@ -149,10 +188,11 @@ UNKNOWN_RELEASES: Final = 20
 UNKNOWN_S_MAX: Final = 60
 
 
-def put_off(lease: Lease, why: str) -> Judged:
+def put_off(lease: Lease, why: str, *, parked: int = 0) -> Judged:
     """A job that this process does not know, or a newer payload than it knows: in a rolling deployment some other
-    process does, or this one's successor will."""
-    if lease.releases >= UNKNOWN_RELEASES:
+    process does, or this one's successor will. `parked` is how often it has put itself off."""
+    releases = max(0, lease.releases - parked)
+    if releases >= UNKNOWN_RELEASES:
         return Judged(action=Action.REJECT, reason="unknown job", error=why)
-    delay_s = min(UNKNOWN_S_MAX, 2 ** min(lease.releases, 6))
+    delay_s = min(UNKNOWN_S_MAX, 2 ** min(releases, 6))
     return Judged(action=Action.RELEASE, delay_ms=delay_s * 1000, reason=why)

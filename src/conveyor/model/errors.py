@@ -10,6 +10,7 @@
     |  |- CronSyntaxError           a schedule's expression
     |  |- WebhookTargetError        a webhook's URL, or an address of its host
     |  |- InvalidKeyError           a kv key, value, metadata or ttl
+    |  |- JobStepError              a step's name or result, or what is kept of it
     |  |- QueryError                a statement that somebody sent to a D1 database
     |  `- InvalidRequestError       what came over HTTP
     |     `- VersionRequiredError    an edit without `If-Match`
@@ -28,6 +29,7 @@
     |  |- ConsumerConflictError     one consumer per queue
     |  |- JobExistsError            on_conflict="raise", and there is one with this key
     |  |- JobNotRetriableError      there is nothing that could be tried again
+    |  |- JobEventRefusedError      the job has ended
     |  |- VersionConflictError      somebody else changed it since it was read
     |  `- ScheduleBusyError         overlap="skip", and the previous run is not over
     |- UnauthenticatedError         no token, or none that is valid
@@ -45,6 +47,7 @@
     |  |- JobCancelledError
     |  `- JobResultExpiredError     `result_ttl` is over
     |- JobTimeoutError              a job has not ended in the time that somebody waited
+    |- JobEventTimeoutError         a job has waited for an event that did not come
     |- AppLoadError                 MODULE:APP cannot be loaded
     `- StoreError                   the database refused
        |- StoreClosedError

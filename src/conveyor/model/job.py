@@ -26,7 +26,7 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     SCHEDULED = "scheduled"
-    """Its first attempt is still to come, at a set time."""
+    """It begins at a set time, or sleeps, or waits for an event, and no attempt has failed so far."""
     RUNNING = "running"
     """A worker has it."""
     RETRYING = "retrying"

@@ -17,6 +17,7 @@ from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyE
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
 from conveyor.store.protocol import Store, Wake
+from conveyor.store.steps import StepStore
 from conveyor.store.tracking import JobStore
 
 _READS: Final = frozenset({"get_queue", "list_queues", "peek", "metrics", "list_owners", "list_schedules"})
@@ -135,6 +136,11 @@ class FaultyStore:
     def jobs(self) -> JobStore:
         """Beside the faults: what an invented world does, it does with messages."""
         return self._inner.jobs
+
+    @property
+    def steps(self) -> StepStore:
+        """As `jobs`."""
+        return self._inner.steps
 
     def at(self, queue: str) -> Store:
         """All queues live here."""

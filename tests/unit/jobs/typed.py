@@ -44,6 +44,31 @@ def count_slowly(number: int, context: JobContext) -> None:
     assert number, context.id
 
 
+async def fetch(url: str, *, tries: int = 1) -> Receipt:
+    return Receipt(len(url) + tries)
+
+
+def weigh(mail: Mail) -> int:
+    return len(mail.to)
+
+
+@app.job()
+async def in_steps(mail: Mail, context: JobContext) -> None:
+    assert_type(await context.step("fetch", fetch, "url", tries=2), Receipt)
+    assert_type(await context.step("weigh", weigh, mail), int)
+    assert_type(await context.step("told", fetch, "url", type=Mail), Mail)
+    assert_type(await context.wait_for_event("paid", timeout="1d", type=Receipt), Receipt)
+    await context.sleep("rest", "10m")
+    await context.step("fetch again", fetch, 5)  # type: ignore[call-overload]
+
+
+@app.job()
+def in_blocking_steps(mail: Mail, context: JobContext) -> None:
+    assert_type(context.blocking.step("weigh", weigh, mail), int)
+    assert_type(context.blocking.step("told", weigh, mail, type=Mail), Mail)
+    assert_type(context.blocking.wait_for_event("paid", type=Receipt), Receipt)
+
+
 async def right() -> None:
     assert_type(send_mail, JobFunction[Mail, Receipt])
     assert_type(send_plainly, JobFunction[Mail, Receipt])

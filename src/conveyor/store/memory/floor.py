@@ -179,6 +179,15 @@ class Floor:
         if present is None or present.state is not JobState.CANCELLED:
             self._tables.jobs[record.id] = record
 
+    def _keep_job(self, message: Message, expires_at: int) -> None:
+        """A record for the job of a step or an event, which is kept as long as that."""
+        present = self._tables.jobs.get(message.id)
+        record = present or JobRecord(
+            id=message.id, name=job_name(message.headers) or "", queue=message.queue, state=JobState.RUNNING,
+            enqueued_at=message.sent_at, started_at=0, ended_at=None, attempts=message.attempts,
+        )  # fmt: skip
+        self._tables.jobs[message.id] = replace(record, expires_at=max(record.expires_at, expires_at))
+
     def _is_cancelled(self, message: Message) -> bool:
         """Whether somebody wanted the job of a message to end that would be tried again; then it is out."""
         record = self._tables.jobs.get(message.id)

@@ -258,5 +258,6 @@ async def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 async def sweep_jobs(tx: Transaction) -> int:
-    await tx.run("sweep_attempts", tx.now, SWEEP_ROWS_MAX)
+    for name in ("sweep_attempts", "sweep_steps", "sweep_events"):
+        await tx.run(name, tx.now, SWEEP_ROWS_MAX)
     return await tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)

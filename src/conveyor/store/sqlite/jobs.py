@@ -239,5 +239,6 @@ def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 def sweep_jobs(tx: Transaction) -> int:
-    tx.run("sweep_attempts", tx.now, SWEEP_ROWS_MAX)
+    for name in ("sweep_attempts", "sweep_steps", "sweep_events"):
+        tx.run(name, tx.now, SWEEP_ROWS_MAX)
     return tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)

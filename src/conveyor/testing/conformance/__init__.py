@@ -28,6 +28,7 @@ from conveyor.testing.conformance.reconciling import TestReconciling
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
+from conveyor.testing.conformance.stepping import TestEvents, TestSteps
 
 __all__ = [
     "TestAlarms",
@@ -43,6 +44,7 @@ __all__ = [
     "TestDocuments",
     "TestEdits",
     "TestEndings",
+    "TestEvents",
     "TestExpiry",
     "TestFairness",
     "TestJobControl",
@@ -67,6 +69,7 @@ __all__ = [
     "TestSchedules",
     "TestSending",
     "TestSettling",
+    "TestSteps",
     "TestTrails",
     "TestWakes",
     "desk",
