@@ -121,6 +121,8 @@ class DeadReason(StrEnum):
     TIMEOUT = "timeout"
     LOST = "lost"
     EXPIRED = "expired"
+    DEADLINE = "deadline"
+    """A job's own."""
     REJECTED = "rejected"
 
 

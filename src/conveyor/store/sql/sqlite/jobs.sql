@@ -15,6 +15,9 @@ WHERE jobs.state <> 'cancelled';
 INSERT OR REPLACE INTO attempts (id, started_at, attempt, state, ended_at, worker, error, fingerprint, next_at)
 VALUES (:id, :started_at, :attempt, :state, :ended_at, :worker, :error, :fingerprint, :next_at);
 
+-- name: drop_put_off
+DELETE FROM attempts WHERE id = :id AND attempt = :attempt AND state = 'scheduled';
+
 -- name: beat_job
 -- Says that an attempt runs, unless it has ended already; whether it is to end.
 INSERT INTO jobs (id, name, queue, state, enqueued_at, started_at, attempts, worker, expires_at)
