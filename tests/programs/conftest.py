@@ -18,7 +18,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("CONVEYOR_FILES", str(tmp_path / "files"))
     return the_server().url() if request.param == "postgres" else f"sqlite:///{tmp_path}/store.db"
 
 
