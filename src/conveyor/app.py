@@ -143,7 +143,8 @@ class Conveyor:
         )  # fmt: skip
         settings = read_consumer(
             script=self.name, alert_queue=alert_queue, timeout=timeout, ordered=ordered, fair=fair,
-            key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, ageing=ageing, **options,
+            key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, ageing=ageing,
+            **options,
         )  # fmt: skip
         return declarer(self._handlers, queue, settings, run_in)
 

@@ -51,10 +51,10 @@ def said(folder: Path, first: str | None = None) -> list[list[str]]:
     return [words for words in map(str.split, lines) if first is None or words[0] == first]
 
 
-SAY = '''
+SAY = """
 LOG = os.open(os.path.join(os.environ["FOLDER"], "said"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 def say(*words):
     os.write(LOG, (" ".join(map(str, words)) + "\\n").encode())
-'''
+"""
 """For apps in real workers: they write what `said` reads."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from conveyor import AlarmRun, AlarmState, Conveyor, ConflictError, Reject
+from conveyor import AlarmRun, AlarmState, ConflictError, Conveyor, Reject
 from kit.programs import until, working
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,9 @@ from kit.programs import SAY, said, until, until_state
 
 pytestmark = pytest.mark.anyio
 
-APP = SAY + """
+APP = (
+    SAY
+    + """
 from conveyor import JobContext
 
 @app.job(max_retries=3, backoff=0)
@@ -29,6 +31,7 @@ async def work(what: str, context: JobContext) -> str:
 async def wait_long(what: str) -> str:
     raise ValueError("later")
 """
+)
 
 
 def declare(url: str) -> tuple[Conveyor, object, object]:

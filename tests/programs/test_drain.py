@@ -11,11 +11,13 @@ from conveyor import Conveyor, JobState
 from kit.fleet import Fleet
 from kit.programs import SAY, said, until, until_state
 
-ONE_SIGNAL_S = 1.1  # two within a second are one
+ONE_SIGNAL_S = 0.7  # two within half a second are one
 
 pytestmark = pytest.mark.anyio
 
-APP = SAY + """
+APP = (
+    SAY
+    + """
 from conveyor import JobContext
 
 @app.job(max_retries=0)
@@ -26,6 +28,7 @@ async def work(seconds: float, context: JobContext) -> int:
     say("ended", context.attempt)
     return context.attempt
 """
+)
 
 
 async def test_a_drain_costs_no_attempt(fleet: Fleet, url: str) -> None:

@@ -19,7 +19,9 @@ class CardRefusedError(ValueError):
 async def test_permanent_errors_dead_letter_at_once_and_others_are_tried_again(app: Conveyor) -> None:
     tried: list[str] = []
 
-    @app.job(max_retries=2, backoff="1h", errors={CardRefusedError: None, OSError: "0.05s", LookupError: Backoff.fixed(0)})
+    @app.job(
+        max_retries=2, backoff="1h", errors={CardRefusedError: None, OSError: "0.05s", LookupError: Backoff.fixed(0)}
+    )
     async def pay(what: str) -> None:
         tried.append(what)
         errors: dict[str, type[Exception]] = {"card": CardRefusedError, "net": ConnectionResetError, "key": KeyError}
@@ -34,7 +36,11 @@ async def test_permanent_errors_dead_letter_at_once_and_others_are_tried_again(a
         assert [tried.count(each) for each in ("card", "net", "key", "other")] == [1, 3, 3, 1]
         assert (await card.info()).attempts == 1
         assert len(await app.jobs.list(state="failed")) == 1
-        assert {each.id for each in await app.jobs.list(state=["failed", "dead"], name="pay")} == {card.id, net.id, key.id}
+        assert {each.id for each in await app.jobs.list(state=["failed", "dead"], name="pay")} == {
+            card.id,
+            net.id,
+            key.id,
+        }
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,14 @@ async def test_higher_goes_first(app: Conveyor) -> None:
         done.append(what)
 
     async with app:
-        for what, priority in [("low", "low"), ("usual", None), ("zero", 0), ("high", "high"), ("nine", 9), ("named", Priority.HIGH)]:
+        for what, priority in [
+            ("low", "low"),
+            ("usual", None),
+            ("zero", 0),
+            ("high", "high"),
+            ("nine", 9),
+            ("named", Priority.HIGH),
+        ]:
             last = await act.options(priority=priority).enqueue(what)
         with pytest.raises(InvalidError):
             await act.options(priority="urgent").enqueue("x")  # type: ignore[arg-type]

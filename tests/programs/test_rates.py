@@ -10,13 +10,16 @@ from kit.programs import SAY, said
 
 pytestmark = pytest.mark.anyio
 
-APP = SAY + """
+APP = (
+    SAY
+    + """
 app.job_queue("calls", rate="{rate}")
 
 @app.job(queue="calls")
 async def call(number: int) -> None:
     say("called", time.time())
 """
+)
 
 
 async def enqueue(url: str, count: int) -> None:

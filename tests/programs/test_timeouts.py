@@ -49,13 +49,16 @@ async def test_a_thread_is_told(app: Conveyor) -> None:
         assert 0.25 < (info.ended_at - info.started_at).total_seconds() < 5
 
 
-APP = SAY + """
+APP = (
+    SAY
+    + """
 @app.job(run_in="process", timeout="0.5s", max_retries=0)
 def deaf(number: int) -> None:
     say("began", os.getpid())
     while True:
         pass
 """
+)
 
 
 async def test_a_child_is_killed(fleet: Fleet, url: str) -> None:

@@ -18,7 +18,7 @@ from conveyor import Conveyor
 
 app = Conveyor("shop")
 
-@app.job(unique=lambda number: str(number))
+@app.job(unique=str)
 async def report(number: int) -> None: ...
 
 async def main():
@@ -33,7 +33,7 @@ asyncio.run(main())
 
 
 async def test_of_fifty_coroutines_one_wins(app: Conveyor) -> None:
-    @app.job(unique=lambda number: str(number))
+    @app.job(unique=str)
     async def report(number: int) -> None: ...
 
     async with app:
@@ -50,7 +50,7 @@ async def test_of_fifty_coroutines_one_wins(app: Conveyor) -> None:
 
 
 async def test_a_key_is_free_again_when_its_job_is_final(app: Conveyor) -> None:
-    @app.job(unique=lambda number: str(number))
+    @app.job(unique=str)
     async def report(number: int) -> int:
         return number
 

@@ -24,7 +24,9 @@ class Receiver:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+        length = next(
+            int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+        )
         self.requests.append(head + await reader.readexactly(length))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer == "hang":
@@ -64,7 +66,9 @@ async def test_500_and_then_200(app: Conveyor) -> None:
         await app.webhooks.send(receiver.url, "order.paid", {"order": 7})
         await log_says(app, lambda state, tries: state == "delivered" and tries == [500, 200])
         assert len(receiver.requests) == 2
-        ids = [line for each in receiver.requests for line in each.split(b"\r\n") if line.lower().startswith(b"webhook-id")]
+        ids = [
+            line for each in receiver.requests for line in each.split(b"\r\n") if line.lower().startswith(b"webhook-id")
+        ]
         assert len(ids) == 2 and len(set(ids)) == 1
 
 

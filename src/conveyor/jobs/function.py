@@ -45,8 +45,8 @@ class Options:
     """How a job is sent, beside its payload; None takes what the job, the queue or conveyor says."""
 
     __slots__ = (
-        "cost", "deadline", "delay", "expires_in", "headers", "key", "max_retries", "on_conflict", "priority", "tx", "unique",
-        "unique_for",
+        "cost", "deadline", "delay", "expires_in", "headers", "key", "max_retries", "on_conflict", "priority", "tx",
+        "unique", "unique_for",
     )  # fmt: skip
 
     def __init__(
@@ -215,11 +215,11 @@ class JobFunction(JobSender[P, R]):
         """The same job, sent otherwise.
 
         `delay` is before its first attempt, `priority` "low", "normal", "high" or 0 to 9 (higher first), `key` for
-        queues that go by keys. Of jobs with one `unique` key only one is not final, or was enqueued within `unique_for`; `on_conflict`
-        says what becomes of another: `"existing"` returns the first one, `"raise"` raises `JobExistsError`,
-        `"replace"` cancels the one that waits. What has not begun `expires_in` after it was enqueued is dead, and so is
-        what has not ended by its `deadline`, a moment or a duration from now: what runs is cut short then. With
-        `tx` it is part of your own transaction.
+        queues that go by keys. Of jobs with one `unique` key only one is not final, or was enqueued within
+        `unique_for`; `on_conflict` says what becomes of another: `"existing"` returns the first one, `"raise"` raises
+        `JobExistsError`, `"replace"` cancels the one that waits. What has not begun `expires_in` after it was enqueued
+        is dead, and so is what has not ended by its `deadline`, a moment or a duration from now: what runs is cut short
+        then. With `tx` it is part of your own transaction.
         """
         usual = self._options
         options = Options(

@@ -80,7 +80,8 @@ class Jobs:
 
         Without `queue` it is `<app>-jobs`. `backoff` follows every error, `errors` those of some classes: a `Backoff`,
         a duration, a function of the failed attempt's number and its error, or None for what is permanent. `unique`
-        makes a key of a payload. By its `deadline` after it was enqueued a job has ended. `version` is the payload's; `upcasts` lead from each older one to the next.
+        makes a key of a payload. By its `deadline` after it was enqueued a job has ended. `version` is the payload's;
+        `upcasts` lead from each older one to the next.
         """
         policy = RetryPolicy(backoff, errors or {})
         options = Options(
@@ -177,8 +178,7 @@ class Jobs:
         rate: str | None = None,
         limit: int = 1_000,
     ) -> int:
-        """Try again those that fit and failed for good, newest first, no faster than `rate` (as in "10/s"); how many.
-        """
+        """Try again those that fit and failed for good, newest first, no faster than `rate` ("10/s"); how many."""
         await self._app.ensure_open()
         return await replay(self._app.store, ask_for(name, queue, state, error), limit=limit, rate=rate)
 

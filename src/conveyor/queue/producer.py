@@ -93,10 +93,10 @@ class Queue:
     ) -> SentMessage:
         """Send one message; it is safely in the store when this returns.
 
-        `delay` beats the queue's own, `priority` is `low`, `normal`, `high` or 0 to 9 (higher first), a live `dedupe` key returns the
-        first message instead of adding one, `expires_in` dead-letters what was not delivered by then, `cost` is what
-        a delivery takes of the consumer's rates (1 is usual). With `tx` it is part of your own open transaction on the
-        store's database, and is sent if and when you commit.
+        `delay` beats the queue's own, `priority` is "low", "normal", "high" or 0 to 9 (higher first), a live `dedupe`
+        key returns the first message instead of adding one, `expires_in` dead-letters what was not delivered by then,
+        `cost` is what a delivery takes of the consumer's rates (1 is usual). With `tx` it is part of your own open
+        transaction on the store's database, and is sent if and when you commit.
         """
         if tx is not None:
             message = Outgoing(

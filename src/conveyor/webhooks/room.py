@@ -94,7 +94,8 @@ class Webhooks:
 
         `http` calls URLs without TLS too, `ports` other ports (None: any), `allow` networks that are not public, as in
         `["10.1.0.0/16"]`. `schedule` has the delay before each retry. An endpoint that took nothing for
-        `disable_after` is disabled. What has not answered in full within `timeout` has failed. `InvalidSettingError`, `InvalidDurationError`.
+        `disable_after` is disabled; what has not answered in full within `timeout` has failed.
+        `InvalidSettingError`, `InvalidDurationError`.
         """
         policy = Policy(http=http, ports=None if ports is None else frozenset(ports), allow=tuple(allow))
         policy.check()

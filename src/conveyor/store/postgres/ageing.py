@@ -24,7 +24,9 @@ async def _lift(tx: Transaction, row: QueueRow, below: list[int], top: int, top_
     before = lifts_before(row.consumer, tx.now, top_ready_at)
     if before is None:
         return 0
-    aged = [each for level in below for each in await tx.rows("aged_ready", row.lane, keys.OPEN, level, before, LIFTED_MAX)]
+    aged = []
+    for level in below:
+        aged += await tx.rows("aged_ready", row.lane, keys.OPEN, level, before, LIFTED_MAX)
     aged.sort(key=lambda each: (each[3], each[0]))
     for seq, shelf, priority, ready_at, claims, releases, crashes in aged[:LIFTED_MAX]:
         await tx.run("leave_ready", row.lane, shelf, priority, ready_at, seq)

@@ -7,7 +7,17 @@ import pytest
 from conveyor.store.ageing import LIFTED_MAX
 from conveyor.store.protocol import Store
 from conveyor.testing.clock import ManualClock
-from conveyor.testing.conformance.steps import a_worker, claim, claim_one, ids_of, look, open_inbox, send, send_many, settle
+from conveyor.testing.conformance.steps import (
+    a_worker,
+    claim,
+    claim_one,
+    ids_of,
+    look,
+    open_inbox,
+    send,
+    send_many,
+    settle,
+)
 from conveyor.testing.factories import a_retry
 
 

@@ -15,7 +15,7 @@ from conveyor.model.ids import IdSource, MessageId
 from conveyor.model.job import FINAL, RECORD_MS, JobRecord, JobState
 from conveyor.model.message import Draft, Lease
 from conveyor.model.verdict import Action, Settlement
-from conveyor.store.jobs import JobFound, JobsAsked
+from conveyor.store.jobs import JobFound, JobPage, JobsAsked
 from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import Store
 from conveyor.store.records import Ending
@@ -138,8 +138,8 @@ class JobMachine(RuleBasedStateMachine):
     def _running(self, lease: Lease) -> JobRecord:
         now = self.clock.now_ms()
         return JobRecord(
-            id=lease.id, name="mail", queue=QUEUE, state=JobState.RUNNING, enqueued_at=lease.sent_at, started_at=now + 1,
-            ended_at=None, attempts=lease.attempts, worker="here:1", expires_at=now + RECORD_MS,
+            id=lease.id, name="mail", queue=QUEUE, state=JobState.RUNNING, enqueued_at=lease.sent_at,
+            started_at=now + 1, ended_at=None, attempts=lease.attempts, worker="here:1", expires_at=now + RECORD_MS,
         )  # fmt: skip
 
     @rule(ending=st.sampled_from(list(Ending)), begun=st.booleans())
@@ -197,7 +197,9 @@ class JobMachine(RuleBasedStateMachine):
                 self.ended[each.id] = state
                 if each.message is None:
                     self.taken.add(each.id)
-        self.pair.ask(lambda store: store.jobs.look(JobsAsked(limit=1_000)), view=lambda page: [_seen(each) for each in page.jobs])
+        self.pair.ask(
+            lambda store: store.jobs.look(JobsAsked(limit=1_000)), view=lambda page: [_seen(each) for each in page.jobs]
+        )
         self.pair.ask(lambda store: store.jobs.errors(name=None, limit=9))
         last = self.jobs[-1]
         self.pair.ask(lambda store: store.jobs.attempts(last, limit=99), view=list)
@@ -209,5 +211,7 @@ def _told(found: JobFound | None) -> object:
 
 def _seen(found: JobFound) -> tuple[object, ...]:
     message = found.message
-    where = None if message is None else (message.queue, message.attempts, message.leased, message.ready_at, message.dead)
+    where = (
+        None if message is None else (message.queue, message.attempts, message.leased, message.ready_at, message.dead)
+    )
     return found.id, where, found.record
