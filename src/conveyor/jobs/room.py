@@ -158,7 +158,7 @@ class Jobs:
         state: JobState | str | Iterable[JobState | str] | None = None,
         error: str | None = None,
         limit: int = 100,
-    ) -> list[JobInfo]:
+    ) -> Sequence[JobInfo]:
         """Jobs that fit, newest first, without the failed attempts in their timelines; `error` is a fingerprint."""
         await self._app.ensure_open()
         return await list_jobs(self._app.store, ask_for(name, queue, state, error), limit)

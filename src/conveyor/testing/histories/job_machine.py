@@ -15,7 +15,7 @@ from conveyor.model.ids import IdSource, MessageId
 from conveyor.model.job import FINAL, RECORD_MS, JobRecord, JobState
 from conveyor.model.message import Draft, Lease
 from conveyor.model.verdict import Action, Settlement
-from conveyor.store.jobs import JobFound, JobPage, JobsAsked
+from conveyor.store.jobs import JobFound, JobsAsked
 from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import Store
 from conveyor.store.records import Ending
