@@ -103,9 +103,9 @@ _HEARTBEAT: Final = "conveyor.supervisor.supervisor.HEARTBEAT_S"
 def make_plan(seed: int) -> Plan:
     """The same for the same seed, always."""
     chance = Random(f"plan {seed}")
-    features = frozenset(each for each in Feature if each is not Feature.JOBS and chance.random() < 0.5)
-    if Random(f"jobs {seed}").random() < 0.5:  # it came late, and must not change what a seed says of the others
-        features |= {Feature.JOBS}
+    drawn = {each: chance.random() < 0.5 for each in Feature if each is not Feature.JOBS}
+    drawn[Feature.JOBS] = Random(f"jobs {seed}").random() < 0.5  # a late one: the others' dice fall as before
+    features = frozenset(each for each, is_part in drawn.items() if is_part)
     machines, clients = chance.choice((1, 1, 2, 3)), chance.choice((1, 2, 3))
     if Feature.STOPS in features:
         machines = max(2, machines)  # somebody must see it

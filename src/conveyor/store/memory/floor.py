@@ -15,7 +15,7 @@ from conveyor.model.job import JobAttempt, JobRecord, JobState
 from conveyor.model.message import CRASH_BUDGET, ERROR_CHARS_MAX, ContentType, DeadLetter, Priority
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
 from conveyor.model.verdict import DeadReason
-from conveyor.store.jobs import JobFound, dead_state, job_name, unended
+from conveyor.store.jobs import JobFound, cancelled, dead_state, job_name, unended
 from conveyor.store.memory.rows import Message, Queue, Tables
 from conveyor.store.protocol import Wake
 from conveyor.store.records import PULL_OWNER
@@ -191,7 +191,7 @@ class Floor:
             return False
         found = self._find_job(message.id)
         assert found is not None, "it has a record"
-        self._put_job(unended(found, self._now(), state=JobState.CANCELLED))
+        self._put_job(cancelled(found, self._now()))
         self._remove(message)
         self._wake(message.queue)
         return True

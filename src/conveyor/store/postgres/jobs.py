@@ -18,6 +18,7 @@ from conveyor.store.jobs import (
     JobPage,
     JobsAsked,
     Obstacles,
+    cancelled,
     dead_state,
     fits,
     job_name,
@@ -101,7 +102,7 @@ async def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:
     found = None if wanted is None else await find_job(tx, wanted[0])
     if found is None:
         return False
-    await tx.run("put_job", *_columns(unended(found, tx.now, state=JobState.CANCELLED)))
+    await tx.run("put_job", *_columns(cancelled(found, tx.now)))
     return True
 
 

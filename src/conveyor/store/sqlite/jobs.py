@@ -18,6 +18,7 @@ from conveyor.store.jobs import (
     JobPage,
     JobsAsked,
     Obstacles,
+    cancelled,
     dead_state,
     fits,
     job_name,
@@ -97,7 +98,7 @@ def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:
     found = None if wanted is None else find_job(tx, wanted[0])
     if found is None:
         return False
-    tx.run("put_job", *_columns(unended(found, tx.now, state=JobState.CANCELLED)))
+    tx.run("put_job", *_columns(cancelled(found, tx.now)))
     return True
 
 
