@@ -227,9 +227,9 @@ class Belt(Limits):
                 self._kill(message, settlement.reason or DeadReason.REJECTED, settlement.error, settlement.outcome)
                 return True
             case Action.RELEASE:
+                self._release_for(message, settlement)
                 if settlement.outcome is not None:
                     self._note_put_off(message, settlement.outcome)
-                self._release_for(message, settlement)
                 return False
             case _:
                 assert_never(action)

@@ -74,11 +74,12 @@ class Jobs(Belt):
             return found
         now, message = self._now(), found.message
         if message.leased:
-            asked = found.record or unended(found, now, state=JobState.RUNNING)
-            attempts = max(asked.attempts, message.attempts)
-            record = replace(asked, state=JobState.RUNNING, cancel_at=asked.cancel_at or now, attempts=attempts)
-            if found.record is None:
-                record = replace(record, started_at=0, ended_at=None)
+            record = found.record
+            if record is None:
+                begun = unended(found, now, state=JobState.RUNNING)
+                record = replace(begun, started_at=0, ended_at=None)
+            attempts = max(record.attempts, message.attempts)
+            record = replace(record, cancel_at=record.cancel_at or now, attempts=attempts)
             self._tables.jobs[id] = record
         else:
             self._tables.jobs[id] = unended(found, now, state=JobState.CANCELLED)

@@ -90,8 +90,13 @@ async def _note(tx: Transaction, row: QueueRow, seq: int, state: JobState, error
     await tx.flush()
     known = await tx.row("read_job_id", seq)
     found = None if known is None or job_name(known[1]) is None else await find_job(tx, known[0])
-    if found is not None:
+    if found is not None and not (state is JobState.RETRYING and _is_to_end(found)):
         await put_failure(tx, unended(found, tx.now, state=state, attempts=attempts, error=error))
+
+
+def _is_to_end(found: JobFound) -> bool:
+    """It will not be tried again: whoever puts its message back finds that it was cancelled."""
+    return found.record is not None and found.record.cancel_at is not None
 
 
 async def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:

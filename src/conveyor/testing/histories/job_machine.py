@@ -119,11 +119,12 @@ class JobMachine(RuleBasedStateMachine):
 
     def _record(self, lease: Lease, state: JobState, delay: int) -> JobRecord:
         now, is_done = self.clock.now_ms(), state is JobState.SUCCEEDED
+        failed = state not in (JobState.SUCCEEDED, JobState.CANCELLED)
         return JobRecord(
             id=lease.id, name="mail", queue=QUEUE, state=state, enqueued_at=lease.sent_at, started_at=now, ended_at=now,
             attempts=lease.attempts, worker="here:1", result=b"1" if is_done else None,
-            result_until=now + 60_000 if is_done else None, error=None if is_done else "broken",
-            fingerprint=None if is_done else "f00", next_at=now + delay if state is JobState.RETRYING else None,
+            result_until=now + 60_000 if is_done else None, error="broken" if failed else None,
+            fingerprint="f00" if failed else None, next_at=now + delay if state is JobState.RETRYING else None,
             expires_at=now + RECORD_MS,
         )  # fmt: skip
 
