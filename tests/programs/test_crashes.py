@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from conveyor import Conveyor, JobState
+from conveyor import Conveyor, JobFunction, JobState
 from kit.fleet import Fleet
 from kit.programs import SAY, said, until, until_state
 
@@ -34,15 +34,17 @@ async def wait_long(what: str) -> str:
 )
 
 
-def declare(url: str) -> tuple[Conveyor, object, object]:
+def declare(url: str) -> tuple[Conveyor, JobFunction[str, str], JobFunction[str, str]]:
     """The same jobs for the client: it sends and reads."""
     app = Conveyor("shop", url=url)
 
     @app.job(max_retries=3, backoff=0)
-    async def work(what: str) -> str: ...
+    async def work(what: str) -> str:
+        raise NotImplementedError
 
     @app.job(max_retries=3, backoff="1h")
-    async def wait_long(what: str) -> str: ...
+    async def wait_long(what: str) -> str:
+        raise NotImplementedError
 
     return app, work, wait_long
 

@@ -36,7 +36,8 @@ async def test_a_drain_costs_no_attempt(fleet: Fleet, url: str) -> None:
     app = Conveyor("shop", url=url)
 
     @app.job(max_retries=0)
-    async def work(seconds: float) -> int: ...
+    async def work(seconds: float) -> int:
+        raise NotImplementedError
 
     async with app:
         first = fleet.work("--processes", "1")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from conveyor import Conveyor
+from conveyor.webhooks import DeliveryState, EndpointDisabledError
 from kit.programs import until, working
 
 pytestmark = pytest.mark.anyio
@@ -81,8 +82,6 @@ async def test_a_redirect_is_not_followed(app: Conveyor) -> None:
 
 
 async def test_410_disables_at_once(app: Conveyor) -> None:
-    from conveyor.webhooks import EndpointDisabledError
-
     configure(app)
     async with receiving("410 Gone") as receiver, working(app):
         await app.webhooks.send(receiver.url, "order.paid", {"order": 7})
@@ -101,6 +100,6 @@ async def test_one_that_hangs_holds_up_only_itself(app: Conveyor) -> None:
         await log_says(app, lambda state, _tries: state == "delivered")
 
         async def have_failed() -> bool:
-            return [each.state for each in await app.webhooks.deliveries()].count("failed") == 3
+            return [each.state for each in await app.webhooks.deliveries()].count(DeliveryState.FAILED) == 3
 
         await until(have_failed)
