@@ -13,7 +13,6 @@ from conveyor.model.message import Draft, Sent
 from conveyor.store.jobs import AHEAD_MAX, JobFound, JobPage, JobsAsked, Obstacles, fits, job_name, unended
 from conveyor.store.memory.belt import Belt
 
-
 _WITH_ERRORS: Final = frozenset({JobState.FAILED, JobState.DEAD, JobState.RETRYING})
 
 
