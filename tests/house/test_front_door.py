@@ -45,6 +45,7 @@ NAMES = {
     "JobCancelledError",
     "JobContext",
     "JobEndedError",
+    "JobErrors",
     "JobExistsError",
     "JobFailedError",
     "JobFunction",

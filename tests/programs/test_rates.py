@@ -58,6 +58,7 @@ def test_a_rate_holds_over_three_processes(fleet: Fleet, url: str) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(600)
 def test_fifty_a_minute_over_three_processes_within_two_percent(fleet: Fleet, url: str) -> None:
     times = moments(fleet, url, rate="50/m", count=250, seconds=300)
     judge(times, most=50, period_s=60)

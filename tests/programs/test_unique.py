@@ -82,6 +82,7 @@ def test_of_fifty_clients_in_five_processes_one_wins(fleet: Fleet) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(600)
 def test_of_fifty_processes_one_wins(fleet: Fleet) -> None:
     answers = race(fleet, processes=50, each=1, head_s=30.0)
     assert len({each.split(":")[0] for each in answers}) == 1
