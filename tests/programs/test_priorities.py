@@ -56,4 +56,4 @@ async def test_low_does_not_starve(url: str) -> None:
             return "low" in done
 
         await until(flood, seconds=20)
-        assert done.count("high") > 10, "and before it was lifted, it waited"
+        assert done.index("low") > 0, "and before it was lifted, it waited"
