@@ -12,6 +12,17 @@ from kit.fleet import Fleet
 from kit.postgres import the_server
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts real workers does so on SQLite in every run, and on PostgreSQL in campaigns."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and "[postgres]" in item.name and "fleet" in fixtures_of(item):
+            item.add_marker(pytest.mark.campaign)
+
+
+def fixtures_of(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -20,7 +20,7 @@ from kit.postgres import the_server
 IS_CAMPAIGN = os.environ.get("HYPOTHESIS_PROFILE") == "campaign"
 PROFILE = settings(
     derandomize=not IS_CAMPAIGN,
-    max_examples=1_000 if IS_CAMPAIGN else 40,
+    max_examples=1_000 if IS_CAMPAIGN else 25,
     stateful_step_count=40,
     deadline=None,
     print_blob=IS_CAMPAIGN,

@@ -75,7 +75,7 @@ class Options:
             if headers is not None and name in headers:
                 raise InvalidMessageError("headers", name, "is conveyor's own")
         self.delay = delay
-        self.priority = priority
+        self.priority: Level | None = priority
         self.key = key
         self.unique = unique
         self.unique_for = unique_for
