@@ -149,6 +149,7 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
         _within("key_concurrency", self.key_concurrency, 1, CONCURRENCY_MAX)
         _within("timeout", self.timeout_ms, 1, TIMEOUT_MS_MAX)
         _within("visibility_timeout", self.visibility_timeout_ms, 0, TIMEOUT_MS_MAX)
+        _within("ageing", self.ageing_ms, 0, RETENTION_MS_MAX)
         if self.dead_letter_queue is not None:
             check_name("dead_letter_queue", self.dead_letter_queue)
         if self.alert_queue is not None:
