@@ -17,6 +17,7 @@ from conveyor.cron.schedule import CronRun
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.function import JobFunction
 from conveyor.jobs.job import Job, JobInfo, Transition
+from conveyor.jobs.looking import JobErrors
 from conveyor.jobs.stepping import StepInfo
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
 from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError, ScheduleBusyError
@@ -83,6 +84,7 @@ __all__ = [
     "JobCancelledError",
     "JobContext",
     "JobEndedError",
+    "JobErrors",
     "JobEventRefusedError",
     "JobEventTimeoutError",
     "JobExistsError",

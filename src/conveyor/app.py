@@ -129,6 +129,7 @@ class Conveyor:
         key_rate: str | None = None,
         fair: bool = False,
         key_weights: Mapping[str, int] | None = None,
+        ageing: Duration | None = "1m",
         run_in: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the function that handles a queue's messages: it takes a `Message[T]` or a `Batch[T]`.
@@ -143,7 +144,8 @@ class Conveyor:
         )  # fmt: skip
         settings = read_consumer(
             script=self.name, alert_queue=alert_queue, timeout=timeout, ordered=ordered, fair=fair,
-            key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, **options,
+            key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, ageing=ageing,
+            **options,
         )  # fmt: skip
         return declarer(self._handlers, queue, settings, run_in)
 

@@ -47,6 +47,7 @@ NAMES = {
     "JobEndedError",
     "JobEventRefusedError",
     "JobEventTimeoutError",
+    "JobErrors",
     "JobExistsError",
     "JobFailedError",
     "JobFunction",

@@ -67,7 +67,7 @@ class Attempt:
         """Cut it short, as far as that can be done."""
         if self.is_told:
             return
-        self.is_told = self.context.is_cancelled = True
+        self.is_told = self.context.is_told = True
         if self.task is not None:
             self.task.cancel()
         elif self.declared.run_in is RunIn.PROCESS:

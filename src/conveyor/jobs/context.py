@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from conveyor.jobs.blocking import BlockingSteps
 from conveyor.jobs.steps import Desk, Steps
 from conveyor.model.duration import Duration
+from conveyor.model.errors import HandlerTimeoutError
 from conveyor.model.job_errors import JobCancelledError, JobStepError
 from conveyor.queue.delivery import Message
 
@@ -20,20 +21,24 @@ T = TypeVar("T")
 class JobContext:
     """One attempt of a job, for its function: its second argument, if it asks for one."""
 
-    __slots__ = ("_desk", "_message", "_steps", "is_cancelled", "name", "started_at_ms", "worker")
-
-    is_cancelled: bool
-    """Somebody wants it to end. Coroutines are cancelled by themselves, and child processes killed; a function in a
-    thread has to look here."""
+    __slots__ = (
+        "_deadline_ms", "_desk", "_message", "_now_ms", "_steps", "_until_ms", "is_told", "name", "started_at_ms",
+        "worker",
+    )  # fmt: skip
 
     def __init__(
-        self, name: str, message: Message[Any], *, started_at_ms: int, worker: str, desk: Desk | None = None
-    ) -> None:
+        self, name: str, message: Message[Any], *, started_at_ms: int, worker: str, until_ms: int,
+        deadline_ms: int | None, now_ms: Callable[[], int], desk: Desk | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.worker = worker
         """Host and process."""
         self.started_at_ms = started_at_ms
-        self.is_cancelled = False
+        self.is_told = False
+        """Somebody has cancelled it."""
+        self._until_ms = until_ms
+        self._deadline_ms = deadline_ms
+        self._now_ms = now_ms
         self._message = message
         self._desk = desk
         self._steps: Steps | None = None
@@ -74,14 +79,37 @@ class JobContext:
         return datetime.fromtimestamp(self.started_at_ms / 1000, UTC)
 
     @property
+    def deadline(self) -> datetime | None:
+        """By when the job must have ended, whatever its attempts; None: whenever."""
+        return None if self._deadline_ms is None else datetime.fromtimestamp(self._deadline_ms / 1000, UTC)
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until this attempt is cut short by its timeout or the job's deadline; 0 when they are over."""
+        return max(0, self._until_ms - self._now_ms()) / 1000
+
+    @property
+    def is_cancelled(self) -> bool:
+        """It is to end: somebody has cancelled it, or its time is up. Coroutines are cancelled by themselves, and child
+        processes killed; a function in a thread has to look here."""
+        return self.is_told or self._now_ms() >= self._until_ms
+
+    def is_past_deadline(self, delay_ms: int) -> bool:
+        """Whether an attempt after so many milliseconds would come too late."""
+        return self._deadline_ms is not None and self._now_ms() + delay_ms >= self._deadline_ms
+
+    @property
     def is_lost(self) -> bool:
         """Somebody else has the job by now: what is left of this attempt will not count."""
         return self._message.lease_lost
 
     def raise_if_cancelled(self) -> None:
-        """`JobCancelledError` if somebody wants it to end: the attempt is then over, and the job cancelled."""
-        if self.is_cancelled:
+        """`JobCancelledError` if somebody has cancelled it: the job is then cancelled. `HandlerTimeoutError` if its
+        time is up: the attempt has then failed."""
+        if self.is_told:
             raise JobCancelledError(self.name, self.id)
+        if self.is_cancelled:
+            raise HandlerTimeoutError(self.queue, (self._until_ms - self.started_at_ms) / 1000)
 
     # Durable steps: what has been done is kept, and a later attempt goes on behind it
 

@@ -125,6 +125,8 @@ class DeadReason(StrEnum):
     TIMEOUT = "timeout"
     LOST = "lost"
     EXPIRED = "expired"
+    DEADLINE = "deadline"
+    """A job's own."""
     REJECTED = "rejected"
 
 

@@ -283,7 +283,7 @@ class Harness:
         if not claimed.leases:
             return False
         handler, leases = handler.pick(claimed.leases[0]), claimed.leases
-        settings = handler.settings_over(settings)
+        settings = handler.settings_over(settings, leases[0])
         delivery = Delivery(handler, leases, Fence(owner, self.store.join))
         returned, error, raised = None, None, None
         if delivery.argument is not None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import assert_type
 
-from conveyor import Backoff, Conveyor, Job, JobContext, JobFunction, JobState
+from conveyor import Backoff, Conveyor, Job, JobContext, JobErrors, JobFunction, JobInfo, JobState
 
 app = Conveyor("typed", url="memory://")
 
@@ -82,6 +83,14 @@ async def right() -> None:
     later = await send_mail.options(delay="1h", key="ann", on_conflict="replace", unique="ann").enqueue(Mail("ann"))
     assert_type(later, Job[Receipt])
     assert_type(await count.enqueue_many([1, 2]), list[Job[str]])
+    urgent = send_mail.options(priority="high", deadline=timedelta(hours=1))
+    assert_type(await urgent.enqueue(Mail("ann")), Job[Receipt])
+    assert_type(await send_mail.debounce("5s", unique="ann").enqueue(Mail("ann")), Job[Receipt])
+    assert_type(await count.throttle("10m").enqueue(7), Job[str])
+    await job.retry(Mail("bob"))
+    assert_type(await app.jobs.list(state=["failed", JobState.DEAD]), Sequence[JobInfo])
+    assert_type(await app.jobs.errors(name="count"), Sequence[JobErrors])
+    assert_type(await app.jobs.retry(rate="10/s"), int)
     jobs: Sequence[Job[object]] = [job]  # a job of a narrower result is one of a wider
     assert jobs
 
@@ -106,6 +115,8 @@ async def wrong() -> None:
     send_mail.options(dealy="1h")  # type: ignore[call-arg]
     send_mail.options(delay=object())  # type: ignore[arg-type]
     send_mail.options(on_conflict="perhaps")  # type: ignore[arg-type]
+    send_mail.options(priority="urgent")  # type: ignore[arg-type]
+    await count.throttle("10m").enqueue("seven")  # type: ignore[arg-type]
     await send_mail.options(delay="1h").enqueue(7)  # type: ignore[arg-type]
     app.job(max_retries="many")  # type: ignore[arg-type]
     app.job(retries=3)  # type: ignore[call-arg]

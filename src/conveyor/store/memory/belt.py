@@ -229,6 +229,8 @@ class Belt(Limits):
                 return True
             case Action.RELEASE:
                 self._release_for(message, settlement)
+                if settlement.outcome is not None:
+                    self._note_put_off(message, settlement.outcome)
                 return False
             case _:
                 assert_never(action)
