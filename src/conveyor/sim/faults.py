@@ -16,7 +16,9 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
+from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Store, Wake
+from conveyor.store.reports import ReportStore
 from conveyor.store.tracking import JobStore
 
 _READS: Final = frozenset({"get_queue", "list_queues", "peek", "metrics", "list_owners", "list_schedules"})
@@ -135,6 +137,14 @@ class FaultyStore:
     def jobs(self) -> JobStore:
         """Beside the faults: what an invented world does, it does with messages."""
         return self._inner.jobs
+
+    @property
+    def reports(self) -> ReportStore:
+        return self._inner.reports
+
+    @property
+    def notices(self) -> NoticeStore:
+        return self._inner.notices
 
     def at(self, queue: str) -> Store:
         """All queues live here."""

@@ -36,6 +36,8 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.notices import NoticeStore
+from conveyor.store.reports import ReportStore
 from conveyor.store.tracking import AlarmStore, DeliveryStore, JobStore
 
 Wake: TypeAlias = Callable[[frozenset[str]], None]
@@ -275,6 +277,12 @@ class Store(
 
     @property
     def jobs(self) -> JobStore: ...
+
+    @property
+    def reports(self) -> ReportStore: ...
+
+    @property
+    def notices(self) -> NoticeStore: ...
 
     def at(self, queue: str) -> Store:
         """The store in which a queue lives: this one, unless it is made of several."""

@@ -115,6 +115,8 @@ class Owners(Floor):
         for id in ids[:SWEEP_ROWS_MAX]:
             del self._tables.jobs[id]
             self._tables.attempts.pop(id, None)
+            self._tables.said.pop(id, None)
+            self._tables.report_lines.pop(id, None)
         return len(ids[:SWEEP_ROWS_MAX])
 
     def _expire_old(self) -> int:

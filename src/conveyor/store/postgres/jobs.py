@@ -258,5 +258,8 @@ async def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 async def sweep_jobs(tx: Transaction) -> int:
+    if await tx.run("sweep_report_lines", tx.now, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
+        return 0  # and the rest of them the next time
+    await tx.run("sweep_reports", tx.now, SWEEP_ROWS_MAX)
     await tx.run("sweep_attempts", tx.now, SWEEP_ROWS_MAX)
     return await tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)

@@ -239,5 +239,8 @@ def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 def sweep_jobs(tx: Transaction) -> int:
+    if tx.run("sweep_report_lines", tx.now, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
+        return 0  # and the rest of them the next time
+    tx.run("sweep_reports", tx.now, SWEEP_ROWS_MAX)
     tx.run("sweep_attempts", tx.now, SWEEP_ROWS_MAX)
     return tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)
