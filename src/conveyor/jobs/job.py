@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
 from conveyor.jobs.explain import explain
+from conveyor.jobs.following import JobEvent, JobLog, JobProgress, follow, read_logs, read_output, show_progress
 from conveyor.jobs.waiting import Waiting
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.ids import MessageId
@@ -66,6 +67,8 @@ class JobInfo:
     fingerprint: str | None
     """The same for errors of one kind."""
     cancel_requested: bool
+    progress: JobProgress | None
+    """What it said last; None also in lists, which do not look."""
     timeline: tuple[Transition, ...]
 
 
@@ -109,6 +112,19 @@ class Job(Generic[R_co]):
             raise JobTimeoutError(self.name, self.id, (wait_ms or 0) / 1000)
         value: R_co = self._read(found)
         return value
+
+    def follow(self, *, after: int = 0) -> AsyncGenerator[JobEvent, None]:
+        """What it has said after this number, what it says from now on, and at last a `JobEnd`. `JobNotFoundError`."""
+        return follow(self._store, self._key, after=after)
+
+    async def logs(self) -> list[JobLog]:
+        """The lines of its log that are kept, oldest first. `JobNotFoundError`."""
+        return await read_logs(self._store, self._key)
+
+    async def output(self) -> str | bytes:
+        """What its last attempt to write anything has written so far: text, if it wrote only text.
+        `JobNotFoundError`."""
+        return await read_output(self._store, self._key)
 
     async def cancel(self) -> JobState:
         """End it: one that waits is taken out, one that runs is told within a second or two, and is not tried again.
@@ -175,10 +191,13 @@ async def retry_job(store: Store, id: MessageId) -> None:
 async def job_info(store: Store, id: MessageId) -> JobInfo:
     """`JobNotFoundError`."""
     found = await find_job(store, id)
-    return show_job(found, store.clock.now_ms(), await store.jobs.attempts(id, limit=TIMELINE_MAX))
+    attempts = await store.jobs.attempts(id, limit=TIMELINE_MAX)
+    return show_job(found, store.clock.now_ms(), attempts, show_progress(await store.reports.find(id)))
 
 
-def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = ()) -> JobInfo:
+def show_job(
+    found: JobFound, now: int, attempts: Sequence[JobAttempt] = (), progress: JobProgress | None = None
+) -> JobInfo:
     """As users see it; without `attempts` its timeline lacks those that failed."""
     message, record, state = found.message, found.record, found.state(now)
     failed = list(attempts)
@@ -199,6 +218,7 @@ def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = ()) -> 
         error=(record.error if record is not None else None) or _last_error(found),
         fingerprint=None if record is None else record.fingerprint,
         cancel_requested=record is not None and record.cancel_at is not None and state not in FINAL,
+        progress=progress,
         timeline=tuple(_timeline(found, state, enqueued_at, failed)),
     )
 

@@ -15,6 +15,7 @@ from conveyor.jobs.declared import Declared, Upcast, read_job
 from conveyor.jobs.function import Declare, JobFunction, OnConflict, Options, UniqueBy, as_declare
 from conveyor.jobs.job import Job
 from conveyor.jobs.policy import USUAL, RetryPolicy, Rule
+from conveyor.jobs.reports import Reports
 from conveyor.jobs.runner import Runner, put_off
 from conveyor.jobs.waiting import Waiting
 from conveyor.model.duration import Duration
@@ -51,6 +52,7 @@ class Jobs:
         self._settings: dict[str, ConsumerSettings] = {}
         self._names: dict[str, Declared] = {}
         self._beats = Beats(app)
+        self._reports = Reports(app)
         self._waiting = Waiting()
         self._chance = Random().random  # noqa: S311 spreads retries, guards nothing
 
@@ -126,7 +128,7 @@ class Jobs:
         line = self._lines.get(declared.queue)
         if line is None:
             line = self._lines[declared.queue] = Line(declared.queue)
-        runner = Runner(declared, self._app, self._beats, self._chance)
+        runner = Runner(declared, self._app, self._beats, self._reports, self._chance)
         line.add(runner)
         self._names[declared.name] = declared
 
@@ -152,6 +154,7 @@ class Jobs:
     def close(self) -> None:
         """The app is about to close."""
         self._beats.close()
+        self._reports.close()
         self._waiting.close()
 
     def queue(self, name: str) -> Queue:

@@ -11,6 +11,7 @@ from conveyor.jobs.beats import Attempt, Beats, Home
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.declared import Declared
 from conveyor.jobs.policy import fingerprint, mark
+from conveyor.jobs.reports import Reports
 from conveyor.model.errors import BodyTooLargeError, InvalidMessageError
 from conveyor.model.job import RECORD_MS, RESULT_BYTES_MAX, VERSION_HEADER, JobRecord, JobState
 from conveyor.model.job_errors import JobCancelledError
@@ -26,10 +27,11 @@ _VERDICTS: Final = (Retry, Reject, RateLimited, Snooze)
 class Runner:
     """One job's function, as a worker calls it."""
 
-    def __init__(self, declared: Declared, home: Home, beats: Beats, chance: Chance) -> None:
+    def __init__(self, declared: Declared, home: Home, beats: Beats, reports: Reports, chance: Chance) -> None:
         self.declared = declared
         self._home = home
         self._beats = beats
+        self._reports = reports
         self._chance = chance
         self._worker = (0, "")
 
@@ -46,6 +48,8 @@ class Runner:
             return self._failed(attempt, error)
         finally:
             self._beats.end(attempt)
+            if attempt.context.voice is not None:
+                await self._reports.finish(attempt.context.voice)
         return self._ended(attempt, returned)
 
     def run_sync(self, message: Message[Any]) -> object:
@@ -57,12 +61,14 @@ class Runner:
             return self._failed(attempt, error)
         finally:
             self._beats.end(attempt)
+            if attempt.context.voice is not None:
+                self._reports.finish_from_thread(attempt.context.voice)
         return self._ended(attempt, returned)
 
     def _begin(self, message: Message[Any], task: asyncio.Task[Any] | None) -> Attempt:
         lease = message._lease  # noqa: SLF001  # a runner is to a job what a worker is to a message
         now = self._home.store.at(lease.queue).clock.now_ms()
-        context = JobContext(self.declared.name, message, started_at_ms=now, worker=self.worker)
+        context = JobContext(self.declared.name, message, started_at_ms=now, worker=self.worker, reports=self._reports)
         attempt = Attempt(self.declared, context, lease.id, lease.sent_at, task)
         self._beats.begin(attempt)
         return attempt
