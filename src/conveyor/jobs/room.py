@@ -18,6 +18,7 @@ from conveyor.jobs.policy import USUAL, RetryPolicy, Rule
 from conveyor.jobs.reports import Reports
 from conveyor.jobs.runner import Runner, put_off
 from conveyor.jobs.waiting import Waiting
+from conveyor.jobs.watching import make_token, revoke_tokens
 from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.ids import MessageId
@@ -143,6 +144,18 @@ class Jobs:
         if function is not None:
             store, name, queue = store.at(function.queue), function.name, function.queue
         return Job(store, self._waiting, reader, id, name, queue)
+
+    async def token(self, job: Job[Any] | str, *, expires_in: Duration = "1h") -> str:
+        """For an end user: whoever has it may watch this job over HTTP until then (30 days at most), and do nothing
+        else. `InvalidDurationError`, `JobNotFoundError` if that is no id."""
+        await self._app.ensure_open()
+        id = job.id if isinstance(job, Job) else self.get(job).id
+        return await make_token(self._app.store, MessageId(bytes.fromhex(id)), expires_in)
+
+    async def revoke_tokens(self) -> None:
+        """Every token that `token` has made, of all jobs: their streams are closed within 5 s."""
+        await self._app.ensure_open()
+        await revoke_tokens(self._app.store)
 
     def handlers(self) -> Sequence[Handler]:
         """One for each queue of jobs."""

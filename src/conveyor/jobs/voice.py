@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -29,7 +29,6 @@ class Voice:
         self._hear = hear
         self._lock = threading.Lock()
         self._words: list[Word] = []
-        self._progress: Word | None = None
         self._taken: list[Word] = []
         self._output_bytes = 0
         self._is_first = True
@@ -62,13 +61,10 @@ class Voice:
         with self._lock:
             if self._is_closed:
                 return
-            is_news = not self._words and self._progress is None
-            if word.kind is Kind.PROGRESS:
-                self._progress = word
-            else:
-                self._words.append(word)
-                if len(self._words) > _WORDS_MAX:
-                    self._words = _thin(self._words)
+            is_news = not self._words
+            self._words.append(word)
+            if len(self._words) > _WORDS_MAX:
+                self._words = _thin(self._words)
         if is_news:
             self._hear(self)
 
@@ -77,15 +73,12 @@ class Voice:
     @property
     def is_settled(self) -> bool:
         """Nothing waits, and nothing is on its way."""
-        return not self._words and self._progress is None and not self._taken
+        return not self._words and not self._taken
 
     def take(self) -> Report | None:
         """What waits, if anything does; `written` or `give_back` follows."""
         with self._lock:
             self._words, words = [], _thin(self._words)
-            if self._progress is not None:
-                words.append(self._progress)
-                self._progress = None
             self._taken = words
         if not words:
             return None
@@ -99,27 +92,25 @@ class Voice:
     def give_back(self) -> None:
         """It could not be written: it waits again, before what was said since."""
         with self._lock:
-            lines = [each for each in self._taken if each.kind is not Kind.PROGRESS]
-            said = [each for each in self._taken if each.kind is Kind.PROGRESS]
-            self._words = [*lines, *self._words]
-            self._progress = self._progress or (said[-1] if said else None)
-            self._taken = []
+            self._words, self._taken = [*self._taken, *self._words], []
 
     def close(self) -> None:
         """Nobody listens any more."""
         with self._lock:
             self._is_closed = True
-            self._words, self._taken, self._progress = [], [], None
+            self._words, self._taken = [], []
 
 
-def _thin(words: Iterable[Word]) -> list[Word]:
-    """Pieces of output that follow each other in one; of the log's lines as many as are kept."""
-    words = list(words)
+def _thin(words: Sequence[Word]) -> list[Word]:
+    """Pieces of output that follow each other in one; the last progress; of the log's lines as many as are kept."""
     surplus = sum(each.kind is Kind.LOG for each in words) - LOG_LINES_MAX
+    outdated = sum(each.kind is Kind.PROGRESS for each in words) - 1
     runs: list[list[Word]] = []
     for each in words:
         if each.kind is Kind.LOG and surplus > 0:
             surplus -= 1
+        elif each.kind is Kind.PROGRESS and outdated > 0:
+            outdated -= 1
         elif runs and each.kind is Kind.OUTPUT and _go_on(runs[-1][0], each):
             runs[-1].append(each)
         else:

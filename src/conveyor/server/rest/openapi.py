@@ -147,7 +147,9 @@ def _operation(each: Operation, schemas: Mapping[Any, dict[str, Any]]) -> dict[s
 def _rights(each: Operation) -> str:
     if each.right is None:
         return "Needs no token."
-    where = "in the whole store" if each.scope == "store" else "on the queue"
+    where = "in the whole store" if each.scope in ("store", "job") else "on the queue"
+    if each.scope == "job":
+        return f"Needs the right `{each.right}` {where}, or an end user's token for this job."
     return f"Needs the right `{each.right}` {where}."
 
 

@@ -13,12 +13,14 @@ from msgspec import Meta
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import StoreError
+from conveyor.model.refusals import ForbiddenError
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.rest.hub import HEARTBEAT, Ending, Entry, Hub, Listener, Sees
 from conveyor.server.rest.measuring import Measuring
 from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.shapes import Asked, Moment, Told, moment
 from conveyor.server.rest.tickets import LIFE_S, Tickets
+from conveyor.server.rest.watching import JobStreams
 from conveyor.server.rights import Caller, Right
 from conveyor.server.tokens import ENVIRONMENT_ID, Tokens
 
@@ -59,6 +61,7 @@ class Streams:
     def __init__(self, app: Conveyor, tokens: Tokens, *, epoch: str) -> None:
         self.hub = Hub(self._clock, epoch=epoch)
         self.tickets = Tickets(self._clock)
+        self.of_jobs = JobStreams(app, tokens, self.tickets)
         self._app = app
         self._tokens = tokens
         self._measuring = Measuring(app.store, self.hub.publish)
@@ -70,10 +73,12 @@ class Streams:
     def open(self) -> None:
         """In the server's event loop, the store being open."""
         self.hub.open()
+        self.of_jobs.open()
 
     async def close(self) -> None:
         """Tell every listener, and wait a little until they are gone."""
         self.hub.close()
+        await self.of_jobs.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while self.hub.listeners:
@@ -154,6 +159,8 @@ class Streams:
 
     def _answer(self, call: Call, caller: Caller) -> Answer:
         asked = read_query(call, StreamAsked)
+        if Right.READ not in caller.rights:
+            raise ForbiddenError(Right.READ)
         self.hub.check_room(caller)
         stream = _write(self.follow(caller, asked, call.header("last-event-id") or asked.after))
         return Answer(200, b": conveyor\n\n", content_type=b"text/event-stream", stream=stream)
