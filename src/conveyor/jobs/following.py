@@ -95,6 +95,16 @@ async def follow(store: Store, id: MessageId, *, after: int = 0) -> AsyncGenerat
         unsubscribe()
 
 
+async def read_all(store: Store, id: MessageId, *, after: int = 0) -> AsyncGenerator[JobEvent, None]:
+    """What the job has said after this number until now. `JobNotFoundError`."""
+    await _find(store, id)
+    is_more = True
+    while is_more:
+        events, after, is_more = await _read(store, id, after)
+        for event in events:
+            yield event
+
+
 async def _wait(store: Store, rung: asyncio.Event, seconds: float) -> None:
     """Until the bell rings, and so long at most."""
     tasks = asyncio.ensure_future(rung.wait()), asyncio.ensure_future(store.clock.sleep(seconds))

@@ -14,6 +14,7 @@ from msgspec import Meta
 from conveyor.model.clock import Clock
 from conveyor.model.errors import StoreError
 from conveyor.model.refusals import ForbiddenError
+from conveyor.queue.notices import origin_of
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.rest.hub import HEARTBEAT, Ending, Entry, Hub, Listener, Sees
 from conveyor.server.rest.measuring import Measuring
@@ -23,6 +24,7 @@ from conveyor.server.rest.tickets import LIFE_S, Tickets
 from conveyor.server.rest.watching import JobStreams
 from conveyor.server.rights import Caller, Right
 from conveyor.server.tokens import ENVIRONMENT_ID, Tokens
+from conveyor.store.notices import NOTICES_MAX
 
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
@@ -66,6 +68,8 @@ class Streams:
         self._tokens = tokens
         self._measuring = Measuring(app.store, self.hub.publish)
         self._tasks: list[asyncio.Task[None]] = []
+        self._heard: int | None = None
+        """The number of the last notice that was told on; None while nobody listens."""
 
     def _clock(self) -> Clock:
         return self._app.store.clock  # not kept: a store finds its clock when it is opened
@@ -107,7 +111,7 @@ class Streams:
             self._tasks = [asyncio.create_task(self._every(seconds, act)) for seconds, act in loops]
 
     async def _rest(self) -> None:
-        tasks, self._tasks = self._tasks, []
+        tasks, self._tasks, self._heard = self._tasks, [], None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -120,6 +124,18 @@ class Streams:
     async def _look(self) -> None:
         with contextlib.suppress(StoreError):  # it says so itself when it is away
             await self._measuring.look()
+            await self._hear()
+
+    async def _hear(self) -> None:
+        """What other processes have told since the last look; what this one does the hub knows."""
+        notices = self._app.store.notices
+        last = await notices.last()
+        if self._heard is None or last < self._heard:
+            self._heard = last
+        for each in await notices.read(after=self._heard, limit=NOTICES_MAX) if last > self._heard else ():
+            self._heard = each.number
+            if each.origin != origin_of(self._app.store):
+                self.hub.repeat(each)
 
     async def _beat(self) -> None:
         now = self._clock().monotonic()
