@@ -54,7 +54,7 @@ POSTGRES_ALONE = {
     "applied_migrations", "note_migration", "insert_store",
     # Many write at once: what they lock, and how a transaction begins.
     "begin", "relax", "share_catalog", "hold_catalog", "lock_lane", "lock_sweep", "lock_dedupe", "lock_schedule",
-    "lock_owner", "lock_alarm", "held_by_owner", "lock_trail", "write_trail",
+    "lock_owner", "lock_alarm", "lock_notices", "hold_lease", "held_by_owner", "lock_trail", "write_trail",
     # A server may follow another one, be crowded, or stand behind a pooler.
     "find_standby", "read_session", "bound_idleness", "find_crowd",
     "lanes_of_leases", "lanes_of_owner", "read_head", "read_queues", "fold_counters", "notify",

@@ -11,6 +11,7 @@ from conveyor.model.ids import MessageId
 from conveyor.model.job import RECORD_MS, JobAttempt, JobRecord, JobState
 from conveyor.model.message import Peeked
 from conveyor.model.rate import Rate
+from conveyor.model.report import Kind, Report, Word
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.jobs import JobsAsked
@@ -71,6 +72,15 @@ async def _fill_jobs(store: Store, owner: int) -> None:
     )  # fmt: skip
     await store.settle(owner, [Settlement(failed.seq, failed.claim, Action.RETRY, 60_000, outcome=record)])
     await store.jobs.cancel(running.id)
+    words = [
+        Word(kind=Kind.LOG, at=now, attempt=1, body=b"no \0 luck", level="info"),
+        Word(kind=Kind.OUTPUT, at=now, attempt=1, body=bytes(range(256)), is_text=False),
+        Word(kind=Kind.PROGRESS, at=now, attempt=1, body=b"half", fraction=0.5),
+    ]
+    said = replace(record, id=running.id, state=JobState.RUNNING)
+    await store.reports.write(
+        owner, [Report(record=said, is_first=False, seq=running.seq, claim=running.claim, words=words)]
+    )
 
 
 async def _fill_fair(store: Store, owner: int) -> None:
@@ -133,6 +143,10 @@ async def answers_of(store: Store) -> dict[str, Any]:
         "messages": [_carried(each) for queue in queues for each in await store.peek(queue.name, limit=1_000)],
         "jobs": [
             (each.name, each.state(store.clock.now_ms()), await _attempts_of(store, each.id))
+            for each in (await store.jobs.look(JobsAsked())).jobs
+        ],
+        "reports": [
+            (await store.reports.find(each.id), await store.reports.read(each.id, after=0, limit=9))
             for each in (await store.jobs.look(JobsAsked())).jobs
         ],
         "owners": await store.list_owners(),
