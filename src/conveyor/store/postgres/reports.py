@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conveyor.model.ids import MessageId
+from conveyor.model.job import JobRecord
 from conveyor.model.report import Kind, Report, Word
 from conveyor.store.notices import NOTICES_MAX, Notice
 from conveyor.store.postgres.job_store import Run
-from conveyor.store.postgres.jobs import beat_jobs
 from conveyor.store.postgres.link import Durability
-from conveyor.store.postgres.transaction import Transaction, storable
+from conveyor.store.postgres.transaction import Row, Transaction, storable
 from conveyor.store.reports import TRIM_ROWS, Said, as_millionths, bell_of, take_in, trim
 
 _RELAXED = Durability.RELAXED
@@ -50,51 +50,78 @@ class PostgresNotices:
 
 
 async def write_reports(tx: Transaction, owner: int, reports: Sequence[Report]) -> list[MessageId]:
-    """Those whose leases are lost. Leases are locked in one order, so that two who write do not wait for each other."""
-    lost = []
-    for each in sorted(reports, key=lambda report: report.seq):
-        if await tx.row("hold_lease", owner, each.seq, each.claim) is None:
-            lost.append(each.record.id)
-            continue
-        if each.is_first:
-            await beat_jobs(tx, [each.record])
-        await _write(tx, each)
-        tx.woken.add(bell_of(each.record.queue))
-    return lost
+    """Those whose leases are lost. Leases are locked in one order, so that two who write do not wait for each other;
+    while they are held nobody else writes these reports."""
+    told = sorted(reports, key=lambda report: report.seq)
+    leases = await tx.rows("hold_leases", [each.seq for each in told], [each.claim for each in told], owner)
+    held = {seq for (seq,) in leases}
+    heard = [each for each in told if each.seq in held]
+    if heard:
+        await _begin(tx, [each.record for each in heard if each.is_first])
+        await _write(tx, heard)
+    tx.woken.update(bell_of(each.record.queue) for each in heard)
+    return [each.record.id for each in told if each.seq not in held]
 
 
-async def _write(tx: Transaction, report: Report) -> None:
-    id = report.record.id
-    said, lines, drops_output = take_in(await find_said(tx, id) or Said(id=id), report.words)
-    if drops_output:
-        await tx.run("drop_output", id)
-    if lines:
-        await tx.run_many(
-            "put_report_line",
-            [(id, w.number, w.kind.value, w.at, w.attempt, w.level, w.is_text, w.body) for w in lines],
-        )
+async def _begin(tx: Transaction, records: Sequence[JobRecord]) -> None:
+    if records:
+        rows = [
+            (r.id, r.name, r.queue, r.enqueued_at, r.started_at, r.attempts, r.worker, r.expires_at)
+            for r in sorted(records, key=lambda record: record.id)
+        ]
+        await tx.run("beat_many", *zip(*rows, strict=True))
+
+
+async def _write(tx: Transaction, reports: Sequence[Report]) -> None:
+    found = await _find_all(tx, [each.record.id for each in reports])
+    rows: list[tuple[object, ...]] = []
+    kept: list[Said] = []
+    for report in reports:
+        id = report.record.id
+        said, lines, drops_output = take_in(found.get(id, Said(id=id)), report.words)
+        if drops_output:
+            await tx.run("drop_output", id)
+        kept.append(said)
+        rows += [(id, w.number, w.kind.value, w.at, w.attempt, w.level, w.is_text, w.body) for w in lines]
+    if rows:
+        await tx.run_many("put_report_line", rows)
+    await tx.run_many("put_report", [_columns(await _trimmed(tx, said)) for said in kept])
+
+
+async def _trimmed(tx: Transaction, said: Said) -> Said:
     while said.is_over:
-        said, last = trim(said, [(row[0], row[1]) for row in await tx.rows("oldest_log_lines", id, TRIM_ROWS)])
-        await tx.run("drop_log_lines", id, last)
+        said, last = trim(said, [(row[0], row[1]) for row in await tx.rows("oldest_log_lines", said.id, TRIM_ROWS)])
+        await tx.run("drop_log_lines", said.id, last)
+    return said
+
+
+def _columns(said: Said) -> tuple[object, ...]:
     progress = said.progress
-    shown = (None,) * 5 if progress is None else (
-        progress.number, progress.at, progress.attempt, as_millionths(progress), storable(progress.body.decode())
-    )  # fmt: skip
-    await tx.run(
-        "put_report",
-        *(id, said.last_number, said.log_lines, said.log_bytes, said.output_attempt, said.output_bytes, *shown),
+    shown: tuple[object, ...] = (None,) * 5
+    if progress is not None:
+        note = storable(progress.body.decode())
+        shown = progress.number, progress.at, progress.attempt, as_millionths(progress), note
+    return (
+        *(said.id, said.last_number, said.log_lines, said.log_bytes, said.output_attempt, said.output_bytes),
+        *shown,
     )
 
 
 async def find_said(tx: Transaction, id: MessageId) -> Said | None:
-    found = await tx.row("read_report", id)
-    if found is None:
-        return None
-    _id, last_number, log_lines, log_bytes, output_attempt, output_bytes, number, at, attempt, millionths, note = found
+    return (await _find_all(tx, [id])).get(id)
+
+
+async def _find_all(tx: Transaction, ids: Sequence[MessageId]) -> dict[MessageId, Said]:
+    return {said.id: said for said in map(_said, await tx.rows("read_reports", ids))}
+
+
+def _said(row: Row) -> Said:
+    id, last_number, log_lines, log_bytes, output_attempt, output_bytes, number, at, attempt, millionths, note = row
     progress = None
     if number is not None:
         progress = Word(
-            kind=Kind.PROGRESS, at=at, attempt=attempt, body=note.encode(), fraction=millionths / 1_000_000, number=number
+            kind=Kind.PROGRESS, at=at, attempt=attempt, body=note.encode(), fraction=millionths / 1_000_000,
+            number=number,
         )  # fmt: skip
     return Said(
         id=id, last_number=last_number, log_lines=log_lines, log_bytes=log_bytes, output_attempt=output_attempt,
