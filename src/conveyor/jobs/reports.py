@@ -128,7 +128,7 @@ class Reports:
         except ConveyorError:
             for voice, _ in taken:
                 voice.give_back()
-                self._loud[voice] = None
+                self._plan(voice)
             return False
         for voice, _ in taken:
             voice.written()

@@ -1,5 +1,5 @@
-"""What a running job says of itself: how far it is, lines of its log, pieces of its output. The store numbers what a job
-says from 1 on, so that a reader can go on after a number."""
+"""What a running job says of itself: how far it is, lines of its log, pieces of its output. The store numbers what a
+job says from 1 on, so that a reader can go on after a number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from conveyor.model.ids import MessageId
 from conveyor.model.job import JobRecord
 
 LOG_LINES_MAX: Final = 1_000

@@ -15,6 +15,7 @@ from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.joining import Joinable
+from conveyor.store.notices import NoticeStore
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
@@ -36,7 +37,6 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
-from conveyor.store.notices import NoticeStore
 from conveyor.store.reports import ReportStore
 from conveyor.store.tracking import AlarmStore, DeliveryStore, JobStore
 

@@ -17,9 +17,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from conveyor import Conveyor, Job, JobContext
 from conveyor.jobs.watching import PREFIX
 from conveyor.model.errors import InvalidDurationError
-from conveyor.server.rights import Right
+from conveyor.model.ids import MessageId
+from conveyor.server.rest.tickets import Tickets
+from conveyor.server.rest.watching import JobStreams
+from conveyor.server.rights import NOBODY, Right
+from conveyor.server.tokens import Tokens
 from kit.online import online
-from kit.served import ADMIN, BASE, a_token, serving
+from kit.served import ADMIN, BASE, a_token
 
 pytestmark = pytest.mark.anyio
 PATIENCE_S = 10.0
@@ -73,7 +77,9 @@ def read_events(text: str) -> list[dict[str, Any]]:
     for block in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
         if fields:
-            events.append({"id": fields.get("id"), "event": fields["event"], "data": msgspec.json.decode(fields["data"])})
+            events.append(
+                {"id": fields.get("id"), "event": fields["event"], "data": msgspec.json.decode(fields["data"])}
+            )
     return events
 
 
@@ -160,14 +166,10 @@ async def test_a_browser_comes_by_ticket(film: Film, api: httpx2.AsyncClient, ap
         assert (await api.get(f"{strange}{ticket}", headers={"authorization": ""})).status_code == 403, strange
 
 
-@pytest.fixture
-async def document(api: httpx2.AsyncClient) -> AsyncIterator[dict[str, Any]]:
-    yield (await api.get("/openapi.json")).json()
-
-
 async def test_an_end_users_token_watches_its_job_and_does_nothing_else(
-    film: Film, api: httpx2.AsyncClient, app: Conveyor, document: dict[str, Any]
+    film: Film, api: httpx2.AsyncClient, app: Conveyor
 ) -> None:
+    document = (await api.get("/openapi.json")).json()
     job, other = await film.ended(), await film.ended()
     headers = as_(await app.jobs.token(job.id, expires_in="5m"))
     own = {f"/jobs/{{job}}/{each}" for each in ("logs", "output", "stream")}
@@ -200,7 +202,7 @@ async def test_a_token_ends_and_cannot_be_made_up(film: Film, api: httpx2.AsyncC
     ):  # fmt: skip
         assert (await api.get(path, headers=as_(forged))).status_code == 401, forged
     brief = await app.jobs.token(job, expires_in="10ms")
-    await asyncio.sleep(0.02)
+    await app.store.clock.sleep(0.02)
     assert (await api.get(path, headers=as_(brief))).status_code == 401
     for bad in (0, "31d"):
         with pytest.raises(InvalidDurationError, match="expires_in"):
@@ -225,17 +227,24 @@ async def test_a_revoked_token_closes_its_stream(film: Film, app: Conveyor) -> N
     async with online(app) as url:
         job = await film.render.enqueue(1)
         headers = as_(await app.jobs.token(job))
-        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S) as client:
-            async with client.stream("GET", f"/api/v1/jobs/{job.id}/stream") as answer:
-                assert answer.status_code == 200
-                await app.jobs.revoke_tokens()
-                text = "".join([line + "\n" async for line in answer.aiter_lines()])
+        async with (
+            httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S) as client,
+            client.stream("GET", f"/api/v1/jobs/{job.id}/stream") as answer,
+        ):
+            assert answer.status_code == 200
+            await app.jobs.revoke_tokens()
+            text = "".join([line + "\n" async for line in answer.aiter_lines()])
         assert read_events(text) == [{"id": None, "event": "closed", "data": {"reason": "revoked"}}]
 
 
 async def test_streams_end_with_the_server(film: Film, app: Conveyor) -> None:
-    async with serving(app) as client:
-        job = await film.render.enqueue(1)
-        asking = asyncio.create_task(client.ask("GET", f"/api/v1/jobs/{job.id}/stream"))
-        await asyncio.sleep(0.1)
-    assert read_events((await asking).text)[-1]["data"] == {"reason": "shutdown"}
+    streams = JobStreams(app, Tokens(app.store), Tickets(lambda: app.store.clock))
+    streams.open()
+    job = await film.render.enqueue(1)
+    told = streams.watch(NOBODY, MessageId(bytes.fromhex(job.id)), 0)
+    waiting = asyncio.ensure_future(anext(told))
+    await job.state()  # meanwhile it has begun to wait
+    closing = asyncio.create_task(streams.close())
+    assert (await waiting).data == {"reason": "shutdown"}
+    await told.aclose()
+    await closing

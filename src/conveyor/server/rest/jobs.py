@@ -173,7 +173,8 @@ def _show(info: JobInfo) -> JobShown:
     return JobShown(
         id=info.id, name=info.name, queue=info.queue, state=info.state, attempts=info.attempts,
         enqueued_at=info.enqueued_at, next_at=info.next_at, started_at=info.started_at, ended_at=info.ended_at,
-        worker=info.worker, error=info.error, fingerprint=info.fingerprint, cancel_requested=info.cancel_requested, progress=progress,
+        worker=info.worker, error=info.error, fingerprint=info.fingerprint, cancel_requested=info.cancel_requested,
+        progress=progress,
         timeline=[
             TransitionShown(
                 at=each.at, state=each.state, attempt=each.attempt, worker=each.worker, duration_s=each.duration_s,

@@ -32,7 +32,7 @@ OF_JOB: Final = re.compile("/api/v1/jobs/([0-9a-f]{32})/ws")
 WRITE_S: Final = 5.0
 """A client that takes nothing for so long is hung up on."""
 SPOKE: Final = 1003
-_JOB_CODES: Final = {"shutdown": (1001, "shutdown"), "revoked": (1008, "revoked")}
+_JOB_CODES: Final = {"end": (1000, "the job is over"), "shutdown": (1001, "shutdown"), "revoked": (1008, "revoked")}
 _CODES: Final = {Ending.SHUTDOWN: 1001, Ending.REVOKED: 1008, Ending.SLOW: 1013}
 
 
@@ -127,8 +127,7 @@ class JobSocketRoute(SocketRoute):
     async def _tell(self, caller: Caller, id: MessageId, after: int) -> AsyncGenerator[Said, None]:
         async with contextlib.aclosing(self._streams.of_jobs.watch(caller, id, after)) as told:
             async for each in told:
-                close = (1000, "the job is over") if each.event == "end" else _JOB_CODES.get(each.data.get("reason", ""))
-                yield [_write_saying(each)], close
+                yield [_write_saying(each)], _JOB_CODES.get(each.data.get("reason", each.event))
 
 
 async def _speak(told: AsyncGenerator[Said, None], send: Send) -> None:

@@ -46,8 +46,8 @@ from conveyor.store.records import (
 from conveyor.store.routed.alarms import PartAlarms
 from conveyor.store.routed.deliveries import PartDeliveries
 from conveyor.store.routed.jobs import PartJobs
-from conveyor.store.routed.reports import PartReports
 from conveyor.store.routed.numbers import is_common, mark_of, own, place_in
+from conveyor.store.routed.reports import PartReports
 from conveyor.store.routed.waiting import Subscriber, problem_of, waited
 from conveyor.store.routing import place_of
 from conveyor.store.undivided import Undivided

@@ -94,7 +94,8 @@ def find_said(tx: Transaction, id: MessageId) -> Said | None:
     progress = None
     if number is not None:
         progress = Word(
-            kind=Kind.PROGRESS, at=at, attempt=attempt, body=note.encode(), fraction=millionths / 1_000_000, number=number
+            kind=Kind.PROGRESS, at=at, attempt=attempt, body=note.encode(), fraction=millionths / 1_000_000,
+            number=number,
         )  # fmt: skip
     return Said(
         id=id, last_number=last_number, log_lines=log_lines, log_bytes=log_bytes, output_attempt=output_attempt,

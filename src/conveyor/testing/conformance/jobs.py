@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -52,12 +51,6 @@ class Desk:
         """Of a job that is sent now."""
         await self.send()
         return await self.take()
-
-    async def until(self, is_so: Callable[[], bool]) -> None:
-        """Datagrams and notifications take their time."""
-        async with asyncio.timeout(10):
-            while not is_so():
-                await asyncio.sleep(0.01)
 
     async def take(self) -> Lease:
         request = ClaimRequest(queue=QUEUE, owner=self.owner, limit=1)

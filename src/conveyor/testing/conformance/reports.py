@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -106,11 +107,13 @@ class TestReports:
         assert await write(desk, lease, log("too late")) == [lease.id]
 
     async def test_who_listens_hears_the_bell(self, desk: Desk) -> None:
-        heard: set[str] = set()
-        end = desk.store.subscribe(heard.update)
+        rung = asyncio.Event()
+        end = desk.store.subscribe(lambda names: rung.set() if bell_of(QUEUE) in names else None)
         lease = await desk.take_new()
+        assert not rung.is_set()
         await write(desk, lease, log("a"))
-        await desk.until(lambda: bell_of(QUEUE) in heard)
+        async with asyncio.timeout(10):
+            await rung.wait()
         end()
 
 
