@@ -42,11 +42,11 @@ async def test_what_a_job_says_is_kept_and_can_be_followed() -> None:
         assert progress is not None and (progress.fraction, progress.note, progress.attempt) == (0.5, "half", 1)
         assert [(each.level, each.text) for each in await job.logs()] == [("debug", "begin")]
         assert await job.output() == "ab\n"
-        log, output, progress, end = await all_of(job)
+        log, output, halfway, end = await all_of(job)
         assert isinstance(log, JobLog) and isinstance(output, JobOutput) and output.chunk == "ab\n"
-        assert isinstance(progress, JobProgress)
+        assert isinstance(halfway, JobProgress)
         assert end == JobEnd(number=3, state=JobState.SUCCEEDED, error=None)
-        assert await all_of(job, after=output.number) == [progress, end]
+        assert await all_of(job, after=output.number) == [halfway, end]
         assert await all_of(job, after=3) == [end]
 
 
