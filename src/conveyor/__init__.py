@@ -15,6 +15,7 @@ from conveyor.app import Conveyor
 from conveyor.blobs import Blob, BlobInfo, BlobPage, Bucket
 from conveyor.cron.schedule import CronRun
 from conveyor.jobs.context import JobContext
+from conveyor.jobs.following import JobEnd, JobEvent, JobLog, JobOutput, JobProgress
 from conveyor.jobs.function import JobFunction
 from conveyor.jobs.job import Job, JobInfo, Transition
 from conveyor.jobs.looking import JobErrors
@@ -83,16 +84,21 @@ __all__ = [
     "Job",
     "JobCancelledError",
     "JobContext",
+    "JobEnd",
     "JobEndedError",
     "JobErrors",
+    "JobEvent",
     "JobEventRefusedError",
     "JobEventTimeoutError",
     "JobExistsError",
     "JobFailedError",
     "JobFunction",
     "JobInfo",
+    "JobLog",
     "JobNotFoundError",
     "JobNotRetriableError",
+    "JobOutput",
+    "JobProgress",
     "JobResultExpiredError",
     "JobState",
     "JobStepError",

@@ -8,6 +8,11 @@ import sys
 import conveyor
 
 NAMES = {
+    "JobEnd",
+    "JobEvent",
+    "JobLog",
+    "JobOutput",
+    "JobProgress",
     "Alarm",
     "AlarmInfo",
     "AlarmNotFoundError",

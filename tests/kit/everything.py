@@ -11,6 +11,7 @@ from conveyor.model.ids import MessageId
 from conveyor.model.job import RECORD_MS, JobAttempt, JobRecord, JobState
 from conveyor.model.message import Peeked
 from conveyor.model.rate import Rate
+from conveyor.model.report import Kind, Report, Word
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.model.step import StepKind, StepRecord
 from conveyor.model.verdict import Action, Settlement
@@ -79,6 +80,15 @@ async def _fill_jobs(store: Store, owner: int) -> None:
     await store.steps.write(holder, replace(step, kind=StepKind.WAIT, ended_at=None, until=now + 9_000), is_first=False)
     await store.steps.send(running.id, "paid é", b'{"n":1}')
     await store.jobs.cancel(running.id)
+    words = [
+        Word(kind=Kind.LOG, at=now, attempt=1, body=b"no \0 luck", level="info"),
+        Word(kind=Kind.OUTPUT, at=now, attempt=1, body=bytes(range(256)), is_text=False),
+        Word(kind=Kind.PROGRESS, at=now, attempt=1, body=b"half", fraction=0.5),
+    ]
+    said = replace(record, id=running.id, state=JobState.RUNNING)
+    await store.reports.write(
+        owner, [Report(record=said, is_first=False, seq=running.seq, claim=running.claim, words=words)]
+    )
 
 
 async def _fill_fair(store: Store, owner: int) -> None:
@@ -141,6 +151,10 @@ async def answers_of(store: Store) -> dict[str, Any]:
         "messages": [_carried(each) for queue in queues for each in await store.peek(queue.name, limit=1_000)],
         "jobs": [
             (each.name, each.state(store.clock.now_ms()), await _attempts_of(store, each.id), await store.steps.read(each.id))
+            for each in (await store.jobs.look(JobsAsked())).jobs
+        ],
+        "reports": [
+            (await store.reports.find(each.id), await store.reports.read(each.id, after=0, limit=9))
             for each in (await store.jobs.look(JobsAsked())).jobs
         ],
         "owners": await store.list_owners(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from conveyor.jobs.declared import Declared
 from conveyor.jobs.explain import explain
+from conveyor.jobs.following import JobEvent, JobLog, JobProgress, follow, read_logs, read_output, show_progress
 from conveyor.jobs.stepping import NOTHING_KEPT, EventInfo, StepInfo, send_event, show_events, show_steps
 from conveyor.jobs.waiting import Waiting
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
@@ -69,6 +70,8 @@ class JobInfo:
     fingerprint: str | None
     """The same for errors of one kind."""
     cancel_requested: bool
+    progress: JobProgress | None
+    """What it said last; None also in lists, which do not look."""
     timeline: tuple[Transition, ...]
     steps: tuple[StepInfo, ...] = ()
     """What it has done within itself, in the order in which it began."""
@@ -117,6 +120,19 @@ class Job(Generic[R_co]):
             raise JobTimeoutError(self.name, self.id, (wait_ms or 0) / 1000)
         value: R_co = self._read(found)
         return value
+
+    def follow(self, *, after: int = 0) -> AsyncGenerator[JobEvent, None]:
+        """What it has said after this number, what it says from now on, and at last a `JobEnd`. `JobNotFoundError`."""
+        return follow(self._store, self._key, after=after)
+
+    async def logs(self) -> list[JobLog]:
+        """The lines of its log that are kept, oldest first. `JobNotFoundError`."""
+        return await read_logs(self._store, self._key)
+
+    async def output(self) -> str | bytes:
+        """What its last attempt to write anything has written so far: text, if it wrote only text.
+        `JobNotFoundError`."""
+        return await read_output(self._store, self._key)
 
     async def cancel(self) -> JobState:
         """End it: one that waits is taken out, one that runs is told within a second or two, and is not tried again.
@@ -212,11 +228,18 @@ async def job_info(store: Store, id: MessageId) -> JobInfo:
     """`JobNotFoundError`."""
     found = await find_job(store, id)
     attempts = await store.jobs.attempts(id, limit=TIMELINE_MAX)
-    return show_job(found, store.clock.now_ms(), attempts, await store.steps.read(id))
+    kept, said = await store.steps.read(id), await store.reports.find(id)
+    return show_job(found, store.clock.now_ms(), attempts, kept, show_progress(said))
 
 
-def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = (), kept: Kept = NOTHING_KEPT) -> JobInfo:
-    """As users see it; without `attempts` its timeline lacks those that failed, and without `kept` it has no steps."""
+def show_job(
+    found: JobFound,
+    now: int,
+    attempts: Sequence[JobAttempt] = (),
+    kept: Kept = NOTHING_KEPT,
+    progress: JobProgress | None = None,
+) -> JobInfo:
+    """As users see it; without `attempts` its timeline lacks those that failed, without `kept` it has no steps."""
     message, record, state = found.message, found.record, found.state(now)
     failed = list(attempts)
     enqueued_at = record.enqueued_at if record is not None else message.sent_at if message is not None else now
@@ -236,6 +259,7 @@ def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = (), kep
         error=(record.error if record is not None else None) or _last_error(found),
         fingerprint=None if record is None else record.fingerprint,
         cancel_requested=record is not None and record.cancel_at is not None and state not in FINAL,
+        progress=progress,
         timeline=tuple(_timeline(found, state, enqueued_at, failed)),
         steps=show_steps(kept, now),
         events=show_events(kept),

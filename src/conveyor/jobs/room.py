@@ -17,8 +17,10 @@ from conveyor.jobs.function import Declare, JobFunction, OnConflict, Options, Un
 from conveyor.jobs.job import Job, JobInfo
 from conveyor.jobs.looking import JobErrors, ask_for, list_errors, list_jobs, replay
 from conveyor.jobs.policy import USUAL, RetryPolicy, Rule
+from conveyor.jobs.reports import Reports
 from conveyor.jobs.runner import Runner
 from conveyor.jobs.waiting import Waiting
+from conveyor.jobs.watching import make_token, revoke_tokens
 from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.ids import MessageId
@@ -57,6 +59,7 @@ class Jobs:
         self._names: dict[str, Declared] = {}
         self._finding: list[Callable[[], None]] = []
         self._beats = Beats(app)
+        self._reports = Reports(app)
         self._waiting = Waiting()
         self._chance = Random().random  # noqa: S311 spreads retries, guards nothing
 
@@ -144,7 +147,7 @@ class Jobs:
     def _add(self, declared: Declared) -> None:
         if declared.name in self._names:
             raise InvalidSettingError("job", declared.name, "is declared twice in this app")
-        runner = Runner(declared, self._app, self._beats, self._chance)
+        runner = Runner(declared, self._app, self._beats, self._reports, self._chance)
         self._line(declared.queue).add(runner)
         self._names[declared.name] = declared
 
@@ -204,6 +207,18 @@ class Jobs:
         await self._app.ensure_open()
         await self.get(id).send_event(name, payload)
 
+    async def token(self, job: Job[Any] | str, *, expires_in: Duration = "1h") -> str:
+        """For an end user: whoever has it may watch this job over HTTP until then (30 days at most), and do nothing
+        else. `InvalidDurationError`, `JobNotFoundError` if that is no id."""
+        await self._app.ensure_open()
+        id = job.id if isinstance(job, Job) else self.get(job).id
+        return await make_token(self._app.store, MessageId(bytes.fromhex(id)), expires_in)
+
+    async def revoke_tokens(self) -> None:
+        """Every token that `token` has made, of all jobs: their streams are closed within 5 s."""
+        await self._app.ensure_open()
+        await revoke_tokens(self._app.store)
+
     def handlers(self) -> Sequence[Handler]:
         """One for each queue of jobs."""
         while self._finding:
@@ -216,6 +231,7 @@ class Jobs:
     def close(self) -> None:
         """The app is about to close."""
         self._beats.close()
+        self._reports.close()
         self._waiting.close()
 
     def use_waiting(self, waiting: Waiting) -> Waiting:

@@ -21,6 +21,7 @@ from conveyor.remote.directory import Directory, Known, read_info, seconds_of
 from conveyor.remote.jobs import NoJobs
 from conveyor.remote.letters import OwnLetters, read_peeked
 from conveyor.remote.pulling import Inbox
+from conveyor.remote.reports import NoNotices, NoReports
 from conveyor.remote.sending import Outbox
 from conveyor.remote.steps import NoSteps
 from conveyor.remote.wire import (
@@ -31,8 +32,10 @@ from conveyor.remote.wire import (
     PushedMessage,
     encode_body,
 )
+from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Wake
 from conveyor.store.records import SWEEP_ROWS_MAX, Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
+from conveyor.store.reports import ReportStore
 from conveyor.store.steps import StepStore
 from conveyor.store.tracking import JobStore
 from conveyor.store.undivided import Undivided
@@ -47,6 +50,8 @@ class RemoteStore(Absent, Undivided):
     keeps_others = True
     jobs: JobStore = NoJobs()
     steps: StepStore = NoSteps()
+    reports: ReportStore = NoReports()
+    notices: NoticeStore = NoNotices()
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self.address = read_address(url)

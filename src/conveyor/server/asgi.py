@@ -25,7 +25,7 @@ from conveyor.server.endpoint import SAFE_HEADERS
 from conveyor.server.gate import Gate, Rates
 from conveyor.server.problem import Problem
 from conveyor.server.rest.streams import Streams
-from conveyor.server.rest.websocket import WebSocketRoute
+from conveyor.server.rest.websocket import JobSocketRoute, WebSocketRoute
 from conveyor.server.tokens import Doorman, Tokens
 from conveyor.server.wire import Wire
 from conveyor.store.protocol import Store
@@ -71,6 +71,7 @@ def make_asgi(
 
     routes: list[BaseRoute] = [
         WebSocketRoute(streams, gate, Problem()),
+        JobSocketRoute(streams, gate, Problem()),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]

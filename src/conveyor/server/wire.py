@@ -24,7 +24,7 @@ from conveyor.server.audit import Audit
 from conveyor.server.endpoint import JSON, JSON_ONLY, NOWHERE, SAFE_HEADERS, Answer, Call, Dialect, Endpoint
 from conveyor.server.gate import Gate
 from conveyor.server.reading import check_head, read_body, read_pieces
-from conveyor.server.rights import NOBODY, Caller
+from conveyor.server.rights import NOBODY, Caller, Right
 from conveyor.server.routes import Routes
 from conveyor.server.watch import Watch
 
@@ -90,7 +90,7 @@ class Wire:
             call.caller = self._gate.recall(method, headers, address) or await self._gate.look_up(headers, address)
             if endpoint is NOWHERE:
                 raise _nothing_for(method, found.methods)
-            _check_right(endpoint, call.caller)
+            _check_right(endpoint, call.caller, call.path)
         self._watch.add(call)
         try:
             if method in _WITH_BODY:
@@ -209,8 +209,12 @@ def _nothing_for(method: str, methods: Iterable[str]) -> ConveyorError:
     return NotFoundError("there is nothing at this path", hint="see /api/v1/openapi.json")
 
 
-def _check_right(endpoint: Endpoint, caller: Caller) -> None:
+def _check_right(endpoint: Endpoint, caller: Caller, path: Mapping[str, str]) -> None:
     right = endpoint.right
+    if caller.job is not None or endpoint.scope == "job":
+        if endpoint.scope != "job" or not caller.may_watch(path["job"]):
+            raise ForbiddenError(right or Right.READ)
+        return
     if right is None:
         return
     if right not in caller.rights or (endpoint.scope == "store" and caller.queues is not None):

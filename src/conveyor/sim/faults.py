@@ -17,7 +17,9 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
+from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Store, Wake
+from conveyor.store.reports import ReportStore
 from conveyor.store.steps import StepStore
 from conveyor.store.tracking import JobStore
 
@@ -144,6 +146,14 @@ class FaultyStore:
     def steps(self) -> StepStore:
         """As `jobs`."""
         return self._inner.steps
+
+    @property
+    def reports(self) -> ReportStore:
+        return self._inner.reports
+
+    @property
+    def notices(self) -> NoticeStore:
+        return self._inner.notices
 
     def at(self, queue: str) -> Store:
         """All queues live here."""

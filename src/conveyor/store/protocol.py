@@ -15,6 +15,7 @@ from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.joining import Joinable
+from conveyor.store.notices import NoticeStore
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
@@ -36,6 +37,7 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.reports import ReportStore
 from conveyor.store.steps import StepStore
 from conveyor.store.tracking import AlarmStore, DeliveryStore, JobStore
 
@@ -279,6 +281,10 @@ class Store(
 
     @property
     def steps(self) -> StepStore: ...
+    def reports(self) -> ReportStore: ...
+
+    @property
+    def notices(self) -> NoticeStore: ...
 
     def at(self, queue: str) -> Store:
         """The store in which a queue lives: this one, unless it is made of several."""

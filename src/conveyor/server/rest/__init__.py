@@ -24,6 +24,7 @@ def operations(tokens: Tokens, audit: Audit, streams: Streams) -> list[Operation
         *dead_letters.OPERATIONS,
         *schedules.OPERATIONS,
         *jobs.OPERATIONS,
+        *streams.of_jobs.operations(),
         *alarms.OPERATIONS,
         *webhooks.OPERATIONS,
         *kv.OPERATIONS,

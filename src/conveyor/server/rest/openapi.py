@@ -50,7 +50,7 @@ _TEXT: Final = (
     "conveyor's own API. Lists are paged by opaque cursors; edits take the `ETag` of what they change as `If-Match`; "
     "errors are problem details (RFC 9457) with a `code` for programs and a `hint` for people. Durations are whole "
     "milliseconds in fields that end in `_ms`, moments are RFC 3339 in UTC. The events of `/events` also come over a "
-    "WebSocket at `/ws`."
+    "WebSocket at `/ws`, what one job says at `/jobs/{job}/ws`."
 )
 
 
@@ -147,7 +147,9 @@ def _operation(each: Operation, schemas: Mapping[Any, dict[str, Any]]) -> dict[s
 def _rights(each: Operation) -> str:
     if each.right is None:
         return "Needs no token."
-    where = "in the whole store" if each.scope == "store" else "on the queue"
+    where = "in the whole store" if each.scope in ("store", "job") else "on the queue"
+    if each.scope == "job":
+        return f"Needs the right `{each.right}` {where}, or an end user's token for this job."
     return f"Needs the right `{each.right}` {where}."
 
 

@@ -119,6 +119,8 @@ class Owners(Floor):
             self._tables.attempts.pop(id, None)
             self._tables.steps.pop(id, None)
             self._tables.events.pop(id, None)
+            self._tables.said.pop(id, None)
+            self._tables.report_lines.pop(id, None)
         return len(ids[:SWEEP_ROWS_MAX])
 
     def _lift_aged(self, queue: Queue) -> int:

@@ -10,10 +10,13 @@ from conveyor.model.ids import MessageId
 from conveyor.model.job import JobAttempt, JobRecord
 from conveyor.model.message import PULL_MS_MAX, ContentType, DeadLetter, Lease, Peeked
 from conveyor.model.rate import Window
+from conveyor.model.report import Word
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.step import JobEvent, StepKind, StepRecord
 from conveyor.store.gates import Candidate, Turn
+from conveyor.store.notices import Notice
 from conveyor.store.records import Delivery, Document, KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
+from conveyor.store.reports import Said
 
 
 @dataclass(slots=True, kw_only=True)
@@ -212,6 +215,9 @@ class Tables:
     """Those that did not succeed."""
     steps: dict[MessageId, dict[tuple[StepKind, str], StepRecord]] = field(default_factory=dict)
     events: dict[MessageId, dict[str, JobEvent]] = field(default_factory=dict)
+    said: dict[MessageId, Said] = field(default_factory=dict)
+    report_lines: dict[MessageId, list[Word]] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
     seqs: Iterator[int] = field(default_factory=lambda: count(1))
     versions: Iterator[int] = field(default_factory=lambda: count(1))
     owner_numbers: Iterator[int] = field(default_factory=lambda: count(1))

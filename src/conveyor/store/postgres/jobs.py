@@ -267,6 +267,8 @@ async def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 async def sweep_jobs(tx: Transaction) -> int:
-    for name in ("sweep_attempts", "sweep_steps", "sweep_events"):
+    if await tx.run("sweep_report_lines", tx.now, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
+        return 0  # and the rest of them the next time
+    for name in ("sweep_reports", "sweep_attempts", "sweep_steps", "sweep_events"):
         await tx.run(name, tx.now, SWEEP_ROWS_MAX)
     return await tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)

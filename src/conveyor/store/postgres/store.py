@@ -37,6 +37,7 @@ from conveyor.store.postgres.migrating import migrate
 from conveyor.store.postgres.opening import Address, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.relay import Relay
+from conveyor.store.postgres.reports import PostgresNotices, PostgresReports
 from conveyor.store.postgres.statements import SQL
 from conveyor.store.postgres.step_store import PostgresSteps
 from conveyor.store.postgres.transaction import Transaction
@@ -86,6 +87,8 @@ class PostgresStore(Alarms, Deliveries, Undivided):
         self._outbox = outbox.Marks()
         self.jobs = PostgresJobs(self._run, self._depths)
         self.steps = PostgresSteps(self._run)
+        self.reports = PostgresReports(self._run)
+        self.notices = PostgresNotices(self._run)
         self._relay: Relay | None = None
         self._home: Home | None = None
         self._door: Door | None = None

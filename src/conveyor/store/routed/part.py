@@ -20,6 +20,7 @@ from conveyor.model.message import ContentType, Draft, Lease, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.joining import Joined
+from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Seal, Store, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
@@ -46,6 +47,7 @@ from conveyor.store.routed.alarms import PartAlarms
 from conveyor.store.routed.deliveries import PartDeliveries
 from conveyor.store.routed.jobs import PartJobs
 from conveyor.store.routed.numbers import is_common, mark_of, own, place_in
+from conveyor.store.routed.reports import PartReports
 from conveyor.store.routed.steps import PartSteps
 from conveyor.store.routed.waiting import Subscriber, problem_of, waited
 from conveyor.store.routing import place_of
@@ -71,6 +73,7 @@ class Part(PartAlarms, PartDeliveries, Undivided):
         self._store = store
         self.jobs = PartJobs(lambda: self._live.jobs, self._mark)
         self.steps = PartSteps(lambda: self._live.steps, self.unmark_owner)
+        self.reports = PartReports(lambda: self._live.reports, self.unmark_owner)
         self._problem: StoreError | None = None
         """Why it is away."""
         self._coming_up: asyncio.Task[None] | None = None
@@ -162,6 +165,10 @@ class Part(PartAlarms, PartDeliveries, Undivided):
         if self._problem is not None:
             raise StoreAwayError(self.name, str(self._problem))
         return self._store
+
+    @property
+    def notices(self) -> NoticeStore:
+        return self._live.notices
 
     def join(self, tx: object) -> Joined:
         return Unmarked(self._live.join(tx), self)

@@ -18,6 +18,7 @@ from conveyor.model.ids import IdSource, MessageId
 from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
+from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Seal, Store, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
@@ -47,6 +48,7 @@ from conveyor.store.routed.joined import RoutedJoin
 from conveyor.store.routed.numbers import place_in
 from conveyor.store.routed.owners import Owners
 from conveyor.store.routed.part import Part
+from conveyor.store.routed.reports import RoutedReports
 from conveyor.store.routed.steps import RoutedSteps
 from conveyor.store.routing import HOME, Routing
 
@@ -70,6 +72,8 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
         self.jobs = RoutedJobs(jobs, lambda queue: self.at(queue).jobs)
         keeping = [part.steps for part in self.parts.values() if not part.keeps_others]
         self.steps = RoutedSteps(keeping, lambda queue: self.at(queue).steps)
+        reports = {name: part.reports for name, part in self.parts.items()}
+        self.reports = RoutedReports(reports, lambda queue: self.at(queue).reports)
         self._ids = IdSource(self._home.clock)
         self._owners = Owners(list(self.parts.values()), self._ids)
 
@@ -86,6 +90,10 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
 
     def _delivery_store(self, queue: str) -> Part:
         return self.at(queue)
+
+    @property
+    def notices(self) -> NoticeStore:
+        return self._home.notices
 
     # Life
 

@@ -248,6 +248,8 @@ def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 def sweep_jobs(tx: Transaction) -> int:
-    for name in ("sweep_attempts", "sweep_steps", "sweep_events"):
+    if tx.run("sweep_report_lines", tx.now, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
+        return 0  # and the rest of them the next time
+    for name in ("sweep_reports", "sweep_attempts", "sweep_steps", "sweep_events"):
         tx.run(name, tx.now, SWEEP_ROWS_MAX)
     return tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)

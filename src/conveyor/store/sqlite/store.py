@@ -45,6 +45,7 @@ from conveyor.store.sqlite.deliveries import Deliveries
 from conveyor.store.sqlite.job_store import SQLiteJobs
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
+from conveyor.store.sqlite.reports import SQLiteNotices, SQLiteReports
 from conveyor.store.sqlite.step_store import SQLiteSteps
 from conveyor.store.sqlite.wake import Postbox
 from conveyor.store.sqlite.writer import Durability, Writer
@@ -69,6 +70,8 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         self._bells = Bells(self._ring)
         self.jobs = SQLiteJobs(lambda: self._live)
         self.steps = SQLiteSteps(lambda: self._live)
+        self.reports = SQLiteReports(lambda: self._live)
+        self.notices = SQLiteNotices(lambda: self._live)
 
     @property
     def clock(self) -> Clock:

@@ -26,6 +26,7 @@ from conveyor.testing.conformance.pulling import TestPulling
 from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
 from conveyor.testing.conformance.rates import TestKeyRates, TestRates, TestRestingKeys
 from conveyor.testing.conformance.reconciling import TestReconciling
+from conveyor.testing.conformance.reports import TestNotices, TestReportLimits, TestReports
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
@@ -56,6 +57,7 @@ __all__ = [
     "TestKeyRates",
     "TestKeyValues",
     "TestLife",
+    "TestNotices",
     "TestOrderedKeys",
     "TestOwners",
     "TestPause",
@@ -66,6 +68,8 @@ __all__ = [
     "TestRates",
     "TestReconciling",
     "TestRedrive",
+    "TestReportLimits",
+    "TestReports",
     "TestRestingKeys",
     "TestRetries",
     "TestRuns",

@@ -99,6 +99,15 @@ FROM steps ORDER BY id, kind, name;
 SELECT id, name, payload, sent_at
 FROM job_events ORDER BY id, name;
 
+-- name: export_reports
+SELECT id, last_number, log_lines, log_bytes, output_attempt, output_bytes, progress_number, progress_at, progress_attempt,
+  millionths, note
+FROM reports ORDER BY id;
+
+-- name: export_report_lines
+SELECT id, number, kind, at, attempt, level, is_text::integer AS is_text, body
+FROM report_lines ORDER BY id, number;
+
 -- name: write_heading
 -- The version is past both, so that nobody trusts what was read here before.
 UPDATE store SET secret = :secret, catalog_version = greatest(catalog_version, :catalog_version) + 1;
@@ -119,7 +128,7 @@ SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXIST
 
 -- name: empty_store
 TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, turns, called, dedupe, dead_letters, purged, receipts,
-  schedules, runs, kv, documents, jobs, attempts, steps, job_events, alarms, deliveries, outbox, acks;
+  schedules, runs, kv, documents, jobs, attempts, steps, job_events, reports, report_lines, notices, alarms, deliveries, outbox, acks;
 
 -- name: count_living_owners
 -- By the server's own clock, whatever a test has bound.

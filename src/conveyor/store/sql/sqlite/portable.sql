@@ -191,6 +191,24 @@ FROM job_events ORDER BY id, name;
 INSERT INTO job_events (id, name, payload, sent_at)
 VALUES (:id, :name, :payload, :sent_at);
 
+-- name: export_reports
+SELECT id, last_number, log_lines, log_bytes, output_attempt, output_bytes, progress_number, progress_at, progress_attempt,
+  millionths, note
+FROM reports ORDER BY id;
+
+-- name: load_reports
+INSERT INTO reports (id, last_number, log_lines, log_bytes, output_attempt, output_bytes, progress_number, progress_at, progress_attempt,
+  millionths, note)
+VALUES (:id, :last_number, :log_lines, :log_bytes, :output_attempt, :output_bytes, :progress_number, :progress_at, :progress_attempt, :millionths, :note);
+
+-- name: export_report_lines
+SELECT id, number, kind, at, attempt, level, is_text, body
+FROM report_lines ORDER BY id, number;
+
+-- name: load_report_lines
+INSERT INTO report_lines (id, number, kind, at, attempt, level, is_text, body)
+VALUES (:id, :number, :kind, :at, :attempt, :level, :is_text, :body);
+
 -- name: write_heading
 -- The version is past both, so that nobody trusts what was read here before.
 UPDATE store SET secret = :secret, catalog_version = max(catalog_version, :catalog_version) + 1,
@@ -234,6 +252,9 @@ DELETE FROM jobs;
 DELETE FROM attempts;
 DELETE FROM steps;
 DELETE FROM job_events;
+DELETE FROM reports;
+DELETE FROM report_lines;
+DELETE FROM notices;
 DELETE FROM alarms;
 DELETE FROM deliveries;
 
