@@ -37,6 +37,26 @@ class AlarmTakenError(ConflictError):
         )
 
 
+class GroupNotFoundError(NotFoundError):
+    code = "group_not_found"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(
+            f"no group has the id `{id}`",
+            hint="it was never started, or ended more than 30 days ago: `conveyor groups list`",
+            group_id=id,
+        )
+
+
+class GroupGoneError(ConflictError):
+    """Its start took so long that what was written of it is gone, or it has begun already."""
+
+    code = "group_gone"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"group `{id}` cannot be started any more", hint="make a new one", group_id=id)
+
+
 class WebhookTargetError(InvalidError):
     code = "webhook_target"
 

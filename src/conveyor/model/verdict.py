@@ -98,6 +98,8 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """RELEASE: the messages of its key rest for `delay_ms`, where the consumer gates keys."""
     outcome: JobRecord | None = None
     """What is kept of a job, written in the same transaction."""
+    is_member: bool = False
+    """ACK: the message may be a member of a group, which counts it. Of other verdicts the store knows by itself."""
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from conveyor.remote.absent import Absent, check_consumer, unsupported
 from conveyor.remote.address import read_address
 from conveyor.remote.client import Client
 from conveyor.remote.directory import Directory, Known, read_info, seconds_of
+from conveyor.remote.groups import NoGroups
 from conveyor.remote.jobs import NoJobs
 from conveyor.remote.letters import OwnLetters, read_peeked
 from conveyor.remote.pulling import Inbox
@@ -30,6 +31,7 @@ from conveyor.remote.wire import (
     PushedMessage,
     encode_body,
 )
+from conveyor.store.groups import GroupStore
 from conveyor.store.protocol import Wake
 from conveyor.store.records import SWEEP_ROWS_MAX, Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
 from conveyor.store.tracking import JobStore
@@ -44,6 +46,7 @@ class RemoteStore(Absent, Undivided):
 
     keeps_others = True
     jobs: JobStore = NoJobs()
+    groups: GroupStore = NoGroups()
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self.address = read_address(url)

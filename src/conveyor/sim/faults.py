@@ -16,6 +16,7 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
+from conveyor.store.groups import GroupStore
 from conveyor.store.protocol import Store, Wake
 from conveyor.store.tracking import JobStore
 
@@ -135,6 +136,11 @@ class FaultyStore:
     def jobs(self) -> JobStore:
         """Beside the faults: what an invented world does, it does with messages."""
         return self._inner.jobs
+
+    @property
+    def groups(self) -> GroupStore:
+        """As the jobs."""
+        return self._inner.groups
 
     def at(self, queue: str) -> Store:
         """All queues live here."""

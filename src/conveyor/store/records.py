@@ -146,6 +146,7 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     rates: int = 0
     jobs: int = 0
     deliveries: int = 0
+    groups: int = 0
     carried: int = 0
     """Messages that users' own transactions sent or acked, brought to where they belong."""
 

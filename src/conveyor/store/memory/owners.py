@@ -109,7 +109,11 @@ class Owners(Floor):
                 [k for k, entry in tables.entries.items() if entry.expires_at is not None and entry.expires_at <= now],
             ),
             jobs=self._forget_jobs([job.id for job in tables.jobs.values() if job.expires_at <= now]),
+            groups=self._sweep_groups(),
         )
+
+    def _sweep_groups(self) -> int:
+        raise NotImplementedError
 
     def _forget_jobs(self, ids: list[MessageId]) -> int:
         for id in ids[:SWEEP_ROWS_MAX]:
@@ -121,6 +125,8 @@ class Owners(Floor):
         """T10."""
         old = [message for message in self._tables.messages.values() if self._is_old(message)]
         for message in old[:SWEEP_ROWS_MAX]:
+            if message.seq not in self._tables.messages:  # one before it has ended the group of both
+                continue
             self._kill(message, DeadReason.EXPIRED, None)
         return len(old[:SWEEP_ROWS_MAX])
 

@@ -44,6 +44,7 @@ from conveyor.store.records import (
 )
 from conveyor.store.routed.alarms import PartAlarms
 from conveyor.store.routed.deliveries import PartDeliveries
+from conveyor.store.routed.groups import PartGroups
 from conveyor.store.routed.jobs import PartJobs
 from conveyor.store.routed.numbers import is_common, mark_of, own, place_in
 from conveyor.store.routed.waiting import Subscriber, problem_of, waited
@@ -69,6 +70,7 @@ class Part(PartAlarms, PartDeliveries, Undivided):
         self._mark = mark_of(self.place)
         self._store = store
         self.jobs = PartJobs(lambda: self._live.jobs, self._mark)
+        self.groups = PartGroups(lambda: self._live.groups)
         self._problem: StoreError | None = None
         """Why it is away."""
         self._coming_up: asyncio.Task[None] | None = None

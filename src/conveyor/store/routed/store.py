@@ -42,6 +42,7 @@ from conveyor.store.records import (
 )
 from conveyor.store.routed.alarms import RoutedAlarms
 from conveyor.store.routed.deliveries import RoutedDeliveries
+from conveyor.store.routed.groups import RoutedGroups
 from conveyor.store.routed.jobs import RoutedJobs
 from conveyor.store.routed.joined import RoutedJoin
 from conveyor.store.routed.numbers import place_in
@@ -67,6 +68,8 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
         self._name_of = lru_cache(_NAMES_KEPT)(routing.store_of)
         jobs = {name: part.jobs for name, part in self.parts.items()}
         self.jobs = RoutedJobs(jobs, lambda queue: self.at(queue).jobs)
+        groups = {name: part.groups for name, part in self.parts.items()}
+        self.groups = RoutedGroups(groups, self._name_of)
         self._ids = IdSource(self._home.clock)
         self._owners = Owners(list(self.parts.values()), self._ids)
 
