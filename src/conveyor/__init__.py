@@ -33,6 +33,7 @@ from conveyor.model.errors import (
     QueueUnavailableError,
     StoreError,
 )
+from conveyor.model.group import GroupResult, GroupState, MemberState
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import (
     JobCancelledError,
@@ -74,6 +75,14 @@ __all__ = [
     "ConveyorError",
     "CronRun",
     "CronSyntaxError",
+    "Group",
+    "GroupGoneError",
+    "GroupInfo",
+    "GroupMember",
+    "GroupNotFoundError",
+    "GroupResult",
+    "GroupState",
+    "GroupTimeoutError",
     "InvalidError",
     "Job",
     "JobCancelledError",
@@ -92,6 +101,7 @@ __all__ = [
     "KVKey",
     "KVPage",
     "LeaseLostError",
+    "MemberState",
     "Message",
     "NotFoundError",
     "Outgoing",
@@ -107,6 +117,7 @@ __all__ = [
     "ScheduleBusyError",
     "SentMessage",
     "Snooze",
+    "StartedGroup",
     "StoreError",
     "Transition",
 ]

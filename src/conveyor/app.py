@@ -17,6 +17,7 @@ from conveyor.bindings import Bindings
 from conveyor.blobs import Bucket
 from conveyor.cron.schedules import Schedules
 from conveyor.declaring import check_distinct, check_worker, declare, queues_of
+from conveyor.jobs.groups import Groups
 from conveyor.jobs.room import Jobs
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
@@ -91,6 +92,10 @@ class Conveyor:
         """What `job` declares."""
         self.job: Final = self.jobs.job
         self.job_queue: Final = self.jobs.declare_queue
+        self.groups: Final = Groups(self, self.jobs, self._ids)
+        """What `group` and `chain` start."""
+        self.group: Final = self.groups.make
+        self.chain: Final = self.groups.chain
         self.alarm = Alarms(name, lambda: self._store, self._ids, self.ensure_open, random.Random())
         """The alarm of a name: `app.alarm("cart-42")`."""
         self.alarm_handler = self.alarm.handler

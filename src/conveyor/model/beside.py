@@ -57,6 +57,17 @@ class GroupGoneError(ConflictError):
         super().__init__(f"group `{id}` cannot be started any more", hint="make a new one", group_id=id)
 
 
+class GroupTimeoutError(ConveyorError, TimeoutError):
+    code = "group_timeout"
+
+    def __init__(self, name: str, id: str, timeout_s: float) -> None:
+        super().__init__(
+            f"group `{name}` has not ended within {timeout_s:g} s",
+            hint=f"wait longer; `conveyor groups show {id}` says what it waits for",
+            group_id=id,
+        )
+
+
 class WebhookTargetError(InvalidError):
     code = "webhook_target"
 
