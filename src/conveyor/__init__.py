@@ -16,9 +16,18 @@ from conveyor.blobs import Blob, BlobInfo, BlobPage, Bucket
 from conveyor.cron.schedule import CronRun
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.function import JobFunction
+from conveyor.jobs.groups import Group
 from conveyor.jobs.job import Job, JobInfo, Transition
+from conveyor.jobs.started import GroupInfo, GroupMember, StartedGroup
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
-from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError, ScheduleBusyError
+from conveyor.model.beside import (
+    AlarmNotFoundError,
+    AlarmTakenError,
+    GroupGoneError,
+    GroupNotFoundError,
+    GroupTimeoutError,
+    ScheduleBusyError,
+)
 from conveyor.model.errors import (
     BodyDecodeError,
     BodyTooLargeError,

@@ -15,6 +15,14 @@ from conveyor.testing.conformance.discarding import TestDiscards
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
+from conveyor.testing.conformance.groups import (
+    TestGroupCounts,
+    TestGroupEnds,
+    TestGroupLosses,
+    TestGroupOrder,
+    TestGroupStarts,
+    circle,
+)
 from conveyor.testing.conformance.jobs import TestJobControl, TestJobLists, TestJobs, desk
 from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
@@ -45,6 +53,11 @@ __all__ = [
     "TestEndings",
     "TestExpiry",
     "TestFairness",
+    "TestGroupCounts",
+    "TestGroupEnds",
+    "TestGroupLosses",
+    "TestGroupOrder",
+    "TestGroupStarts",
     "TestJobControl",
     "TestJobLists",
     "TestJobs",
@@ -69,5 +82,6 @@ __all__ = [
     "TestSettling",
     "TestTrails",
     "TestWakes",
+    "circle",
     "desk",
 ]
