@@ -17,7 +17,7 @@ from conveyor.bindings import Bindings
 from conveyor.blobs import Bucket
 from conveyor.cron.schedules import Schedules
 from conveyor.declaring import check_distinct, check_worker, declare, queues_of
-from conveyor.jobs.groups import Groups
+from conveyor.jobs.groups import Chaining, Grouping, Groups
 from conveyor.jobs.room import Jobs
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
@@ -92,10 +92,6 @@ class Conveyor:
         """What `job` declares."""
         self.job: Final = self.jobs.job
         self.job_queue: Final = self.jobs.declare_queue
-        self.groups: Final = Groups(self, self.jobs, self._ids)
-        """What `group` and `chain` start."""
-        self.group: Final = self.groups.make
-        self.chain: Final = self.groups.chain
         self.alarm = Alarms(name, lambda: self._store, self._ids, self.ensure_open, random.Random())
         """The alarm of a name: `app.alarm("cart-42")`."""
         self.alarm_handler = self.alarm.handler
@@ -190,6 +186,21 @@ class Conveyor:
     def bucket(self, name: str) -> Bucket:
         """A bucket of objects, by its name or by its binding in a wrangler file."""
         return self.bindings.bucket(name)
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """What `group` and `chain` start."""
+        return Groups(self, self.jobs, self._ids)
+
+    @property
+    def group(self) -> Grouping:
+        """A new group of jobs and messages: `app.group("nightly", on_complete=report)`."""
+        return self.groups.make
+
+    @property
+    def chain(self) -> Chaining:
+        """Start jobs that follow each other: `await app.chain(fetch.bind(url), parse)`."""
+        return self.groups.chain
 
     @functools.cached_property
     def webhooks(self) -> Webhooks:

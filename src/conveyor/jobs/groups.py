@@ -100,9 +100,7 @@ class Group:
         """32 hex digits."""
         return self._id.hex()
 
-    def add(
-        self, job: JobSender[P, R], payload: P, *, after: Node[Any] | Iterable[Node[Any]] = ()
-    ) -> Node[R]:
+    def add(self, job: JobSender[P, R], payload: P, *, after: Node[Any] | Iterable[Node[Any]] = ()) -> Node[R]:
         """A job, sent once those in `after` have ended. `InvalidMessageError`."""
         declared, draft = job.member(payload, self.id)
         return self._put(draft, declared, after)
@@ -215,6 +213,42 @@ def _pages(nodes: Sequence[NodeDraft]) -> Iterator[list[NodeDraft]]:
     yield page
 
 
+class Grouping(Protocol):
+    """`app.group`."""
+
+    def __call__(
+        self, name: str, *, on_complete: OnComplete | None = ..., deadline: Duration = ..., on_failure: OnFailure = ...
+    ) -> Group: ...
+
+
+class Chaining(Protocol):
+    """`app.chain`: each job takes what the one before it returns."""
+
+    @overload
+    async def __call__(
+        self, first: Bound[A], last: JobSender[A, R], /, *, name: str = ..., deadline: Duration = ...,
+        on_complete: OnComplete | None = ...,
+    ) -> Job[R]: ...  # fmt: skip
+
+    @overload
+    async def __call__(
+        self, first: Bound[A], second: JobSender[A, B], last: JobSender[B, R], /, *, name: str = ...,
+        deadline: Duration = ..., on_complete: OnComplete | None = ...,
+    ) -> Job[R]: ...  # fmt: skip
+
+    @overload
+    async def __call__(
+        self, first: Bound[A], second: JobSender[A, B], third: JobSender[B, C], last: JobSender[C, R], /, *,
+        name: str = ..., deadline: Duration = ..., on_complete: OnComplete | None = ...,
+    ) -> Job[R]: ...  # fmt: skip
+
+    @overload
+    async def __call__(
+        self, first: Bound[Any], /, *others: JobSender[Any, Any] | Bound[Any], name: str = ...,
+        deadline: Duration = ..., on_complete: OnComplete | None = ...,
+    ) -> Job[Any]: ...  # fmt: skip
+
+
 class Groups:
     """The groups of an app."""
 
@@ -240,30 +274,6 @@ class Groups:
         """
         return Group(self, name, on_complete=on_complete, deadline=deadline, on_failure=on_failure)
 
-    @overload
-    async def chain(
-        self, first: Bound[A], last: JobSender[A, R], /, *, name: str = ..., deadline: Duration = ...,
-        on_complete: OnComplete | None = ...,
-    ) -> Job[R]: ...  # fmt: skip
-
-    @overload
-    async def chain(
-        self, first: Bound[A], second: JobSender[A, B], last: JobSender[B, R], /, *, name: str = ...,
-        deadline: Duration = ..., on_complete: OnComplete | None = ...,
-    ) -> Job[R]: ...  # fmt: skip
-
-    @overload
-    async def chain(
-        self, first: Bound[A], second: JobSender[A, B], third: JobSender[B, C], last: JobSender[C, R], /, *,
-        name: str = ..., deadline: Duration = ..., on_complete: OnComplete | None = ...,
-    ) -> Job[R]: ...  # fmt: skip
-
-    @overload
-    async def chain(
-        self, first: Bound[Any], /, *others: JobSender[Any, Any] | Bound[Any], name: str = ...,
-        deadline: Duration = ..., on_complete: OnComplete | None = ...,
-    ) -> Job[Any]: ...  # fmt: skip
-
     async def chain(
         self, first: Bound[Any], /, *others: JobSender[Any, Any] | Bound[Any], name: str = "chain",
         deadline: Duration = "1d", on_complete: OnComplete | None = None,
@@ -274,7 +284,9 @@ class Groups:
         errors of `Group.start`; `InvalidSettingError` if the first has no payload.
         """
         if not isinstance(first, Bound):
-            raise InvalidSettingError("chain", first, "the first job needs its payload", hint="write `job.bind(payload)`")
+            raise InvalidSettingError(
+                "chain", first, "the first job needs its payload", hint="write `job.bind(payload)`"
+            )
         group = self.make(name, on_complete=on_complete, deadline=deadline, on_failure="cancel")
         node: Node[Any] | None = None
         for step in (first, *others):

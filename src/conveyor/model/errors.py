@@ -17,12 +17,14 @@
     |  |- QueueNotFoundError
     |  |- ScheduleNotFoundError
     |  |- AlarmNotFoundError
+    |  |- GroupNotFoundError
     |  |- EndpointNotFoundError
     |  |- DeliveryNotFoundError
     |  `- JobNotFoundError
     |- ConflictError
     |  |- QueueExistsError
     |  |- AlarmTakenError           another app has an alarm of this name
+    |  |- GroupGoneError            what was written of its start is gone, or it has begun
     |  |- EndpointExistsError
     |  |- EndpointDisabledError
     |  |- ConsumerConflictError     one consumer per queue
@@ -45,6 +47,7 @@
     |  |- JobCancelledError
     |  `- JobResultExpiredError     `result_ttl` is over
     |- JobTimeoutError              a job has not ended in the time that somebody waited
+    |- GroupTimeoutError            a group has not ended in the time that somebody waited
     |- AppLoadError                 MODULE:APP cannot be loaded
     `- StoreError                   the database refused
        |- StoreClosedError

@@ -1,8 +1,8 @@
 """What all stores say of groups, as data, what a store must promise of them, and what follows from the data alone.
 
-A group is a small graph: its nodes are messages, each sent once those that it comes after have ended. A member that ends
-is counted in the transaction in which it ends, whatever ended it, and once: its node says so. The last one sends the
-group's last message in that same transaction.
+A group is a small graph: its nodes are messages, each sent once those that it comes after have ended. A member that
+ends is counted in the transaction in which it ends, whatever ended it, and once: its node says so. The last one sends
+the last message of its group in that same transaction.
 """
 
 from __future__ import annotations

@@ -88,6 +88,15 @@ TABLES: Final = (
         words="error",
     ),
     _table("attempts", "id started_at attempt state ended_at worker error fingerprint next_at", words="error"),
+    _table(
+        "groups",
+        "id name state on_failure has_edges total unsent succeeded failed cancelled created_at deadline_ms deadline_at "
+        "ended_at expires_at on_complete",
+        "has_edges",
+    ),
+    _table("group_nodes", "id group_id place queue job state waits_for takes ended_at"),
+    _table("group_edges", "group_id parent child"),
+    _table("group_drafts", "group_id place draft"),
 )
 
 LEFT: Final[Mapping[str, str]] = MappingProxyType({

@@ -155,8 +155,8 @@ class Grouped(Jobs):
         return has_more
 
     def _start_group(self, draft: GroupDraft, nodes: Sequence[NodeDraft], *, is_last: bool) -> Group:
-        for queue in [*(node.message.queue for node in nodes), *([draft.on_complete.queue] if draft.on_complete else [])]:
-            self._queue(queue)
+        for message in [*(node.message for node in nodes), *([draft.on_complete] if draft.on_complete else [])]:
+            self._queue(message.queue)
         tables, now = self._tables, self._now()
         entry = tables.groups.get(draft.id)
         if entry is None:

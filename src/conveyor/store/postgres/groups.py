@@ -31,11 +31,11 @@ from conveyor.store.groups import (
     read_member,
 )
 from conveyor.store.jobs import NEWEST, job_name
-from conveyor.store.records import SWEEP_ROWS_MAX
 from conveyor.store.postgres import catalog, jobs
 from conveyor.store.postgres.append import Depths, append, append_one
 from conveyor.store.postgres.settle import take_out_ready
 from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.records import SWEEP_ROWS_MAX
 
 _Ended = list[tuple[int, MemberEnd]]
 """Members of one group, by place."""
@@ -304,7 +304,9 @@ async def list_groups(
     return [read_group(row) for row in found]
 
 
-async def list_members(tx: Transaction, id: MessageId, state: MemberState | None, limit: int, after: int) -> list[Member]:
+async def list_members(
+    tx: Transaction, id: MessageId, state: MemberState | None, limit: int, after: int
+) -> list[Member]:
     found = await tx.rows("list_members", id, after, None if state is None else state.value, limit)
     return [read_member(row) for row in found]
 
@@ -326,7 +328,9 @@ async def sweep_groups(tx: Transaction) -> int:
     found = await tx.row("expired_groups", tx.now)
     if found is None:
         return 0
-    rows = await tx.run("sweep_nodes", found[0], SWEEP_ROWS_MAX) + await tx.run("sweep_drafts", found[0], SWEEP_ROWS_MAX)
+    rows = await tx.run("sweep_nodes", found[0], SWEEP_ROWS_MAX) + await tx.run(
+        "sweep_drafts", found[0], SWEEP_ROWS_MAX
+    )
     if rows < SWEEP_ROWS_MAX:
         await tx.run("drop_edges", found[0])
         await tx.run("drop_group", found[0])

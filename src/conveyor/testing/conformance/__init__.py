@@ -15,14 +15,8 @@ from conveyor.testing.conformance.discarding import TestDiscards
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
-from conveyor.testing.conformance.groups import (
-    TestGroupCounts,
-    TestGroupEnds,
-    TestGroupLosses,
-    TestGroupOrder,
-    TestGroupStarts,
-    circle,
-)
+from conveyor.testing.conformance.group_order import TestGroupOrder, TestGroupStarts
+from conveyor.testing.conformance.groups import TestGroupCounts, TestGroupEnds, TestGroupLosses, circle
 from conveyor.testing.conformance.jobs import TestJobControl, TestJobLists, TestJobs, desk
 from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
