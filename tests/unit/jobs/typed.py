@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_type
 
-from conveyor import Backoff, Conveyor, Job, JobContext, JobFunction, JobState
+from conveyor import (
+    Backoff,
+    Conveyor,
+    GroupInfo,
+    GroupResult,
+    Job,
+    JobContext,
+    JobFunction,
+    JobState,
+    StartedGroup,
+)
 
 app = Conveyor("typed", url="memory://")
 
@@ -59,6 +69,36 @@ async def right() -> None:
     assert_type(await count.enqueue_many([1, 2]), list[Job[str]])
     jobs: Sequence[Job[object]] = [job]  # a job of a narrower result is one of a wider
     assert jobs
+
+
+@app.job()
+async def number_of(receipt: Receipt) -> int:
+    return receipt.number
+
+
+@app.job()
+async def report(result: GroupResult) -> None:
+    assert result.total
+
+
+async def right_groups() -> None:
+    group = app.group("nightly", on_complete=report, deadline="2h", on_failure="cancel")
+    node = group.add(send_mail, Mail("ann"))
+    assert_type(group.add(number_of, Receipt(1), after=node).job, Job[int])
+    group.send("emails", {"any": "body"}, after=[node])
+    started = await group.start()
+    assert_type(started, StartedGroup)
+    assert_type(await started.wait("10m"), GroupInfo)
+    assert_type(await app.chain(send_mail.bind(Mail("ann")), number_of), Job[int])
+    assert_type(await app.chain(send_mail.bind(Mail("ann")), number_of, count.options(priority=8)), Job[str])
+
+
+async def wrong_groups() -> None:
+    group = app.group("nightly", on_complete=report)
+    group.add(send_mail, "ann")  # type: ignore[arg-type]
+    group.add(send_mail, Mail("ann"), after="b")  # type: ignore[arg-type]
+    app.group("nightly", on_complete=count)  # type: ignore[arg-type]
+    app.group("nightly", on_failure="perhaps")  # type: ignore[arg-type]
 
 
 async def wrong() -> None:
