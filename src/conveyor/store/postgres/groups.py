@@ -11,6 +11,7 @@ from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft, Peeked
 from conveyor.store.groups import (
     DUE_MAX,
+    PAGE_NODES,
     START_MS,
     STEP_NODES,
     Counts,
@@ -170,12 +171,12 @@ async def _never_send(tx: Transaction, group: Group, id: MessageId, place: int, 
     tx.members[id] = MemberEnd(state)
 
 
-async def _send_some(tx: Transaction, group: Group) -> bool:
+async def _send_some(tx: Transaction, group: Group, limit: int = STEP_NODES) -> bool:
     """Members that wait for nobody; whether there may be more that can be sent now."""
-    found = await tx.rows("ready_nodes", group.id, STEP_NODES)
+    found = await tx.rows("ready_nodes", group.id, limit)
     here = [row for row in found if tx.catalog.find(row[2]) is not None]
-    for id, place, _queue, _draft in found:
-        if all(place != row[1] for row in here):
+    for id, place, queue, _draft in found:
+        if tx.catalog.find(queue) is None:
             await _never_send(tx, group, id, place, MemberState.CANCELLED)
     count = len(here)
     while count and not await _try_send(tx, [decode_draft(row[3]) for row in here[:count]]):
@@ -184,7 +185,7 @@ async def _send_some(tx: Transaction, group: Group) -> bool:
         await tx.run("mark_nodes", MemberState.SENT.value, [row[0] for row in here[:count]])
         await tx.run("drop_node_drafts", group.id, [row[1] for row in here[:count]])
         await _add(tx, group.id, (), unsent=count)
-    return len(found) == STEP_NODES and count > 0
+    return len(found) == limit and count > 0
 
 
 async def _set_state(tx: Transaction, group: Group, state: GroupState) -> Group:
@@ -221,7 +222,8 @@ async def advance(tx: Transaction, id: MessageId) -> bool:
     if not group.is_to_end(tx.now):
         await tx.rows("lock_groups", [id])
         group = await find_group(tx, id)
-        has_more = await _send_some(tx, group) if group is not None and group.unsent and not has_ended(group) else False
+        is_to_go_on = group is not None and group.unsent > 0 and not has_ended(group)
+        has_more = await _send_some(tx, group, PAGE_NODES) if group is not None and is_to_go_on else False
         await count_members(tx)
         await _end_if_whole(tx, id)
         return has_more

@@ -11,6 +11,7 @@ from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft
 from conveyor.store.groups import (
     DUE_MAX,
+    PAGE_NODES,
     START_MS,
     STEP_NODES,
     Counts,
@@ -159,21 +160,21 @@ def _never_send(tx: Transaction, group: Group, id: MessageId, place: int, state:
     tx.members[id] = MemberEnd(state)
 
 
-def _send_some(tx: Transaction, group: Group) -> bool:
+def _send_some(tx: Transaction, group: Group, limit: int = STEP_NODES) -> bool:
     """Members that wait for nobody; whether there may be more that can be sent now."""
-    found = tx.rows("ready_nodes", group.id, STEP_NODES)
+    found = tx.rows("ready_nodes", group.id, limit)
     here = [row for row in found if tx.catalog.find(tx, row[2]) is not None]
-    for id, place, _queue, _draft in found:
-        if all(place != row[1] for row in here):
+    for id, place, queue, _draft in found:
+        if tx.catalog.find(tx, queue) is None:
             _never_send(tx, group, id, place, MemberState.CANCELLED)
     count = len(here)
     while count and not _try_send(tx, [decode_draft(row[3]) for row in here[:count]]):
         count //= 2  # its queue is nearly full
-    for id, place, _queue, _draft in here[:count]:
-        tx.run("mark_node", MemberState.SENT.value, id)
-        tx.run("drop_node_draft", group.id, place)
-    _add(tx, group.id, (), unsent=count)
-    return len(found) == STEP_NODES and count > 0
+    if count:
+        tx.run_many("mark_node", [(MemberState.SENT.value, row[0]) for row in here[:count]])
+        tx.run_many("drop_node_draft", [(group.id, row[1]) for row in here[:count]])
+        _add(tx, group.id, (), unsent=count)
+    return len(found) == limit and count > 0
 
 
 def _set_state(tx: Transaction, group: Group, state: GroupState) -> Group:
@@ -208,7 +209,7 @@ def advance(tx: Transaction, id: MessageId) -> bool:
     if group is None or has_ended(group) or group.state is GroupState.STARTING:
         return False
     if not group.is_to_end(tx.now):
-        has_more = _send_some(tx, group) if group.unsent else False
+        has_more = _send_some(tx, group, PAGE_NODES) if group.unsent else False
         count_members(tx)
         _end_if_whole(tx, id)
         return has_more
