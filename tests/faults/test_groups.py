@@ -128,9 +128,7 @@ def test_groups_are_counted_while_workers_are_killed(fleet: Fleet, report: Repor
         pytest.param(10_000, KILLS, id="campaign", marks=[pytest.mark.campaign, pytest.mark.timeout(3_600)]),
     ],
 )
-def test_a_start_that_is_killed_is_whole_or_nothing(
-    fleet: Fleet, report: Report, members: int, starters: int
-) -> None:
+def test_a_start_that_is_killed_is_whole_or_nothing(fleet: Fleet, report: Report, members: int, starters: int) -> None:
     fleet.write_app(APP)
     fleet.run("from shop import *\nasync def main():\n    async with app: pass\nasyncio.run(main())")
     chance = random.Random(SEED)

@@ -53,7 +53,7 @@ def list_groups(*, name: str | None, state: str | None, limit: int, url: str | N
 @groups.command()
 @click.argument("id")
 @click.option("--members", "state", type=click.Choice((*_MEMBER_STATES, "all")), help="With its members in this state.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many members.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
 @store_options
 def show(id: str, *, state: str | None, limit: int, url: str | None, as_json: bool) -> None:
     """A group: what was counted, and its members."""

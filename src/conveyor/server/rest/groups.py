@@ -118,7 +118,9 @@ OPERATIONS: Final = (
         method="GET", path="/groups", right=Right.READ, scope="store", handle=list_groups, query=GroupsWanted,
         gives=Page[GroupShown],
     ),
-    Operation(method="GET", path="/groups/{group}", right=Right.READ, scope="store", handle=get_group, gives=GroupShown),
+    Operation(
+        method="GET", path="/groups/{group}", right=Right.READ, scope="store", handle=get_group, gives=GroupShown
+    ),
     Operation(
         method="GET", path="/groups/{group}/members", right=Right.READ, scope="store", handle=list_group_members,
         query=MembersWanted, gives=Page[GroupMemberShown],

@@ -222,8 +222,9 @@ async def advance(tx: Transaction, id: MessageId) -> bool:
     if not group.is_to_end(tx.now):
         await tx.rows("lock_groups", [id])
         group = await find_group(tx, id)
-        is_to_go_on = group is not None and group.unsent > 0 and not has_ended(group)
-        has_more = await _send_some(tx, group, PAGE_NODES) if group is not None and is_to_go_on else False
+        assert group is not None, "only those that have ended are forgotten"
+        is_to_go_on = group.state is GroupState.RUNNING and group.unsent > 0
+        has_more = await _send_some(tx, group, PAGE_NODES) if is_to_go_on else False
         await count_members(tx)
         await _end_if_whole(tx, id)
         return has_more
