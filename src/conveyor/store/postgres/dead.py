@@ -58,7 +58,7 @@ async def clear(tx: Transaction, seq: int) -> None:
     """GONE, from wherever it lay: nothing else knows of it any more."""
     found = await tx.row("delete_message", seq)
     if found is not None:
-        tx.end_member(*found, MemberEnd(MemberState.CANCELLED))
+        tx.end_member(found[0], found[1], MemberEnd(MemberState.CANCELLED))
 
 
 async def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:

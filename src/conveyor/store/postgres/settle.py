@@ -158,7 +158,7 @@ async def _take_out(tx: Transaction, seq: int, place: Row, claim: int | None) ->
         await tx.run("leave_ready", lane, found[0], priority, ready_at, seq)
     gone = await tx.row("delete_message", seq)
     if gone is not None:
-        tx.end_member(*gone, MemberEnd(MemberState.CANCELLED if claim is None else MemberState.SUCCEEDED))
+        tx.end_member(gone[0], gone[1], MemberEnd(MemberState.CANCELLED if claim is None else MemberState.SUCCEEDED))
     await _forget(tx, lane, [(seq, lane, size, key)])
     return True
 

@@ -32,9 +32,9 @@ class Circle:
         self.desk = desk
         self.store = desk.store
         self.id = desk.ids.new()
-        told = {"name": "g", "on_failure": "continue", "deadline_ms": MINUTE} | options
         last = Draft(id=desk.ids.new(), queue=REPORTS, body=b"null")
-        self.draft = GroupDraft(**({"id": self.id, "on_complete": last} | told))
+        told: dict[str, Any] = {"name": "g", "on_failure": "continue", "deadline_ms": MINUTE, "on_complete": last}
+        self.draft = GroupDraft(id=self.id, **(told | options))
         self.nodes: list[NodeDraft] = []
 
     def add(self, *after: int, queue: str = QUEUE, takes: int | None = None, **parts: Any) -> MessageId:

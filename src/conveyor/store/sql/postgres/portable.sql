@@ -92,7 +92,7 @@ SELECT id, started_at, attempt, state, ended_at, worker, error, fingerprint, nex
 FROM attempts ORDER BY id, started_at, attempt;
 
 -- name: export_groups
-SELECT id, name, state, on_failure, has_edges, total, unsent, succeeded, failed, cancelled, created_at, deadline_ms, deadline_at,
+SELECT id, name, state, on_failure, has_edges::integer, total, unsent, succeeded, failed, cancelled, created_at, deadline_ms, deadline_at,
   ended_at, expires_at, on_complete
 FROM groups ORDER BY id;
 
