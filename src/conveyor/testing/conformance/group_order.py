@@ -125,14 +125,14 @@ class TestGroupStarts:
             await store.groups.start(circle.draft, circle.nodes[3:], is_last=True)
 
     async def test_the_sweep_sends_what_a_starter_has_left(self, desk: Desk, circle: Circle, store: Store) -> None:
-        for _ in range(600):
+        for _ in range(1_200):
             circle.add(queue=PLAIN)
-        await store.groups.start(circle.draft, circle.nodes[:300], is_last=False)
-        await store.groups.start(circle.draft, circle.nodes[300:], is_last=True)
-        assert (await store.metrics(PLAIN)).backlog_messages < 600
+        await store.groups.start(circle.draft, circle.nodes[:600], is_last=False)
+        await store.groups.start(circle.draft, circle.nodes[600:], is_last=True)
+        assert (await store.metrics(PLAIN)).backlog_messages < 1_200
         while (await store.sweep()).groups:
             pass
-        assert (await store.metrics(PLAIN)).backlog_messages == 600
+        assert (await store.metrics(PLAIN)).backlog_messages == 1_200
 
     async def test_members_wait_for_room(self, desk: Desk, circle: Circle, store: Store) -> None:
         await store.update_queue(PLAIN, QueueSettings(max_backlog_messages=2))
