@@ -17,6 +17,7 @@ from conveyor.bindings import Bindings
 from conveyor.blobs import Bucket
 from conveyor.cron.schedules import Schedules
 from conveyor.declaring import check_distinct, check_worker, declare, queues_of
+from conveyor.jobs.groups import Chaining, Grouping, Groups
 from conveyor.jobs.room import Jobs
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
@@ -188,6 +189,21 @@ class Conveyor:
     def bucket(self, name: str) -> Bucket:
         """A bucket of objects, by its name or by its binding in a wrangler file."""
         return self.bindings.bucket(name)
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """What `group` and `chain` start."""
+        return Groups(self, self.jobs, self._ids)
+
+    @property
+    def group(self) -> Grouping:
+        """A new group of jobs and messages: `app.group("nightly", on_complete=report)`."""
+        return self.groups.make
+
+    @property
+    def chain(self) -> Chaining:
+        """Start jobs that follow each other: `await app.chain(fetch.bind(url), parse)`."""
+        return self.groups.chain
 
     @functools.cached_property
     def webhooks(self) -> Webhooks:

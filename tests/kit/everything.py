@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from conveyor.model.group import GROUP_HEADER
 from conveyor.model.ids import MessageId
 from conveyor.model.job import RECORD_MS, JobAttempt, JobRecord, JobState
 from conveyor.model.message import Peeked
@@ -15,6 +16,7 @@ from conveyor.model.report import Kind, Report, Word
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.model.step import StepKind, StepRecord
 from conveyor.model.verdict import Action, Settlement
+from conveyor.store.groups import GroupDraft, NodeDraft
 from conveyor.store.jobs import JobsAsked
 from conveyor.store.keeping import Portable
 from conveyor.store.portable import TABLES, Row
@@ -32,6 +34,7 @@ from conveyor.testing.factories import (
     a_schedule,
     an_ack,
     an_entry,
+    an_id,
     an_owner,
 )
 
@@ -58,7 +61,26 @@ async def fill_everything(store: Store) -> None:
     await store.append([a_draft(queue="purged", dedupe="p")])
     await store.purge("purged")
     await _fill_jobs(store, owner)
+    await _fill_groups(store)
     await _fill_beside(store)
+
+
+async def _fill_groups(store: Store) -> None:
+    """One that runs, with a member that waits for another, and one that has ended."""
+    await store.create_queue("members", QueueSettings())
+    for name, members in (("wide", 2), ("none", 0)):
+        draft = GroupDraft(
+            id=an_id(), name=name, on_failure="continue", deadline_ms=60_000, on_complete=a_draft(queue="purged")
+        )
+        headers = b'{"%s":"%s"}' % (GROUP_HEADER.encode(), draft.id.hex().encode())
+        nodes = [
+            NodeDraft(
+                place=place, message=a_draft(queue="members", headers=headers), job=None, after=tuple(range(place)),
+                takes=place - 1 if place else None,
+            )
+            for place in range(members)
+        ]  # fmt: skip
+        await store.groups.start(draft, nodes, is_last=True)
 
 
 async def _fill_jobs(store: Store, owner: int) -> None:
@@ -149,6 +171,7 @@ async def answers_of(store: Store) -> dict[str, Any]:
         "queues": queues,
         "metrics": [await store.metrics(each.name) for each in queues],
         "messages": [_carried(each) for queue in queues for each in await store.peek(queue.name, limit=1_000)],
+        "groups": [(each, await store.groups.members(each.id, limit=9)) for each in await store.groups.look(limit=9)],
         "jobs": [
             (each.name, each.state(store.clock.now_ms()), await _attempts_of(store, each.id), await store.steps.read(each.id))
             for each in (await store.jobs.look(JobsAsked())).jobs

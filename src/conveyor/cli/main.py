@@ -20,6 +20,7 @@ _VERBS: Final = {
     "messages": ("conveyor.cli.messages", "Send messages by hand, look at those that wait, pull and settle."),
     "dlq": ("conveyor.cli.dlq", "Look at dead letters, mend them, and send them back where they came from."),
     "jobs": ("conveyor.cli.jobs", "List jobs and their errors; show, explain, cancel them, try them again."),
+    "groups": ("conveyor.cli.groups", "List groups and chains, show their members, cancel them."),
     "cron": ("conveyor.cli.cron", "List schedules and their runs; trigger, pause and resume them."),
     "alarms": ("conveyor.cli.alarms", "List alarms, arm those that are parked again, cancel them."),
     "webhooks": ("conveyor.cli.webhooks", "Look after endpoints, their secrets and their deliveries."),

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from conveyor.cron.schedule import Declared, read_choice, read_declared
+from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.duration import Duration
-from conveyor.model.errors import InvalidSettingError, ScheduleNotFoundError
+from conveyor.model.errors import InvalidSettingError
 from conveyor.model.events import Emit
 from conveyor.model.ids import IdSource
 from conveyor.queue.handler import Handler

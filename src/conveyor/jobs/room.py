@@ -16,6 +16,7 @@ from conveyor.jobs.ends import deadline_of
 from conveyor.jobs.function import Declare, JobFunction, OnConflict, Options, UniqueBy, as_declare
 from conveyor.jobs.job import Job, JobInfo
 from conveyor.jobs.looking import JobErrors, ask_for, list_errors, list_jobs, replay
+from conveyor.jobs.member import MemberJob
 from conveyor.jobs.policy import USUAL, RetryPolicy, Rule
 from conveyor.jobs.reports import Reports
 from conveyor.jobs.runner import Runner
@@ -245,6 +246,11 @@ class Jobs:
     async def open_store(self, queue: str) -> Store:
         await self._app.ensure_open()
         return self._app.store.at(queue)
+
+    def member(self, declared: Declared, id: MessageId) -> Job[Any]:
+        """A handle on a member of a group, which may not be sent yet."""
+        store = self._app.store.at(declared.queue)
+        return MemberJob(store, self._waiting, declared.result, id.hex(), declared.name, declared.queue)
 
     def handle(self, declared: Declared, sent: Sent) -> Job[Any]:
         store = self._app.store.at(declared.queue)

@@ -18,6 +18,7 @@ from conveyor.remote.absent import Absent, check_consumer, unsupported
 from conveyor.remote.address import read_address
 from conveyor.remote.client import Client
 from conveyor.remote.directory import Directory, Known, read_info, seconds_of
+from conveyor.remote.groups import NoGroups
 from conveyor.remote.jobs import NoJobs
 from conveyor.remote.letters import OwnLetters, read_peeked
 from conveyor.remote.pulling import Inbox
@@ -32,6 +33,7 @@ from conveyor.remote.wire import (
     PushedMessage,
     encode_body,
 )
+from conveyor.store.groups import GroupStore
 from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Wake
 from conveyor.store.records import SWEEP_ROWS_MAX, Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
@@ -52,6 +54,7 @@ class RemoteStore(Absent, Undivided):
     steps: StepStore = NoSteps()
     reports: ReportStore = NoReports()
     notices: NoticeStore = NoNotices()
+    groups: GroupStore = NoGroups()
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self.address = read_address(url)

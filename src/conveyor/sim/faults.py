@@ -17,6 +17,7 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
+from conveyor.store.groups import GroupStore
 from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Store, Wake
 from conveyor.store.reports import ReportStore
@@ -154,6 +155,11 @@ class FaultyStore:
     @property
     def notices(self) -> NoticeStore:
         return self._inner.notices
+
+    @property
+    def groups(self) -> GroupStore:
+        """As the jobs."""
+        return self._inner.groups
 
     def at(self, queue: str) -> Store:
         """All queues live here."""

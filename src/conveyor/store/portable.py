@@ -97,6 +97,15 @@ TABLES: Final = (
         words="note",
     ),
     _table("report_lines", "id number kind at attempt level is_text body", "is_text"),
+    _table(
+        "groups",
+        "id name state on_failure has_edges total unsent succeeded failed cancelled created_at deadline_ms deadline_at "
+        "ended_at expires_at on_complete",
+        "has_edges",
+    ),
+    _table("group_nodes", "id group_id place queue job state waits_for takes ended_at"),
+    _table("group_edges", "group_id parent child"),
+    _table("group_drafts", "group_id place draft"),
 )
 
 LEFT: Final[Mapping[str, str]] = MappingProxyType({

@@ -14,6 +14,7 @@ from conveyor.model.ids import MessageId
 from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
+from conveyor.store.groups import GroupStore
 from conveyor.store.joining import Joinable
 from conveyor.store.notices import NoticeStore
 from conveyor.store.records import (
@@ -281,10 +282,15 @@ class Store(
 
     @property
     def steps(self) -> StepStore: ...
+
+    @property
     def reports(self) -> ReportStore: ...
 
     @property
     def notices(self) -> NoticeStore: ...
+
+    @property
+    def groups(self) -> GroupStore: ...
 
     def at(self, queue: str) -> Store:
         """The store in which a queue lives: this one, unless it is made of several."""

@@ -148,6 +148,7 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int = 0
     lifted: int = 0
     """Messages that waited long behind others of a higher priority."""
+    groups: int = 0
     carried: int = 0
     """Messages that users' own transactions sent or acked, brought to where they belong."""
 

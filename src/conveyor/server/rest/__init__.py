@@ -6,7 +6,7 @@ import random
 
 from conveyor.server.audit import Audit
 from conveyor.server.endpoint import Endpoint
-from conveyor.server.rest import alarms, dead_letters, jobs, kv, queues, schedules, stats, webhooks
+from conveyor.server.rest import alarms, dead_letters, groups, jobs, kv, queues, schedules, stats, webhooks
 from conveyor.server.rest.audit import AuditRoom
 from conveyor.server.rest.messages import MessageRoom
 from conveyor.server.rest.openapi import make_document, serve_document
@@ -25,6 +25,7 @@ def operations(tokens: Tokens, audit: Audit, streams: Streams) -> list[Operation
         *schedules.OPERATIONS,
         *jobs.OPERATIONS,
         *streams.of_jobs.operations(),
+        *groups.OPERATIONS,
         *alarms.OPERATIONS,
         *webhooks.OPERATIONS,
         *kv.OPERATIONS,

@@ -9,7 +9,7 @@ from conveyor.model.errors import InvalidTransactionError
 from conveyor.store.memory.alarms import Alarms
 from conveyor.store.memory.deliveries import Deliveries
 from conveyor.store.memory.documents import Documents
-from conveyor.store.memory.jobs import Jobs
+from conveyor.store.memory.groups import Grouped
 from conveyor.store.memory.key_values import KeyValues
 from conveyor.store.memory.owners import Owners
 from conveyor.store.memory.queues import Queues
@@ -19,7 +19,9 @@ from conveyor.store.memory.steps import Steps
 from conveyor.store.undivided import Undivided
 
 
-class MemoryStore(Schedules, Alarms, Deliveries, Queues, Owners, KeyValues, Documents, Jobs, Steps, Undivided):
+class MemoryStore(
+    Grouped, Schedules, Alarms, Deliveries, Queues, Owners, KeyValues, Documents, Steps, Undivided
+):
     """A `Store` that lives as long as its object; no method waits, so each is one transaction."""
 
     def __init__(self, clock: Clock) -> None:

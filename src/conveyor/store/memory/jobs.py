@@ -68,6 +68,9 @@ class Jobs(Belt):
         return wanted
 
     async def cancel(self, id: MessageId) -> JobFound | None:
+        return self._cancel_job(id)
+
+    def _cancel_job(self, id: MessageId) -> JobFound | None:
         found = self._find_job(id)
         if found is None or found.message is None or found.message.dead is not None:
             return found

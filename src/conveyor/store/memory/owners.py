@@ -111,7 +111,11 @@ class Owners(Floor):
             ),
             lifted=sum([self._lift_aged(queue) for queue in list(tables.queues.values())]),
             jobs=self._forget_jobs([job.id for job in tables.jobs.values() if job.expires_at <= now]),
+            groups=self._sweep_groups(),
         )
+
+    def _sweep_groups(self) -> int:
+        raise NotImplementedError
 
     def _forget_jobs(self, ids: list[MessageId]) -> int:
         for id in ids[:SWEEP_ROWS_MAX]:
@@ -142,6 +146,8 @@ class Owners(Floor):
         """T10."""
         old = [message for message in self._tables.messages.values() if self._is_old(message)]
         for message in old[:SWEEP_ROWS_MAX]:
+            if message.seq not in self._tables.messages:  # one before it has ended the group of both
+                continue
             self._kill(message, DeadReason.EXPIRED, None)
         return len(old[:SWEEP_ROWS_MAX])
 

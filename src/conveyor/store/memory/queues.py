@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError, VersionConflictError
+from conveyor.model.group import MemberState
 from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import ContentType, Peeked
 from conveyor.model.settings import ConsumerSettings, QueueSettings, gating_of
 from conveyor.model.step import StepKind
+from conveyor.store.groups import MemberEnd
 from conveyor.store.memory.limits import Limits
 from conveyor.store.memory.rows import Queue
 from conveyor.store.records import SWEEP_ROWS_MAX, QueueInfo, QueueMetrics
@@ -106,6 +108,8 @@ class Queues(Limits):
             del self._tables.dedupes[key]
         for level in [level for level in self._tables.lines if level[0] == name]:
             del self._tables.lines[level]
+        for message in messages:
+            self._end_member(message.id, MemberEnd(MemberState.CANCELLED))
         return len(messages)
 
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
@@ -131,7 +135,8 @@ class Queues(Limits):
         wanted = set(seqs)
         found = [message for message in self._tables.in_queue(queue) if message.seq in wanted]
         for message in found:
-            self._remove(message)
+            if message.seq in self._tables.messages:  # one before it may have ended the group of both
+                self._remove(message)
         self._wake(queue)  # the next of their keys may go
         return [message.seq for message in found]
 

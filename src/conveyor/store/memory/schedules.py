@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conveyor.model.errors import ScheduleNotFoundError
+from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.store.memory.belt import Belt
 from conveyor.store.memory.rows import RunEntry, ScheduleEntry
 from conveyor.store.records import Fired, Firing, Run, RunStatus, Schedule, ScheduleDraft

@@ -29,6 +29,7 @@ from conveyor.store.postgres.deliveries import Deliveries
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, translate
 from conveyor.store.postgres.flusher import Flusher
+from conveyor.store.postgres.group_store import PostgresGroups
 from conveyor.store.postgres.job_store import PostgresJobs
 from conveyor.store.postgres.joined import Home, JoinedTransaction
 from conveyor.store.postgres.link import CLOSE_S, Durability, Shared
@@ -89,6 +90,7 @@ class PostgresStore(Alarms, Deliveries, Undivided):
         self.steps = PostgresSteps(self._run)
         self.reports = PostgresReports(self._run)
         self.notices = PostgresNotices(self._run)
+        self.groups = PostgresGroups(self._run)
         self._relay: Relay | None = None
         self._home: Home | None = None
         self._door: Door | None = None
@@ -333,7 +335,8 @@ class PostgresStore(Alarms, Deliveries, Undivided):
         return await self._run(workers.list_owners, _RELAXED)
 
     async def sweep(self) -> Swept:
-        return await self._run(lambda tx: sweep.sweep(tx, self._outbox), _RELAXED)
+        swept = await self._run(lambda tx: sweep.sweep(tx, self._outbox), _RELAXED)
+        return msgspec.structs.replace(swept, groups=await self.groups.sweep())
 
     # Schedules
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from conveyor.model.duration import HOUR_MS
+from conveyor.model.group import GROUP_MARK, MemberState
 from conveyor.model.verdict import DeadReason
+from conveyor.store.groups import MemberEnd
 from conveyor.store.postgres import ageing, jobs, keys, leases, outbox, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
@@ -78,7 +80,8 @@ async def _clear_purged(tx: Transaction) -> int:
     for (lane,) in await tx.rows("purged_lanes"):
         seqs = await tx.rows("leave_purged", lane, SWEEP_ROWS_MAX - cleared)
         seqs += await tx.rows("purged_leased", lane, SWEEP_ROWS_MAX - cleared - len(seqs))
-        await tx.run("delete_messages", [seq for (seq,) in seqs])
+        for id, headers in await tx.rows("delete_messages", [seq for (seq,) in seqs], GROUP_MARK):
+            tx.end_member(id, headers, MemberEnd(MemberState.CANCELLED))
         cleared += len(seqs)
         if cleared >= SWEEP_ROWS_MAX:
             return cleared

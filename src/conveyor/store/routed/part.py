@@ -45,6 +45,7 @@ from conveyor.store.records import (
 )
 from conveyor.store.routed.alarms import PartAlarms
 from conveyor.store.routed.deliveries import PartDeliveries
+from conveyor.store.routed.groups import PartGroups
 from conveyor.store.routed.jobs import PartJobs
 from conveyor.store.routed.numbers import is_common, mark_of, own, place_in
 from conveyor.store.routed.reports import PartReports
@@ -74,6 +75,7 @@ class Part(PartAlarms, PartDeliveries, Undivided):
         self.jobs = PartJobs(lambda: self._live.jobs, self._mark)
         self.steps = PartSteps(lambda: self._live.steps, self.unmark_owner)
         self.reports = PartReports(lambda: self._live.reports, self.unmark_owner)
+        self.groups = PartGroups(lambda: self._live.groups)
         self._problem: StoreError | None = None
         """Why it is away."""
         self._coming_up: asyncio.Task[None] | None = None

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, TypeVar
 
+from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.clock import Clock
-from conveyor.model.errors import InvalidMessageError, ScheduleNotFoundError, StoreError
+from conveyor.model.errors import InvalidMessageError, StoreError
 from conveyor.model.ids import IdSource, MessageId
 from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
@@ -43,6 +44,7 @@ from conveyor.store.records import (
 )
 from conveyor.store.routed.alarms import RoutedAlarms
 from conveyor.store.routed.deliveries import RoutedDeliveries
+from conveyor.store.routed.groups import RoutedGroups
 from conveyor.store.routed.jobs import RoutedJobs
 from conveyor.store.routed.joined import RoutedJoin
 from conveyor.store.routed.numbers import place_in
@@ -74,6 +76,8 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
         self.steps = RoutedSteps(keeping, lambda queue: self.at(queue).steps)
         reports = {name: part.reports for name, part in self.parts.items()}
         self.reports = RoutedReports(reports, lambda queue: self.at(queue).reports)
+        groups = {name: part.groups for name, part in self.parts.items()}
+        self.groups = RoutedGroups(groups, self._name_of)
         self._ids = IdSource(self._home.clock)
         self._owners = Owners(list(self.parts.values()), self._ids)
 

@@ -8,6 +8,8 @@ import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from conveyor.model.clock import Clock, SystemClock
 from conveyor.model.errors import StoreClosedError
 from conveyor.model.ids import MessageId
@@ -42,6 +44,7 @@ from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.alarms import Alarms
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.deliveries import Deliveries
+from conveyor.store.sqlite.group_store import SQLiteGroups
 from conveyor.store.sqlite.job_store import SQLiteJobs
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
@@ -72,6 +75,7 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         self.steps = SQLiteSteps(lambda: self._live)
         self.reports = SQLiteReports(lambda: self._live)
         self.notices = SQLiteNotices(lambda: self._live)
+        self.groups = SQLiteGroups(lambda: self._live)
 
     @property
     def clock(self) -> Clock:
@@ -245,7 +249,8 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         return await self._live.submit(workers.list_owners, _RELAXED)
 
     async def sweep(self) -> Swept:
-        return await self._live.submit(sweep.sweep, _RELAXED)
+        swept = await self._live.submit(sweep.sweep, _RELAXED)
+        return replace(swept, groups=await self.groups.sweep())
 
     # Schedules
 

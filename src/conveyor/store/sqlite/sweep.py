@@ -9,7 +9,7 @@ from conveyor.model.verdict import DeadReason
 from conveyor.store.records import DELIVERY_MS, SWEEP_ROWS_MAX, Swept
 from conveyor.store.sqlite import ageing, jobs, keys, leases, owners
 from conveyor.store.sqlite.catalog import QueueRow
-from conveyor.store.sqlite.dead import bury
+from conveyor.store.sqlite.dead import bury, clear
 from conveyor.store.sqlite.transaction import Transaction
 
 RECEIPT_MS: Final = HOUR_MS
@@ -72,7 +72,8 @@ def _clear_purged(tx: Transaction) -> int:
         tx.run("leave_purged", lane, len(seqs))
         leased = tx.rows("purged_leased", lane, SWEEP_ROWS_MAX - cleared - len(seqs))
         tx.run_many("drop_lease", leased)
-        tx.run_many("delete_message", [(seq,) for seq in seqs] + [(seq,) for _, seq in leased])
+        for seq in [*seqs, *(seq for _, seq in leased)]:
+            clear(tx, seq)
         cleared += len(seqs) + len(leased)
         if cleared >= SWEEP_ROWS_MAX:
             return cleared

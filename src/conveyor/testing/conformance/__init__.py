@@ -16,6 +16,8 @@ from conveyor.testing.conformance.discarding import TestDiscards
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
+from conveyor.testing.conformance.group_order import TestGroupOrder, TestGroupStarts
+from conveyor.testing.conformance.groups import TestGroupCounts, TestGroupEnds, TestGroupLosses, circle
 from conveyor.testing.conformance.jobs import TestJobControl, TestJobLists, TestJobs, TestPuttingsOff, desk
 from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
@@ -50,6 +52,11 @@ __all__ = [
     "TestEvents",
     "TestExpiry",
     "TestFairness",
+    "TestGroupCounts",
+    "TestGroupEnds",
+    "TestGroupLosses",
+    "TestGroupOrder",
+    "TestGroupStarts",
     "TestJobControl",
     "TestJobLists",
     "TestJobs",
@@ -79,5 +86,6 @@ __all__ = [
     "TestSteps",
     "TestTrails",
     "TestWakes",
+    "circle",
     "desk",
 ]
