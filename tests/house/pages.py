@@ -20,7 +20,7 @@ from conveyor.model import beside, errors, job_errors, message, refusals, settin
 from conveyor.model.states import STEPS, State, Step
 from conveyor.model.verdict import DeadReason
 from conveyor.server import rest
-from conveyor.server.audit import Audit
+from conveyor.audit.trail import Audit
 from conveyor.server.rest.openapi import make_document
 from conveyor.server.rest.streams import Streams
 from conveyor.server.tokens import Tokens

@@ -10,7 +10,7 @@ import pytest
 
 from conveyor import Conveyor
 from conveyor.model.errors import ConflictError, StoreBusyError
-from conveyor.server.audit import Audit, Record
+from conveyor.audit.trail import Audit, Record
 from conveyor.server.endpoint import Answer, Call, Endpoint
 from conveyor.server.rights import Caller, Right
 from conveyor.testing.clock import ManualClock

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from conveyor.cli.answers import ask, print_json, print_rows, show_moment, store_options
-from conveyor.server.audit import Audit, Record
+from conveyor.audit.trail import Audit, Record
 from conveyor.server.tokens import read_environment
 from conveyor.store.protocol import Store
 

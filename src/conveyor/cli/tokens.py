@@ -19,7 +19,7 @@ from conveyor.cli.answers import (
     store_options,
     tell,
 )
-from conveyor.server.audit import Audit, operator
+from conveyor.audit.trail import Audit, operator
 from conveyor.server.rights import Right
 from conveyor.server.tokens import Secret, Token, Tokens, read_environment
 from conveyor.store.protocol import Store

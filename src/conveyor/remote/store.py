@@ -43,6 +43,7 @@ class RemoteStore(Absent, Undivided):
     """`Store` behind a `cloudflare://` URL. Queues are not made by declaring them: they are somebody else's."""
 
     keeps_others = True
+    keeps_trail = False
     jobs: JobStore = NoJobs()
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:

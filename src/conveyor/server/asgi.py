@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from conveyor.model.errors import ConveyorError
 from conveyor.model.events import Emit, Event
 from conveyor.server import cloudflare, rest
-from conveyor.server.audit import Audit
+from conveyor.audit.trail import Audit
 from conveyor.server.cloudflare.dialect import Envelope
 from conveyor.server.endpoint import SAFE_HEADERS
 from conveyor.server.gate import Gate, Rates

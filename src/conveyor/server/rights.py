@@ -41,6 +41,11 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns as of `fnmatch`; None is all, and the rest of the store."""
     address: str = ""
 
+    @property
+    def via(self) -> str:
+        """How it comes, for the audit trail."""
+        return "http"
+
     def may(self, right: Right, queue: str | None = None) -> bool:
         """With a queue: there. Without: in the whole store, which no patterns cover."""
         if right not in self.rights:

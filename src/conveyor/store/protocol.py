@@ -273,6 +273,9 @@ class Store(
         """Whether its queues are others' too: an app uses them, and neither makes nor judges them."""
         ...
 
+    keeps_trail: bool
+    """What is recorded of its changes is recorded here; of several stores, one keeps the trail of all."""
+
     @property
     def jobs(self) -> JobStore: ...
 

@@ -11,7 +11,7 @@ import pytest
 
 from conveyor import Conveyor
 from conveyor.server import rest
-from conveyor.server.audit import Audit
+from conveyor.audit.trail import Audit
 from conveyor.server.rest.openapi import make_document
 from conveyor.server.rest.streams import Streams
 from conveyor.server.tokens import Tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from conveyor.server.audit import Audit
+from conveyor.audit.trail import Audit
 from conveyor.server.endpoint import Endpoint
 from conveyor.server.rest import alarms, dead_letters, jobs, kv, queues, schedules, stats, webhooks
 from conveyor.server.rest.audit import AuditRoom

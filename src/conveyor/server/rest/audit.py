@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from conveyor.server.audit import Audit, Record
+from conveyor.audit.trail import Audit, Record
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.paging import cut_page, read_cursor

@@ -58,11 +58,14 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
     """`Store` made of several: `stores` by their names in `routing`."""
 
     keeps_others: bool = False
+    keeps_trail: bool = True
 
     def __init__(self, routing: Routing, stores: Mapping[str, Store]) -> None:
         self.routing = routing
         self.parts: Final[Mapping[str, Part]] = {name: Part(name, store) for name, store in stores.items()}
         self._home = self.parts[HOME]
+        for name, store in stores.items():
+            store.keeps_trail = name == HOME
         self._by_place = {part.place: part for part in self.parts.values()}
         self._name_of = lru_cache(_NAMES_KEPT)(routing.store_of)
         jobs = {name: part.jobs for name, part in self.parts.items()}

@@ -1,4 +1,4 @@
-"""The audit trail: who changed what, when, from where, and what came of it; never what was in it.
+"""The trail: who changed what, when, from where, what it was before and after, and what came of it.
 
 Each record ends with a hash over the hash before it and its own bytes, and the trail's head is kept beside them, so
 that a record that was edited, taken away, put elsewhere or cut off shows. With the server's pepper the hash is an HMAC,
@@ -12,12 +12,13 @@ import hashlib
 import hmac
 import os
 import socket
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from conveyor.server.rights import Caller, Right, held_by
+from conveyor.model.errors import ConflictError
 from conveyor.store.documents import record_name
 from conveyor.store.protocol import Store
 from conveyor.store.records import TRAIL_KIND, Document
@@ -25,7 +26,10 @@ from conveyor.store.records import TRAIL_KIND, Document
 TRAIL: Final = "audit"
 OPERATOR_ID: Final = "cli"
 TARGET_CHARS_MAX: Final = 256
+SEARCHED_MAX: Final = 10_000
+"""Records that one search looks at, however few of them fit."""
 _PAGE: Final = 500
+_NOT_SEALED: Final = frozenset({"is_keyed", "hash", "number"})
 _TAIL: Final = len(b',"hash":""}') + 64
 
 
@@ -34,19 +38,72 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     at: int
     actor: str
-    """The id of a token, `environment`, or `cli`."""
+    """The id of a token, `environment`, `cli`, or the name of an app."""
     name: str
+    """Of the token, or of the user of the operating system."""
     address: str
     action: str
     target: str
     result: str
     """`ok`, or the code of an error."""
     request_id: str = ""
+    via: str = ""
+    """`http`, `cli` or `library`."""
+    before: dict[str, Any] | None = None
+    """What the change found there; with `after`, only what differs."""
+    after: dict[str, Any] | None = None
+    count: int | None = None
+    """Of a change of many messages: how many."""
     is_keyed: bool = False
     """Sealed with the server's pepper."""
     hash: str = ""
     number: int = 0
     """From 1; where it stands."""
+
+
+class Who(Protocol):
+    """Whoever changes something: a caller of the server, an operator in a shell, an app."""
+
+    @property
+    def token_id(self) -> str | None: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def via(self) -> str: ...
+
+
+class Actor(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who needs no token."""
+
+    token_id: str | None
+    name: str
+    address: str
+    via: str
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records are meant; None is any. Patterns as of `fnmatch`."""
+
+    who: str | None = None
+    """The actor, the name, or `name@address`."""
+    action: str | None = None
+    target: str | None = None
+    since: int | None = None
+    """Milliseconds of the store's clock, this one included."""
+
+    def fits(self, record: Record) -> bool:
+        names = (record.actor, record.name, f"{record.name}@{record.address}")
+        return (
+            (self.who is None or any(fnmatchcase(each, self.who) for each in names))
+            and (self.action is None or fnmatchcase(record.action, self.action))
+            and (self.target is None or fnmatchcase(record.target, self.target))
+            and (self.since is None or record.at >= self.since)
+        )
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +122,14 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     faults: list[Fault]
 
 
-def operator() -> Caller:
+def operator() -> Actor:
     """Whoever works on the store itself, from a shell of this machine."""
-    return Caller(
-        token_id=OPERATOR_ID, name=_user(), rights=held_by(frozenset({Right.ADMIN})), address=socket.gethostname()
-    )
+    return Actor(token_id=OPERATOR_ID, name=_user(), address=socket.gethostname(), via="cli")
+
+
+def app_actor(app: str, person: str | None = None) -> Actor:
+    """An app that changes something of its own accord, or for somebody whom it knows."""
+    return Actor(token_id=app, name=person or _user(), address=socket.gethostname(), via="library")
 
 
 def _user() -> str:
@@ -86,22 +146,34 @@ class Audit:
         self._store = store
         self._pepper = None if pepper is None else pepper.encode()
 
-    async def record(self, caller: Caller, action: str, target: str, *, result: str, request_id: str = "") -> Record:
+    async def record(self, who: Who, action: str, target: str, *, result: str, request_id: str = "") -> Record:
         """Add a record; it is safely in the store when this returns. `StoreError`."""
-        record = Record(
-            at=self._store.clock.now_ms(),
-            actor=caller.token_id or "",
-            name=caller.name,
-            address=caller.address,
-            action=action,
-            target=target[:TARGET_CHARS_MAX],
-            result=result,
-            request_id=request_id,
-            is_keyed=self._pepper is not None,
-        )
+        body = self.body_of(
+            Record(
+                at=self._store.clock.now_ms(), actor=who.token_id or "", name=who.name, address=who.address,
+                action=action, target=target, result=result, request_id=request_id, via=who.via,
+            )
+        )  # fmt: skip
+        return await self.append(body)
+
+    def body_of(self, record: Record) -> bytes:
+        """What is sealed of it; what it does not have is left out."""
+        record = msgspec.structs.replace(record, target=record.target[:TARGET_CHARS_MAX])
         facts = msgspec.structs.asdict(record)
-        body = msgspec.json.encode({name: value for name, value in facts.items() if name not in ("hash", "number")})
-        return _read(await self._store.append_record(TRAIL, body, self._seal))
+        body = {name: value for name, value in facts.items() if name not in _NOT_SEALED and value is not None}
+        return msgspec.json.encode(body | {"is_keyed": self._pepper is not None})
+
+    async def append(self, body: bytes) -> Record:
+        """One that `body_of` made."""
+        return _read(await self._store.append_record(TRAIL, body, self.seal))
+
+    def examine(self, head: bytes) -> None:
+        """`ConflictError` if a record that this side makes would break the chain that ends so."""
+        if self._pepper is None and _is_keyed(head):
+            raise ConflictError(
+                "this store's audit trail is sealed with a pepper, and a change made here could not be recorded",
+                hint="set CONVEYOR_PEPPER as the server has it",
+            )
 
     async def list(self, *, limit: int, before: int | None = None) -> list[Record]:
         """The newest first, from the one before number `before` on."""
@@ -135,6 +207,24 @@ class Audit:
             faults.append(Fault(number=number, problem=f"is the last one here; {expected[:32]} was the head before"))
         return Examined(records=number, head=f"{number}:{before}", faults=faults)
 
+    async def search(self, wanted: Wanted, *, limit: int, before: int | None = None) -> tuple[Sequence[Record], int | None]:
+        """As `list`, those that fit, and the number before which to go on, None at the end. No more than
+        `SEARCHED_MAX` are looked at, so there may be few, or none, before the end."""
+        found: list[Record] = []
+        for _ in range(SEARCHED_MAX // _PAGE):
+            page = await self.list(limit=_PAGE, before=before)
+            for record in page:
+                if wanted.since is not None and record.at < wanted.since:
+                    return found, None
+                if wanted.fits(record):
+                    found.append(record)
+                    if len(found) == limit:
+                        return found, record.number if record.number > 1 else None
+            if len(page) < _PAGE:
+                return found, None
+            before = page[-1].number
+        return found, before
+
     async def _walk(self) -> AsyncIterator[Document]:
         after: str | None = None
         while page := await self._store.list_documents(TRAIL, limit=_PAGE, after=after):
@@ -142,7 +232,8 @@ class Audit:
                 yield document
             after = page[-1].name
 
-    def _seal(self, before: bytes, body: bytes) -> bytes:
+    def seal(self, before: bytes, body: bytes) -> bytes:
+        """The record, with its hash over the one before it."""
         return body[:-1] + b',"hash":"' + self._hash(_hash_in(before), body, keyed=self._pepper is not None) + b'"}'
 
     def _hash(self, before: str, body: bytes, *, keyed: bool) -> bytes:

@@ -1,0 +1,124 @@
+"""An act: what one person does at one time. Each change that it makes is recorded in the change's own transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
+from typing import Final
+
+from conveyor.audit.trail import TRAIL, Audit, Record, Who
+from conveyor.audit.views import count_of, differences
+from conveyor.store.protocol import Store
+from conveyor.store.witness import Change, current_witness, watched
+
+_PERSON: Final[ContextVar[str | None]] = ContextVar("conveyor_person", default=None)
+
+
+class Act:
+    """The witness of what somebody does. `target` may be found out on the way; without one it is what was changed."""
+
+    def __init__(
+        self, audit: Audit, who: Who, action: str, target: Callable[[], str | None], *, request_id: str = "",
+        subject: tuple[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self._audit = audit
+        self._who = who
+        self._action = action
+        self._target = target
+        self._request_id = request_id
+        self._subject = subject
+        self._left: list[bytes] = []
+        self._is_over = False
+        self.records = 0
+        """How many are written, or are to be."""
+
+    # `Witness`
+
+    @property
+    def trail(self) -> str:
+        return TRAIL
+
+    def subject(self, kind: str, name: str) -> tuple[str, str]:
+        return self._subject or (kind, name)
+
+    def examine(self, head: bytes) -> None:
+        self._audit.examine(head)
+
+    def describe(self, change: Change, now: int) -> bytes | None:
+        before, after = differences(change, now)
+        count = count_of(change.answer)
+        is_nothing = count == 0 or (before == {} == after and count is None)
+        if self._is_over or is_nothing:
+            return None
+        return self._audit.body_of(
+            Record(
+                at=now, actor=self._who.token_id or "", name=self._who.name, address=self._who.address,
+                action=self._action, target=self._target() or change.name, result="ok",
+                request_id=self._request_id, via=self._who.via, before=before, after=after, count=count,
+            )
+        )  # fmt: skip
+
+    def seal(self, before: bytes, body: bytes) -> bytes:
+        return self._audit.seal(before, body)
+
+    def tell(self, body: bytes | None, *, is_written: bool) -> None:
+        if body is None:
+            return
+        self.records += 1
+        if not is_written:
+            self._left.append(body)
+
+    # Its life
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        """What is changed within the block is this act's."""
+        with watched(self):
+            try:
+                yield
+            finally:
+                self._is_over = True  # tasks that were begun within may go on
+
+    async def write_rest(self) -> None:
+        """What could not be written with its change: it lies in another store than the trail."""
+        while self._left:
+            await self._audit.append(self._left[0])
+            del self._left[0]
+
+
+@contextlib.asynccontextmanager
+async def acting(
+    store: Store, who: Callable[[], Who], action: str, target: str | None, *, subject: tuple[str, str] | None = None
+) -> AsyncIterator[None]:
+    """What is changed within the block is recorded, unless it is part of an act already."""
+    if current_witness() is not None or store.keeps_others:
+        yield
+        return
+    act = Act(Audit(store, pepper=read_pepper()), who(), action, lambda: target, subject=subject)
+    try:
+        with act.watch():
+            yield
+    finally:
+        await act.write_rest()
+
+
+def read_pepper() -> str | None:
+    """CONVEYOR_PEPPER, which the server checks when it starts."""
+    return os.environ.get("CONVEYOR_PEPPER") or None
+
+
+@contextlib.contextmanager
+def acting_as(person: str) -> Iterator[None]:
+    """Until the end of the block, what an app changes it changes for this person, and the trail says so."""
+    token = _PERSON.set(person)
+    try:
+        yield
+    finally:
+        _PERSON.reset(token)
+
+
+def acting_person() -> str | None:
+    """For whom an app works just now, as far as it has said."""
+    return _PERSON.get()
