@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from conveyor.audit.act import acting
 from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.errors import (
@@ -131,7 +132,8 @@ class Alarm:
     async def rearm(self, when: datetime | Duration = 0) -> datetime:
         """Set a parked alarm again, with all its retries. `AlarmNotFoundError`; `ConflictError` if it is not parked."""
         store = await self._room.open_store()
-        return _moment((await rearm(store, self._room.ids, self.name, when)).due_at)
+        async with acting(store, "alarm.rearm"):
+            return _moment((await rearm(store, self._room.ids, self.name, when)).due_at)
 
     def __repr__(self) -> str:
         return f"<Alarm {self.name!r}>"

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from conveyor.alarms import Alarms
+from conveyor.audit.act import acting_as
 from conveyor.bindings import Bindings
 from conveyor.blobs import Bucket
 from conveyor.cron.schedules import Schedules
@@ -168,6 +169,11 @@ class Conveyor:
         return hook
 
     # Use
+
+    def acting_as(self, person: str) -> contextlib.AbstractContextManager[None]:
+        """Until the end of the block, what this task changes it changes for this person, and the audit trail says so:
+        `with app.acting_as(user.email): await job.cancel()`."""
+        return acting_as(person)
 
     def queue(self, name: str) -> Queue:
         """The way into a queue, declared here or elsewhere."""

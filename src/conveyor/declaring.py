@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from conveyor.audit.act import acting
 from conveyor.cron.dialect import Syntax, read
 from conveyor.cron.schedule import Declared
 from conveyor.cron.scheduler import Scheduler
@@ -86,6 +87,7 @@ async def declare(
     steps += [_consumer_step(store, handler) for handler in handlers]
     if scheduler is not None:
         steps.append(scheduler.declare)
+    steps = [_recorded(store, step) for step in steps]
     if not isinstance(store, RoutedStore):
         for step in steps:
             await step()
@@ -117,6 +119,14 @@ def _consumer_step(store: Store, handler: Handler) -> _Step:
         await store.declare_consumer(handler.queue, handler.settings)
 
     return step
+
+
+def _recorded(store: Store, step: _Step) -> _Step:
+    async def act() -> None:
+        async with acting(store, "app.declare"):
+            await step()
+
+    return act
 
 
 async def _go_on(store: Store, late: dict[_Step, str], emit: Emit) -> None:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from typing import Final
 
-from conveyor.audit.trail import TRAIL, Audit, Record, Who
+from conveyor.audit.trail import TRAIL, Audit, Record, Who, app_actor
 from conveyor.audit.views import count_of, differences
+from conveyor.model.errors import ConflictError
 from conveyor.store.protocol import Store
-from conveyor.store.witness import Change, current_witness, watched
+from conveyor.store.witness import Change, current_witness, split_name, watched
 
+_LOG: Final = logging.getLogger("conveyor.audit")
 _PERSON: Final[ContextVar[str | None]] = ContextVar("conveyor_person", default=None)
 
 
 class Act:
-    """The witness of what somebody does. `target` may be found out on the way; without one it is what was changed."""
+    """The witness of what somebody does. `target` may be found out on the way; without one it is what was changed.
+    Where a record would break the chain, a strict one refuses the change, and others tell the log."""
 
     def __init__(
         self, audit: Audit, who: Who, action: str, target: Callable[[], str | None], *, request_id: str = "",
-        subject: tuple[str, str] | None = None,
+        is_strict: bool = True,
     ) -> None:  # fmt: skip
         self._audit = audit
         self._who = who
         self._action = action
         self._target = target
         self._request_id = request_id
-        self._subject = subject
+        self._is_strict = is_strict
+        self._is_able = True
         self._left: list[bytes] = []
         self._is_over = False
         self.records = 0
@@ -40,25 +45,32 @@ class Act:
     def trail(self) -> str:
         return TRAIL
 
-    def subject(self, kind: str, name: str) -> tuple[str, str]:
-        return self._subject or (kind, name)
-
     def examine(self, head: bytes) -> None:
-        self._audit.examine(head)
+        try:
+            self._audit.examine(head)
+        except ConflictError:
+            if self._is_strict:
+                raise
+            self._is_able = False
 
     def describe(self, change: Change, now: int) -> bytes | None:
         before, after = differences(change, now)
         count = count_of(change.answer)
-        is_nothing = count == 0 or (before == {} == after and count is None)
-        if self._is_over or is_nothing:
+        is_same = before == {} == after
+        if self._is_over or count == 0 or (is_same and count is None and change.before is not None):
             return None
-        return self._audit.body_of(
+        name = split_name(change.name)[1] if change.kind == "document" else change.name
+        body = self._audit.body_of(
             Record(
                 at=now, actor=self._who.token_id or "", name=self._who.name, address=self._who.address,
-                action=self._action, target=self._target() or change.name, result="ok",
-                request_id=self._request_id, via=self._who.via, before=before, after=after, count=count,
+                action=self._action, target=self._target() or name, result="ok", request_id=self._request_id,
+                via=self._who.via, before=None if is_same else before, after=None if is_same else after, count=count,
             )
         )  # fmt: skip
+        if self._is_able:
+            return body
+        _LOG.warning("without CONVEYOR_PEPPER this is not in the audit trail: %s", body.decode())
+        return None
 
     def seal(self, before: bytes, body: bytes) -> bytes:
         return self._audit.seal(before, body)
@@ -90,13 +102,14 @@ class Act:
 
 @contextlib.asynccontextmanager
 async def acting(
-    store: Store, who: Callable[[], Who], action: str, target: str | None, *, subject: tuple[str, str] | None = None
+    store: Store, action: str, target: str | None = None, *, who: Callable[[], Who] | None = None
 ) -> AsyncIterator[None]:
-    """What is changed within the block is recorded, unless it is part of an act already."""
+    """What is changed within the block is recorded, unless it is part of an act already. Without `who` an app acts."""
     if current_witness() is not None or store.keeps_others:
         yield
         return
-    act = Act(Audit(store, pepper=read_pepper()), who(), action, lambda: target, subject=subject)
+    actor = app_actor(_PERSON.get()) if who is None else who()
+    act = Act(Audit(store, pepper=read_pepper()), actor, action, lambda: target, is_strict=who is not None)
     try:
         with act.watch():
             yield
@@ -117,8 +130,3 @@ def acting_as(person: str) -> Iterator[None]:
         yield
     finally:
         _PERSON.reset(token)
-
-
-def acting_person() -> str | None:
-    """For whom an app works just now, as far as it has said."""
-    return _PERSON.get()

@@ -25,6 +25,7 @@ from conveyor.store.records import TRAIL_KIND, Document
 
 TRAIL: Final = "audit"
 OPERATOR_ID: Final = "cli"
+LIBRARY_ID: Final = "library"
 TARGET_CHARS_MAX: Final = 256
 SEARCHED_MAX: Final = 10_000
 """Records that one search looks at, however few of them fit."""
@@ -38,7 +39,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     at: int
     actor: str
-    """The id of a token, `environment`, `cli`, or the name of an app."""
+    """The id of a token, `environment`, `cli`, or `library` for an app."""
     name: str
     """Of the token, or of the user of the operating system."""
     address: str
@@ -127,9 +128,9 @@ def operator() -> Actor:
     return Actor(token_id=OPERATOR_ID, name=_user(), address=socket.gethostname(), via="cli")
 
 
-def app_actor(app: str, person: str | None = None) -> Actor:
+def app_actor(person: str | None = None) -> Actor:
     """An app that changes something of its own accord, or for somebody whom it knows."""
-    return Actor(token_id=app, name=person or _user(), address=socket.gethostname(), via="library")
+    return Actor(token_id=LIBRARY_ID, name=person or _user(), address=socket.gethostname(), via="library")
 
 
 def _user() -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from conveyor.model.message import ContentType, Peeked
 from conveyor.store.jobs import JobFound
-from conveyor.store.records import Alarm, Delivery, Document, QueueInfo, Schedule
+from conveyor.store.records import Alarm, Delivery, Document, Fired, QueueInfo, Schedule
 from conveyor.store.witness import Change
 
 TEXT_CHARS_MAX: Final = 1_000
@@ -40,6 +40,8 @@ def count_of(answer: object) -> int | None:
         return None
     if isinstance(answer, list):
         return len(answer)
+    if isinstance(answer, Fired):
+        return int(answer is Fired.SENT)
     return answer if isinstance(answer, int) else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
+from conveyor.audit.act import acting
 from conveyor.jobs.explain import explain
 from conveyor.jobs.waiting import Waiting
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
@@ -24,6 +25,7 @@ from conveyor.model.message import ContentType
 from conveyor.queue.encoding import BodyReader
 from conveyor.store.jobs import JobFound
 from conveyor.store.protocol import Store
+from conveyor.store.witness import about
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -113,14 +115,16 @@ class Job(Generic[R_co]):
     async def cancel(self) -> JobState:
         """End it: one that waits is taken out, one that runs is told within a second or two, and is not tried again.
         How it stands afterwards: `running` until it has heard. One that is final stays as it is."""
-        found = await self._store.jobs.cancel(self._key)
+        async with acting(self._store, "job.cancel"):
+            found = await self._store.jobs.cancel(self._key)
         if found is None:
             raise JobNotFoundError(self.id)
         return found.state(self._store.clock.now_ms())
 
     async def retry(self) -> None:
         """Try one again that failed for good, from its dead letter. `JobNotRetriableError`."""
-        await retry_job(self._store, self._key)
+        async with acting(self._store, "job.retry"):
+            await retry_job(self._store, self._key)
 
     async def explain(self) -> str:
         """In words: why is it not running? Or what became of it. `JobNotFoundError`."""
@@ -168,7 +172,11 @@ async def retry_job(store: Store, id: MessageId) -> None:
     """`JobNotFoundError`, `JobNotRetriableError`."""
     found = await find_job(store, id)
     message = found.message
-    if message is None or message.dead is None or not await store.redrive(message.queue, seqs=[message.seq]):
+    is_sent = 0
+    if message is not None and message.dead is not None:
+        with about("job", id.hex()):
+            is_sent = await store.redrive(message.queue, seqs=[message.seq])
+    if not is_sent:
         raise JobNotRetriableError(id.hex(), found.state(store.clock.now_ms()).value)
 
 

@@ -4,6 +4,8 @@ it is written to a trail there. No way of a message asks for one; whoever has no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -29,10 +31,6 @@ class Witness(Protocol):
     @property
     def trail(self) -> str: ...
 
-    def subject(self, kind: str, name: str) -> tuple[str, str]:
-        """What is looked at before and after, where an operation is about to change this."""
-        ...
-
     def examine(self, head: bytes) -> None:
         """Given the trail's last record, before anything is written: may refuse."""
         ...
@@ -49,6 +47,7 @@ class Witness(Protocol):
 
 
 _WITNESS: Final[ContextVar[Witness | None]] = ContextVar("conveyor_witness", default=None)
+_SUBJECT: Final[ContextVar[tuple[str, str] | None]] = ContextVar("conveyor_subject", default=None)
 
 
 def current_witness() -> Witness | None:
@@ -56,17 +55,29 @@ def current_witness() -> Witness | None:
     return _WITNESS.get()
 
 
-class watched:  # noqa: N801  # reads as a word: `with watched(by):`
+@contextmanager
+def watched(by: Witness | None) -> Iterator[None]:
     """Until the end of the block, what this task and its children change is told to a witness, or to nobody."""
+    token = _WITNESS.set(by)
+    try:
+        yield
+    finally:
+        _WITNESS.reset(token)
 
-    def __init__(self, by: Witness | None) -> None:
-        self._by = by
 
-    def __enter__(self) -> None:
-        self._token = _WITNESS.set(self._by)
+@contextmanager
+def about(kind: str, name: str) -> Iterator[None]:
+    """Until the end of the block, what is changed is changed for this thing: it is what a witness is shown."""
+    token = _SUBJECT.set((kind, name))
+    try:
+        yield
+    finally:
+        _SUBJECT.reset(token)
 
-    def __exit__(self, *_error: object) -> None:
-        _WITNESS.reset(self._token)
+
+def subject_of(kind: str, name: str) -> tuple[str, str]:
+    """What is shown before and after, where an operation is about to change this."""
+    return _SUBJECT.get() or (kind, name)
 
 
 def split_name(name: str) -> tuple[str, str]:

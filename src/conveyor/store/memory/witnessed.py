@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from conveyor.model.errors import QueueNotFoundError, ScheduleNotFoundError
 from conveyor.model.ids import MessageId
 from conveyor.store.records import TRAIL_KIND
-from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, watched
+from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_of, watched
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,7 +32,7 @@ def changes(
                 return await method(*given, **named)
             store: Any = given[0]
             with watched(None):
-                subject = witness.subject(kind, name_of(*given[1:], **named))
+                subject = subject_of(kind, name_of(*given[1:], **named))
                 return await _watch(store, witness, subject, lambda: method(*given, **named))
 
         return changed

@@ -11,7 +11,7 @@ from conveyor.store.postgres import alarms, deliveries, documents, jobs, queues,
 from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import TRAIL_KIND
-from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name
+from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_of
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Witnessed:
         witness = current_witness()
         if witness is None:
             return await self._run(run, exclusive=exclusive)
-        subject, keeps_trail = witness.subject(kind, name), self.keeps_trail
+        subject, keeps_trail = subject_of(kind, name), self.keeps_trail
         answer, body = await self._run(
             lambda tx: _watch(tx, witness, subject, run, keeps_trail=keeps_trail), exclusive=exclusive
         )

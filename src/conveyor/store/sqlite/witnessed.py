@@ -11,7 +11,7 @@ from conveyor.store.records import TRAIL_KIND
 from conveyor.store.sqlite import alarms, deliveries, documents, jobs, queues, schedules
 from conveyor.store.sqlite.transaction import Transaction
 from conveyor.store.sqlite.writer import Writer
-from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name
+from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_of
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ async def change(writer: Writer, kind: str, name: str, run: Callable[[Transactio
     witness = current_witness()
     if witness is None:
         return await writer.submit(run)
-    subject = witness.subject(kind, name)
+    subject = subject_of(kind, name)
     answer, body = await writer.submit(lambda tx: _watch(tx, witness, subject, run, keeps_trail=keeps_trail))
     witness.tell(body, is_written=keeps_trail)
     return answer

@@ -8,6 +8,7 @@ name lets pytest explain what failed.
 from __future__ import annotations
 
 from conveyor.testing.conformance.alarms import TestAlarms
+from conveyor.testing.conformance.changes import TestChanges
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
 from conveyor.testing.conformance.deliveries import TestDeliveries
@@ -33,6 +34,7 @@ __all__ = [
     "TestAlarms",
     "TestAlerts",
     "TestBatches",
+    "TestChanges",
     "TestClaiming",
     "TestConcurrency",
     "TestConsumers",
