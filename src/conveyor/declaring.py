@@ -123,7 +123,7 @@ def _consumer_step(store: Store, handler: Handler) -> _Step:
 
 def _recorded(store: Store, step: _Step) -> _Step:
     async def act() -> None:
-        async with acting(store, "app.declare"):
+        async with acting(store, "app.declare", only_changes=True):
             await step()
 
     return act

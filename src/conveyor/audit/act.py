@@ -25,7 +25,7 @@ class Act:
 
     def __init__(
         self, audit: Audit, who: Who, action: str, target: Callable[[], str | None], *, request_id: str = "",
-        is_strict: bool = True,
+        is_strict: bool = True, only_changes: bool = False,
     ) -> None:  # fmt: skip
         self._audit = audit
         self._who = who
@@ -34,6 +34,7 @@ class Act:
         self._request_id = request_id
         self._is_strict = is_strict
         self._is_able = True
+        self._only_changes = only_changes
         self._left: list[bytes] = []
         self._is_over = False
         self.records = 0
@@ -57,6 +58,8 @@ class Act:
         before, after = differences(change, now)
         count = count_of(change.answer)
         is_same = before == {} == after
+        if self._only_changes and (change.before is None or is_same):
+            return None
         if self._is_over or count == 0 or (is_same and count is None and change.before is not None):
             return None
         name = split_name(change.name)[1] if change.kind == "document" else change.name
@@ -102,14 +105,16 @@ class Act:
 
 @contextlib.asynccontextmanager
 async def acting(
-    store: Store, action: str, target: str | None = None, *, who: Callable[[], Who] | None = None
+    store: Store, action: str, target: str | None = None, *, who: Callable[[], Who] | None = None,
+    only_changes: bool = False,
 ) -> AsyncIterator[None]:
-    """What is changed within the block is recorded, unless it is part of an act already. Without `who` an app acts."""
+    """What is changed within the block is recorded, unless it is part of an act already. Without `who` an app acts;
+    with `only_changes`, what is new is not recorded."""
     if current_witness() is not None or store.keeps_others:
         yield
         return
     actor = app_actor(_PERSON.get()) if who is None else who()
-    act = Act(Audit(store, pepper=read_pepper()), actor, action, lambda: target, is_strict=who is not None)
+    act = Act(Audit(store, pepper=read_pepper()), actor, action, lambda: target, is_strict=who is not None, only_changes=only_changes)
     try:
         with act.watch():
             yield

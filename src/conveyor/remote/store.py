@@ -18,7 +18,7 @@ from conveyor.remote.absent import Absent, check_consumer, unsupported
 from conveyor.remote.address import read_address
 from conveyor.remote.client import Client
 from conveyor.remote.directory import Directory, Known, read_info, seconds_of
-from conveyor.remote.jobs import NoJobs
+from conveyor.remote.jobs import NoHistory, NoJobs
 from conveyor.remote.letters import OwnLetters, read_peeked
 from conveyor.remote.pulling import Inbox
 from conveyor.remote.sending import Outbox
@@ -32,6 +32,7 @@ from conveyor.remote.wire import (
 )
 from conveyor.store.protocol import Wake
 from conveyor.store.records import SWEEP_ROWS_MAX, Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.tracking import JobStore
 from conveyor.store.undivided import Undivided
 
@@ -45,6 +46,7 @@ class RemoteStore(Absent, Undivided):
     keeps_others = True
     keeps_trail = False
     jobs: JobStore = NoJobs()
+    retention: RetentionStore = NoHistory()
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self.address = read_address(url)

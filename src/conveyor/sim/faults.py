@@ -16,6 +16,7 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.protocol import Store, Wake
 from conveyor.store.tracking import JobStore
 
@@ -130,6 +131,10 @@ class FaultyStore:
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    @property
+    def retention(self) -> RetentionStore:
+        return self._inner.retention
 
     @property
     def jobs(self) -> JobStore:

@@ -146,6 +146,11 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     rates: int = 0
     jobs: int = 0
     deliveries: int = 0
+    runs: int = 0
+    records: int = 0
+    """Of the audit trail."""
+    dated_jobs: int = 0
+    """Looked at, for policies that say otherwise than their records do."""
     carried: int = 0
     """Messages that users' own transactions sent or acked, brought to where they belong."""
 

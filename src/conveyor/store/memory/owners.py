@@ -7,12 +7,10 @@ from typing import TypeVar
 
 import msgspec
 
-from conveyor.model.ids import MessageId
 from conveyor.model.verdict import DeadReason
-from conveyor.store.memory.floor import Floor
+from conveyor.store.memory.retaining import Retention
 from conveyor.store.memory.rows import Message
 from conveyor.store.records import (
-    DELIVERY_MS,
     OWNER_LEASE_MS,
     SWEEP_ROWS_MAX,
     Ending,
@@ -28,7 +26,7 @@ _Row = TypeVar("_Row")
 _NOBODY_SAW = Evidence(ending=Ending.LOST)
 
 
-class Owners(Floor):
+class Owners(Retention):
     """`OwnerStore`."""
 
     async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
@@ -92,30 +90,16 @@ class Owners(Floor):
         for owner in lost:
             self._reap(owner, _NOBODY_SAW)
         return Swept(
+            **self._prune(),
             owners=len(lost),
             expired_leases=self._return_pulled(list(tables.messages.values())),
             expired_messages=self._expire_old(),
             dedupe_keys=_drop(tables.dedupes, [k for k, d in tables.dedupes.items() if not d.is_live(now)]),
-            deliveries=_drop(
-                tables.deliveries,
-                [
-                    k
-                    for k, each in tables.deliveries.items()
-                    if each.state != "pending" and each.modified_at <= now - DELIVERY_MS
-                ],
-            ),
             kv_entries=_drop(
                 tables.entries,
                 [k for k, entry in tables.entries.items() if entry.expires_at is not None and entry.expires_at <= now],
             ),
-            jobs=self._forget_jobs([job.id for job in tables.jobs.values() if job.expires_at <= now]),
         )
-
-    def _forget_jobs(self, ids: list[MessageId]) -> int:
-        for id in ids[:SWEEP_ROWS_MAX]:
-            del self._tables.jobs[id]
-            self._tables.attempts.pop(id, None)
-        return len(ids[:SWEEP_ROWS_MAX])
 
     def _expire_old(self) -> int:
         """T10."""

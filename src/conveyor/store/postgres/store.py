@@ -39,6 +39,7 @@ from conveyor.store.postgres.migrating import migrate
 from conveyor.store.postgres.opening import Address, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.relay import Relay
+from conveyor.store.postgres.retaining import PostgresRetention
 from conveyor.store.postgres.statements import SQL
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.postgres.witnessed import Witnessed
@@ -84,6 +85,7 @@ class PostgresStore(Witnessed, Alarms, Deliveries, Documents, KeyValues, Undivid
         self._bell: Bell | None = None
         self._outbox = outbox.Marks()
         self.jobs = PostgresJobs(self._run, self._change, self._depths)
+        self.retention = PostgresRetention(self._run)
         self._relay: Relay | None = None
         self._home: Home | None = None
         self._door: Door | None = None

@@ -9,8 +9,9 @@ from conveyor.model.verdict import DeadReason
 from conveyor.store.postgres import jobs, keys, leases, outbox, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.retaining import date_jobs, prune, read_policies
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.records import DELIVERY_MS, SWEEP_ROWS_MAX, Swept
+from conveyor.store.records import SWEEP_ROWS_MAX, Swept
 
 RECEIPT_MS: Final = HOUR_MS
 _OF_A_PURGED_LANE: Final = (
@@ -26,7 +27,9 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
     carried = await outbox.carry(tx, marks, limit=SWEEP_ROWS_MAX)
     for row in tx.catalog.rows.values():
         await tx.run("fold_counters", row.lane)
+    policies = await read_policies(tx)
     return Swept(
+        dated_jobs=await date_jobs(tx, policies),
         owners=await owners.reap_expired(tx),
         expired_leases=await leases.expire_pulled(tx, limit=SWEEP_ROWS_MAX),
         expired_messages=await _expire_messages(tx),
@@ -36,7 +39,7 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
         kv_entries=await tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
         rates=await tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
         jobs=await jobs.sweep_jobs(tx),
-        deliveries=await tx.run("sweep_deliveries", tx.now - DELIVERY_MS, SWEEP_ROWS_MAX),
+        **await prune(tx, policies),
         carried=carried,
     )
 

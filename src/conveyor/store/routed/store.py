@@ -40,6 +40,7 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.routed.alarms import RoutedAlarms
 from conveyor.store.routed.deliveries import RoutedDeliveries
 from conveyor.store.routed.jobs import RoutedJobs
@@ -97,6 +98,11 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
     @property
     def host(self) -> str:
         return self._home.host
+
+    @property
+    def retention(self) -> RetentionStore:
+        """The home store's; each has policies of its own, which whoever sets them sets in all."""
+        return self._home.retention
 
     async def open(self) -> None:
         """`StoreError` if none of them can be opened."""

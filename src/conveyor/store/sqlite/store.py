@@ -46,6 +46,7 @@ from conveyor.store.sqlite.deliveries import Deliveries
 from conveyor.store.sqlite.job_store import SQLiteJobs
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
+from conveyor.store.sqlite.retaining import SQLiteRetention
 from conveyor.store.sqlite.transaction import Transaction
 from conveyor.store.sqlite.wake import Postbox
 from conveyor.store.sqlite.witnessed import change
@@ -72,6 +73,7 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         self._wakes: list[Wake] = []
         self._bells = Bells(self._ring)
         self.jobs = SQLiteJobs(lambda: self._live, self._change)
+        self.retention = SQLiteRetention(lambda: self._live)
 
     @property
     def clock(self) -> Clock:

@@ -26,6 +26,7 @@ from conveyor.testing.conformance.pulling import TestPulling
 from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
 from conveyor.testing.conformance.rates import TestKeyRates, TestRates, TestRestingKeys
 from conveyor.testing.conformance.reconciling import TestReconciling
+from conveyor.testing.conformance.retaining import TestRetention
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
@@ -64,6 +65,7 @@ __all__ = [
     "TestReconciling",
     "TestRedrive",
     "TestRestingKeys",
+    "TestRetention",
     "TestRetries",
     "TestRuns",
     "TestSchedules",
