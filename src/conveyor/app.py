@@ -30,8 +30,9 @@ from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, declarer
 from conveyor.queue.producer import Queue
+from conveyor.retention import read_declared
 from conveyor.secrets import Secrets
-from conveyor.store.chosen import choose_stores
+from conveyor.store.chosen import choose_retention, choose_stores
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo
 from conveyor.store.urls import make_stores
@@ -101,6 +102,7 @@ class Conveyor:
         self.scheduler: Final = self._schedules.scheduler
         self.cron_queue: Final = self._schedules.queue
         """Where the app's schedules send their messages."""
+        self._retention = read_declared(choose_retention())
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -153,6 +155,23 @@ class Conveyor:
         (settings or QueueSettings()).check()
         self._queues[name] = settings or QueueSettings()
         return self.queue(name)
+
+    def retention(
+        self,
+        *,
+        scope: str | None = None,
+        jobs: Duration | None = None,
+        deliveries: Duration | None = None,
+        runs: Duration | None = None,
+        audit: Duration | None = None,
+    ) -> None:
+        """For how long finished jobs, webhook deliveries, runs of schedules and the audit trail are kept; `"forever"` is
+        one too. With `scope` those of one queue, or runs of one schedule. What an operator says later holds until this
+        is changed. `InvalidSettingError`, `InvalidDurationError`."""
+        given = {"jobs": jobs, "deliveries": deliveries, "runs": runs, "audit": audit}
+        end = "" if scope is None else f"/{scope}"
+        said = {f"{kind}{end}": keep for kind, keep in given.items() if keep is not None}
+        self._retention |= read_declared(said)
 
     def mount(self, asgi: Any) -> None:
         """The application's own HTTP: `conveyor serve` answers with it beside `/healthz` and `/readyz`."""
@@ -260,7 +279,10 @@ class Conveyor:
         try:
             handlers = self.handlers()
             check_worker(self.worker, self._handlers, self._schedules.declared)
-            self._declaring = await declare(self._store, self._queues, handlers, self._schedules.open(), self._tell)
+            scheduler = self._schedules.open()
+            self._declaring = await declare(
+                self._store, self._queues, handlers, scheduler, self._tell, self._retention
+            )
             await self.bindings.refresh()
             self._loop = loop
             for hook in self._opening:

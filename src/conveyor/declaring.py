@@ -17,6 +17,7 @@ from conveyor.model.errors import ConveyorError, InvalidSettingError, QueueExist
 from conveyor.model.events import DeclarationDelayed, Emit, QueueStray
 from conveyor.model.settings import QueueSettings, check_name
 from conveyor.queue.handler import Handler
+from conveyor.retention import Retention
 from conveyor.store.protocol import Store
 from conveyor.store.routed import RoutedStore
 from conveyor.wrangler import Worker
@@ -80,6 +81,7 @@ async def declare(
     handlers: Sequence[Handler],
     scheduler: Scheduler | None,
     emit: Emit,
+    retention: Mapping[str, int | None] | None = None,
 ) -> asyncio.Task[None] | None:
     """Make queues, consumers and schedules what the code says; what goes on with the rest, if there is any."""
     ours = {name: settings for name, settings in queues.items() if not store.at(name).keeps_others}
@@ -87,6 +89,8 @@ async def declare(
     steps += [_consumer_step(store, handler) for handler in handlers]
     if scheduler is not None:
         steps.append(scheduler.declare)
+    if retention:
+        steps.append(lambda: Retention(store).declare(retention))
     steps = [_recorded(store, step) for step in steps]
     if not isinstance(store, RoutedStore):
         for step in steps:

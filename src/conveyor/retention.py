@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -41,7 +41,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """A queue or a schedule; None is all that have none of their own."""
     keep_ms: int | None
     """None is for ever."""
-    said_by: str
+    said_by: Literal["default", "app", "operator", "queue"]
     """`default`, `app`, `operator`, or `queue` for dead letters."""
 
 
@@ -73,7 +73,8 @@ class Retention:
         for name, document in said.items():
             kind, _, scope = name.partition("/")
             policy = _read(document)
-            by = "app" if policy.is_declared and policy.keep_ms == policy.declared_ms else "operator"
+            is_app_s = policy.is_declared and policy.keep_ms == policy.declared_ms
+            by: Literal["app", "operator"] = "app" if is_app_s else "operator"
             found.append(Kept(kind=kind, scope=scope or None, keep_ms=policy.keep_ms, said_by=by))
         return sorted([*found, *await self._dead_letters()], key=lambda each: (each.kind, each.scope or ""))
 

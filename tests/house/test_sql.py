@@ -42,7 +42,7 @@ SQLITE_ALONE = {
     # PostgreSQL has these still to come: keys of ended messages apart.
     "mark_uses_dedupe", "mark_dedupe_anew", "dedupe_keys_of",
     # Jobs one by one; by arrays there.
-    "read_job", "read_job_message",
+    "read_job", "read_job_message", "date_job",
     # The user's transaction takes the lock that all writers take, and then writes as they do.
     "take_write_lock",
     # What is carried goes in by INSERT, and by COPY there.
@@ -66,7 +66,7 @@ POSTGRES_ALONE = {
     "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "release_leases", "read_lanes", "lease_judged",
     "block", "unblock", "heads_of_keys", "blocked_of_keys", "key_states", "put_windows", "write_costs",
     "call_keys", "who_is_in_line", "offers_of_keys", "offered_heads", "next_of_keys",
-    "append_plain", "claim_plain", "ack_plain", "ack_jobs", "read_jobs", "read_job_messages",
+    "append_plain", "claim_plain", "ack_plain", "ack_jobs", "read_jobs", "read_job_messages", "date_jobs",
     # Old versions of rows stay where others may still see them.
     "earliest_ready",
     # The user's transaction may last, and holds nothing that others wait for: it writes into an outbox.

@@ -22,6 +22,7 @@ from conveyor.model.errors import ConflictError
 from conveyor.store.documents import record_name
 from conveyor.store.protocol import Store
 from conveyor.store.records import TRAIL_KIND, Document
+from conveyor.store.retaining import POLICIES, START
 
 TRAIL: Final = "audit"
 OPERATOR_ID: Final = "cli"
@@ -121,6 +122,8 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     head: str
     """`NUMBER:HASH` of the last record: kept elsewhere, it proves later that nothing before it was changed."""
     faults: list[Fault]
+    pruned: int = 0
+    """So many of the first ones were taken away, as the retention of the trail says."""
 
 
 def operator() -> Actor:
@@ -188,7 +191,10 @@ class Audit:
         """Read the whole trail. `expected` is the head of an earlier examination."""
         head = await self._store.get_document(TRAIL_KIND, TRAIL)
         faults: list[Fault] = []
-        before, number, last, was_keyed = "", 0, b"", False
+        pruned, start = await self._pruned()
+        before, number, last, was_keyed = _hash_in(start), pruned, b"", _is_keyed(start)
+        if pruned and not await self._may_be_pruned():
+            faults.append(Fault(number=pruned, problem="and those before it are gone, and no retention says so"))
         async for document in self._walk():
             number += 1
             if document.name != record_name(number):
@@ -204,9 +210,22 @@ class Audit:
         counted = 0 if head is None else head.version
         if number != counted or (head is not None and head.body != last):
             faults.append(Fault(number=number, problem=f"is the last one here; the head is number {counted}"))
-        if expected is not None and number < int(expected.partition(":")[0]):
+        if expected is not None and pruned < int(expected.partition(":")[0]) > number:
             faults.append(Fault(number=number, problem=f"is the last one here; {expected[:32]} was the head before"))
-        return Examined(records=number, head=f"{number}:{before}", faults=faults)
+        return Examined(records=number, head=f"{number}:{before}", faults=faults, pruned=pruned)
+
+    async def _pruned(self) -> tuple[int, bytes]:
+        """How many records retention took away from the beginning, and the last of them."""
+        found = await self._store.get_document(TRAIL_KIND, f"{TRAIL}.{START}")
+        if found is None:
+            return 0, b""
+        first = await self._store.list_documents(TRAIL, limit=1)
+        name = first[0].name if first else "0"
+        return (int(name) - 1 if name.isdigit() and int(name) > 0 else 0), found.body
+
+    async def _may_be_pruned(self) -> bool:
+        """Whether somebody has said for how long the trail is kept."""
+        return await self._store.get_document(POLICIES, TRAIL) is not None
 
     async def search(self, wanted: Wanted, *, limit: int, before: int | None = None) -> tuple[Sequence[Record], int | None]:
         """As `list`, those that fit, and the number before which to go on, None at the end. No more than

@@ -133,6 +133,10 @@ class Reaped(msgspec.Struct, frozen=True, kw_only=True):
     dead: list[int]
 
 
+HISTORY_ROWS_MAX: Final = 500
+"""Of what has ended, of each kind and scope, taken away or dated anew in one sweep."""
+
+
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
     """Rows a sweep dealt with, by kind."""
 
@@ -157,6 +161,11 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total(self) -> int:
         return sum(getattr(self, field) for field in self.__struct_fields__)
+
+    @property
+    def leaves_history(self) -> bool:
+        """Whether more may be left of what has ended long ago: it has time, and others go before it."""
+        return max(self.jobs, self.deliveries, self.runs, self.records, self.dated_jobs) >= HISTORY_ROWS_MAX
 
 
 class ScheduleDraft(msgspec.Struct, frozen=True, kw_only=True):

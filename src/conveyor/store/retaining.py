@@ -14,15 +14,13 @@ import msgspec
 
 from conveyor.model.duration import DAY_MS
 from conveyor.model.job import FINAL, RECORD_MS
-from conveyor.store.records import DELIVERY_MS, Document
+from conveyor.store.records import DELIVERY_MS, HISTORY_ROWS_MAX, Document
 
 POLICIES: Final = "retention"
 """The kind of the policies' documents; their names are `KIND` or `KIND/SCOPE`."""
 PLACES: Final = "retention_place"
 """Of how far the sweep has come."""
 POLICIES_MAX: Final = 1_000
-HISTORY_ROWS_MAX: Final = 500
-"""Of each kind, taken away or dated anew in one sweep."""
 RUNS_MS: Final = 90 * DAY_MS
 LOOKED_AT_MAX: Final = 2_000
 """Rows of one look for what would go."""

@@ -6,7 +6,7 @@ import random
 
 from conveyor.audit.trail import Audit
 from conveyor.server.endpoint import Endpoint
-from conveyor.server.rest import alarms, dead_letters, jobs, kv, queues, schedules, stats, webhooks
+from conveyor.server.rest import alarms, dead_letters, jobs, kv, queues, retention, schedules, stats, webhooks
 from conveyor.server.rest.audit import AuditRoom
 from conveyor.server.rest.messages import MessageRoom
 from conveyor.server.rest.openapi import make_document, serve_document
@@ -27,6 +27,7 @@ def operations(tokens: Tokens, audit: Audit, streams: Streams) -> list[Operation
         *alarms.OPERATIONS,
         *webhooks.OPERATIONS,
         *kv.OPERATIONS,
+        *retention.OPERATIONS,
         *TokenRoom(tokens).operations(),
         *AuditRoom(audit).operations(),
         *stats.OPERATIONS,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from conveyor.model.ids import MessageId
 from conveyor.store.memory.floor import Floor
-from conveyor.store.records import SWEEP_ROWS_MAX, TRAIL_KIND, Document, RunStatus
+from conveyor.store.records import HISTORY_ROWS_MAX, SWEEP_ROWS_MAX, TRAIL_KIND, Document, RunStatus
 from conveyor.store.retaining import (
-    HISTORY_ROWS_MAX,
     POLICIES,
     START,
     UNFINISHED_MS,

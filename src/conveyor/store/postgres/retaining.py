@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 import msgspec
 
-from conveyor.store.records import TRAIL_KIND
+from conveyor.store.records import HISTORY_ROWS_MAX, TRAIL_KIND
 from conveyor.store.retaining import (
-    HISTORY_ROWS_MAX,
     LOOKED_AT_MAX,
     PLACES,
     POLICIES,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 import msgspec
 
-from conveyor.store.records import TRAIL_KIND
+from conveyor.store.records import HISTORY_ROWS_MAX, TRAIL_KIND
 from conveyor.store.retaining import (
-    HISTORY_ROWS_MAX,
     LOOKED_AT_MAX,
     PLACES,
     POLICIES,

@@ -9,8 +9,8 @@ from conveyor.model.ids import MessageId
 from conveyor.model.job import RECORD_MS, JobState
 from conveyor.model.verdict import Action
 from conveyor.store.protocol import Store
-from conveyor.store.records import DELIVERY_MS, TRAIL_KIND, Delivery
-from conveyor.store.retaining import HISTORY_ROWS_MAX, POLICIES, RUNS_MS, History, Policy
+from conveyor.store.records import DELIVERY_MS, HISTORY_ROWS_MAX, TRAIL_KIND, Delivery
+from conveyor.store.retaining import POLICIES, RUNS_MS, History, Policy
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.conformance.jobs import Desk, desk
 from conveyor.testing.factories import a_draft, a_firing, a_queue, a_schedule, an_id
