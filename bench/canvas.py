@@ -40,9 +40,12 @@ class Canvas:
     def dot(self, x: float, y: float, color: int) -> None:
         self._marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="f{color}"/>')
 
-    def words_at_ends(self, x: float, ends: Iterable[tuple[float, str, int]]) -> None:
-        """Names beside the last points of curves, pushed apart where they would lie on each other."""
-        lowest = -float(LINE)
+    def words_at_ends(self, x: float, top: float, ends: Iterable[tuple[float, str, int]], heading: str = "") -> None:
+        """Names beside the last points of curves, pushed down where they would lie on each other or on the heading."""
+        lowest = top - LINE
+        if heading:
+            lowest = top
+            self.text(x, lowest, heading, kind="dim")
         for y, words, color in sorted(ends):
             lowest = max(y + 4, lowest + LINE)
             self.text(x, lowest, words, kind=f"f{color}")

@@ -12,7 +12,7 @@ from bench.canvas import LETTER, Canvas
 Scenarios = Mapping[str, Mapping[str, Any]]
 
 WIDTH = 760
-LEFT, RIGHT, TOP, BOTTOM = 64, 190, 56, 44
+LEFT, RIGHT, TOP, BOTTOM = 64, 200, 56, 44
 PEERS = ("conveyor", "pgqueuer", "procrastinate", "huey", "litequeue")
 COLORS = {"conveyor": 0, "pgqueuer": 1, "huey": 1, "procrastinate": 2, "litequeue": 2}
 STORES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
@@ -81,8 +81,7 @@ def _latency(title: str, curves: Sequence[tuple[str, Sequence[float]]]) -> Canva
         for step in (50, 99):
             canvas.dot(*frame.point(step, math.log10(curve[step])), _color(peer))
         ends.append((points[-1][1], f"{peer} {curve[50]:.3g} / {curve[99]:.3g}", _color(peer)))
-    canvas.words_at_ends(frame.right + 12, ends)
-    canvas.text(frame.right + 12, TOP - 10, "p50 / p99, ms", kind="dim")
+    canvas.words_at_ends(frame.right + 12, TOP - 10, ends, "p50 / p99, ms")
     return canvas
 
 
@@ -109,7 +108,7 @@ def backlog(store: str, found: Scenarios) -> Canvas | None:
         for point in points:
             canvas.dot(*point, _color(peer))
         ends.append((points[-1][1], f"{peer} {pairs[-1][1]:,.0f}", _color(peer)))
-    canvas.words_at_ends(frame.right + 12, ends)
+    canvas.words_at_ends(frame.right + 12, TOP - 10, ends)
     return canvas
 
 
@@ -136,8 +135,7 @@ def held(store: str, found: Scenarios) -> Canvas | None:
         canvas.curve(points, _color(peer))
         before = median(taken["before"] for each in entered if each["peer"] == peer for taken in each["rounds"])
         ends.append((points[-1][1], f"{peer} {before:,.0f}/s", _color(peer)))
-    canvas.words_at_ends(frame.right + 12, ends)
-    canvas.text(frame.right + 12, TOP - 10, "100 % is", kind="dim")
+    canvas.words_at_ends(frame.right + 12, TOP - 10, ends, "100 % is")
     return canvas
 
 

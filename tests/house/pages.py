@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from conveyor import ConsumerSettings, Conveyor, QueueSettings
+from conveyor.cron.schedules import Schedules
 from conveyor.jobs.room import Jobs
 from conveyor.model import beside, errors, job_errors, message, refusals, settings
 from conveyor.model.states import STEPS, State, Step
@@ -144,7 +145,7 @@ def settings_page() -> str:
         "## `@app.consumer(queue, ...)`\n",
         *_signature(Conveyor.consumer, skip=("self", "queue")),
         "\n## `@app.cron(expression, ...)`\n",
-        *_signature(Conveyor.cron, skip=("self", "expression")),
+        *_signature(Schedules.cron, skip=("self", "expression")),
         "\n## `@app.job(...)`\n",
         *_signature(Jobs.job, skip=("self",)),
         "\n## `app.job_queue(name, ...)`\n",
