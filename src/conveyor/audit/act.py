@@ -60,7 +60,8 @@ class Act:
         is_same = before == {} == after
         if self._only_changes and (change.before is None or is_same):
             return None
-        if self._is_over or count == 0 or (is_same and count is None and change.before is not None):
+        is_nothing = count == 0 or change.answer is False or (is_same and count is None and change.before is not None)
+        if self._is_over or is_nothing:
             return None
         name = split_name(change.name)[1] if change.kind == "document" else change.name
         body = self._audit.body_of(
