@@ -30,7 +30,7 @@ from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, declarer
 from conveyor.queue.producer import Queue
-from conveyor.retention import read_declared
+from conveyor.retention import Declared
 from conveyor.secrets import Secrets
 from conveyor.store.chosen import choose_retention, choose_stores
 from conveyor.store.protocol import Store
@@ -102,7 +102,8 @@ class Conveyor:
         self.scheduler: Final = self._schedules.scheduler
         self.cron_queue: Final = self._schedules.queue
         """Where the app's schedules send their messages."""
-        self._retention = read_declared(choose_retention())
+        self.retention: Final = Declared(choose_retention())
+        """Says for how long is kept what has ended: `app.retention(jobs="7d")`."""
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -155,23 +156,6 @@ class Conveyor:
         (settings or QueueSettings()).check()
         self._queues[name] = settings or QueueSettings()
         return self.queue(name)
-
-    def retention(
-        self,
-        *,
-        scope: str | None = None,
-        jobs: Duration | None = None,
-        deliveries: Duration | None = None,
-        runs: Duration | None = None,
-        audit: Duration | None = None,
-    ) -> None:
-        """For how long finished jobs, webhook deliveries, runs of schedules and the audit trail are kept; `"forever"` is
-        one too. With `scope` those of one queue, or runs of one schedule. What an operator says later holds until this
-        is changed. `InvalidSettingError`, `InvalidDurationError`."""
-        given = {"jobs": jobs, "deliveries": deliveries, "runs": runs, "audit": audit}
-        end = "" if scope is None else f"/{scope}"
-        said = {f"{kind}{end}": keep for kind, keep in given.items() if keep is not None}
-        self._retention |= read_declared(said)
 
     def mount(self, asgi: Any) -> None:
         """The application's own HTTP: `conveyor serve` answers with it beside `/healthz` and `/readyz`."""
@@ -279,10 +263,8 @@ class Conveyor:
         try:
             handlers = self.handlers()
             check_worker(self.worker, self._handlers, self._schedules.declared)
-            scheduler = self._schedules.open()
-            self._declaring = await declare(
-                self._store, self._queues, handlers, scheduler, self._tell, self._retention
-            )
+            scheduler, kept = self._schedules.open(), self.retention.wanted
+            self._declaring = await declare(self._store, self._queues, handlers, scheduler, self._tell, kept)
             await self.bindings.refresh()
             self._loop = loop
             for hook in self._opening:

@@ -81,7 +81,7 @@ async def declare(
     handlers: Sequence[Handler],
     scheduler: Scheduler | None,
     emit: Emit,
-    retention: Mapping[str, int | None] | None = None,
+    kept: Mapping[str, int | None],
 ) -> asyncio.Task[None] | None:
     """Make queues, consumers and schedules what the code says; what goes on with the rest, if there is any."""
     ours = {name: settings for name, settings in queues.items() if not store.at(name).keeps_others}
@@ -89,8 +89,8 @@ async def declare(
     steps += [_consumer_step(store, handler) for handler in handlers]
     if scheduler is not None:
         steps.append(scheduler.declare)
-    if retention:
-        steps.append(lambda: Retention(store).declare(retention))
+    if kept:
+        steps.append(lambda: Retention(store).declare(kept))
     steps = [_recorded(store, step) for step in steps]
     if not isinstance(store, RoutedStore):
         for step in steps:

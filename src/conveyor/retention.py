@@ -166,6 +166,29 @@ class Retention:
         return await self._parts[0].list_documents(POLICIES, limit=POLICIES_MAX)
 
 
+class Declared:
+    """What an app says of retention; called, it says more."""
+
+    def __init__(self, given: Mapping[str, Duration | None]) -> None:
+        self.wanted = read_declared(given)
+
+    def __call__(
+        self,
+        *,
+        scope: str | None = None,
+        jobs: Duration | None = None,
+        deliveries: Duration | None = None,
+        runs: Duration | None = None,
+        audit: Duration | None = None,
+    ) -> None:
+        """For how long finished jobs, webhook deliveries, runs of schedules and the audit trail are kept; `"forever"` is
+        one too. With `scope` those of one queue, or runs of one schedule. What an operator says later holds until this
+        is changed. `InvalidSettingError`, `InvalidDurationError`."""
+        given = {"jobs": jobs, "deliveries": deliveries, "runs": runs, "audit": audit}
+        end = "" if scope is None else f"/{scope}"
+        self.wanted |= read_declared({f"{kind}{end}": keep for kind, keep in given.items() if keep is not None})
+
+
 def read_kind(kind: str, scope: str | None) -> History:
     """`InvalidSettingError` for what is not kept, or has no scopes."""
     try:

@@ -53,6 +53,8 @@ class Consumer(Asked, frozen=True, kw_only=True):
     key_rate: Annotated[str, Meta(max_length=32)] | None = None
     fair: bool = False
     key_weights: dict[str, int] = msgspec.field(default_factory=dict)
+    tracks_jobs: bool = False
+    """Its messages are jobs, and what becomes of them is kept; an app that declares jobs says so."""
 
 
 class ConsumerShown(Told, frozen=True, kw_only=True):
@@ -75,6 +77,7 @@ class ConsumerShown(Told, frozen=True, kw_only=True):
     key_rate: str | None
     fair: bool
     key_weights: dict[str, int]
+    tracks_jobs: bool
 
 
 def read_consumer(asked: Consumer) -> ConsumerSettings:
