@@ -56,7 +56,7 @@ POSTGRES_ALONE = {
     "begin", "relax", "share_catalog", "hold_catalog", "lock_lane", "lock_sweep", "lock_dedupe", "lock_schedule",
     "lock_owner", "lock_alarm", "held_by_owner", "lock_trail", "write_trail",
     # A server may follow another one, be crowded, or stand behind a pooler.
-    "find_standby", "read_session", "bound_idleness", "find_crowd",
+    "find_standby", "read_session", "bound_session", "take_time", "find_crowd",
     "lanes_of_leases", "lanes_of_owner", "read_head", "read_queues", "fold_counters", "notify",
     # Whoever looks after a store begins and ends its transactions by statements; tables can change their schema.
     "begin_snapshot", "begin_alone", "wait_little", "set_aside", "write_numbers", "count_living_owners",

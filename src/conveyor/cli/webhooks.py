@@ -67,6 +67,7 @@ def add(
     policy = Policy(http=True, ports=None) if plain_http else Policy()
 
     async def question(endpoints: Endpoints) -> tuple[Endpoint, str]:
+        await endpoints.check_room()
         made = await endpoints.add(app, target, policy=policy, events=events or ("*",), description=description)
         return made, endpoints.secrets_of(made)[0]
 

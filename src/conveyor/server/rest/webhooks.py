@@ -134,6 +134,7 @@ async def add_endpoint(call: Call) -> Answer:
     """Make an endpoint; its secret is in this answer."""
     asked = call.decode(NewEndpoint)
     endpoints = _endpoints(call)
+    await endpoints.check_room()
     made = await endpoints.add(
         asked.app, asked.url, policy=_policy(call, asked.app), events=asked.events, description=asked.description
     )
