@@ -62,7 +62,7 @@ class Retention:
         self._store = store
         self._parts: Sequence[Store] = list(store.parts.values()) if isinstance(store, RoutedStore) else [store]
 
-    async def list(self) -> list[Kept]:
+    async def list(self) -> Sequence[Kept]:
         """The defaults, what is said otherwise, and what each dead letter queue keeps."""
         said = {each.name: each for each in await self._documents()}
         found = [
@@ -78,7 +78,7 @@ class Retention:
             found.append(Kept(kind=kind, scope=scope or None, keep_ms=policy.keep_ms, said_by=by))
         return sorted([*found, *await self._dead_letters()], key=lambda each: (each.kind, each.scope or ""))
 
-    async def _dead_letters(self) -> list[Kept]:
+    async def _dead_letters(self) -> Sequence[Kept]:
         queues = await self._store.list_queues()
         dead = {each.consumer.dead_letter_queue for each in queues if each.consumer is not None}
         return [
@@ -127,7 +127,7 @@ class Retention:
             for name, keep_ms in wanted.items():
                 await _declare(part, name, keep_ms)
 
-    async def preview(self) -> list[Due]:
+    async def preview(self) -> Sequence[Due]:
         """What the next sweeps would take away. Reads all of it, a page at a time."""
         policies = Policies(await self._documents())
         now = self._store.clock.now_ms()
@@ -146,7 +146,10 @@ class Retention:
                     if now - ended_at >= (policies.keep_ms(kind, scope) or KEEP_MS_MAX * 100):
                         rows[kind, scope] -= 1
         return [
-            Due(kind=kind.value, scope=scope, rows=count, oldest_at=oldest[kind, scope], keep_ms=policies.keep_ms(kind, scope))
+            Due(
+                kind=kind.value, scope=scope, rows=count, oldest_at=oldest[kind, scope],
+                keep_ms=policies.keep_ms(kind, scope),
+            )
             for (kind, scope), count in sorted(rows.items(), key=lambda each: (each[0][0].value, each[0][1] or ""))
             if count > 0
         ]  # fmt: skip
@@ -181,8 +184,8 @@ class Declared:
         runs: Duration | None = None,
         audit: Duration | None = None,
     ) -> None:
-        """For how long finished jobs, webhook deliveries, runs of schedules and the audit trail are kept; `"forever"` is
-        one too. With `scope` those of one queue, or runs of one schedule. What an operator says later holds until this
+        """For how long finished jobs, webhook deliveries, runs of schedules and the audit trail are kept; `"forever"`
+        is one too. With `scope` those of one queue, or runs of one schedule. What an operator says later holds until this
         is changed. `InvalidSettingError`, `InvalidDurationError`."""
         given = {"jobs": jobs, "deliveries": deliveries, "runs": runs, "audit": audit}
         end = "" if scope is None else f"/{scope}"

@@ -115,7 +115,8 @@ async def acting(
         yield
         return
     actor = app_actor(_PERSON.get()) if who is None else who()
-    act = Act(Audit(store, pepper=read_pepper()), actor, action, lambda: target, is_strict=who is not None, only_changes=only_changes)
+    audit, is_strict = Audit(store, pepper=read_pepper()), who is not None
+    act = Act(audit, actor, action, lambda: target, is_strict=is_strict, only_changes=only_changes)
     try:
         with act.watch():
             yield

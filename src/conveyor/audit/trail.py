@@ -227,7 +227,9 @@ class Audit:
         """Whether somebody has said for how long the trail is kept."""
         return await self._store.get_document(POLICIES, TRAIL) is not None
 
-    async def search(self, wanted: Wanted, *, limit: int, before: int | None = None) -> tuple[Sequence[Record], int | None]:
+    async def search(
+        self, wanted: Wanted, *, limit: int, before: int | None = None
+    ) -> tuple[Sequence[Record], int | None]:
         """As `list`, those that fit, and the number before which to go on, None at the end. No more than
         `SEARCHED_MAX` are looked at, so there may be few, or none, before the end."""
         found: list[Record] = []

@@ -1,4 +1,4 @@
-"""What the trail says of things: few, plain facts of each, never a secret, and of bodies only those that were edited."""
+"""What the trail says of things: plain facts of each, never a secret, and of bodies only those that were edited."""
 
 from __future__ import annotations
 

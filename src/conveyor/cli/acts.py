@@ -1,4 +1,4 @@
-"""What the audit trail calls that which somebody does in a shell: as the server calls it, where it has a name for it."""
+"""What the audit trail calls what somebody does in a shell: as the server does, where it has a name for it."""
 
 from __future__ import annotations
 

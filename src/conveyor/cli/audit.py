@@ -9,8 +9,8 @@ from typing import Any
 import click
 import msgspec
 
-from conveyor.cli.answers import DurationType, ask, print_json, print_rows, show_moment, store_options
 from conveyor.audit.trail import Audit, Record, Wanted
+from conveyor.cli.answers import DurationType, ask, print_json, print_rows, show_moment, store_options
 from conveyor.server.tokens import read_environment
 from conveyor.store.protocol import Store
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
@@ -65,7 +66,7 @@ def clear(kind: str, *, scope: str | None, url: str | None, as_json: bool) -> No
 def preview(*, url: str | None, as_json: bool) -> None:
     """What would go now. Nothing is changed."""
 
-    async def question(store: Store) -> list[Due]:
+    async def question(store: Store) -> Sequence[Due]:
         return await Retention(store).preview()
 
     rows = [

@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from conveyor.audit.trail import operator
 from conveyor.cli.answers import (
     DurationType,
     ask,
@@ -19,7 +20,6 @@ from conveyor.cli.answers import (
     store_options,
     tell,
 )
-from conveyor.audit.trail import operator
 from conveyor.server.rights import Right
 from conveyor.server.tokens import Secret, Token, Tokens, read_environment
 from conveyor.store.protocol import Store

@@ -56,8 +56,9 @@ def list_endpoints(*, limit: int, url: str | None, as_json: bool) -> None:
 @click.option("--plain-http", is_flag=True, help="Without TLS, or on another port than 443, if the app allows it, too.")
 @store_options
 def add(
-    app: str, target: str, *, events: tuple[str, ...], description: str, plain_http: bool, url: str | None, as_json: bool
-) -> None:
+    app: str, target: str, *, events: tuple[str, ...], description: str, plain_http: bool, url: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Make an endpoint of an app, and show its secret once.
 
     \b

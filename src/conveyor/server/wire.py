@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.types import Receive, Scope, Send
 
+from conveyor.audit.act import Act
+from conveyor.audit.trail import Audit
 from conveyor.model.errors import ConveyorError, NotFoundError
 from conveyor.model.events import RequestFailed
 from conveyor.model.refusals import ForbiddenError, InvalidRequestError, UnauthenticatedError
-from conveyor.audit.act import Act
-from conveyor.audit.trail import Audit
 from conveyor.server.endpoint import JSON, JSON_ONLY, NOWHERE, SAFE_HEADERS, Answer, Call, Dialect, Endpoint
 from conveyor.server.gate import Gate
 from conveyor.server.reading import check_head, read_body, read_pieces

@@ -16,8 +16,8 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
-from conveyor.store.retaining import RetentionStore
 from conveyor.store.protocol import Store, Wake
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.tracking import JobStore
 
 _READS: Final = frozenset({"get_queue", "list_queues", "peek", "metrics", "list_owners", "list_schedules"})

@@ -61,7 +61,7 @@ class Jobs(Belt):
                     wanted.append(each.id)
         return wanted
 
-    @changes("job", lambda id: id.hex())
+    @changes("job", lambda job_id: job_id.hex())
     async def cancel(self, id: MessageId) -> JobFound | None:
         found = self._find_job(id)
         if found is None or found.message is None or found.message.dead is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,10 +21,10 @@ def _first(name: Any, *_rest: Any, **_named: Any) -> str:
 
 def changes(
     kind: str, name_of: Callable[..., str] = _first
-) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
+) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
     """Marks a method that changes something of this kind; `name_of` its arguments is the thing's name."""
 
-    def mark(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    def mark(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         @wraps(method)
         async def changed(*given: P.args, **named: P.kwargs) -> T:
             witness = current_witness()
@@ -40,7 +40,9 @@ def changes(
     return mark
 
 
-async def _watch(store: Any, witness: Witness, subject: tuple[str, str], run: Callable[[], Awaitable[T]]) -> T:
+async def _watch(
+    store: Any, witness: Witness, subject: tuple[str, str], run: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
     if store.keeps_trail:
         head = await store.get_document(TRAIL_KIND, witness.trail)
         witness.examine(b"" if head is None else head.body)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
+
 import msgspec
 
+from conveyor.store.postgres.documents import get_document, list_documents, put_document
+from conveyor.store.postgres.link import Durability
+from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import HISTORY_ROWS_MAX, TRAIL_KIND
 from conveyor.store.retaining import (
     LOOKED_AT_MAX,
@@ -28,10 +32,6 @@ from conveyor.store.retaining import (
     redate,
     until_newer,
 )
-from conveyor.store.postgres.documents import get_document, list_documents, put_document
-from conveyor.store.postgres.link import Durability
-from conveyor.store.postgres.transaction import Transaction
-
 
 T = TypeVar("T")
 

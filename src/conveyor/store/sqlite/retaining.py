@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+
 import msgspec
 
 from conveyor.store.records import HISTORY_ROWS_MAX, TRAIL_KIND

@@ -297,13 +297,17 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
     # Documents
 
     async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
-        return await self._change("document", f"{kind}/{name}", lambda tx: documents.put_document(tx, kind, name, body, version))
+        return await self._change(
+            "document", f"{kind}/{name}", lambda tx: documents.put_document(tx, kind, name, body, version)
+        )
 
     async def get_document(self, kind: str, name: str) -> Document | None:
         return await self._live.submit(lambda tx: documents.get_document(tx, kind, name), _RELAXED)
 
     async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
-        return await self._change("document", f"{kind}/{name}", lambda tx: documents.delete_document(tx, kind, name, version))
+        return await self._change(
+            "document", f"{kind}/{name}", lambda tx: documents.delete_document(tx, kind, name, version)
+        )
 
     async def list_documents(
         self, kind: str, *, prefix: str = "", limit: int, after: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 
@@ -80,7 +81,7 @@ class TestChanges:
             for change in watcher.seen
         ]  # fmt: skip
         steps = [None, (0, None, False), (7, None, False), (7, 9, False), (7, 9, True), (7, 9, False), None]
-        assert shown == list(zip(steps, steps[1:], strict=False))
+        assert shown == list(pairwise(steps))
         assert await trail_of(store, watcher) == ["queue inbox"] * 6
         assert watcher.told == 6
 

@@ -158,7 +158,7 @@ class TestRetention:
         await clock.advance(10 * DAY)
         assert (await store.sweep()).runs == 1
 
-    async def test_the_trail_loses_its_beginning_and_says_where_it_begins(self, store: Store, clock: ManualClock) -> None:
+    async def test_the_trail_loses_its_beginning_and_says_where(self, store: Store, clock: ManualClock) -> None:
         for number in range(3):
             await store.append_record("audit", b"%d" % number, lambda _before, body: body)
         await clock.advance(100 * DAY)
