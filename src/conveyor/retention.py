@@ -185,8 +185,8 @@ class Declared:
         audit: Duration | None = None,
     ) -> None:
         """For how long finished jobs, webhook deliveries, runs of schedules and the audit trail are kept; `"forever"`
-        is one too. With `scope` those of one queue, or runs of one schedule. What an operator says later holds until this
-        is changed. `InvalidSettingError`, `InvalidDurationError`."""
+        is one too. With `scope` those of one queue, or runs of one schedule. What an operator says later holds until
+        this is changed. `InvalidSettingError`, `InvalidDurationError`."""
         given = {"jobs": jobs, "deliveries": deliveries, "runs": runs, "audit": audit}
         end = "" if scope is None else f"/{scope}"
         self.wanted |= read_declared({f"{kind}{end}": keep for kind, keep in given.items() if keep is not None})

@@ -103,7 +103,9 @@ class Retention(Floor):
         match kind:
             case History.JOBS:
                 jobs = tables.jobs.values()
-                return passed_jobs([(job.id, job.queue, job.state.value, job.ended_at, job.result_until) for job in jobs])
+                return passed_jobs(
+                    [(job.id, job.queue, job.state.value, job.ended_at, job.result_until) for job in jobs]
+                )
             case History.DELIVERIES:
                 return passed_deliveries(
                     [(each.id, each.queue, each.state, each.modified_at) for each in tables.deliveries.values()]
