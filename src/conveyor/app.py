@@ -57,6 +57,15 @@ class Conveyor:
     `CLOUDFLARE_ENV` do. Nothing is opened until `async with app:`, a worker, or the first send.
     """
 
+    target: str | None = None
+    """How a child process finds this app: `MODULE:VARIABLE`."""
+    http: Any = None
+    """The application's own ASGI app, served by `conveyor serve`."""
+    _loop: asyncio.AbstractEventLoop | None = None
+    _opener: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+    _declaring: asyncio.Task[None] | None = None
+    _users = 0
+
     def __init__(
         self,
         name: str,
@@ -75,10 +84,6 @@ class Conveyor:
         self.worker = read_worker(wrangler, environment)
         self.vars: Mapping[str, Any] = self.worker.vars
         """Those of the wrangler file."""
-        self.target: str | None = None
-        """How a child process finds this app: `MODULE:VARIABLE`."""
-        self.http: Any = None
-        """The application's own ASGI app, served by `conveyor serve`."""
         self._clock = clock
         self.emit: Emit = emit or (lambda _event: None)
         self._store = make_stores(self.routing, clock=clock, emit=self._tell)
@@ -106,11 +111,7 @@ class Conveyor:
         """Says for how long is kept what has ended: `app.retention(jobs="7d")`."""
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._opener: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
-        self._users = 0
         self._portal = Portal(self)
-        self._declaring: asyncio.Task[None] | None = None
 
     # Declarations
 

@@ -54,7 +54,7 @@ class Consumer(Asked, frozen=True, kw_only=True):
     fair: bool = False
     key_weights: dict[str, int] = msgspec.field(default_factory=dict)
     tracks_jobs: bool = False
-    """Its messages are jobs, and what becomes of them is kept; an app that declares jobs says so."""
+    """Jobs lie in it, whose state and history are kept."""
 
 
 class ConsumerShown(Told, frozen=True, kw_only=True):
