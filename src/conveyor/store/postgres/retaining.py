@@ -80,11 +80,12 @@ async def date_jobs(tx: Transaction, policies: Policies) -> int:
 
 async def prune(tx: Transaction, policies: Policies) -> dict[str, int]:
     """Deliveries, runs and records that are over; how many went, by the names of `Swept`."""
+    oldest = tx.now - policies.shortest_ms(History.RUNS)
     return {
         "deliveries": sum(
             [await _prune_deliveries(tx, policies, queue) for (queue,) in await tx.rows("delivering_queues")]
         ),
-        "runs": sum([await _prune_runs(tx, policies, name) for (name,) in await tx.rows("scheduled_names")]),
+        "runs": sum([await _prune_runs(tx, policies, name) for (name,) in await tx.rows("aged_schedules", oldest)]),
         "records": await _prune_trail(tx, policies),
     }
 

@@ -67,9 +67,10 @@ def date_jobs(tx: Transaction, policies: Policies) -> int:
 
 def prune(tx: Transaction, policies: Policies) -> dict[str, int]:
     """Deliveries, runs and records that are over; how many went, by the names of `Swept`."""
+    oldest = tx.now - policies.shortest_ms(History.RUNS)
     return {
         "deliveries": sum(_prune_deliveries(tx, policies, queue) for (queue,) in tx.rows("delivering_queues")),
-        "runs": sum(_prune_runs(tx, policies, name) for (name,) in tx.rows("scheduled_names")),
+        "runs": sum(_prune_runs(tx, policies, name) for (name,) in tx.rows("aged_schedules", oldest)),
         "records": _prune_trail(tx, policies),
     }
 

@@ -36,5 +36,7 @@ SELECT id, queue, state, modified_at FROM deliveries WHERE id > :after ORDER BY 
 -- name: passed_runs
 SELECT schedule, tick FROM runs WHERE (schedule, tick) > (:schedule, :tick) ORDER BY schedule, tick LIMIT :limit;
 
--- name: scheduled_names
-SELECT name FROM schedules ORDER BY name;
+-- name: aged_schedules
+-- Those with a run that may be over: one probe each, in one statement.
+SELECT s.name FROM schedules s WHERE EXISTS (SELECT 1 FROM runs r WHERE r.schedule = s.name AND r.tick < :before)
+ORDER BY s.name;
