@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from conveyor.alarms import Alarms
+from conveyor.audit.act import acting_as
 from conveyor.bindings import Bindings
 from conveyor.blobs import Bucket
 from conveyor.cron.schedules import Schedules
@@ -30,8 +31,9 @@ from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, declarer
 from conveyor.queue.producer import Queue
+from conveyor.retention import Declared
 from conveyor.secrets import Secrets
-from conveyor.store.chosen import choose_stores
+from conveyor.store.chosen import choose_retention, choose_stores
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo
 from conveyor.store.urls import make_stores
@@ -106,6 +108,8 @@ class Conveyor:
         self.scheduler: Final = self._schedules.scheduler
         self.cron_queue: Final = self._schedules.queue
         """Where the app's schedules send their messages."""
+        self.retention: Final = Declared(choose_retention())
+        """Says for how long is kept what has ended: `app.retention(jobs="7d")`."""
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
         self._portal = Portal(self)
@@ -172,6 +176,11 @@ class Conveyor:
         return hook
 
     # Use
+
+    def acting_as(self, person: str) -> contextlib.AbstractContextManager[None]:
+        """Until the end of the block, what this task changes it changes for this person, and the audit trail says so:
+        `with app.acting_as(user.email): await job.cancel()`."""
+        return acting_as(person)
 
     def queue(self, name: str) -> Queue:
         """The way into a queue, declared here or elsewhere."""
@@ -273,7 +282,8 @@ class Conveyor:
         try:
             handlers = self.handlers()
             check_worker(self.worker, self._handlers, self._schedules.declared)
-            self._declaring = await declare(self._store, self._queues, handlers, self._schedules.open(), self._tell)
+            scheduler, kept = self._schedules.open(), self.retention.wanted
+            self._declaring = await declare(self._store, self._queues, handlers, scheduler, self._tell, kept)
             await self.bindings.refresh()
             self._loop = loop
             for hook in self._opening:

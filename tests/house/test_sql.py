@@ -42,7 +42,7 @@ SQLITE_ALONE = {
     # PostgreSQL has these still to come: keys of ended messages apart.
     "mark_uses_dedupe", "mark_dedupe_anew", "dedupe_keys_of",
     # Jobs one by one; by arrays there.
-    "read_job", "read_job_message", "read_report",
+    "read_job", "read_job_message", "read_report", "date_job",
     # And members of groups.
     "insert_node", "end_node", "mark_node", "drop_node_draft",
     # Messages that end in one go: there what ends them says whose they were.
@@ -60,7 +60,7 @@ POSTGRES_ALONE = {
     "begin", "relax", "share_catalog", "hold_catalog", "lock_lane", "lock_sweep", "lock_dedupe", "lock_schedule",
     "lock_owner", "lock_alarm", "lock_groups", "lock_notices", "held_by_owner", "lock_trail", "write_trail",
     # A server may follow another one, be crowded, or stand behind a pooler.
-    "find_standby", "read_session", "bound_idleness", "find_crowd",
+    "find_standby", "read_session", "bound_session", "take_time", "find_crowd",
     "lanes_of_leases", "lanes_of_owner", "read_head", "read_queues", "fold_counters", "notify",
     # Whoever looks after a store begins and ends its transactions by statements; tables can change their schema.
     "begin_snapshot", "begin_alone", "wait_little", "set_aside", "write_numbers", "count_living_owners",
@@ -71,7 +71,7 @@ POSTGRES_ALONE = {
     "block", "unblock", "heads_of_keys", "blocked_of_keys", "key_states", "put_windows", "write_costs",
     "call_keys", "who_is_in_line", "offers_of_keys", "offered_heads", "next_of_keys",
     "append_plain", "claim_plain", "ack_plain", "ack_jobs", "read_jobs", "read_job_messages",
-    "hold_leases", "beat_many", "read_reports",
+    "hold_leases", "beat_many", "read_reports", "date_jobs",
     "insert_nodes", "end_nodes", "mark_nodes", "drop_node_drafts", "groups_of",
     # With its dedupe key.
     "delete_message",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+from conveyor.audit.act import acting
 from conveyor.jobs.declared import Declared
 from conveyor.jobs.explain import explain
 from conveyor.jobs.following import JobEvent, JobLog, JobProgress, follow, read_logs, read_output, show_progress
@@ -23,11 +24,12 @@ from conveyor.model.job_errors import (
     JobResultExpiredError,
     JobTimeoutError,
 )
-from conveyor.model.message import ContentType
+from conveyor.model.message import ContentType, Peeked
 from conveyor.queue.encoding import BodyReader, encode_json
 from conveyor.store.jobs import JobFound, read_headers
 from conveyor.store.protocol import Store
 from conveyor.store.steps import Kept
+from conveyor.store.witness import about
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -137,7 +139,8 @@ class Job(Generic[R_co]):
     async def cancel(self) -> JobState:
         """End it: one that waits is taken out, one that runs is told within a second or two, and is not tried again.
         How it stands afterwards: `running` until it has heard. One that is final stays as it is."""
-        found = await self._store.jobs.cancel(self._key)
+        async with acting(self._store, "job.cancel"):
+            found = await self._store.jobs.cancel(self._key)
         if found is None:
             raise JobNotFoundError(self.id)
         return found.state(self._store.clock.now_ms())
@@ -145,7 +148,9 @@ class Job(Generic[R_co]):
     async def retry(self, payload: object = None) -> None:
         """Try one again that failed for good, from its dead letter, and with another payload if one is given.
         `JobNotRetriableError`; `InvalidMessageError` or `BodyDecodeError` for what is no payload of this job."""
-        await retry_job(self._store, self._key, None if payload is None else edit_of(payload, self._declared))
+        edit = None if payload is None else edit_of(payload, self._declared)
+        async with acting(self._store, "job.retry"):
+            await retry_job(self._store, self._key, edit)
 
     async def send_event(self, name: str, payload: Any = None) -> None:
         """Tell it what its `context.wait_for_event(name)` waits for, now, before or later: JSON values, a dataclass, a
@@ -208,19 +213,25 @@ def edit_of(payload: object, declared: Declared | None) -> Edit:
     return body, declared.version
 
 
+async def _edit(store: Store, message: Peeked, edit: Edit) -> Peeked:
+    body, version = edit
+    headers = read_headers(message.headers)
+    if version is not None:
+        headers = headers | {VERSION_HEADER: version}
+    return await store.edit_message(message, body=body, content_type=ContentType.JSON, headers=encode_json(headers))
+
+
 async def retry_job(store: Store, id: MessageId, edit: Edit | None = None) -> None:
     """`JobNotFoundError`, `JobNotRetriableError`; `VersionConflictError` if somebody else edits it just now."""
     found = await find_job(store, id)
     message = found.message
-    if message is not None and message.dead is not None and edit is not None:
-        body, version = edit
-        headers = read_headers(message.headers)
-        if version is not None:
-            headers = headers | {VERSION_HEADER: version}
-        message = await store.edit_message(
-            message, body=body, content_type=ContentType.JSON, headers=encode_json(headers)
-        )
-    if message is None or message.dead is None or not await store.redrive(message.queue, seqs=[message.seq]):
+    is_sent = 0
+    if message is not None and message.dead is not None:
+        with about("job", id.hex()):
+            if edit is not None:
+                message = await _edit(store, message, edit)
+            is_sent = await store.redrive(message.queue, seqs=[message.seq])
+    if not is_sent:
         raise JobNotRetriableError(id.hex(), found.state(store.clock.now_ms()).value)
 
 

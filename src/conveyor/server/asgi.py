@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
+from conveyor.audit.trail import Audit
 from conveyor.model.errors import ConveyorError
 from conveyor.model.events import Emit, Event
 from conveyor.server import cloudflare, rest
-from conveyor.server.audit import Audit
 from conveyor.server.cloudflare.dialect import Envelope
 from conveyor.server.endpoint import SAFE_HEADERS
 from conveyor.server.gate import Gate, Rates

@@ -45,6 +45,11 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
     """Of an end user's token."""
 
+    @property
+    def via(self) -> str:
+        """How it comes, for the audit trail."""
+        return "http"
+
     def may(self, right: Right, queue: str | None = None) -> bool:
         """With a queue: there. Without: in the whole store, which no patterns cover."""
         if right not in self.rights:

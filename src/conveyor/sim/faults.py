@@ -21,6 +21,7 @@ from conveyor.store.groups import GroupStore
 from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Store, Wake
 from conveyor.store.reports import ReportStore
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.steps import StepStore
 from conveyor.store.tracking import JobStore
 
@@ -138,6 +139,10 @@ class FaultyStore:
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    @property
+    def retention(self) -> RetentionStore:
+        return self._inner.retention
 
     @property
     def jobs(self) -> JobStore:

@@ -39,6 +39,7 @@ from conveyor.store.records import (
     Swept,
 )
 from conveyor.store.reports import ReportStore
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.steps import StepStore
 from conveyor.store.tracking import AlarmStore, DeliveryStore, JobStore
 
@@ -277,6 +278,9 @@ class Store(
         """Whether its queues are others' too: an app uses them, and neither makes nor judges them."""
         ...
 
+    keeps_trail: bool
+    """What is recorded of its changes is recorded here; of several stores, one keeps the trail of all."""
+
     @property
     def jobs(self) -> JobStore: ...
 
@@ -291,6 +295,9 @@ class Store(
 
     @property
     def groups(self) -> GroupStore: ...
+
+    @property
+    def retention(self) -> RetentionStore: ...
 
     def at(self, queue: str) -> Store:
         """The store in which a queue lives: this one, unless it is made of several."""

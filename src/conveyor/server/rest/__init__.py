@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from conveyor.server.audit import Audit
+from conveyor.audit.trail import Audit
 from conveyor.server.endpoint import Endpoint
-from conveyor.server.rest import alarms, dead_letters, groups, jobs, kv, queues, schedules, stats, webhooks
+from conveyor.server.rest import alarms, dead_letters, groups, jobs, kv, queues, retention, schedules, stats, webhooks
 from conveyor.server.rest.audit import AuditRoom
 from conveyor.server.rest.messages import MessageRoom
 from conveyor.server.rest.openapi import make_document, serve_document
@@ -29,6 +29,7 @@ def operations(tokens: Tokens, audit: Audit, streams: Streams) -> list[Operation
         *alarms.OPERATIONS,
         *webhooks.OPERATIONS,
         *kv.OPERATIONS,
+        *retention.OPERATIONS,
         *TokenRoom(tokens).operations(),
         *AuditRoom(audit).operations(),
         *stats.OPERATIONS,

@@ -29,6 +29,7 @@ _NAMES: Final[Mapping[str, dict[str, Any]]] = {
     "namespace": {"type": "string", "minLength": 1, "maxLength": 63},
     "key": {"type": "string", "minLength": 1, "maxLength": 512},
     "token": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    "kind": {"type": "string", "enum": ["jobs", "deliveries", "runs", "audit", "dead_letters"]},
     "ticket": {"type": "string", "minLength": 1, "maxLength": 64},
 }
 _WITH_ETAG: Final = frozenset({"get_queue", "get_letter"})
@@ -41,6 +42,7 @@ _TAGS: Final = {
     "webhooks": "What is told to others: endpoints, and deliveries.",
     "kv": "Named values.",
     "tokens": "Who may do what, and where.",
+    "retention": "For how long is kept what has ended.",
     "audit": "Who did what.",
     "stats": "Sums over all queues.",
     "workers": "Worker processes.",

@@ -12,6 +12,7 @@ from conveyor.model.job import ErrorGroup, JobAttempt, JobRecord, JobState
 from conveyor.model.message import Draft, Sent
 from conveyor.store.jobs import AHEAD_MAX, JobFound, JobPage, JobsAsked, Obstacles, fits, job_name, unended
 from conveyor.store.memory.belt import Belt
+from conveyor.store.memory.witnessed import changes
 
 _WITH_ERRORS: Final = frozenset({JobState.FAILED, JobState.DEAD, JobState.RETRYING})
 
@@ -67,6 +68,7 @@ class Jobs(Belt):
                 wanted.append(each.id)
         return wanted
 
+    @changes("job", lambda job_id: job_id.hex())
     async def cancel(self, id: MessageId) -> JobFound | None:
         return self._cancel_job(id)
 

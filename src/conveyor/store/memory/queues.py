@@ -13,17 +13,20 @@ from conveyor.model.step import StepKind
 from conveyor.store.groups import MemberEnd
 from conveyor.store.memory.limits import Limits
 from conveyor.store.memory.rows import Queue
+from conveyor.store.memory.witnessed import changes
 from conveyor.store.records import SWEEP_ROWS_MAX, QueueInfo, QueueMetrics
 
 
 class Queues(Limits):
     """`QueueStore`."""
 
+    @changes("queue")
     async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
         if name in self._tables.queues:
             raise QueueExistsError(name)
         return self._make_queue(name, settings).info()
 
+    @changes("queue")
     async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
         queue = self._queue(name)
         settings.check()
@@ -31,6 +34,7 @@ class Queues(Limits):
         queue.settings = settings
         return self._touch(queue)
 
+    @changes("queue")
     async def delete_queue(self, name: str) -> None:
         self._queue(name)
         self._empty(name)
@@ -50,6 +54,7 @@ class Queues(Limits):
         self._wake(queue.name)
         return queue.info()
 
+    @changes("queue")
     async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
         settings.check()
         present = self._tables.queues.get(queue)
@@ -63,6 +68,7 @@ class Queues(Limits):
         self._ensure_letterboxes(settings)
         return self._touch(row)
 
+    @changes("queue")
     async def put_consumer(
         self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
     ) -> QueueInfo:
@@ -86,16 +92,19 @@ class Queues(Limits):
             if name is not None:
                 self._ensure_queue(name)
 
+    @changes("queue")
     async def pause(self, queue: str) -> None:
         row = self._queue(queue)
         row.paused = True
         self._touch(row)
 
+    @changes("queue")
     async def resume(self, queue: str) -> None:
         row = self._queue(queue)
         row.paused = False
         self._touch(row)
 
+    @changes("queue")
     async def purge(self, queue: str) -> int:
         self._queue(queue)
         return self._empty(queue)
@@ -112,6 +121,7 @@ class Queues(Limits):
             self._end_member(message.id, MemberEnd(MemberState.CANCELLED))
         return len(messages)
 
+    @changes("queue")
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         self._queue(queue)
         letters = [
@@ -130,6 +140,7 @@ class Queues(Limits):
         self._wake(*{origin for _, origin in letters})
         return len(letters)
 
+    @changes("queue")
     async def discard(self, queue: str, seqs: Sequence[int]) -> list[int]:
         self._queue(queue)
         wanted = set(seqs)
@@ -144,6 +155,7 @@ class Queues(Limits):
         self._queue(queue)
         return next((m.peek() for m in self._tables.in_queue(queue) if m.id == message_id), None)
 
+    @changes("message", lambda was, **_rest: f"{was.queue}/{was.id.hex()}")
     async def edit_message(
         self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
     ) -> Peeked:

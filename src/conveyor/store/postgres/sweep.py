@@ -11,8 +11,9 @@ from conveyor.store.groups import MemberEnd
 from conveyor.store.postgres import ageing, jobs, keys, leases, outbox, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.retaining import date_jobs, prune, read_policies
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.records import DELIVERY_MS, SWEEP_ROWS_MAX, Swept
+from conveyor.store.records import SWEEP_ROWS_MAX, Swept
 
 RECEIPT_MS: Final = HOUR_MS
 _OF_A_PURGED_LANE: Final = (
@@ -28,7 +29,9 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
     carried = await outbox.carry(tx, marks, limit=SWEEP_ROWS_MAX)
     for row in tx.catalog.rows.values():
         await tx.run("fold_counters", row.lane)
+    policies = await read_policies(tx)
     return Swept(
+        dated_jobs=await date_jobs(tx, policies),
         owners=await owners.reap_expired(tx),
         expired_leases=await leases.expire_pulled(tx, limit=SWEEP_ROWS_MAX),
         expired_messages=await _expire_messages(tx),
@@ -39,7 +42,7 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
         rates=await tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
         jobs=await jobs.sweep_jobs(tx),
         lifted=sum([await ageing.lift_aged(tx, row) for row in list(tx.catalog.rows.values())]),
-        deliveries=await tx.run("sweep_deliveries", tx.now - DELIVERY_MS, SWEEP_ROWS_MAX),
+        **await prune(tx, policies),
         carried=carried,
     )
 

@@ -43,6 +43,7 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.routed.alarms import PartAlarms
 from conveyor.store.routed.deliveries import PartDeliveries
 from conveyor.store.routed.groups import PartGroups
@@ -83,6 +84,10 @@ class Part(PartAlarms, PartDeliveries, Undivided):
         self._subscribers: list[Subscriber] = []
 
     # Life
+
+    @property
+    def retention(self) -> RetentionStore:
+        return self._live.retention
 
     @property
     def clock(self) -> Clock:

@@ -42,6 +42,7 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.routed.alarms import RoutedAlarms
 from conveyor.store.routed.deliveries import RoutedDeliveries
 from conveyor.store.routed.groups import RoutedGroups
@@ -63,11 +64,14 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
     """`Store` made of several: `stores` by their names in `routing`."""
 
     keeps_others: bool = False
+    keeps_trail: bool = True
 
     def __init__(self, routing: Routing, stores: Mapping[str, Store]) -> None:
         self.routing = routing
         self.parts: Final[Mapping[str, Part]] = {name: Part(name, store) for name, store in stores.items()}
         self._home = self.parts[HOME]
+        for name, store in stores.items():
+            store.keeps_trail = name == HOME
         self._by_place = {part.place: part for part in self.parts.values()}
         self._name_of = lru_cache(_NAMES_KEPT)(routing.store_of)
         jobs = {name: part.jobs for name, part in self.parts.items()}
@@ -109,6 +113,11 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
     @property
     def host(self) -> str:
         return self._home.host
+
+    @property
+    def retention(self) -> RetentionStore:
+        """The home store's; each has policies of its own, which whoever sets them sets in all."""
+        return self._home.retention
 
     async def open(self) -> None:
         """`StoreError` if none of them can be opened."""

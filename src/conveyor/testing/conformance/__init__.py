@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from conveyor.testing.conformance.ageing import TestAgeing
 from conveyor.testing.conformance.alarms import TestAlarms
+from conveyor.testing.conformance.changes import TestChanges
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
 from conveyor.testing.conformance.deliveries import TestDeliveries
@@ -29,6 +30,7 @@ from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPu
 from conveyor.testing.conformance.rates import TestKeyRates, TestRates, TestRestingKeys
 from conveyor.testing.conformance.reconciling import TestReconciling
 from conveyor.testing.conformance.reports import TestNotices, TestReportLimits, TestReports
+from conveyor.testing.conformance.retaining import TestRetention
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
@@ -39,6 +41,7 @@ __all__ = [
     "TestAlarms",
     "TestAlerts",
     "TestBatches",
+    "TestChanges",
     "TestClaiming",
     "TestConcurrency",
     "TestConsumers",
@@ -78,6 +81,7 @@ __all__ = [
     "TestReportLimits",
     "TestReports",
     "TestRestingKeys",
+    "TestRetention",
     "TestRetries",
     "TestRuns",
     "TestSchedules",
