@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -121,6 +122,10 @@ def test_groups_are_counted_while_workers_are_killed(fleet: Fleet, report: Repor
     assert reports == [(JobState.SUCCEEDED, told)]
 
 
+def _has_more(fleet: Fleet, known: int) -> bool:
+    return len(groups_of(fleet)) > known
+
+
 @pytest.mark.parametrize(
     ("members", "starters"),
     [
@@ -135,7 +140,7 @@ def test_a_start_that_is_killed_is_whole_or_nothing(fleet: Fleet, report: Report
     for number in range(starters):
         known = len(groups_of(fleet))
         starter = fleet.start(f"start{number}", START.format(jobs=0, messages=members))
-        fleet.wait_until(lambda known=known: len(groups_of(fleet)) > known, pause_s=0.0)
+        fleet.wait_until(partial(_has_more, fleet, known), pause_s=0.0)
         if number % 2:  # it has begun, and is being sent
             fleet.wait_until(lambda: groups_of(fleet)[0].state is GroupState.RUNNING, pause_s=0.0)
         else:

@@ -140,7 +140,7 @@ async def right_groups() -> None:
 
 async def wrong_groups() -> None:
     group = app.group("nightly", on_complete=report)
-    group.add(send_mail, "ann")  # type: ignore[arg-type]
+    group.add(send_mail, "ann")  # type: ignore[misc]
     group.add(send_mail, Mail("ann"), after="b")  # type: ignore[arg-type]
     app.group("nightly", on_complete=count)  # type: ignore[arg-type]
     app.group("nightly", on_failure="perhaps")  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ def clear(tx: Transaction, seq: int) -> None:
     """GONE, from wherever it lay: nothing else knows of it any more."""
     found = tx.row("drop_message", seq)
     if found is not None:
-        tx.end_member(*found, MemberEnd(MemberState.CANCELLED))
+        tx.end_member(found[0], found[1], MemberEnd(MemberState.CANCELLED))
 
 
 def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:
