@@ -110,7 +110,7 @@ class Jobs:
     def also_in(self, queue: str, job: JobFunction[P, R]) -> JobFunction[P, R]:
         """The same job, by the same name, in one more queue of this app: workers of either run it."""
         declared = dataclasses.replace(self._names[job.name], queue=queue)
-        self._line(queue).add(Runner(declared, self._app, self._beats, self._chance))
+        self._line(queue).add(Runner(declared, self._app, self._beats, self._reports, self._chance))
         return job.declared_as(declared)
 
     def on_declare(self, hook: Callable[[], None]) -> None:

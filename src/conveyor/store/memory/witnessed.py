@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from conveyor.model.errors import QueueNotFoundError, ScheduleNotFoundError
+from conveyor.model.beside import ScheduleNotFoundError
+from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import MessageId
 from conveyor.store.records import TRAIL_KIND
 from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_of, watched

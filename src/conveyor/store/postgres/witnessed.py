@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from conveyor.model.errors import QueueNotFoundError, ScheduleNotFoundError
+from conveyor.model.beside import ScheduleNotFoundError
+from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import MessageId
 from conveyor.store.postgres import alarms, deliveries, documents, jobs, queues, schedules
 from conveyor.store.postgres.link import Durability

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from conveyor.model.errors import QueueNotFoundError, ScheduleNotFoundError
+from conveyor.model.beside import ScheduleNotFoundError
+from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import MessageId
 from conveyor.store.records import TRAIL_KIND
 from conveyor.store.sqlite import alarms, deliveries, documents, jobs, queues, schedules
