@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.errors import QueueNotFoundError
@@ -12,7 +12,7 @@ from conveyor.model.ids import MessageId
 from conveyor.store.records import TRAIL_KIND
 from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_of, watched
 
-P = ParamSpec("P")
+M = TypeVar("M", bound=Callable[..., Coroutine[Any, Any, Any]])
 T = TypeVar("T")
 
 
@@ -20,14 +20,12 @@ def _first(name: Any, *_rest: Any, **_named: Any) -> str:
     return str(name)
 
 
-def changes(
-    kind: str, name_of: Callable[..., str] = _first
-) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
+def changes(kind: str, name_of: Callable[..., str] = _first) -> Callable[[M], M]:
     """Marks a method that changes something of this kind; `name_of` its arguments is the thing's name."""
 
-    def mark(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    def mark(method: M) -> M:
         @wraps(method)
-        async def changed(*given: P.args, **named: P.kwargs) -> T:
+        async def changed(*given: Any, **named: Any) -> Any:
             witness = current_witness()
             if witness is None:
                 return await method(*given, **named)
@@ -36,7 +34,7 @@ def changes(
                 subject = subject_of(kind, name_of(*given[1:], **named))
                 return await _watch(store, witness, subject, lambda: method(*given, **named))
 
-        return changed
+        return cast("M", changed)
 
     return mark
 
