@@ -33,6 +33,7 @@ def test_every_requirement_is_pinned_by_hash(path: Path) -> None:
 def test_the_files_agree_on_every_version() -> None:
     versions: dict[str, set[str]] = {}
     for path in FILES:
-        for name, version in re.findall(r"^([a-z0-9._-]+)==(\S+)", path.read_text(encoding="ascii"), re.MULTILINE):
-            versions.setdefault(name, set()).add(version)
+        text = path.read_text(encoding="ascii")
+        for name, version, python in re.findall(r"^([a-z0-9._-]+)==(\S+)(?: ; (python\S* \S+ \S+))?", text, re.MULTILINE):
+            versions.setdefault(f"{name} ; {python}" if python else name, set()).add(version)
     assert not {name: found for name, found in versions.items() if len(found) > 1}

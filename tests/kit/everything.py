@@ -23,9 +23,9 @@ from conveyor.store.portable import TABLES, Row
 from conveyor.store.protocol import Store
 from conveyor.store.records import PULL_OWNER, KeyValue
 from conveyor.store.steps import Holder
-from conveyor.testing.conformance.deliveries import a_delivery
 from conveyor.testing.factories import (
     a_claim,
+    a_delivery,
     a_draft,
     a_firing,
     a_reject,

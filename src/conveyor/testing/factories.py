@@ -11,7 +11,7 @@ from conveyor.model.ids import ID_BYTES, MessageId
 from conveyor.model.message import Draft, Lease
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
-from conveyor.store.records import ClaimRequest, Ending, Evidence, Firing, KeyValue, OwnerInfo, ScheduleDraft
+from conveyor.store.records import ClaimRequest, Delivery, Ending, Evidence, Firing, KeyValue, OwnerInfo, ScheduleDraft
 
 
 def an_id() -> MessageId:
@@ -102,3 +102,12 @@ def a_firing(**parts: Any) -> Firing:
 
 def an_entry(**parts: Any) -> KeyValue:
     return replace(KeyValue(key="colour", value=b"blue"), **parts)
+
+
+def a_delivery(message: Draft, **parts: Any) -> Delivery:
+    """To `hook`, carried by `message`."""
+    given = Delivery(
+        id=message.id, endpoint="hook", queue=message.queue, event="made", state="pending", message_id=message.id,
+        body=b"{}",
+    )  # fmt: skip
+    return replace(given, **parts)

@@ -8,21 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from conveyor.model.errors import QueueNotFoundError
-from conveyor.model.message import Draft
 from conveyor.store.protocol import Store
-from conveyor.store.records import DELIVERY_MS, Delivery
+from conveyor.store.records import DELIVERY_MS
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.conformance.steps import a_worker, claim_one, ids_in, open_queue, settle
-from conveyor.testing.factories import a_draft, an_ack
-
-
-def a_delivery(message: Draft, **parts: Any) -> Delivery:
-    """To `hook`, carried by `message`."""
-    given = Delivery(
-        id=message.id, endpoint="hook", queue=message.queue, event="made", state="pending", message_id=message.id,
-        body=b"{}",
-    )  # fmt: skip
-    return replace(given, **parts)
+from conveyor.testing.factories import a_delivery, a_draft, an_ack
 
 
 @pytest.mark.anyio

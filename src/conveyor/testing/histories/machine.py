@@ -18,7 +18,7 @@ from conveyor.model.verdict import Action, Settlement
 from conveyor.store.memory import MemoryStore
 from conveyor.store.protocol import Store
 from conveyor.store.records import PULL_OWNER, Claimed, Ending, Fired
-from conveyor.testing.clock import ManualClock
+from conveyor.testing.clock import NOON_MS, ManualClock
 from conveyor.testing.factories import (
     a_claim,
     a_consumer,
@@ -357,6 +357,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(tick=st.integers(1, 8), missed=st.sampled_from([False, False, True]))
     def fire(self, tick: int, missed: bool) -> None:
         message = self._draft("b")
+        tick += NOON_MS  # no sweep forgets what is so young
         firing = a_firing(tick=tick, next_tick=tick + 1, message=message, missed=missed)
         if self.pair.ask(lambda store: store.fire(firing)) is Fired.SENT:
             self.ledger.fired("nightly", tick)
