@@ -12,13 +12,14 @@
 
 from conveyor.alarms import Alarm, AlarmInfo, AlarmRun
 from conveyor.app import Conveyor
-from conveyor.blobs import Blob, BlobInfo, BlobPage, Bucket
+from conveyor.blobs.bucket import Bucket
+from conveyor.blobs.model import Blob, BlobInfo, BlobPage, BlobStream
 from conveyor.cron.schedule import CronRun
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.function import JobFunction
 from conveyor.jobs.job import Job, JobInfo, Transition
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
-from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError, ScheduleBusyError
+from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError, BlobChecksumError, ScheduleBusyError
 from conveyor.model.errors import (
     BodyDecodeError,
     BodyTooLargeError,
@@ -63,8 +64,10 @@ __all__ = [
     "Backoff",
     "Batch",
     "Blob",
+    "BlobChecksumError",
     "BlobInfo",
     "BlobPage",
+    "BlobStream",
     "BodyDecodeError",
     "BodyTooLargeError",
     "Bucket",

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from conveyor import Conveyor
-from conveyor.blobs import CHUNK_BYTES, Bucket, delete_bucket, make_bucket
+from conveyor.blobs.bucket import Bucket
+from conveyor.blobs.files import delete_bucket, make_bucket
+from conveyor.blobs.model import CHUNK_BYTES
 from conveyor.model.errors import BodyTooLargeError, ConflictError, InvalidKeyError, InvalidSettingError, NotFoundError
 from conveyor.testing.clock import ManualClock
 
@@ -162,7 +164,7 @@ async def test_bytes_that_are_elsewhere_are_told_of(bucket: Bucket, folder: Path
 
 
 async def test_a_bucket_with_objects_is_not_deleted(bucket: Bucket) -> None:
-    store = bucket._store
+    store = bucket._backend._store  # type: ignore[attr-defined]
     await bucket.put("a", b"1")
     with pytest.raises(ConflictError):
         await make_bucket(store, "UPLOADS")
