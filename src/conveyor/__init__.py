@@ -18,6 +18,8 @@ from conveyor.cron.schedule import CronRun
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.function import JobFunction
 from conveyor.jobs.job import Job, JobInfo, Transition
+from conveyor.jobs.looking import JobErrors
+from conveyor.jobs.stepping import StepInfo
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
 from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError, BlobChecksumError, ScheduleBusyError
 from conveyor.model.errors import (
@@ -38,11 +40,14 @@ from conveyor.model.job import JobState
 from conveyor.model.job_errors import (
     JobCancelledError,
     JobEndedError,
+    JobEventRefusedError,
+    JobEventTimeoutError,
     JobExistsError,
     JobFailedError,
     JobNotFoundError,
     JobNotRetriableError,
     JobResultExpiredError,
+    JobStepError,
     JobTimeoutError,
 )
 from conveyor.model.message import Priority
@@ -82,6 +87,9 @@ __all__ = [
     "JobCancelledError",
     "JobContext",
     "JobEndedError",
+    "JobErrors",
+    "JobEventRefusedError",
+    "JobEventTimeoutError",
     "JobExistsError",
     "JobFailedError",
     "JobFunction",
@@ -90,6 +98,7 @@ __all__ = [
     "JobNotRetriableError",
     "JobResultExpiredError",
     "JobState",
+    "JobStepError",
     "JobTimeoutError",
     "KVEntry",
     "KVKey",
@@ -110,6 +119,7 @@ __all__ = [
     "ScheduleBusyError",
     "SentMessage",
     "Snooze",
+    "StepInfo",
     "StoreError",
     "Transition",
 ]

@@ -37,7 +37,7 @@ from conveyor.store.urls import make_stores
 from conveyor.wrangler import read_worker
 
 if TYPE_CHECKING:
-    from conveyor.testing.harness import Harness
+    from conveyor.testing.harness import Harness, Mode
     from conveyor.webhooks.room import Webhooks
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,6 +55,15 @@ class Conveyor:
     `wrangler` names a Worker's file (None: none), and `environment` one of its `env`s; if not, `CONVEYOR_WRANGLER` and
     `CLOUDFLARE_ENV` do. Nothing is opened until `async with app:`, a worker, or the first send.
     """
+
+    target: str | None = None
+    """How a child process finds this app: `MODULE:VARIABLE`."""
+    http: Any = None
+    """The application's own ASGI app, served by `conveyor serve`."""
+    _loop: asyncio.AbstractEventLoop | None = None
+    _opener: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+    _declaring: asyncio.Task[None] | None = None
+    _users = 0
 
     def __init__(
         self,
@@ -75,10 +84,6 @@ class Conveyor:
         self.worker = read_worker(wrangler, environment)
         self.vars: Mapping[str, Any] = self.worker.vars
         """Those of the wrangler file."""
-        self.target: str | None = None
-        """How a child process finds this app: `MODULE:VARIABLE`."""
-        self.http: Any = None
-        """The application's own ASGI app, served by `conveyor serve`."""
         self._clock = clock
         self.emit: Emit = emit or (lambda _event: None)
         self._store = make_stores(self.routing, clock=clock, emit=self._tell)
@@ -104,11 +109,7 @@ class Conveyor:
         """Where the app's schedules send their messages."""
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._opener: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
-        self._users = 0
         self._portal = Portal(self)
-        self._declaring: asyncio.Task[None] | None = None
 
     # Declarations
 
@@ -130,6 +131,7 @@ class Conveyor:
         key_rate: str | None = None,
         fair: bool = False,
         key_weights: Mapping[str, int] | None = None,
+        ageing: Duration | None = "1m",
         run_in: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the function that handles a queue's messages: it takes a `Message[T]` or a `Batch[T]`.
@@ -144,7 +146,8 @@ class Conveyor:
         )  # fmt: skip
         settings = read_consumer(
             script=self.name, alert_queue=alert_queue, timeout=timeout, ordered=ordered, fair=fair,
-            key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, **options,
+            key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, ageing=ageing,
+            **options,
         )  # fmt: skip
         return declarer(self._handlers, queue, settings, run_in)
 
@@ -285,9 +288,10 @@ class Conveyor:
             self._declaring = None
         await self._store.close()
 
-    def testing(self) -> Harness:
-        """For tests: `async with app.testing() as kit`, in memory and on a clock that the kit moves."""
-        kit: Harness = importlib.import_module("conveyor.testing.harness").Harness(self)  # a room above
+    def testing(self, mode: Mode = "manual") -> Harness:
+        """For tests: `async with app.testing() as kit` (or `with`, in a test that is not async), in memory and on a
+        clock that the kit moves. What is enqueued waits for `kit.drain()`; with `"inline"` it runs at once."""
+        kit: Harness = importlib.import_module("conveyor.testing.harness").Harness(self, mode)  # a room above
         return kit
 
     # For workers, servers and children

@@ -98,3 +98,12 @@ def test_failed_jobs_are_tried_again(terminal: Terminal, ids: list[str]) -> None
     assert terminal.run("jobs", "retry", ids[0], "--name", "mail").code == 2
     states = [each["state"] for each in terminal.ok("jobs", "list", "--json").json]
     assert states == ["scheduled", "succeeded", "queued", "queued"]
+
+
+def test_a_job_is_told_of_an_event_and_shows_it(terminal: Terminal, ids: list[str]) -> None:
+    assert f"`paid` is sent to `{ids[3]}`" in terminal.ok("jobs", "send-event", ids[3], "paid", '{"amount": 9}').out
+    assert "event  paid  sent  12 bytes" in terminal.ok("jobs", "show", ids[3]).out
+    [event] = terminal.ok("jobs", "show", ids[3], "--json").json["events"]
+    assert event["name"] == "paid"
+    assert terminal.run("jobs", "send-event", ids[2], "paid").code == 1
+    assert terminal.run("jobs", "send-event", ids[3], "paid", "{").code == 2

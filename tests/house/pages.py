@@ -59,6 +59,7 @@ DEAD_REASONS: Final[Mapping[DeadReason, str]] = {
     DeadReason.TIMEOUT: "Its last attempt ran longer than the consumer's `timeout`.",
     DeadReason.LOST: "Its last attempt's worker vanished, and nobody saw why.",
     DeadReason.EXPIRED: "Older than `expires_in` or the queue's retention.",
+    DeadReason.DEADLINE: "A job had not ended by its `deadline`, or could not begin again before it.",
     DeadReason.REJECTED: "A `Reject` without words of its own.",
 }
 

@@ -12,12 +12,14 @@ from conveyor.model.job import RECORD_MS, JobAttempt, JobRecord, JobState
 from conveyor.model.message import Peeked
 from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
+from conveyor.model.step import StepKind, StepRecord
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.jobs import JobsAsked
 from conveyor.store.keeping import Portable
 from conveyor.store.portable import TABLES, Row
 from conveyor.store.protocol import Store
 from conveyor.store.records import PULL_OWNER, KeyValue
+from conveyor.store.steps import Holder
 from conveyor.testing.conformance.deliveries import a_delivery
 from conveyor.testing.factories import (
     a_claim,
@@ -70,6 +72,12 @@ async def _fill_jobs(store: Store, owner: int) -> None:
         expires_at=now + RECORD_MS,
     )  # fmt: skip
     await store.settle(owner, [Settlement(failed.seq, failed.claim, Action.RETRY, 60_000, outcome=record)])
+    facts = {"owner": owner, "seq": running.seq, "claim": running.claim, "attempts": 1}
+    holder = Holder(**facts, id=running.id, name="mail", queue="mails", enqueued_at=now)
+    step = StepRecord(kind=StepKind.STEP, name="é", attempt=1, began_at=now, ended_at=now, value=b"1")
+    await store.steps.write(holder, step, is_first=True)
+    await store.steps.write(holder, replace(step, kind=StepKind.WAIT, ended_at=None, until=now + 9_000), is_first=False)
+    await store.steps.send(running.id, "paid é", b'{"n":1}')
     await store.jobs.cancel(running.id)
 
 
@@ -132,7 +140,7 @@ async def answers_of(store: Store) -> dict[str, Any]:
         "metrics": [await store.metrics(each.name) for each in queues],
         "messages": [_carried(each) for queue in queues for each in await store.peek(queue.name, limit=1_000)],
         "jobs": [
-            (each.name, each.state(store.clock.now_ms()), await _attempts_of(store, each.id))
+            (each.name, each.state(store.clock.now_ms()), await _attempts_of(store, each.id), await store.steps.read(each.id))
             for each in (await store.jobs.look(JobsAsked())).jobs
         ],
         "owners": await store.list_owners(),

@@ -12,6 +12,7 @@ from conveyor.cli.answers import ask, print_json, print_rows, say, store_options
 from conveyor.jobs.explain import explain as find_reason
 from conveyor.jobs.job import JobInfo, job_info, retry_job, show_job
 from conveyor.jobs.replay import replay
+from conveyor.jobs.stepping import send_event
 from conveyor.model.ids import ID_BYTES, MessageId
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import JobNotFoundError
@@ -90,6 +91,21 @@ def show(id: str, *, url: str | None, as_json: bool) -> None:
         parts += [f"on {step.worker}"] if step.worker else []
         parts += [step.error] if step.error else []
         click.echo("  ".join(parts))
+    _show_steps(info)
+
+
+def _show_steps(info: JobInfo) -> None:
+    if info.steps or info.events:
+        click.echo()
+    for each in info.steps:
+        parts = [_shown(each.began_at), each.kind.value, each.name, each.state.value.replace("_", " ")]
+        if each.ended_at is not None:
+            parts.append(f"{(each.ended_at - each.began_at).total_seconds():.3f} s")
+        elif each.until is not None:
+            parts.append(f"until {_shown(each.until)}")
+        click.echo("  ".join(parts))
+    for event in info.events:
+        click.echo(f"{_shown(event.sent_at)}  event  {event.name}  sent  {event.size_bytes:,} bytes")
 
 
 @jobs.command()
@@ -116,6 +132,21 @@ def cancel(id: str, *, url: str | None, as_json: bool) -> None:
     state = ask(url, question)
     told = "is told to end" if state is JobState.RUNNING else f"is {state}"
     say(f"`{id}` {told}", {"id": id, "state": state.value}, as_json=as_json)
+
+
+@jobs.command("send-event")
+@click.argument("id")
+@click.argument("name")
+@click.argument("payload", default="null")
+@store_options
+def tell(id: str, name: str, payload: str, *, url: str | None, as_json: bool) -> None:
+    """Tell a job what it waits for: the event NAME, with PAYLOAD as JSON. Of two the first counts."""
+    try:
+        value = msgspec.json.decode(payload)
+    except msgspec.DecodeError as error:
+        raise click.UsageError(f"PAYLOAD is not JSON: {error}") from None
+    ask(url, lambda store: send_event(store, read_id(id), name, value))
+    say(f"`{name}` is sent to `{id}`", {"id": id, "name": name}, as_json=as_json)
 
 
 @jobs.command()

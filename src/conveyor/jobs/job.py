@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+from conveyor.jobs.declared import Declared
 from conveyor.jobs.explain import explain
+from conveyor.jobs.stepping import NOTHING_KEPT, EventInfo, StepInfo, send_event, show_events, show_steps
 from conveyor.jobs.waiting import Waiting
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.ids import MessageId
-from conveyor.model.job import FINAL, JobAttempt, JobState
+from conveyor.model.job import FINAL, VERSION_HEADER, JobAttempt, JobState
 from conveyor.model.job_errors import (
     JobCancelledError,
     JobFailedError,
@@ -21,9 +23,10 @@ from conveyor.model.job_errors import (
     JobTimeoutError,
 )
 from conveyor.model.message import ContentType
-from conveyor.queue.encoding import BodyReader
-from conveyor.store.jobs import JobFound
+from conveyor.queue.encoding import BodyReader, encode_json
+from conveyor.store.jobs import JobFound, read_headers
 from conveyor.store.protocol import Store
+from conveyor.store.steps import Kept
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -67,20 +70,25 @@ class JobInfo:
     """The same for errors of one kind."""
     cancel_requested: bool
     timeline: tuple[Transition, ...]
+    steps: tuple[StepInfo, ...] = ()
+    """What it has done within itself, in the order in which it began."""
+    events: tuple[EventInfo, ...] = ()
+    """What was sent to it."""
 
 
 class Job(Generic[R_co]):
     """A job that was enqueued; its result is an `R`."""
 
-    __slots__ = ("_reader", "_store", "_waiting", "deduped", "id", "name", "queue")
+    __slots__ = ("_declared", "_reader", "_store", "_waiting", "deduped", "id", "name", "queue")
 
     def __init__(
         self, store: Store, waiting: Waiting, reader: BodyReader, id: str, name: str, queue: str, *,
-        deduped: bool = False,
+        deduped: bool = False, declared: Declared | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._waiting = waiting
         self._reader = reader
+        self._declared = declared
         self.id = id
         """32 hex digits."""
         self.name = name
@@ -118,9 +126,16 @@ class Job(Generic[R_co]):
             raise JobNotFoundError(self.id)
         return found.state(self._store.clock.now_ms())
 
-    async def retry(self) -> None:
-        """Try one again that failed for good, from its dead letter. `JobNotRetriableError`."""
-        await retry_job(self._store, self._key)
+    async def retry(self, payload: object = None) -> None:
+        """Try one again that failed for good, from its dead letter, and with another payload if one is given.
+        `JobNotRetriableError`; `InvalidMessageError` or `BodyDecodeError` for what is no payload of this job."""
+        await retry_job(self._store, self._key, None if payload is None else edit_of(payload, self._declared))
+
+    async def send_event(self, name: str, payload: Any = None) -> None:
+        """Tell it what its `context.wait_for_event(name)` waits for, now, before or later: JSON values, a dataclass, a
+        msgspec.Struct or a pydantic model. Of two with one name the first counts. `JobEventRefusedError` if it has
+        ended, `JobNotFoundError`."""
+        await send_event(self._store, self._key, name, payload)
 
     async def explain(self) -> str:
         """In words: why is it not running? Or what became of it. `JobNotFoundError`."""
@@ -164,10 +179,31 @@ async def find_job(store: Store, id: MessageId) -> JobFound:
     return found[0]
 
 
-async def retry_job(store: Store, id: MessageId) -> None:
-    """`JobNotFoundError`, `JobNotRetriableError`."""
+Edit: TypeAlias = tuple[bytes, int | None]
+"""A payload as it is kept, and its version."""
+
+
+def edit_of(payload: object, declared: Declared | None) -> Edit:
+    """`InvalidMessageError`, `BodyDecodeError`."""
+    body = encode_json(payload)
+    if declared is None:
+        return body, None
+    declared.payload.read(body, ContentType.JSON)
+    return body, declared.version
+
+
+async def retry_job(store: Store, id: MessageId, edit: Edit | None = None) -> None:
+    """`JobNotFoundError`, `JobNotRetriableError`; `VersionConflictError` if somebody else edits it just now."""
     found = await find_job(store, id)
     message = found.message
+    if message is not None and message.dead is not None and edit is not None:
+        body, version = edit
+        headers = read_headers(message.headers)
+        if version is not None:
+            headers = headers | {VERSION_HEADER: version}
+        message = await store.edit_message(
+            message, body=body, content_type=ContentType.JSON, headers=encode_json(headers)
+        )
     if message is None or message.dead is None or not await store.redrive(message.queue, seqs=[message.seq]):
         raise JobNotRetriableError(id.hex(), found.state(store.clock.now_ms()).value)
 
@@ -175,11 +211,12 @@ async def retry_job(store: Store, id: MessageId) -> None:
 async def job_info(store: Store, id: MessageId) -> JobInfo:
     """`JobNotFoundError`."""
     found = await find_job(store, id)
-    return show_job(found, store.clock.now_ms(), await store.jobs.attempts(id, limit=TIMELINE_MAX))
+    attempts = await store.jobs.attempts(id, limit=TIMELINE_MAX)
+    return show_job(found, store.clock.now_ms(), attempts, await store.steps.read(id))
 
 
-def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = ()) -> JobInfo:
-    """As users see it; without `attempts` its timeline lacks those that failed."""
+def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = (), kept: Kept = NOTHING_KEPT) -> JobInfo:
+    """As users see it; without `attempts` its timeline lacks those that failed, and without `kept` it has no steps."""
     message, record, state = found.message, found.record, found.state(now)
     failed = list(attempts)
     enqueued_at = record.enqueued_at if record is not None else message.sent_at if message is not None else now
@@ -200,6 +237,8 @@ def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = ()) -> 
         fingerprint=None if record is None else record.fingerprint,
         cancel_requested=record is not None and record.cancel_at is not None and state not in FINAL,
         timeline=tuple(_timeline(found, state, enqueued_at, failed)),
+        steps=show_steps(kept, now),
+        events=show_events(kept),
     )
 
 

@@ -12,6 +12,7 @@
     |  |- InvalidKeyError           a kv key, value, metadata or ttl
     |  |- BlobRangeError            bytes behind an object's end
     |  |- BlobChecksumError         an object's bytes are not those that were announced
+    |  |- JobStepError              a step's name or result, or what is kept of it
     |  |- QueryError                a statement that somebody sent to a D1 database
     |  `- InvalidRequestError       what came over HTTP
     |     `- VersionRequiredError    an edit without `If-Match`
@@ -30,6 +31,7 @@
     |  |- ConsumerConflictError     one consumer per queue
     |  |- JobExistsError            on_conflict="raise", and there is one with this key
     |  |- JobNotRetriableError      there is nothing that could be tried again
+    |  |- JobEventRefusedError      the job has ended
     |  |- VersionConflictError      somebody else changed it since it was read
     |  `- ScheduleBusyError         overlap="skip", and the previous run is not over
     |- UnauthenticatedError         no token, or none that is valid
@@ -48,6 +50,7 @@
     |  |- JobCancelledError
     |  `- JobResultExpiredError     `result_ttl` is over
     |- JobTimeoutError              a job has not ended in the time that somebody waited
+    |- JobEventTimeoutError         a job has waited for an event that did not come
     |- AppLoadError                 MODULE:APP cannot be loaded
     `- StoreError                   the database refused
        |- StoreClosedError

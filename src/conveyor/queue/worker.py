@@ -177,7 +177,7 @@ class Worker:
             over = asyncio.Event()
             handler = consumer.handler.pick(leases[0])
             run_in = handler.run_in if self._isolation is None else RunIn.PROCESS
-            settings = handler.settings_over(consumer.settings)
+            settings = handler.settings_over(consumer.settings, leases[0])
             self._begin(Call(handler, leases, settings, run_in, self._clock.monotonic()), over)
             await over.wait()
             return Ran.TO_ITS_END
@@ -203,7 +203,7 @@ class Worker:
                 break
             portion = consumer.take()
             handler = consumer.handler.pick(portion[0][0])
-            settings = handler.settings_over(consumer.settings)
+            settings = handler.settings_over(consumer.settings, portion[0][0])
             self._free -= 1
             if handler.run_in is RunIn.PROCESS:
                 self._in_children += 1

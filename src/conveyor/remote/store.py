@@ -22,6 +22,7 @@ from conveyor.remote.jobs import NoJobs
 from conveyor.remote.letters import OwnLetters, read_peeked
 from conveyor.remote.pulling import Inbox
 from conveyor.remote.sending import Outbox
+from conveyor.remote.steps import NoSteps
 from conveyor.remote.wire import (
     Judged,
     MetricsRow,
@@ -32,6 +33,7 @@ from conveyor.remote.wire import (
 )
 from conveyor.store.protocol import Wake
 from conveyor.store.records import SWEEP_ROWS_MAX, Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
+from conveyor.store.steps import StepStore
 from conveyor.store.tracking import JobStore
 from conveyor.store.undivided import Undivided
 
@@ -44,6 +46,7 @@ class RemoteStore(Absent, Undivided):
 
     keeps_others = True
     jobs: JobStore = NoJobs()
+    steps: StepStore = NoSteps()
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self.address = read_address(url)

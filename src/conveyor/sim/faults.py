@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import operator
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum
 from random import Random
@@ -17,9 +18,13 @@ from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyE
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
 from conveyor.store.protocol import Store, Wake
+from conveyor.store.steps import StepStore
 from conveyor.store.tracking import JobStore
 
-_READS: Final = frozenset({"get_queue", "list_queues", "peek", "metrics", "list_owners", "list_schedules"})
+_READS: Final = frozenset({
+    "get_queue", "list_queues", "peek", "metrics", "list_owners", "list_schedules",
+    "jobs.find", "jobs.look", "jobs.attempts", "jobs.errors", "jobs.obstacles",
+})  # fmt: skip
 
 
 class Fate(Enum):
@@ -133,8 +138,12 @@ class FaultyStore:
 
     @property
     def jobs(self) -> JobStore:
-        """Beside the faults: what an invented world does, it does with messages."""
-        return self._inner.jobs
+        return cast("JobStore", _Room(self, "jobs"))
+
+    @property
+    def steps(self) -> StepStore:
+        """As `jobs`."""
+        return self._inner.steps
 
     def at(self, queue: str) -> Store:
         """All queues live here."""
@@ -171,7 +180,7 @@ class FaultyStore:
         if verb in ("purge", "redrive"):
             self._witness.found({name: self._peek(name) for name in self._witness.queues})
         try:
-            answer = self._outside.run(at_once, getattr(self._inner, verb)(*arguments, **parts))
+            answer = self._outside.run(at_once, operator.attrgetter(verb)(self._inner)(*arguments, **parts))
         except ConveyorError as error:
             answer = error
         self._witness.saw(self._process, verb, arguments, parts, answer)
@@ -197,6 +206,17 @@ class FaultyStore:
         self._process.kill()
         while self._process.life is Life.DEAD:  # no step of a dead process is taken: this never goes on
             await self.clock.sleep(3_600)
+
+
+class _Room:
+    """One of the store's rooms, to which the same faults come."""
+
+    def __init__(self, store: FaultyStore, name: str) -> None:
+        self._store = store
+        self._name = name
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._store, f"{self._name}.{verb}")
 
 
 def at_once(work: Coroutine[Any, Any, Any]) -> Any:

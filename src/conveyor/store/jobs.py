@@ -153,6 +153,13 @@ def unended(
     )
 
 
+def cancelled(found: JobFound, now: int) -> JobRecord:
+    """The record of a job that ran when it was cancelled, and whose lease has ended."""
+    assert found.record is not None, "the wish stands in it"
+    attempts = max(found.record.attempts, 0 if found.message is None else found.message.attempts)
+    return unended(found, now, state=JobState.CANCELLED, attempts=attempts)
+
+
 def merge(ids: Iterable[Collection[MessageId]], limit: int) -> tuple[list[MessageId], bool]:
     """The newest of several lists, each newest first and cut at `limit`; whether there may be more. What one list has
     beyond the end of another that was cut is left for the next look."""

@@ -88,6 +88,8 @@ TABLES: Final = (
         words="error",
     ),
     _table("attempts", "id started_at attempt state ended_at worker error fingerprint next_at", words="error"),
+    _table("steps", "id kind name attempt began_at ended_at until value"),
+    _table("job_events", "id name payload sent_at"),
 )
 
 LEFT: Final[Mapping[str, str]] = MappingProxyType({

@@ -36,6 +36,7 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.steps import StepStore
 from conveyor.store.tracking import AlarmStore, DeliveryStore, JobStore
 
 Wake: TypeAlias = Callable[[frozenset[str]], None]
@@ -275,6 +276,9 @@ class Store(
 
     @property
     def jobs(self) -> JobStore: ...
+
+    @property
+    def steps(self) -> StepStore: ...
 
     def at(self, queue: str) -> Store:
         """The store in which a queue lives: this one, unless it is made of several."""

@@ -146,6 +146,8 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     rates: int = 0
     jobs: int = 0
     deliveries: int = 0
+    lifted: int = 0
+    """Messages that waited long behind others of a higher priority."""
     carried: int = 0
     """Messages that users' own transactions sent or acked, brought to where they belong."""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
 from conveyor.jobs.explain import explain
 from conveyor.jobs.job import JobInfo, job_info, retry_job, show_job
+from conveyor.jobs.stepping import StepState, send_event
 from conveyor.model.ids import ID_BYTES, MessageId
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import JobNotFoundError
+from conveyor.model.step import STEP_BYTES_MAX, STEP_NAME_CHARS_MAX, StepKind
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.paging import read_cursor, write_cursor
@@ -49,8 +51,36 @@ class TransitionShown(Told, frozen=True, kw_only=True):
     error: str | None
 
 
+class StepShown(Told, frozen=True, kw_only=True):
+    """What a job has done within itself: a function that has run, a sleep, or a wait for an event."""
+
+    kind: StepKind
+    name: str
+    state: StepState
+    attempt: int
+    began_at: Moment
+    ended_at: Moment | None
+    until: Moment | None
+    size_bytes: int | None
+
+
+class EventShown(Told, frozen=True, kw_only=True):
+    """What was sent to a job."""
+
+    name: str
+    sent_at: Moment
+    size_bytes: int
+
+
+class EventSent(Asked, frozen=True, kw_only=True):
+    """What a job waits for, or will."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=STEP_NAME_CHARS_MAX)]
+    payload: Any = None
+
+
 class JobShown(Told, frozen=True, kw_only=True):
-    """A job as it stands. Lists leave the timeline's failed attempts out."""
+    """A job as it stands. Lists leave the timeline's failed attempts out, and steps and events."""
 
     id: str
     name: str
@@ -66,6 +96,8 @@ class JobShown(Told, frozen=True, kw_only=True):
     fingerprint: str | None
     cancel_requested: bool
     timeline: list[TransitionShown]
+    steps: list[StepShown]
+    events: list[EventShown]
 
 
 class ErrorShown(Told, frozen=True, kw_only=True):
@@ -127,6 +159,13 @@ async def retry_job_again(call: Call) -> Answer:
     return await get_job(call)
 
 
+async def send_job_event(call: Call) -> Answer:
+    """Tell a job what its `wait_for_event` waits for, now, before or later. Of two with one name the first counts."""
+    asked = call.decode(EventSent)
+    await send_event(call.store, _id_of(call), asked.name, asked.payload)
+    return Answer(204)
+
+
 async def list_job_errors(call: Call) -> Answer:
     """Errors of jobs that have not succeeded, by kind, the most frequent first."""
     asked = read_query(call, ErrorsWanted)
@@ -166,6 +205,16 @@ def _show(info: JobInfo) -> JobShown:
             )
             for each in info.timeline
         ],
+        steps=[
+            StepShown(
+                kind=each.kind, name=each.name, state=each.state, attempt=each.attempt, began_at=each.began_at,
+                ended_at=each.ended_at, until=each.until, size_bytes=each.size_bytes,
+            )
+            for each in info.steps
+        ],
+        events=[
+            EventShown(name=each.name, sent_at=each.sent_at, size_bytes=each.size_bytes) for each in info.events
+        ],
     )  # fmt: skip
 
 
@@ -189,5 +238,9 @@ OPERATIONS: Final = (
     Operation(
         method="POST", path="/jobs/{job}/retry", right=Right.MANAGE, scope="store", handle=retry_job_again,
         action="job.retry", gives=JobShown,
+    ),
+    Operation(
+        method="POST", path="/jobs/{job}/events", right=Right.MANAGE, scope="store", handle=send_job_event,
+        action="job.event", takes=EventSent, body_max=STEP_BYTES_MAX + 65_536,
     ),
 )  # fmt: skip

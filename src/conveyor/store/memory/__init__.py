@@ -13,10 +13,11 @@ from conveyor.store.memory.key_values import KeyValues
 from conveyor.store.memory.owners import Owners
 from conveyor.store.memory.queues import Queues
 from conveyor.store.memory.schedules import Schedules
+from conveyor.store.memory.steps import Steps
 from conveyor.store.undivided import Undivided
 
 
-class MemoryStore(Schedules, Alarms, Deliveries, Queues, Owners, KeyValues, Documents, Jobs, Undivided):
+class MemoryStore(Schedules, Alarms, Deliveries, Queues, Owners, KeyValues, Documents, Jobs, Steps, Undivided):
     """A `Store` that lives as long as its object; no method waits, so each is one transaction."""
 
     @property

@@ -9,8 +9,9 @@ import msgspec
 
 from conveyor.model.ids import MessageId
 from conveyor.model.verdict import DeadReason
+from conveyor.store.ageing import LIFTED_MAX, lifts_before
 from conveyor.store.memory.floor import Floor
-from conveyor.store.memory.rows import Message
+from conveyor.store.memory.rows import Message, Queue
 from conveyor.store.records import (
     DELIVERY_MS,
     OWNER_LEASE_MS,
@@ -108,6 +109,7 @@ class Owners(Floor):
                 tables.entries,
                 [k for k, entry in tables.entries.items() if entry.expires_at is not None and entry.expires_at <= now],
             ),
+            lifted=sum([self._lift_aged(queue) for queue in list(tables.queues.values())]),
             jobs=self._forget_jobs([job.id for job in tables.jobs.values() if job.expires_at <= now]),
         )
 
@@ -115,7 +117,24 @@ class Owners(Floor):
         for id in ids[:SWEEP_ROWS_MAX]:
             del self._tables.jobs[id]
             self._tables.attempts.pop(id, None)
+            self._tables.steps.pop(id, None)
+            self._tables.events.pop(id, None)
         return len(ids[:SWEEP_ROWS_MAX])
+
+    def _lift_aged(self, queue: Queue) -> int:
+        """As `store.ageing` says."""
+        now = self._now()
+        waiting = [each for each in self._tables.in_queue(queue.name) if not (each.leased or each.crash_suspect)]
+        due = sorted((each for each in waiting if each.ready_at <= now), key=Message.place)
+        before = lifts_before(queue.consumer, now, due[0].ready_at) if due else None
+        if before is None:
+            return 0
+        top = due[0].priority
+        aged = [each for each in due if each.priority < top and each.ready_at < before]
+        aged.sort(key=lambda each: (each.ready_at, each.seq))
+        for each in aged[:LIFTED_MAX]:
+            each.priority = top
+        return len(aged[:LIFTED_MAX])
 
     def _expire_old(self) -> int:
         """T10."""

@@ -8,6 +8,7 @@ from conveyor.model.errors import ConsumerConflictError, QueueExistsError, Versi
 from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import ContentType, Peeked
 from conveyor.model.settings import ConsumerSettings, QueueSettings, gating_of
+from conveyor.model.step import StepKind
 from conveyor.store.memory.limits import Limits
 from conveyor.store.memory.rows import Queue
 from conveyor.store.records import SWEEP_ROWS_MAX, QueueInfo, QueueMetrics
@@ -119,6 +120,9 @@ class Queues(Limits):
         ][:limit]
         for message, origin in letters:
             message.start_anew(origin, self._now(), None)
+            steps = self._tables.steps.get(message.id, {})
+            for name in [name for name in steps if name[0] is StepKind.WAIT]:
+                del steps[name]  # it waits anew for events that have not come
         self._wake(*{origin for _, origin in letters})
         return len(letters)
 

@@ -11,6 +11,7 @@ from conveyor.model.job import JobAttempt, JobRecord
 from conveyor.model.message import PULL_MS_MAX, ContentType, DeadLetter, Lease, Peeked
 from conveyor.model.rate import Window
 from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.step import JobEvent, StepKind, StepRecord
 from conveyor.store.gates import Candidate, Turn
 from conveyor.store.records import Delivery, Document, KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
 
@@ -209,6 +210,8 @@ class Tables:
     jobs: dict[MessageId, JobRecord] = field(default_factory=dict)
     attempts: dict[MessageId, list[JobAttempt]] = field(default_factory=dict)
     """Those that did not succeed."""
+    steps: dict[MessageId, dict[tuple[StepKind, str], StepRecord]] = field(default_factory=dict)
+    events: dict[MessageId, dict[str, JobEvent]] = field(default_factory=dict)
     seqs: Iterator[int] = field(default_factory=lambda: count(1))
     versions: Iterator[int] = field(default_factory=lambda: count(1))
     owner_numbers: Iterator[int] = field(default_factory=lambda: count(1))

@@ -8,7 +8,7 @@ from conveyor.model.errors import LeaseLostError
 from conveyor.model.ids import show_id
 from conveyor.model.message import Peeked
 from conveyor.model.verdict import Action, DeadReason, Settlement
-from conveyor.store.postgres import catalog, jobs, keys, leases
+from conveyor.store.postgres import catalog, jobs, keys, leases, steps
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.leases import Ended, read_ended
@@ -182,6 +182,8 @@ async def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -
             return await leases.crash(tx, row, ended, each.error)
         case Action.RELEASE:
             ready_at = None if each.delay_ms is None else tx.now + each.delay_ms
+            if ready_at is not None and each.parks is not None:
+                ready_at = await steps.park(tx, ended.seq, ready_at, each.parks)
             shelf = _shelf_after_release(ended, each)
             await leases.put_back(tx, row, ended, ready_at=ready_at, shelf=shelf, releases=1)
             if each.throttles and ready_at is not None:

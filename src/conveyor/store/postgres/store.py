@@ -38,6 +38,7 @@ from conveyor.store.postgres.opening import Address, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.relay import Relay
 from conveyor.store.postgres.statements import SQL
+from conveyor.store.postgres.step_store import PostgresSteps
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import Seal, Wake
 from conveyor.store.records import (
@@ -84,6 +85,7 @@ class PostgresStore(Alarms, Deliveries, Undivided):
         self._bell: Bell | None = None
         self._outbox = outbox.Marks()
         self.jobs = PostgresJobs(self._run, self._depths)
+        self.steps = PostgresSteps(self._run)
         self._relay: Relay | None = None
         self._home: Home | None = None
         self._door: Door | None = None

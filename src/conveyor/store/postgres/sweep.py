@@ -6,7 +6,7 @@ from typing import Final
 
 from conveyor.model.duration import HOUR_MS
 from conveyor.model.verdict import DeadReason
-from conveyor.store.postgres import jobs, keys, leases, outbox, owners
+from conveyor.store.postgres import ageing, jobs, keys, leases, outbox, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.transaction import Transaction
@@ -36,6 +36,7 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
         kv_entries=await tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
         rates=await tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
         jobs=await jobs.sweep_jobs(tx),
+        lifted=sum([await ageing.lift_aged(tx, row) for row in list(tx.catalog.rows.values())]),
         deliveries=await tx.run("sweep_deliveries", tx.now - DELIVERY_MS, SWEEP_ROWS_MAX),
         carried=carried,
     )

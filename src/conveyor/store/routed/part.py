@@ -46,6 +46,7 @@ from conveyor.store.routed.alarms import PartAlarms
 from conveyor.store.routed.deliveries import PartDeliveries
 from conveyor.store.routed.jobs import PartJobs
 from conveyor.store.routed.numbers import is_common, mark_of, own, place_in
+from conveyor.store.routed.steps import PartSteps
 from conveyor.store.routed.waiting import Subscriber, problem_of, waited
 from conveyor.store.routing import place_of
 from conveyor.store.undivided import Undivided
@@ -69,6 +70,7 @@ class Part(PartAlarms, PartDeliveries, Undivided):
         self._mark = mark_of(self.place)
         self._store = store
         self.jobs = PartJobs(lambda: self._live.jobs, self._mark)
+        self.steps = PartSteps(lambda: self._live.steps, self.unmark_owner)
         self._problem: StoreError | None = None
         """Why it is away."""
         self._coming_up: asyncio.Task[None] | None = None

@@ -47,6 +47,7 @@ from conveyor.store.routed.joined import RoutedJoin
 from conveyor.store.routed.numbers import place_in
 from conveyor.store.routed.owners import Owners
 from conveyor.store.routed.part import Part
+from conveyor.store.routed.steps import RoutedSteps
 from conveyor.store.routing import HOME, Routing
 
 T = TypeVar("T")
@@ -67,6 +68,8 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
         self._name_of = lru_cache(_NAMES_KEPT)(routing.store_of)
         jobs = {name: part.jobs for name, part in self.parts.items()}
         self.jobs = RoutedJobs(jobs, lambda queue: self.at(queue).jobs)
+        keeping = [part.steps for part in self.parts.values() if not part.keeps_others]
+        self.steps = RoutedSteps(keeping, lambda queue: self.at(queue).steps)
         self._ids = IdSource(self._home.clock)
         self._owners = Owners(list(self.parts.values()), self._ids)
 

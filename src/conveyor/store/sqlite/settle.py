@@ -15,7 +15,7 @@ from conveyor.model.job import JobRecord
 from conveyor.model.message import Lease, Peeked
 from conveyor.model.verdict import Action, DeadReason, Settlement
 from conveyor.store.records import PULL_OWNER, Settled
-from conveyor.store.sqlite import jobs, keys, leases
+from conveyor.store.sqlite import jobs, keys, leases, steps
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury
 from conveyor.store.sqlite.leases import Ended, read_ended
@@ -181,6 +181,8 @@ def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -> bool
             return leases.crash(tx, row, ended, each.error)
         case Action.RELEASE:
             ready_at = None if each.delay_ms is None else tx.now + each.delay_ms
+            if ready_at is not None and each.parks is not None:
+                ready_at = steps.park(tx, ended.seq, ready_at, each.parks)
             leases.put_back(tx, row, ended, ready_at=ready_at, shelf=_shelf_after_release(ended, each), releases=1)
             if each.throttles and ready_at is not None:
                 tx.run("throttle_queue", ready_at, row.lane)

@@ -45,6 +45,7 @@ from conveyor.store.sqlite.deliveries import Deliveries
 from conveyor.store.sqlite.job_store import SQLiteJobs
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
+from conveyor.store.sqlite.step_store import SQLiteSteps
 from conveyor.store.sqlite.wake import Postbox
 from conveyor.store.sqlite.writer import Durability, Writer
 from conveyor.store.undivided import Undivided
@@ -67,6 +68,7 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         self._wakes: list[Wake] = []
         self._bells = Bells(self._ring)
         self.jobs = SQLiteJobs(lambda: self._live)
+        self.steps = SQLiteSteps(lambda: self._live)
 
     @property
     def clock(self) -> Clock:
@@ -158,7 +160,8 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
     ) -> Settled:
-        durability = Durability.SYNCED if any(each.action is not Action.RELEASE for each in settlements) else _RELAXED
+        is_plain = all(each.action is Action.RELEASE and each.parks is None for each in settlements)
+        durability = _RELAXED if is_plain else Durability.SYNCED
         return await self._live.submit(lambda tx: settle.settle(tx, owner, settlements, ended or {}), durability)
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:

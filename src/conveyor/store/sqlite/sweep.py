@@ -7,7 +7,7 @@ from typing import Final
 from conveyor.model.duration import HOUR_MS
 from conveyor.model.verdict import DeadReason
 from conveyor.store.records import DELIVERY_MS, SWEEP_ROWS_MAX, Swept
-from conveyor.store.sqlite import jobs, keys, leases, owners
+from conveyor.store.sqlite import ageing, jobs, keys, leases, owners
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury
 from conveyor.store.sqlite.transaction import Transaction
@@ -30,6 +30,7 @@ def sweep(tx: Transaction) -> Swept:
         kv_entries=tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
         rates=tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
         jobs=jobs.sweep_jobs(tx),
+        lifted=sum([ageing.lift_aged(tx, tx.catalog.get(tx, name)) for (name,) in tx.rows("list_queues")]),
         deliveries=tx.run("sweep_deliveries", tx.now - DELIVERY_MS, SWEEP_ROWS_MAX),
     )
 

@@ -7,6 +7,7 @@ name lets pytest explain what failed.
 
 from __future__ import annotations
 
+from conveyor.testing.conformance.ageing import TestAgeing
 from conveyor.testing.conformance.alarms import TestAlarms
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
@@ -15,7 +16,7 @@ from conveyor.testing.conformance.discarding import TestDiscards
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
-from conveyor.testing.conformance.jobs import TestJobControl, TestJobLists, TestJobs, desk
+from conveyor.testing.conformance.jobs import TestJobControl, TestJobLists, TestJobs, TestPuttingsOff, desk
 from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
 from conveyor.testing.conformance.life import TestLife, TestWakes
@@ -28,8 +29,10 @@ from conveyor.testing.conformance.reconciling import TestReconciling
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
+from conveyor.testing.conformance.stepping import TestEvents, TestSteps
 
 __all__ = [
+    "TestAgeing",
     "TestAlarms",
     "TestAlerts",
     "TestBatches",
@@ -43,6 +46,7 @@ __all__ = [
     "TestDocuments",
     "TestEdits",
     "TestEndings",
+    "TestEvents",
     "TestExpiry",
     "TestFairness",
     "TestJobControl",
@@ -57,6 +61,7 @@ __all__ = [
     "TestPause",
     "TestPulling",
     "TestPurge",
+    "TestPuttingsOff",
     "TestQueues",
     "TestRates",
     "TestReconciling",
@@ -67,6 +72,7 @@ __all__ = [
     "TestSchedules",
     "TestSending",
     "TestSettling",
+    "TestSteps",
     "TestTrails",
     "TestWakes",
     "desk",

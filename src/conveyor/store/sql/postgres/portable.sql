@@ -91,6 +91,14 @@ FROM jobs ORDER BY id;
 SELECT id, started_at, attempt, state, ended_at, worker, error, fingerprint, next_at
 FROM attempts ORDER BY id, started_at, attempt;
 
+-- name: export_steps
+SELECT id, kind, name, attempt, began_at, ended_at, until, value
+FROM steps ORDER BY id, kind, name;
+
+-- name: export_job_events
+SELECT id, name, payload, sent_at
+FROM job_events ORDER BY id, name;
+
 -- name: write_heading
 -- The version is past both, so that nobody trusts what was read here before.
 UPDATE store SET secret = :secret, catalog_version = greatest(catalog_version, :catalog_version) + 1;
@@ -111,7 +119,7 @@ SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXIST
 
 -- name: empty_store
 TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, turns, called, dedupe, dead_letters, purged, receipts,
-  schedules, runs, kv, documents, jobs, attempts, alarms, deliveries, outbox, acks;
+  schedules, runs, kv, documents, jobs, attempts, steps, job_events, alarms, deliveries, outbox, acks;
 
 -- name: count_living_owners
 -- By the server's own clock, whatever a test has bound.

@@ -175,6 +175,22 @@ FROM attempts ORDER BY id, started_at, attempt;
 INSERT INTO attempts (id, started_at, attempt, state, ended_at, worker, error, fingerprint, next_at)
 VALUES (:id, :started_at, :attempt, :state, :ended_at, :worker, :error, :fingerprint, :next_at);
 
+-- name: export_steps
+SELECT id, kind, name, attempt, began_at, ended_at, until, value
+FROM steps ORDER BY id, kind, name;
+
+-- name: load_steps
+INSERT INTO steps (id, kind, name, attempt, began_at, ended_at, until, value)
+VALUES (:id, :kind, :name, :attempt, :began_at, :ended_at, :until, :value);
+
+-- name: export_job_events
+SELECT id, name, payload, sent_at
+FROM job_events ORDER BY id, name;
+
+-- name: load_job_events
+INSERT INTO job_events (id, name, payload, sent_at)
+VALUES (:id, :name, :payload, :sent_at);
+
 -- name: write_heading
 -- The version is past both, so that nobody trusts what was read here before.
 UPDATE store SET secret = :secret, catalog_version = max(catalog_version, :catalog_version) + 1,
@@ -216,6 +232,8 @@ DELETE FROM kv;
 DELETE FROM documents;
 DELETE FROM jobs;
 DELETE FROM attempts;
+DELETE FROM steps;
+DELETE FROM job_events;
 DELETE FROM alarms;
 DELETE FROM deliveries;
 
