@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -65,7 +66,8 @@ class Bucket:
             sha256=_read_digest("sha256", sha256, 64), md5=_read_digest("md5", md5, 32),
         )  # fmt: skip
         await self._ensure_open()
-        return await self._backend.put(draft, _chunks_of(content))
+        async with contextlib.aclosing(_chunks_of(content)) as chunks:
+            return await self._backend.put(draft, chunks)
 
     async def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Blob | None:
         """The object with its bytes in memory, or None; `open` and `chunks` read large ones piece by piece. A negative
@@ -105,7 +107,8 @@ class Bucket:
         check_key(source)
         check_key(target)
         await self._ensure_open()
-        info = await self._backend.copy(source, target)
+        same = source == target
+        info = await (self._backend.head(source) if same else self._backend.copy(source, target))
         if info is None:
             raise self._missing(source)
         return info
@@ -189,7 +192,7 @@ def _read_digest(name: str, text: str | None, size: int) -> str | None:
     return text.lower()
 
 
-async def _chunks_of(content: Content) -> AsyncIterator[bytes]:
+async def _chunks_of(content: Content) -> AsyncGenerator[bytes, None]:
     if isinstance(content, Path):
         file = await asyncio.to_thread(content.open, "rb")
         with file:

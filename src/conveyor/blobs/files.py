@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import errno
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -26,6 +26,7 @@ from conveyor.model.errors import (
     ConflictError,
     NotFoundError,
     OutcomeUnknownError,
+    StoreFullError,
     VersionConflictError,
 )
 from conveyor.store.chosen import make_folder
@@ -286,21 +287,38 @@ class _Written:
         self._file: BinaryIO = self._path.open("xb")
 
     def write(self, chunk: bytes) -> None:
-        self._file.write(chunk)
+        with _room(self._place):
+            self._file.write(chunk)
         self.sums.add(chunk)
 
     def keep(self) -> None:
         """From now on it outlives a power cut."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with _room(self._place):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._file.close()
-        os.utime(self._path)  # and is there: an upload that rested for a day was swept
+        try:
+            os.utime(self._path)
+        except FileNotFoundError:
+            raise ConflictError("nothing of this object came for a day, and it was swept", hint="send it anew") from None
         _sync_folders(self._path)
 
     def drop(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what it had still to write does not matter
+            self._file.close()
         _unlink(self._path)
         _unlink(self._place / OPEN / self.name)
+
+
+@contextlib.contextmanager
+def _room(place: Path) -> Iterator[None]:
+    """`StoreFullError` where there is none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise StoreFullError(str(place)) from error
 
 
 def _path_of(place: Path, version: str) -> Path:

@@ -8,7 +8,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import obstore
 from obstore.exceptions import (
@@ -16,6 +16,7 @@ from obstore.exceptions import (
     GenericError,
     InvalidPathError,
     PermissionDeniedError,
+    PreconditionError,
     UnauthenticatedError,
 )
 from obstore.store import S3Store
@@ -108,18 +109,28 @@ class S3Backend:
             raise
 
     async def open(self, key: str, wanted: Wanted) -> BlobStream | None:
+        """S3 knows no part of the end of an object but all of it: for such we look at its size before."""
         _check_path(key)
-        options: Any = {} if wanted.is_all else {"range": _range_of(wanted)}
+        while wanted.offset < 0 and wanted.length is not None:
+            info = await self.head(key)
+            if info is None:
+                return None
+            span = wanted.within(key, info.size)
+            with contextlib.suppress(PreconditionError):  # replaced meanwhile
+                return await self._open(key, Wanted(span.offset, span.length or None), if_match=f'"{info.etag}"')
+        return await self._open(key, wanted)
+
+    async def _open(self, key: str, wanted: Wanted, **options: Any) -> BlobStream | None:
+        if not wanted.is_all:
+            options["range"] = _range_of(wanted)
         try:
             with _told(self._name):
-                found = await obstore.get_async(self._remote, key, options=options)
+                found = await obstore.get_async(self._remote, key, options=cast("Any", options))
         except FileNotFoundError:
             return None
         except BucketAwayError:
             info = None if wanted.is_all else await self.head(key)
-            if info is None:
-                raise
-            if wanted.within(key, info.size).length:  # it is there: S3 refused for another reason
+            if info is None or wanted.within(key, info.size).length:  # it is there: S3 refused for another reason
                 raise
             return BlobStream(info, Span(0, 0), _nothing(), _close_nothing)
         start, end = found.range
@@ -207,28 +218,33 @@ class _Feed:
         self._rest = rest
         self._sums = sums
         self._draft = draft
-        self._stopped = False
+        self._is_stopped = False
+        self._coming: asyncio.Future[bytes | None] | None = None
 
     def __aiter__(self) -> _Feed:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._stopped:
+        if self._is_stopped:
             raise InterruptedError
         if self._first is not None:
             first, self._first = bytes(self._first), None
             return first
+        self._coming = asyncio.ensure_future(anext(self._rest, None))
         try:
-            piece = await anext(self._rest)
-        except StopAsyncIteration:
+            piece = await self._coming
+        except asyncio.CancelledError:
+            raise InterruptedError from None
+        if piece is None:
             self._sums.check(self._draft)  # before the parts become an object
-            raise
-        if self._stopped:
-            raise InterruptedError
+            raise StopAsyncIteration
         return piece
 
     def stop(self) -> None:
-        self._stopped = True
+        """Whoever is waited for is not waited for any more."""
+        self._is_stopped = True
+        if self._coming is not None:
+            self._coming.cancel()
 
 
 async def _counted(chunks: AsyncIterator[bytes], sums: Sums, draft: Draft) -> AsyncIterator[bytes]:
@@ -252,6 +268,8 @@ def _told(bucket: str) -> Iterator[None]:
     except InvalidPathError:
         problem = "it holds a key with an empty part, `.` or `..`, which is not read here"
         raise BucketAwayError(bucket, problem, hint="rename that object, or list another prefix") from None
+    except PreconditionError:
+        raise
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise BucketAwayError(bucket, f"it refuses us ({_reason(error)})", hint="look at its credentials and their rights") from None
     except BaseError as error:
@@ -279,7 +297,6 @@ def _check_path(key: str) -> None:
 
 
 def _range_of(wanted: Wanted) -> Any:
-    """S3 knows no part of the end of an object whose size is not known: the rest comes too, and is not read."""
     if wanted.offset < 0:
         return {"suffix": -wanted.offset}
     return {"offset": wanted.offset} if wanted.length is None else (wanted.offset, wanted.offset + wanted.length)
