@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -51,3 +52,11 @@ async def bucket(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[
         buckets["UPLOADS"] = request.getfixturevalue("s3").url(name, prefix=prefix)
     async with Conveyor("shop", url="sqlite:///shop.db", buckets=buckets) as app:
         yield app.bucket("UPLOADS")
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """Nobody listens there, and nobody else can."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

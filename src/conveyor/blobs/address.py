@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
 from conveyor.model.errors import InvalidSettingError
-from conveyor.store.urls import shown_url
 
 _R2_HOST: Final = "r2.cloudflarestorage.com"
 _JURISDICTIONS: Final = frozenset({"eu", "fedramp"})
@@ -42,23 +41,24 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 def read_address(name: str, url: str) -> Address:
     """`InvalidSettingError`, which shows no credentials."""
     setting = f"buckets.{name}"
+    scheme, _, rest = url.partition("://")
+    base, _, options_text = rest.partition("?")
+    userinfo, _, place = base.rpartition("@")  # a secret may hold a slash
+    shown = f"{scheme}://{place}"  # without credentials, and without options, which might hold some
+    if scheme not in _KNOWN:
+        raise InvalidSettingError(setting, "...", "is neither `s3://` nor `r2://`", hint=_HINT)
     try:
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-        host = unquote((parts.netloc.rpartition("@")[2]).partition(":")[0])
-        parts.port  # noqa: B018 it raises for what is none
+        query = dict(parse_qsl(options_text, keep_blank_values=True, strict_parsing=bool(options_text)))
     except ValueError:
-        raise InvalidSettingError(setting, "...", "is no URL", hint=_HINT) from None
-    shown = _shown(parts)
-    if parts.scheme not in _KNOWN:
-        raise InvalidSettingError(setting, shown, "is neither `s3://` nor `r2://`", hint=_HINT)
+        raise InvalidSettingError(setting, shown, "is no URL: what follows `?` is not NAME=VALUE", hint=_HINT) from None
+    host, _, path = place.partition("/")
     for option in query:
-        if option not in _KNOWN[parts.scheme]:
-            known = ", ".join(_KNOWN[parts.scheme])
+        if option not in _KNOWN[scheme]:
+            known = ", ".join(_KNOWN[scheme])
             raise InvalidSettingError(setting, shown, f"`{option}` is no option of it", hint=f"there are: {known}")
-    options = _read_credentials(setting, shown, parts)
-    path = unquote(parts.path).strip("/")
-    if parts.scheme == "r2":
+    options = _read_credentials(setting, shown, userinfo)
+    path = unquote(path).strip("/")
+    if scheme == "r2":
         bucket, _, prefix = path.partition("/")
         options |= {"endpoint": _r2_endpoint(setting, shown, host, query), "region": "auto"}
     else:
@@ -70,13 +70,12 @@ def read_address(name: str, url: str) -> Address:
     return Address(bucket=bucket, prefix=prefix, is_plain=is_plain, options=options)
 
 
-def _read_credentials(setting: str, shown: str, parts: SplitResult) -> dict[str, str | bool]:
-    userinfo, found, _ = parts.netloc.rpartition("@")
-    if not found:
+def _read_credentials(setting: str, shown: str, userinfo: str) -> dict[str, str | bool]:
+    if not userinfo:
         return {}
     key, _, secret = userinfo.partition(":")
     if not key or not secret:
-        raise InvalidSettingError(setting, shown, "has one of key and secret", hint="s3://KEY:SECRET@BUCKET, percent-encoded")
+        raise InvalidSettingError(setting, shown, "has one of key and secret", hint="s3://KEY:SECRET@BUCKET")
     return {"access_key_id": unquote(key), "secret_access_key": unquote(secret)}
 
 
@@ -107,7 +106,3 @@ def _read_s3(setting: str, shown: str, query: Mapping[str, str]) -> dict[str, st
         options["virtual_hosted_style_request"] = True
     return options
 
-
-def _shown(parts: SplitResult) -> str:
-    """Without credentials and without options, which might hold some."""
-    return shown_url(parts._replace(query="", fragment="").geturl())
