@@ -84,7 +84,8 @@ class Bindings:
     def bucket_urls(self) -> Mapping[str, str]:
         """Of those that do not lie on local files, by their own names; they may hold credentials."""
         if self._urls is None:
-            self._urls = {self._worker.buckets.get(name, name): url for name, url in choose_buckets(self._given).items()}
+            found = choose_buckets(self._given)
+            self._urls = {self._worker.buckets.get(name, name): url for name, url in found.items()}
         return self._urls
 
     def _backend_of(self, name: str) -> Backend:

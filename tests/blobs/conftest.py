@@ -21,7 +21,13 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in ("CONVEYOR_FILES", "CONVEYOR_BUCKETS", "CONVEYOR_PUBLIC_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for name in (
+        "CONVEYOR_FILES",
+        "CONVEYOR_BUCKETS",
+        "CONVEYOR_PUBLIC_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

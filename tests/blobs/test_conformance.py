@@ -49,7 +49,12 @@ async def test_what_goes_in_comes_out(bucket: Bucket) -> None:
 
 
 async def test_what_is_not_there_is_none(bucket: Bucket) -> None:
-    assert [await bucket.get("b"), await bucket.head("b"), await bucket.open("b"), await bucket.delete("b")] == [None, None, None, False]
+    assert [await bucket.get("b"), await bucket.head("b"), await bucket.open("b"), await bucket.delete("b")] == [
+        None,
+        None,
+        None,
+        False,
+    ]
     with pytest.raises(NotFoundError):
         [piece async for piece in bucket.chunks("b")]
     with pytest.raises(NotFoundError):
@@ -231,12 +236,38 @@ async def test_readers_beside_writers_never_see_half(bucket: Bucket) -> None:
 
 
 async def test_list_goes_by_prefix_and_page(bucket: Bucket) -> None:
-    keys = ["2026/a", "2026/b", "2026/b/c", "2026/b.txt", "2026/bb", "2026-11/x", "2026", "z", "ä", "Z", "2026/\U0001f600"]
+    keys = [
+        "2026/a",
+        "2026/b",
+        "2026/b/c",
+        "2026/b.txt",
+        "2026/bb",
+        "2026-11/x",
+        "2026",
+        "z",
+        "ä",
+        "Z",
+        "2026/\U0001f600",
+    ]
     for key in keys:
         await bucket.put(key, key)
     ordered = sorted(keys, key=str.encode)
     assert [each.key for each in (await bucket.list()).objects] == ordered
-    for prefix in ("", "2026", "2026/", "2026/b", "2026/b/", "2026/b.", "2", "z", "nothing", "2026/b/c", "2026/b/c/", "ä", ".."):
+    for prefix in (
+        "",
+        "2026",
+        "2026/",
+        "2026/b",
+        "2026/b/",
+        "2026/b.",
+        "2",
+        "z",
+        "nothing",
+        "2026/b/c",
+        "2026/b/c/",
+        "ä",
+        "..",
+    ):
         wanted = [key for key in ordered if key.startswith(prefix)]
         for limit in (1, 2, 3, 1_000):
             assert await _walk(bucket, prefix, limit) == wanted, (prefix, limit)
@@ -277,7 +308,9 @@ async def test_a_listing_knows_sizes_and_with_details_the_rest(bucket: Bucket) -
     assert (full[0].content_type, full[0].metadata) == ("text/plain", {"by": "me"})
 
 
-@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": 1_001}, {"prefix": "\ud800"}, {"cursor": "a\0"}, {"prefix": "x" * 1_025}])
+@pytest.mark.parametrize(
+    "wrong", [{"limit": 0}, {"limit": 1_001}, {"prefix": "\ud800"}, {"cursor": "a\0"}, {"prefix": "x" * 1_025}]
+)
 async def test_a_listing_that_cannot_be_is_refused(bucket: Bucket, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidKeyError):
         await bucket.list(**wrong)

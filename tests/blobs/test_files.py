@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import anyio.lowlevel
 import msgspec
 import pytest
 
 from conveyor import Conveyor
 from conveyor.blobs.bucket import Bucket
 from conveyor.blobs.files import OPEN, ORPHAN_S, delete_bucket, make_bucket, sweep
-from conveyor.blobs.model import CHUNK_BYTES
 from conveyor.model.errors import (
     BodyTooLargeError,
     ConflictError,
@@ -255,7 +255,7 @@ async def test_who_is_cancelled_while_the_document_is_written_may_have_written_i
     go_on.set()
     async with asyncio.timeout(10):
         while len(files(folder)) > 1:
-            await asyncio.sleep(0)
+            await anyio.lowlevel.checkpoint()
     assert [path.read_bytes() for path in files(folder)] == [b"2"]
 
 
@@ -268,9 +268,7 @@ async def test_a_copy_moves_no_bytes(bucket: Bucket, folder: Path) -> None:
     assert [path.read_bytes() for path in files(folder)] == [b"1"]
 
 
-async def test_a_copy_where_there_are_no_links(
-    bucket: Bucket, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_copy_where_there_are_no_links(bucket: Bucket, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(1, "Operation not permitted")
 
@@ -337,8 +335,8 @@ async def test_what_a_killed_process_left_is_swept_and_nothing_else(
 async def test_a_mark_on_what_a_document_names_is_taken_off(app: Conveyor, bucket: Bucket, folder: Path) -> None:
     """Whoever was about to replace it died before the document did."""
     put = await bucket.put("a", b"1")
-    (place_of(folder) / OPEN / put.version).touch()
-    (place_of(folder) / OPEN / ("0" * 32)).touch()
+    (place_of(folder) / OPEN / f"{put.version}.out").touch()
+    (place_of(folder) / OPEN / f"{'0' * 32}.out").touch()
     age(folder)
     assert await sweep(app.store, place_of(folder)) == 1
     assert [path.read_bytes() for path in files(folder)] == [b"1"]

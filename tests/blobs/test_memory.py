@@ -11,6 +11,9 @@ import pytest
 
 from kit.s3 import S3Server
 
+GROWTH_KIB_MAX = 64 * 1_024
+"""Two parts on their way to S3 and the next one, pieces, and what the libraries keep."""
+
 PROGRAM = """
 import asyncio, json, resource, sys, time
 from pathlib import Path
@@ -19,9 +22,9 @@ from conveyor import Conveyor
 url, megabytes = sys.argv[1], int(sys.argv[2])
 PIECE = bytes(range(256)) * 4096
 
-def peak():  # KiB; the process's own, where `ru_maxrss` would begin with its parent's
+def status(name):  # KiB; the process's own, where `ru_maxrss` would begin with its parent's
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 async def content():
     for _ in range(megabytes):
@@ -31,16 +34,16 @@ async def main():
     buckets = {"B": url} if url else {}
     async with Conveyor("shop", url="sqlite:///shop.db", buckets=buckets) as app:
         bucket = app.bucket("B")
-        await bucket.put("small", b"x" * 20_000_000)
-        await bucket.get("small", length=1)
-        before, start = peak(), time.monotonic()
+        await bucket.put("small", b"x")
+        await bucket.get("small")
+        before, start = status("VmRSS"), time.monotonic()
         put = await bucket.put("big", content())
-        between, written = peak(), time.monotonic()
+        between, written = status("VmHWM"), time.monotonic()
         read = 0
         async for piece in bucket.chunks("big"):
             read += len(piece)
         print(json.dumps({
-            "put": put.size, "read": read, "grew_put": between - before, "grew_get": peak() - between,
+            "put": put.size, "read": read, "put_kib": between - before, "put_get_kib": status("VmHWM") - before,
             "put_s": written - start, "get_s": time.monotonic() - written,
         }))
 
@@ -49,9 +52,11 @@ asyncio.run(main())
 
 
 def measure(folder: Path, url: str, megabytes: int) -> dict[str, float]:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, url, str(megabytes)], cwd=folder, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", PROGRAM, url, str(megabytes)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
     found: dict[str, float] = msgspec.json.decode(done.stdout)
-    print(found)
+    sys.stdout.write(f"{found}\n")  # `pytest -s` shows it
     assert found["put"] == found["read"] == megabytes * 1_048_576
     return found
 
@@ -59,9 +64,9 @@ def measure(folder: Path, url: str, megabytes: int) -> dict[str, float]:
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 @pytest.mark.parametrize("place", ["files", "s3"])
 def test_memory_does_not_grow_with_an_object(place: str, folder: Path, request: pytest.FixtureRequest) -> None:
-    """128 MB through less than 48."""
+    """128 MiB."""
     found = measure(folder, _url(place, request), 128)
-    assert found["grew_put"] + found["grew_get"] < 48 * 1_024
+    assert found["put_get_kib"] < GROWTH_KIB_MAX
 
 
 @pytest.mark.campaign
@@ -70,7 +75,7 @@ def test_memory_does_not_grow_with_an_object(place: str, folder: Path, request: 
 @pytest.mark.parametrize("place", ["files", "s3"])
 def test_a_gigabyte_goes_through_a_few_megabytes(place: str, folder: Path, request: pytest.FixtureRequest) -> None:
     found = measure(folder, _url(place, request), 1_024)
-    assert found["grew_put"] + found["grew_get"] < 48 * 1_024
+    assert found["put_get_kib"] < GROWTH_KIB_MAX
 
 
 def _url(place: str, request: pytest.FixtureRequest) -> str:

@@ -41,9 +41,20 @@ def open_uploads(s3: S3Server, remote: str) -> list[Any]:
 async def test_others_read_what_we_wrote_and_we_what_they_did(bucket: Bucket, s3: S3Server, remote: str) -> None:
     await bucket.put("a b/ä.txt", b"ours", content_type="text/plain", metadata={"by": "me", "name": "Jürgen"})
     found = s3.client.get_object(Bucket=remote, Key="a b/ä.txt")
-    assert (found["Body"].read(), found["ContentType"], found["ContentDisposition"]) == (b"ours", "text/plain", "attachment")
+    assert (found["Body"].read(), found["ContentType"], found["ContentDisposition"]) == (
+        b"ours",
+        "text/plain",
+        "attachment",
+    )
     assert found["Metadata"]["by"] == "me"
-    s3.client.put_object(Bucket=remote, Key="theirs", Body=b"x", ContentType="image/png", Metadata={"a": "100% b"}, CacheControl="no-store")
+    s3.client.put_object(
+        Bucket=remote,
+        Key="theirs",
+        Body=b"x",
+        ContentType="image/png",
+        Metadata={"a": "100% b"},
+        CacheControl="no-store",
+    )
     info = await bucket.head("theirs")
     assert info is not None
     assert (info.content_type, info.metadata, info.sha256) == ("image/png", {"a": "100% b"}, None)
@@ -62,10 +73,10 @@ async def test_parts_are_taken_back(bucket: Bucket, s3: S3Server, remote: str, e
         if end == "is cancelled":
             await asyncio.Event().wait()
 
-    options: dict[str, Any] = {
+    more: dict[str, dict[str, Any]] = {
         "is too large": {"size_max": 3 * PART_BYTES - 1}, "is not what was announced": {"sha256": "0" * 64},
-    }.get(end, {})  # fmt: skip
-    task = asyncio.create_task(bucket.put("a", content(), **options))
+    }  # fmt: skip
+    task = asyncio.create_task(bucket.put("a", content(), **more.get(end, {})))
     if end == "is cancelled":
         await begun.wait()
         task.cancel()
@@ -108,7 +119,14 @@ async def test_links_are_the_servers_own(bucket: Bucket, s3: S3Server) -> None:
 
 @pytest.mark.parametrize("key", ["/a", "a/", "a//b", ".", "..", "../x", "a/../b", "a/./b", "a\nb", "\x7f", "/"])
 async def test_what_s3s_client_cannot_name_is_refused(bucket: Bucket, key: str) -> None:
-    for call in (bucket.put(key, b""), bucket.get(key), bucket.head(key), bucket.delete(key), bucket.copy("a", key), bucket.sign_get(key)):
+    for call in (
+        bucket.put(key, b""),
+        bucket.get(key),
+        bucket.head(key),
+        bucket.delete(key),
+        bucket.copy("a", key),
+        bucket.sign_get(key),
+    ):
         with pytest.raises(InvalidKeyError):
             await call
     assert (await bucket.list(prefix=key)).objects == []
@@ -132,7 +150,12 @@ async def test_nothing_that_fails_tells_a_secret(s3: S3Server, remote: str, unus
         for name in buckets:
             bucket: Any = app.bucket(name)
             bucket._backend._remote = _impatient(bucket._backend)
-            for call in (bucket.put("a", b"x" * 9_000_000), bucket.put("a", b"x"), bucket.list(), bucket.copy("a", "b")):
+            for call in (
+                bucket.put("a", b"x" * 9_000_000),
+                bucket.put("a", b"x"),
+                bucket.list(),
+                bucket.copy("a", "b"),
+            ):
                 with pytest.raises(BucketAwayError) as caught:
                     await call
                 assert KEY not in told(caught.value)
@@ -144,11 +167,9 @@ async def test_nothing_that_fails_tells_a_secret(s3: S3Server, remote: str, unus
 def _impatient(backend: Any) -> Any:
     from obstore.store import S3Store
 
-    kept = backend._remote
-    return S3Store(
-        kept.config["bucket"], config={name: value for name, value in kept.config.items() if name != "bucket"},
-        client_options={"allow_http": True}, retry_config={"max_retries": 0},
-    )  # fmt: skip
+    given: dict[str, Any] = {name: value for name, value in backend._remote.config.items() if name != "bucket"}
+    bucket = backend._remote.config["bucket"]
+    return S3Store(bucket, client_options={"allow_http": True}, retry_config={"max_retries": 0}, **given)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +209,11 @@ def test_urls_say_where_a_bucket_is() -> None:
     ):
         address = read_address("A", url)
         assert (address.bucket, address.options["endpoint"], address.options["region"]) == ("clips", endpoint, "auto")
-    assert (address.prefix, address.options["access_key_id"], address.options["secret_access_key"]) == ("in/here", "k", "s/")
+    assert (address.prefix, address.options["access_key_id"], address.options["secret_access_key"]) == (
+        "in/here",
+        "k",
+        "s/",
+    )
     raw = read_address("A", f"s3://{KEY}:{SECRET}@clips/in?region=x")  # as `${...}` puts it there
     assert (raw.bucket, raw.prefix, raw.options["secret_access_key"]) == ("clips", "in", SECRET)
     plain = read_address("A", "s3://clips?endpoint=http://127.0.0.1:9000/&virtual_hosted=1")
@@ -198,9 +223,7 @@ def test_urls_say_where_a_bucket_is() -> None:
     assert read_address("A", "s3://clips?region=eu-central-1").options == {"region": "eu-central-1"}
 
 
-async def test_the_settings_name_urls(
-    s3: S3Server, remote: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_settings_name_urls(s3: S3Server, remote: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python before the environment before the file; a binding stands for its bucket; `${...}` is the environment's."""
     s3.client.create_bucket(Bucket=f"{remote}-2")
     monkeypatch.setenv("S3_KEY", KEY)

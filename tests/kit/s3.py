@@ -6,15 +6,15 @@ import contextlib
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
-from urllib.error import URLError
+
+import httpx2
 
 KEY = "AKIAIOSFODNN7EXAMPLE"
-SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # noqa: S105 of AWS's documentation
 START_S = 60
 
 
@@ -28,8 +28,8 @@ class S3Server:
     @property
     def client(self) -> Any:
         """boto3's."""
-        import boto3
-        from botocore.config import Config
+        import boto3  # type: ignore[import-untyped]
+        from botocore.config import Config  # type: ignore[import-untyped]
 
         return boto3.client(
             "s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id=KEY,
@@ -70,7 +70,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
 def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
     until = monotonic() + START_S
     while process.poll() is None and monotonic() < until:
-        with contextlib.suppress(URLError, ConnectionError), urllib.request.urlopen(f"{endpoint}/moto-api/data.json"):
+        with contextlib.suppress(httpx2.TransportError):
+            httpx2.get(f"{endpoint}/moto-api/data.json", trust_env=False)
             return
         sleep(0.05)
     raise RuntimeError("moto's server did not start")

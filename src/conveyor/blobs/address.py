@@ -105,4 +105,3 @@ def _read_s3(setting: str, shown: str, query: Mapping[str, str]) -> dict[str, st
     if query.get("virtual_hosted") == "1":
         options["virtual_hosted_style_request"] = True
     return options
-

@@ -1,11 +1,20 @@
-"""`Bucket`: what an app does with objects, wherever they lie. It checks what is asked, and hands on what can be right."""
+"""`Bucket`: what an app does with objects, wherever they lie. It checks what is asked, and hands on what can be."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+)
 from pathlib import Path
 from typing import Final, TypeAlias
 

@@ -36,7 +36,10 @@ from conveyor.store.records import Document
 BUCKETS: Final = "bucket"
 """The kind of documents that buckets are; objects are of the kind `object:BUCKET`."""
 OPEN: Final = "open"
-"""The folder of marks: an empty file for each file of which it is not sure yet that a document names it, or no more."""
+"""The folder of marks: an empty file for each file of which it is not sure yet that a document names it (`.in`), or
+names it no more (`.out`). Who sets one takes that one off: a writer's must not vanish with that of who replaces it."""
+_IN: Final = ".in"
+_OUT: Final = ".out"
 ORPHAN_S: Final = 86_400
 """A mark that is older, with a file that was not written for so long, is of somebody who died."""
 SWEEP_MS: Final = 3_600_000
@@ -168,17 +171,17 @@ class FileBackend:
 
     def _doubt(self, version: str | None) -> None:
         if version is not None:
-            _mark(self._place(), version)
+            _mark(self._place(), version, _OUT)
 
     def _settle(self, version: str, gone: str | None) -> None:
         """The document is written: it names `version`, and `gone` no more."""
         if gone is not None:
             _unlink(self._path(gone))
-            _unlink(self._place() / OPEN / gone)
-        _unlink(self._place() / OPEN / version)
+            _unmark(self._place(), gone, _OUT)
+        _unmark(self._place(), version, _IN)
 
     def _link(self, version: str, fresh: str) -> None:
-        _mark(self._place(), fresh)
+        _mark(self._place(), fresh, _IN)
         source, target = self._path(version), self._path(fresh)
         make_folder(target.parent)
         try:
@@ -217,7 +220,8 @@ async def sweep(store: DocumentStore, place: Path) -> int:
     for version in doubted - named:
         await asyncio.to_thread(_unlink, _path_of(place, version))
     for version in doubted:
-        await asyncio.to_thread(_unlink, place / OPEN / version)
+        for why in (_IN, _OUT):
+            await asyncio.to_thread(_unmark, place, version, why)
     return len(doubted - named)
 
 
@@ -240,9 +244,9 @@ def _list_orphans(place: Path) -> set[str]:
     before = here.stat().st_mtime - ORPHAN_S
     here.unlink()
     return {
-        mark.name
+        mark.stem
         for mark in marks.iterdir()
-        if _is_before(mark, before) and _is_before(_path_of(place, mark.name), before)
+        if _is_before(mark, before) and _is_before(_path_of(place, mark.stem), before)
     }
 
 
@@ -282,7 +286,7 @@ class _Written:
         self.sums = Sums()
         self._place = place
         self._path = _path_of(place, self.name)
-        _mark(place, self.name)
+        _mark(place, self.name, _IN)
         make_folder(self._path.parent)
         self._file: BinaryIO = self._path.open("xb")
 
@@ -300,14 +304,16 @@ class _Written:
         try:
             os.utime(self._path)
         except FileNotFoundError:
-            raise ConflictError("nothing of this object came for a day, and it was swept", hint="send it anew") from None
+            raise ConflictError(
+                "nothing of this object came for a day, and it was swept", hint="send it anew"
+            ) from None
         _sync_folders(self._path)
 
     def drop(self) -> None:
         with contextlib.suppress(OSError):  # what it had still to write does not matter
             self._file.close()
         _unlink(self._path)
-        _unlink(self._place / OPEN / self.name)
+        _unmark(self._place, self.name, _IN)
 
 
 @contextlib.contextmanager
@@ -325,9 +331,13 @@ def _path_of(place: Path, version: str) -> Path:
     return place / version[:2] / version
 
 
-def _mark(place: Path, version: str) -> None:
+def _mark(place: Path, version: str, why: str) -> None:
     make_folder(place / OPEN)
-    (place / OPEN / version).touch(mode=0o600)
+    (place / OPEN / f"{version}{why}").touch(mode=0o600)
+
+
+def _unmark(place: Path, version: str, why: str) -> None:
+    _unlink(place / OPEN / f"{version}{why}")
 
 
 def _sync_folders(path: Path) -> None:

@@ -61,4 +61,3 @@ def _seal(secret: bytes, method: str, bucket: str, query: Mapping[str, str]) -> 
     parts = [method, bucket, *(part for name in sorted(query) for part in (name, query[name]))]
     raw = [part.encode("utf-8", "surrogatepass") for part in parts]
     return hmac.digest(secret, b"".join(b"%d:%b" % (len(part), part) for part in raw), "sha256")
-

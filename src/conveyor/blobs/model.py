@@ -1,5 +1,4 @@
-"""The words of buckets: what is known of an object, what is read of it, what a put says, and which of it can be right.
-"""
+"""The words of buckets: what is known of an object, what is read of it, what a put says; and which of it can be."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ class BlobPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BlobStream:
-    """Bytes of one version of an object, piece by piece and once. Close it: `async with stream: async for piece in ...`."""
+    """Bytes of one version of an object, piece by piece and once: `async with stream: async for piece in stream`."""
 
     def __init__(
         self, info: BlobInfo, span: Span, pieces: AsyncIterator[bytes], close: Callable[[], Awaitable[None]]

@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import obstore
 from obstore.exceptions import (
@@ -36,9 +36,12 @@ from conveyor.blobs.model import (
     write_value,
 )
 from conveyor.blobs.writing import Sums
-from conveyor.model.beside import BlobRangeError, BucketAwayError
+from conveyor.model.beside import BucketAwayError
 from conveyor.model.clock import Clock
 from conveyor.model.errors import BodyTooLargeError, InvalidKeyError, InvalidSettingError
+
+if TYPE_CHECKING:
+    from obstore import BytesStream
 
 PART_BYTES: Final = 8 * 1024 * 1024
 """What is smaller goes in one request."""
@@ -47,7 +50,9 @@ PARTS_AT_ONCE: Final = 2
 PATIENCE_S: Final = 30
 """For one request and its retries."""
 _SUM: Final = f"{RESERVED}sha256"
-_HEADERS: Final = frozenset({"Content-Type", "Content-Disposition", "Content-Encoding", "Content-Language", "Cache-Control"})
+_HEADERS: Final = frozenset(
+    {"Content-Type", "Content-Disposition", "Content-Encoding", "Content-Language", "Cache-Control"}
+)
 _STATUS: Final = re.compile(r"status code: (\d{3})|status: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
 
@@ -63,7 +68,12 @@ class S3Backend:
             self._remote = S3Store(
                 address.bucket,
                 prefix=address.prefix or None,
-                client_options={"allow_http": address.is_plain, "connect_timeout": "5s", "read_timeout": "30s", "timeout": "24h"},
+                client_options={
+                    "allow_http": address.is_plain,
+                    "connect_timeout": "5s",
+                    "read_timeout": "120s",  # to make one of a thousand parts takes a while
+                    "timeout": "24h",
+                },
                 retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=PATIENCE_S)},
                 **given,
             )
@@ -78,18 +88,22 @@ class S3Backend:
             first += piece
             if len(first) >= PART_BYTES:
                 break
-        with _told(self._name):
-            if len(first) < PART_BYTES:
-                sums.check(draft)
-                facts = _attributes(draft, sums.sha256)
-                made = await obstore.put_async(self._remote, draft.key, bytes(first), attributes=facts, use_multipart=False)
-            else:
-                made = await self._put_parts(draft, _Feed(first, pieces, sums, draft))
+        feed = _Feed(first, pieces, sums, draft)
+        try:
+            with _told(self._name):
+                made = await (self._put_parts(draft, feed) if len(first) >= PART_BYTES else self._put_one(draft, feed))
+        except FileNotFoundError:
+            raise feed.failure or BucketAwayError(self._name, "HTTP 404") from None
         etag = (made["e_tag"] or "").strip('"')
         return BlobInfo(
             key=draft.key, size=sums.size, etag=etag, sha256=sums.sha256, content_type=draft.content_type,
             metadata=draft.metadata, version=_version(made["version"], etag), uploaded=self._now(),
         )  # fmt: skip
+
+    async def _put_one(self, draft: Draft, feed: _Feed) -> Any:
+        body = b"".join([piece async for piece in feed])
+        facts = _attributes(draft, feed.sums.sha256)
+        return await obstore.put_async(self._remote, draft.key, body, attributes=facts, use_multipart=False)
 
     async def _put_parts(self, draft: Draft, feed: _Feed) -> Any:
         """Should nobody wait for it any more, it is still told to stop, so that it takes its parts back."""
@@ -138,7 +152,7 @@ class S3Backend:
         pieces = self._read(found.stream(min_chunk_size=CHUNK_BYTES))
         return BlobStream(info, Span(start, end - start), pieces, pieces.aclose)
 
-    async def _read(self, stream: Any) -> Any:
+    async def _read(self, stream: BytesStream) -> AsyncGenerator[bytes, None]:
         with _told(self._name):
             async for piece in stream:
                 yield bytes(piece)
@@ -211,12 +225,14 @@ class S3Backend:
 
 
 class _Feed:
-    """The pieces of an upload in parts; `stop` makes it fail, which is the one way to make obstore take them back."""
+    """The pieces of an upload; `stop` makes it fail, which is the one way to make obstore take its parts back."""
 
     def __init__(self, first: bytearray, rest: AsyncIterator[bytes], sums: Sums, draft: Draft) -> None:
+        self.sums = sums
+        self.failure: Exception | None = None
+        """What the one who gives the bytes raised."""
         self._first: bytearray | None = first
         self._rest = rest
-        self._sums = sums
         self._draft = draft
         self._is_stopped = False
         self._coming: asyncio.Future[bytes | None] | None = None
@@ -233,11 +249,16 @@ class _Feed:
         self._coming = asyncio.ensure_future(anext(self._rest, None))
         try:
             piece = await self._coming
+            if piece is None:
+                self.sums.check(self._draft)  # before the bytes become an object
+                raise StopAsyncIteration
         except asyncio.CancelledError:
-            raise InterruptedError from None
-        if piece is None:
-            self._sums.check(self._draft)  # before the parts become an object
-            raise StopAsyncIteration
+            if self._is_stopped:
+                raise InterruptedError from None
+            raise
+        except Exception as error:
+            self.failure = None if isinstance(error, StopAsyncIteration) else error
+            raise
         return piece
 
     def stop(self) -> None:
@@ -271,7 +292,9 @@ def _told(bucket: str) -> Iterator[None]:
     except PreconditionError:
         raise
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise BucketAwayError(bucket, f"it refuses us ({_reason(error)})", hint="look at its credentials and their rights") from None
+        raise BucketAwayError(
+            bucket, f"it refuses us ({_reason(error)})", hint="look at its credentials and their rights"
+        ) from None
     except BaseError as error:
         raise BucketAwayError(bucket, _reason(error)) from None
 
@@ -287,7 +310,9 @@ def _reason(error: Exception) -> str:
 
 def _is_path(key: str) -> bool:
     parts = key.split("/")
-    return not any(part in {"", ".", ".."} for part in parts) and not any(ord(each) < 0x20 or ord(each) == 0x7F for each in key)
+    return not any(part in {"", ".", ".."} for part in parts) and not any(
+        ord(each) < 0x20 or ord(each) == 0x7F for each in key
+    )
 
 
 def _check_path(key: str) -> None:
@@ -326,7 +351,8 @@ def _version(version: str | None, etag: str) -> str:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    for piece in ():
+    none: tuple[bytes, ...] = ()
+    for piece in none:
         yield piece
 
 

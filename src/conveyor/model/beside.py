@@ -89,6 +89,15 @@ class WebhookFailedError(ConveyorError):
         super().__init__(problem, hint="see `conveyor webhooks deliveries`")
 
 
+class QueryError(InvalidError):
+    """SQLite or a limit refused it; nothing of its request was written."""
+
+    code = "query"
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem, hint=hint)
+
+
 class BlobRangeError(InvalidError):
     """What was asked to be read lies behind the object's end, or is nothing."""
 

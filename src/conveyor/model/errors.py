@@ -162,15 +162,6 @@ class InvalidKeyError(InvalidError):
         super().__init__(problem, hint=hint)
 
 
-class QueryError(InvalidError):
-    """SQLite or a limit refused it; nothing of its request was written."""
-
-    code = "query"
-
-    def __init__(self, problem: str, *, hint: str = "") -> None:
-        super().__init__(problem, hint=hint)
-
-
 class NotFoundError(ConveyorError):
     code = "not_found"
 

@@ -146,5 +146,6 @@ async def _is_open() -> None:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    for piece in ():
+    none: tuple[bytes, ...] = ()
+    for piece in none:
         yield piece
