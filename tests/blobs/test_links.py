@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+import anyio.lowlevel
+import httpx2
 import pytest
 
 from conveyor import Bucket, Conveyor
 from conveyor.server.objects import name_of
 from conveyor.testing.clock import ManualClock
+from kit.online import online
 from kit.s3 import S3Server
 from kit.served import BASE, Client, serving
 
@@ -243,3 +248,37 @@ async def test_cloudflares_wire_reaches_buckets_behind_urls(folder: Path, s3: S3
         assert (await client.ask("DELETE", f"{base}/clips/objects/{quote('a b')}.txt")).status_code == 200
         assert (await client.ask("GET", f"{base}/clips/objects/x")).status_code == 404
         assert urlsplit(await app.bucket("clips").sign_get("x")).netloc == urlsplit(s3.endpoint).netloc
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+async def test_a_player_and_an_uploader_on_a_real_socket(app: Conveyor, bucket: Bucket, folder: Path) -> None:
+    """30 MB up by a link and down again, a part of its end, and a reader that leaves: no file stays open."""
+
+    async def content() -> AsyncIterator[bytes]:
+        for number in range(30):
+            yield bytes([number]) * 1_000_000
+
+    async with online(app) as base, httpx2.AsyncClient(base_url=base, trust_env=False) as client:
+        put = await client.put(
+            await bucket.sign_put("clip.mp4"), content=content(), headers={"content-type": "video/mp4"}
+        )
+        assert put.status_code == 200
+        url = await bucket.sign_get("clip.mp4")
+        size = 0
+        async with client.stream("GET", url) as answer:
+            async for piece in answer.aiter_bytes():
+                size += len(piece)
+        assert (size, answer.headers["content-type"]) == (30_000_000, "video/mp4")
+        part = await client.get(url, headers={"range": "bytes=-1000001"})
+        assert (part.status_code, part.content) == (206, b"\x1c" + b"\x1d" * 1_000_000)
+        async with client.stream("GET", url) as answer:
+            await anext(answer.aiter_bytes())  # and leaves
+        async with asyncio.timeout(10):
+            while opened(folder):
+                await anyio.lowlevel.checkpoint()
+
+
+def opened(folder: Path) -> list[str]:
+    """Files of buckets that this process has open."""
+    found = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return [path for path in found if f"{folder}/shop.db-files/buckets/" in path]
