@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from conveyor.alarms import Alarms
+from conveyor.audit.act import acting_as
 from conveyor.bindings import Bindings
 from conveyor.blobs.bucket import Bucket
 from conveyor.cron.schedules import Schedules
 from conveyor.declaring import check_distinct, check_worker, declare, queues_of
+from conveyor.jobs.groups import Chaining, Grouping, Groups
 from conveyor.jobs.room import Jobs
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
@@ -29,8 +31,9 @@ from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, declarer
 from conveyor.queue.producer import Queue
+from conveyor.retention import Declared
 from conveyor.secrets import Secrets
-from conveyor.store.chosen import choose_stores
+from conveyor.store.chosen import choose_retention, choose_stores
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo
 from conveyor.store.urls import make_stores
@@ -107,6 +110,8 @@ class Conveyor:
         self.scheduler: Final = self._schedules.scheduler
         self.cron_queue: Final = self._schedules.queue
         """Where the app's schedules send their messages."""
+        self.retention: Final = Declared(choose_retention())
+        """Says for how long is kept what has ended: `app.retention(jobs="7d")`."""
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
         self._portal = Portal(self)
@@ -174,6 +179,11 @@ class Conveyor:
 
     # Use
 
+    def acting_as(self, person: str) -> contextlib.AbstractContextManager[None]:
+        """Until the end of the block, what this task changes it changes for this person, and the audit trail says so:
+        `with app.acting_as(user.email): await job.cancel()`."""
+        return acting_as(person)
+
     def queue(self, name: str) -> Queue:
         """The way into a queue, declared here or elsewhere."""
         if self._loop is not None and self._loop.is_closed():
@@ -190,6 +200,21 @@ class Conveyor:
     def bucket(self, name: str) -> Bucket:
         """A bucket of objects, by its name or by its binding in a wrangler file."""
         return self.bindings.bucket(name)
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """What `group` and `chain` start."""
+        return Groups(self, self.jobs, self._ids)
+
+    @property
+    def group(self) -> Grouping:
+        """A new group of jobs and messages: `app.group("nightly", on_complete=report)`."""
+        return self.groups.make
+
+    @property
+    def chain(self) -> Chaining:
+        """Start jobs that follow each other: `await app.chain(fetch.bind(url), parse)`."""
+        return self.groups.chain
 
     @functools.cached_property
     def webhooks(self) -> Webhooks:
@@ -259,7 +284,8 @@ class Conveyor:
         try:
             handlers = self.handlers()
             check_worker(self.worker, self._handlers, self._schedules.declared)
-            self._declaring = await declare(self._store, self._queues, handlers, self._schedules.open(), self._tell)
+            scheduler, kept = self._schedules.open(), self.retention.wanted
+            self._declaring = await declare(self._store, self._queues, handlers, scheduler, self._tell, kept)
             await self.bindings.refresh()
             self._loop = loop
             for hook in self._opening:

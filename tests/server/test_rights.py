@@ -25,6 +25,7 @@ pytestmark = pytest.mark.anyio
 PUBLIC: Final = {
     "GET /api/v1/openapi.json",
     "GET /api/v1/events/{ticket}",
+    "GET /api/v1/jobs/{job}/stream/{ticket}",
     "GET /api/v1/objects/{bucket}",  # by a link, which is its own token
     "PUT /api/v1/objects/{bucket}",
 }
@@ -62,7 +63,7 @@ def test_every_route_declares_its_right() -> None:
     assert len(found) > 60
     assert {name for _, each, name in found if each.right is None and each.scope != "token"} == PUBLIC
     assert {name for _, each, name in found if each.right is None and each.scope == "token"} == ANY_TOKEN
-    assert {each.scope for _, each, _ in found} == {"queue", "store", "token"}
+    assert {each.scope for _, each, _ in found} == {"queue", "store", "token", "job"}
     assert not [name for _, each, name in found if each.scope == "token" and each.right is not None]
 
 
@@ -71,6 +72,7 @@ def test_changes_need_more_than_a_look() -> None:
         "POST /client/v4/accounts/{account}/queues/{queue}/messages/peek",
         "POST /client/v4/accounts/{account}/storage/kv/namespaces/{namespace}/bulk/get",
         "POST /api/v1/tickets",
+        "POST /api/v1/jobs/{job}/tickets",
         "POST /client/v4/graphql",
         "PUT /api/v1/objects/{bucket}",  # the link is its own right
     }

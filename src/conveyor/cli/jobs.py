@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
 
-from conveyor.cli.answers import ask, print_json, print_rows, say, store_options
+from conveyor.cli.answers import ask, print_json, print_rows, say, show_text, store_options
 from conveyor.jobs.explain import explain as find_reason
+from conveyor.jobs.following import JobEnd, JobEvent, JobLog, JobOutput, JobProgress, follow, read_all
 from conveyor.jobs.job import JobInfo, job_info, retry_job, show_job
 from conveyor.jobs.replay import replay
 from conveyor.jobs.stepping import send_event
@@ -106,6 +108,40 @@ def _show_steps(info: JobInfo) -> None:
         click.echo("  ".join(parts))
     for event in info.events:
         click.echo(f"{_shown(event.sent_at)}  event  {event.name}  sent  {event.size_bytes:,} bytes")
+
+
+@jobs.command()
+@click.argument("id")
+@click.option("--follow", "-f", "follows", is_flag=True, help="Go on until the job is over.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Begin after this number.")
+@store_options
+def logs(id: str, *, follows: bool, after: int, url: str | None, as_json: bool) -> None:
+    """What a job says of itself: its log, its progress and its output. With --json a line for each, with its number."""
+
+    async def question(store: Store) -> None:
+        job = read_id(id)
+        async for event in follow(store, job, after=after) if follows else read_all(store, job, after=after):
+            _tell(event, as_json=as_json)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        ask(url, question)
+
+
+def _tell(event: JobEvent, *, as_json: bool) -> None:
+    if as_json:
+        kind = type(event).__name__.removeprefix("Job").lower()
+        click.echo(msgspec.json.encode({"event": kind} | msgspec.to_builtins(event)).decode())
+        return
+    match event:
+        case JobLog():
+            click.echo(show_text(f"{_shown(event.at)}  {event.level:7}  {event.text}"))
+        case JobProgress():
+            click.echo(show_text(f"{_shown(event.at)}  {event.fraction:7.1%}  {event.note}".rstrip()))
+        case JobOutput():
+            chunk = event.chunk if isinstance(event.chunk, str) else f"{len(event.chunk):,} bytes"
+            click.echo(show_text(f"{_shown(event.at)}  output   {chunk}"))
+        case JobEnd():
+            click.echo(show_text(f"{event.state}  {event.error or ''}".rstrip()))
 
 
 @jobs.command()

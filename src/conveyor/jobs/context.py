@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from conveyor.jobs.blocking import BlockingSteps
+from conveyor.jobs.reports import Reports
 from conveyor.jobs.steps import Desk, Steps
+from conveyor.jobs.voice import Voice
 from conveyor.model.duration import Duration
-from conveyor.model.errors import HandlerTimeoutError
+from conveyor.model.errors import HandlerTimeoutError, InvalidSettingError
 from conveyor.model.job_errors import JobCancelledError, JobStepError
+from conveyor.model.report import LEVELS
 from conveyor.queue.delivery import Message
 
 P = ParamSpec("P")
@@ -22,13 +25,16 @@ class JobContext:
     """One attempt of a job, for its function: its second argument, if it asks for one."""
 
     __slots__ = (
-        "_deadline_ms", "_desk", "_message", "_now_ms", "_steps", "_until_ms", "is_told", "name", "started_at_ms",
-        "worker",
+        "_deadline_ms", "_desk", "_message", "_now_ms", "_reports", "_steps", "_until_ms", "is_told", "name",
+        "started_at_ms", "voice", "worker",
     )  # fmt: skip
+
+    voice: Voice | None
+    """Once it has said something."""
 
     def __init__(
         self, name: str, message: Message[Any], *, started_at_ms: int, worker: str, until_ms: int,
-        deadline_ms: int | None, now_ms: Callable[[], int], desk: Desk | None = None,
+        deadline_ms: int | None, now_ms: Callable[[], int], reports: Reports, desk: Desk | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.worker = worker
@@ -42,6 +48,8 @@ class JobContext:
         self._message = message
         self._desk = desk
         self._steps: Steps | None = None
+        self._reports = reports
+        self.voice = None
 
     @property
     def id(self) -> str:
@@ -102,6 +110,30 @@ class JobContext:
     def is_lost(self) -> bool:
         """Somebody else has the job by now: what is left of this attempt will not count."""
         return self._message.lease_lost
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        """How far it is, from 0 to 1: `job.info().progress`. Only the last one is kept."""
+        if (voice := self._speak()) is not None:
+            voice.progress(fraction, note)
+
+    def log(self, text: str, level: Literal["debug", "info", "warning", "error"] = "info") -> None:
+        """A line of the job's log: `job.logs()`. `InvalidSettingError` for another level."""
+        if level not in LEVELS:
+            raise InvalidSettingError("level", level, "is none", hint=f"one of {', '.join(LEVELS)}")
+        if (voice := self._speak()) is not None:
+            voice.log(str(text), level)
+
+    def write(self, chunk: str | bytes) -> None:
+        """A piece of the job's output, as it comes: `job.output()`."""
+        if (voice := self._speak()) is not None:
+            voice.write(chunk)
+
+    def _speak(self) -> Voice | None:
+        if self.is_lost:
+            return None
+        if self.voice is None:
+            self.voice = self._reports.voice_of(self.name, self._message, self.started_at_ms, self.worker)
+        return self.voice
 
     def raise_if_cancelled(self) -> None:
         """`JobCancelledError` if somebody has cancelled it: the job is then cancelled. `HandlerTimeoutError` if its

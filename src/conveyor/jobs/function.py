@@ -13,6 +13,7 @@ from conveyor.jobs.declared import Declared
 from conveyor.jobs.job import Job
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import BodyTooLargeError, InvalidMessageError, InvalidSettingError
+from conveyor.model.group import GROUP_HEADER
 from conveyor.model.job import DEADLINE_HEADER, NAME_HEADER, VERSION_HEADER
 from conveyor.model.job_errors import JobExistsError
 from conveyor.model.message import HEADERS_BYTES_MAX, KEY_CHARS_MAX, Draft, Level, Sent
@@ -146,6 +147,28 @@ class JobSender(Generic[P_contra, R_co]):
         sent = await self._maker.queue(self._declared.queue).send_drafts(drafts, tx=self._options.tx)
         return [self._maker.handle(self._declared, each) for each in sent]
 
+    def bind(self, payload: P_contra) -> Bound[R_co]:
+        """The job with its payload, as the first of a chain."""
+        return Bound(self, payload)
+
+    def member(self, payload: Any, group: str) -> tuple[Declared, Draft]:
+        """The job as a member of a group. `InvalidMessageError` for options that a member cannot have."""
+        options = self._options
+        if options.unique is not None or self._unique_by is not None:
+            problem = "cannot be had in a group: the job that has the key already is no member of it"
+            raise InvalidMessageError("unique", self._declared.name, problem, hint="give its members `key`, or no key")
+        if options.tx is not None:
+            raise InvalidMessageError("tx", self._declared.name, "cannot be had in a group, which is started by itself")
+        draft = self.draft(payload)
+        return self._declared, replace(draft, headers=with_group(draft.headers, group))
+
+    def as_draft(self, payload: P_contra) -> Draft:
+        """The job as a message that somebody else sends. `InvalidMessageError` for options that it cannot have."""
+        if self._options.unique is not None or self._unique_by is not None or self._options.tx is not None:
+            problem = "cannot have `unique` or `tx` as the end of a group, which is told of once"
+            raise InvalidMessageError("on_complete", self._declared.name, problem)
+        return self.draft(payload)
+
     def draft(self, payload: P_contra) -> Draft:
         """What is to be sent, its id included: for those who must know it before they send. `InvalidMessageError`, also
         for a deadline that is a moment: only the store's clock knows how far off that is."""
@@ -189,6 +212,24 @@ class JobSender(Generic[P_contra, R_co]):
         if not isinstance(unique, str) or not 1 <= len(unique) <= room:
             raise InvalidMessageError("unique", unique, f"must be text of 1 to {room} characters")
         return f"{self._declared.name}:{unique}"
+
+
+class Bound(Generic[R_co]):
+    """A declared job with its payload: `fetch.bind(url)`."""
+
+    __slots__ = ("payload", "sender")
+
+    def __init__(self, sender: JobSender[Any, R_co], payload: Any) -> None:
+        self.sender = sender
+        self.payload = payload
+
+
+def with_group(headers: bytes | None, group: str) -> bytes:
+    """The headers of a member."""
+    marked = encode_json(read_headers(headers) | {GROUP_HEADER: group})
+    if len(marked) > HEADERS_BYTES_MAX:
+        raise BodyTooLargeError("a member's headers", len(marked), HEADERS_BYTES_MAX)
+    return marked
 
 
 class JobFunction(JobSender[P, R]):

@@ -16,9 +16,12 @@ from conveyor.jobs.ends import deadline_of
 from conveyor.jobs.function import Declare, JobFunction, OnConflict, Options, UniqueBy, as_declare
 from conveyor.jobs.job import Job, JobInfo
 from conveyor.jobs.looking import JobErrors, ask_for, list_errors, list_jobs, replay
+from conveyor.jobs.member import MemberJob
 from conveyor.jobs.policy import USUAL, RetryPolicy, Rule
+from conveyor.jobs.reports import Reports
 from conveyor.jobs.runner import Runner
 from conveyor.jobs.waiting import Waiting
+from conveyor.jobs.watching import make_token, revoke_tokens
 from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.ids import MessageId
@@ -57,6 +60,7 @@ class Jobs:
         self._names: dict[str, Declared] = {}
         self._finding: list[Callable[[], None]] = []
         self._beats = Beats(app)
+        self._reports = Reports(app)
         self._waiting = Waiting()
         self._chance = Random().random  # noqa: S311 spreads retries, guards nothing
 
@@ -106,7 +110,7 @@ class Jobs:
     def also_in(self, queue: str, job: JobFunction[P, R]) -> JobFunction[P, R]:
         """The same job, by the same name, in one more queue of this app: workers of either run it."""
         declared = dataclasses.replace(self._names[job.name], queue=queue)
-        self._line(queue).add(Runner(declared, self._app, self._beats, self._chance))
+        self._line(queue).add(Runner(declared, self._app, self._beats, self._reports, self._chance))
         return job.declared_as(declared)
 
     def on_declare(self, hook: Callable[[], None]) -> None:
@@ -144,7 +148,7 @@ class Jobs:
     def _add(self, declared: Declared) -> None:
         if declared.name in self._names:
             raise InvalidSettingError("job", declared.name, "is declared twice in this app")
-        runner = Runner(declared, self._app, self._beats, self._chance)
+        runner = Runner(declared, self._app, self._beats, self._reports, self._chance)
         self._line(declared.queue).add(runner)
         self._names[declared.name] = declared
 
@@ -204,6 +208,18 @@ class Jobs:
         await self._app.ensure_open()
         await self.get(id).send_event(name, payload)
 
+    async def token(self, job: Job[Any] | str, *, expires_in: Duration = "1h") -> str:
+        """For an end user: whoever has it may watch this job over HTTP until then (30 days at most), and do nothing
+        else. `InvalidDurationError`, `JobNotFoundError` if that is no id."""
+        await self._app.ensure_open()
+        id = job.id if isinstance(job, Job) else self.get(job).id
+        return await make_token(self._app.store, MessageId(bytes.fromhex(id)), expires_in)
+
+    async def revoke_tokens(self) -> None:
+        """Every token that `token` has made, of all jobs: their streams are closed within 5 s."""
+        await self._app.ensure_open()
+        await revoke_tokens(self._app.store)
+
     def handlers(self) -> Sequence[Handler]:
         """One for each queue of jobs."""
         while self._finding:
@@ -216,6 +232,7 @@ class Jobs:
     def close(self) -> None:
         """The app is about to close."""
         self._beats.close()
+        self._reports.close()
         self._waiting.close()
 
     def use_waiting(self, waiting: Waiting) -> Waiting:
@@ -229,6 +246,11 @@ class Jobs:
     async def open_store(self, queue: str) -> Store:
         await self._app.ensure_open()
         return self._app.store.at(queue)
+
+    def member(self, declared: Declared, id: MessageId) -> Job[Any]:
+        """A handle on a member of a group, which may not be sent yet."""
+        store = self._app.store.at(declared.queue)
+        return MemberJob(store, self._waiting, declared.result, id.hex(), declared.name, declared.queue)
 
     def handle(self, declared: Declared, sent: Sent) -> Job[Any]:
         store = self._app.store.at(declared.queue)

@@ -15,6 +15,7 @@ from conveyor.jobs.context import JobContext
 from conveyor.jobs.declared import Declared
 from conveyor.jobs.ends import deadline_of, meet_deadline, say_late
 from conveyor.jobs.policy import fingerprint, mark
+from conveyor.jobs.reports import Reports
 from conveyor.jobs.steps import Parked, Steps
 from conveyor.model.errors import BodyTooLargeError, HandlerTimeoutError, InvalidMessageError
 from conveyor.model.job import RECORD_MS, RESULT_BYTES_MAX, VERSION_HEADER, JobRecord, JobState
@@ -35,10 +36,11 @@ _VERDICTS: Final = (Retry, Reject, RateLimited, Snooze)
 class Runner:
     """One job's function, as a worker calls it."""
 
-    def __init__(self, declared: Declared, home: Home, beats: Beats, chance: Chance) -> None:
+    def __init__(self, declared: Declared, home: Home, beats: Beats, reports: Reports, chance: Chance) -> None:
         self.declared = declared
         self._home = home
         self._beats = beats
+        self._reports = reports
         self._chance = chance
         self._worker = (0, "")
 
@@ -59,6 +61,8 @@ class Runner:
             return self._left(attempt, error)
         finally:
             self._beats.end(attempt)
+            if attempt.context.voice is not None:
+                await self._reports.finish(attempt.context.voice)
         return self._ended(attempt, returned)
 
     def run_sync(self, message: Message[Any]) -> object:
@@ -74,6 +78,8 @@ class Runner:
             return self._left(attempt, error)
         finally:
             self._beats.end(attempt)
+            if attempt.context.voice is not None:
+                self._reports.finish_from_thread(attempt.context.voice)
         return self._ended(attempt, returned)
 
     def _begin(self, message: Message[Any], task: asyncio.Task[Any] | None) -> Attempt:
@@ -82,7 +88,8 @@ class Runner:
         until = now + self.declared.timeout_ms
         context = JobContext(
             self.declared.name, message, started_at_ms=now, worker=self.worker, now_ms=self.now_ms,
-            until_ms=until if deadline is None else min(until, deadline), deadline_ms=deadline, desk=self,
+            until_ms=until if deadline is None else min(until, deadline), deadline_ms=deadline, reports=self._reports,
+            desk=self,
         )  # fmt: skip
         attempt = Attempt(self.declared, context, lease.id, lease.sent_at, task)
         self._beats.begin(attempt)

@@ -20,12 +20,14 @@
     |  |- QueueNotFoundError
     |  |- ScheduleNotFoundError
     |  |- AlarmNotFoundError
+    |  |- GroupNotFoundError
     |  |- EndpointNotFoundError
     |  |- DeliveryNotFoundError
     |  `- JobNotFoundError
     |- ConflictError
     |  |- QueueExistsError
     |  |- AlarmTakenError           another app has an alarm of this name
+    |  |- GroupGoneError            what was written of its start is gone, or it has begun
     |  |- EndpointExistsError
     |  |- EndpointDisabledError
     |  |- ConsumerConflictError     one consumer per queue
@@ -51,6 +53,7 @@
     |  `- JobResultExpiredError     `result_ttl` is over
     |- JobTimeoutError              a job has not ended in the time that somebody waited
     |- JobEventTimeoutError         a job has waited for an event that did not come
+    |- GroupTimeoutError            a group has not ended in the time that somebody waited
     |- AppLoadError                 MODULE:APP cannot be loaded
     `- StoreError                   the database refused
        |- StoreClosedError
@@ -143,18 +146,6 @@ class InvalidTransactionError(InvalidError):
         super().__init__(f"`tx` is a `{kind}`: {problem}", hint=hint, kind=kind)
 
 
-class CronSyntaxError(InvalidError):
-    code = "cron_syntax"
-
-    def __init__(self, text: str, problem: str, *, hint: str = "") -> None:
-        shown = text if len(text) <= 64 else text[:61] + "..."
-        super().__init__(
-            f"cron expression `{shown}`: {problem}",
-            hint=hint or "five fields: minute hour day-of-month month day-of-week, as in `30 16 * * *`",
-            text=shown,
-        )
-
-
 class InvalidKeyError(InvalidError):
     code = "invalid_key"
 
@@ -175,13 +166,6 @@ class QueueNotFoundError(NotFoundError):
             hint=f"declare it with `@app.consumer({name!r})` or `app.declare_queue({name!r})`",
             name=name,
         )
-
-
-class ScheduleNotFoundError(NotFoundError):
-    code = "schedule_not_found"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"no schedule is named `{name}`", hint="see `conveyor cron list`", name=name)
 
 
 class ConflictError(ConveyorError):

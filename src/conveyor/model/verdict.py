@@ -101,6 +101,8 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     parks: tuple[str, ...] | None = None
     """RELEASE: its job sleeps for `delay_ms`, and its retention begins after that; it is ready at once if one of these
     events was sent to it."""
+    is_member: bool = False
+    """ACK: the message may be a member of a group, which counts it. Of other verdicts the store knows by itself."""
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):

@@ -153,8 +153,8 @@ class Queue:
 
     async def send_drafts(self, drafts: Sequence[Draft], *, tx: object = None) -> list[Sent]:
         """Send what `draft` has made, in as few batches as the queue's limits allow; with `tx` all or none."""
-        if tx is not None:
-            joined = self._store.join(tx)
+        joined = None if tx is None else self._store.join(tx)
+        if joined is not None:
             settings = await joined.get_settings(self.name)
         else:
             settings = self._settings if self._monotonic() < self._fresh_until else await self._reload()
@@ -162,7 +162,7 @@ class Queue:
             _check_body(draft, settings)
         sent: list[Sent] = []
         for batch in _cut(drafts, settings):
-            sent += await (self._append(batch) if tx is None else joined.append(batch))
+            sent += await (self._append(batch) if joined is None else joined.append(batch))
         return sent
 
     async def metrics(self) -> QueueMetrics:

@@ -35,6 +35,7 @@ from conveyor.queue.handler import Handler, RunIn
 from conveyor.queue.isolation import SUSPECTS_MAX
 from conveyor.queue.settle import Ended, Settler
 from conveyor.queue.term import forget_ended, has_ended
+from conveyor.store.jobs import job_name
 from conveyor.store.protocol import Store
 
 CONCURRENCY: Final = 100
@@ -315,7 +316,7 @@ class Worker:
         self._emit(
             CallOverdue(
                 queue=call.handler.queue, message_ids=call.message_ids,
-                running_s=now - call.started_at, timeout_s=call.timeout_s,
+                running_s=now - call.started_at, timeout_s=call.timeout_s, job=job_name(call.leases[0].headers),
             )
         )  # fmt: skip
         if is_stuck and self._on_stuck is not None:
@@ -371,10 +372,12 @@ class Worker:
 
     def _tell_dead(self, ended: Sequence[Ended]) -> None:
         for settlement, lease, _ in ended:
+            job = job_name(lease.headers)
             self._emit(
                 MessageDeadLettered(
                     queue=lease.queue, message_id=lease.id.hex(), attempt=lease.attempts,
                     reason=settlement.reason, error=settlement.error,
+                    job_id=None if job is None else lease.id.hex(), job=job,
                 )
             )  # fmt: skip
 

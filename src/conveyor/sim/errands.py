@@ -4,9 +4,9 @@ under unique keys, replace, and cancel what they know."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.function import JobFunction
@@ -27,6 +27,8 @@ from conveyor.sim.plan import SCRIPT
 from conveyor.store.jobs import JobFound
 from conveyor.store.protocol import Store
 
+T = TypeVar("T")
+
 ERRANDS: Final = "errands"
 MOODS: Final = ("ok", "ok", "ok", "ok", "long", "fail", "fail", "never", "snooze", "hang")
 
@@ -44,6 +46,9 @@ class Home:
         return asyncio.get_running_loop()
 
     async def ensure_open(self) -> None: ...
+
+    def run_sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        raise NotImplementedError("there are no threads in an invented world")
 
     def queue(self, name: str) -> Queue:
         return Queue(self.store, self._ids, self._settings, name)

@@ -17,7 +17,11 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
+from conveyor.store.groups import GroupStore
+from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Store, Wake
+from conveyor.store.reports import ReportStore
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.steps import StepStore
 from conveyor.store.tracking import JobStore
 
@@ -137,6 +141,10 @@ class FaultyStore:
     async def close(self) -> None: ...
 
     @property
+    def retention(self) -> RetentionStore:
+        return self._inner.retention
+
+    @property
     def jobs(self) -> JobStore:
         return cast("JobStore", _Room(self, "jobs"))
 
@@ -144,6 +152,19 @@ class FaultyStore:
     def steps(self) -> StepStore:
         """As `jobs`."""
         return self._inner.steps
+
+    @property
+    def reports(self) -> ReportStore:
+        return self._inner.reports
+
+    @property
+    def notices(self) -> NoticeStore:
+        return self._inner.notices
+
+    @property
+    def groups(self) -> GroupStore:
+        """As the jobs."""
+        return self._inner.groups
 
     def at(self, queue: str) -> Store:
         """All queues live here."""

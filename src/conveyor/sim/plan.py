@@ -103,7 +103,7 @@ _HEARTBEAT: Final = "conveyor.supervisor.supervisor.HEARTBEAT_S"
 def make_plan(seed: int) -> Plan:
     """The same for the same seed, always."""
     chance = Random(f"plan {seed}")
-    drawn = {each: chance.random() < 0.5 for each in Feature if each is not Feature.JOBS}
+    drawn: dict[Feature, bool] = {each: chance.random() < 0.5 for each in Feature if each is not Feature.JOBS}
     drawn[Feature.JOBS] = Random(f"jobs {seed}").random() < 0.5  # a late one: the others' dice fall as before
     features = frozenset(each for each, is_part in drawn.items() if is_part)
     machines, clients = chance.choice((1, 1, 2, 3)), chance.choice((1, 2, 3))

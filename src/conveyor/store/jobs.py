@@ -62,6 +62,9 @@ class JobFound(msgspec.Struct, frozen=True, kw_only=True):
             return dead_state(message.dead.reason)
         return JobState.CANCELLED  # purged with its queue
 
+    def is_final(self, now: int) -> bool:
+        return self.state(now) in FINAL
+
 
 class JobsAsked(msgspec.Struct, frozen=True, kw_only=True):
     """Which jobs to list; newest first."""

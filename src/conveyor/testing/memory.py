@@ -27,12 +27,12 @@ class KitStore(MemoryStore):
 
     async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
         sent = await super().append(drafts)
-        await self._follow(drafts, sent)
+        await self._run_sent(drafts, sent)
         return sent
 
     async def replace(self, draft: Draft) -> Sent:
         sent = await super().replace(draft)
-        await self._follow([draft], [sent])
+        await self._run_sent([draft], [sent])
         return sent
 
     def sent_to(self, queue: str) -> list[Peeked]:
@@ -40,7 +40,7 @@ class KitStore(MemoryStore):
         self._queue(queue)
         return [each for each in self._sent if each.queue == queue]
 
-    async def _follow(self, drafts: Sequence[Draft], sent: Sequence[Sent]) -> None:
+    async def _run_sent(self, drafts: Sequence[Draft], sent: Sequence[Sent]) -> None:
         if self._inline is None:
             return
         queues = {draft.queue for draft in drafts}

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from conveyor.audit.act import acting
 from conveyor.model.beside import EndpointDisabledError, EndpointExistsError, EndpointNotFoundError
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.errors import BodyTooLargeError, InvalidSettingError, QueueExistsError
@@ -166,7 +167,8 @@ class Webhooks:
     async def resend(self, delivery: str) -> None:
         """Deliver it again, under the same `webhook-id`. `DeliveryNotFoundError`."""
         store, _ = await self.open()
-        await resend(store, self._ids, delivery)
+        async with acting(store, "webhook.resend", delivery):
+            await resend(store, self._ids, delivery)
 
     async def deliveries(
         self, *, url: str | None = None, state: str | None = None, limit: int = 100
@@ -192,9 +194,10 @@ class Webhooks:
         """An endpoint of this URL, told of events that fit one of these patterns: its id. Without `secret` it gets a
         new one. `EndpointExistsError`, `WebhookTargetError`, `InvalidKeyError`."""
         _, endpoints = await self.open()
-        made = await endpoints.add(
-            self._app, url, policy=self.policy, events=events, secret=secret, description=description
-        )
+        async with acting(self._store(), "webhook.add"):
+            made = await endpoints.add(
+                self._app, url, policy=self.policy, events=events, secret=secret, description=description
+            )
         return made.id
 
     async def secret(self, url: str) -> str:
@@ -207,13 +210,15 @@ class Webhooks:
         overlap_ms = read_duration_ms(overlap, name="overlap", most_ms=OVERLAP_MS_MAX)
         _, endpoints = await self.open()
         found = await self._endpoint(endpoints, url)
-        changed = await endpoints.rotate(found.id, secret=secret, overlap_ms=overlap_ms)
+        async with acting(self._store(), "webhook.rotate"):
+            changed = await endpoints.rotate(found.id, secret=secret, overlap_ms=overlap_ms)
         return endpoints.secrets_of(changed)[0]
 
     async def remove(self, url: str) -> None:
         """Tell this URL nothing more; what is still to be delivered there fails. `EndpointNotFoundError`."""
         _, endpoints = await self.open()
-        await endpoints.remove((await self._endpoint(endpoints, url)).id)
+        async with acting(self._store(), "webhook.remove"):
+            await endpoints.remove((await self._endpoint(endpoints, url)).id)
 
     async def _endpoint(self, endpoints: Endpoints, url: str) -> Endpoint:
         found = await endpoints.find(id_of(self._app, url))

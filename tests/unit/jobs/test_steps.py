@@ -310,7 +310,7 @@ async def test_one_that_has_slept_often_is_not_taken_for_unknown_at_once() -> No
             await kit.travel("1d")
         [theirs] = old.handlers()
         old.use_store(kit.store)
-        await kit._run([theirs])  # a process of the release before
+        await kit._run([theirs], 100)  # a process of the release before
         assert "it was put off until" in await job.explain()
         await kit.travel("1m")
         await kit.drain()

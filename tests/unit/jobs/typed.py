@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_type
 
-from conveyor import Backoff, Conveyor, Job, JobContext, JobErrors, JobFunction, JobInfo, JobState
+from conveyor import (
+    Backoff,
+    Conveyor,
+    GroupInfo,
+    GroupResult,
+    Job,
+    JobContext,
+    JobErrors,
+    JobFunction,
+    JobInfo,
+    JobState,
+    StartedGroup,
+)
 
 app = Conveyor("typed", url="memory://")
 
@@ -102,6 +114,36 @@ async def right_in_tests() -> None:
     with app.testing() as plain:
         assert_type(plain.result(plain.run(count.enqueue(1))), str)
     assert_type(app.jobs.also_in("other", send_mail), JobFunction[Mail, Receipt])
+
+
+@app.job()
+async def number_of(receipt: Receipt) -> int:
+    return receipt.number
+
+
+@app.job()
+async def report(result: GroupResult) -> None:
+    assert result.total
+
+
+async def right_groups() -> None:
+    group = app.group("nightly", on_complete=report, deadline="2h", on_failure="cancel")
+    node = group.add(send_mail, Mail("ann"))
+    assert_type(group.add(number_of, Receipt(1), after=node).job, Job[int])
+    group.send("emails", {"any": "body"}, after=[node])
+    started = await group.start()
+    assert_type(started, StartedGroup)
+    assert_type(await started.wait("10m"), GroupInfo)
+    assert_type(await app.chain(send_mail.bind(Mail("ann")), number_of), Job[int])
+    assert_type(await app.chain(send_mail.bind(Mail("ann")), number_of, count.options(priority=8)), Job[str])
+
+
+async def wrong_groups() -> None:
+    group = app.group("nightly", on_complete=report)
+    group.add(send_mail, "ann")  # type: ignore[misc]
+    group.add(send_mail, Mail("ann"), after="b")  # type: ignore[arg-type]
+    app.group("nightly", on_complete=count)  # type: ignore[arg-type]
+    app.group("nightly", on_failure="perhaps")  # type: ignore[arg-type]
 
 
 async def wrong() -> None:

@@ -79,8 +79,17 @@ class EventSent(Asked, frozen=True, kw_only=True):
     payload: Any = None
 
 
+class ProgressShown(Told, frozen=True, kw_only=True):
+    """How far a job is."""
+
+    fraction: float
+    note: str
+    at: Moment
+    attempt: int
+
+
 class JobShown(Told, frozen=True, kw_only=True):
-    """A job as it stands. Lists leave the timeline's failed attempts out, and steps and events."""
+    """A job as it stands. Lists leave the timeline's failed attempts, the progress, steps and events out."""
 
     id: str
     name: str
@@ -95,6 +104,7 @@ class JobShown(Told, frozen=True, kw_only=True):
     error: str | None
     fingerprint: str | None
     cancel_requested: bool
+    progress: ProgressShown | None
     timeline: list[TransitionShown]
     steps: list[StepShown]
     events: list[EventShown]
@@ -125,7 +135,7 @@ async def list_jobs(call: Call) -> Answer:
     page = await call.store.jobs.look(
         JobsAsked(
             name=asked.name, queue=asked.queue, states=frozenset() if asked.state is None else frozenset({asked.state}),
-            fingerprint=asked.error, before=NEWEST if cursor is None else _read_id(cursor), limit=asked.limit,
+            fingerprint=asked.error, before=NEWEST if cursor is None else read_id(cursor), limit=asked.limit,
         )
     )  # fmt: skip
     now = call.store.clock.now_ms()
@@ -180,10 +190,11 @@ async def list_job_errors(call: Call) -> Answer:
 
 
 def _id_of(call: Call) -> MessageId:
-    return _read_id(call.path["job"])
+    return read_id(call.path["job"])
 
 
-def _read_id(text: str) -> MessageId:
+def read_id(text: str) -> MessageId:
+    """`JobNotFoundError` for what is no id."""
     try:
         id = bytes.fromhex(text)
     except ValueError:
@@ -194,10 +205,15 @@ def _read_id(text: str) -> MessageId:
 
 
 def _show(info: JobInfo) -> JobShown:
+    said = info.progress
+    progress = None
+    if said is not None:
+        progress = ProgressShown(fraction=said.fraction, note=said.note, at=said.at, attempt=said.attempt)
     return JobShown(
         id=info.id, name=info.name, queue=info.queue, state=info.state, attempts=info.attempts,
         enqueued_at=info.enqueued_at, next_at=info.next_at, started_at=info.started_at, ended_at=info.ended_at,
         worker=info.worker, error=info.error, fingerprint=info.fingerprint, cancel_requested=info.cancel_requested,
+        progress=progress,
         timeline=[
             TransitionShown(
                 at=each.at, state=each.state, attempt=each.attempt, worker=each.worker, duration_s=each.duration_s,

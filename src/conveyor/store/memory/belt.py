@@ -12,6 +12,7 @@ from conveyor.model.ids import show_id
 from conveyor.model.job import RECORD_MS
 from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.verdict import Action, DeadReason, Settlement
+from conveyor.store.groups import end_of
 from conveyor.store.memory.limits import Limits
 from conveyor.store.memory.rows import Dedupe, Message, Queue
 from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest, Settled
@@ -213,7 +214,7 @@ class Belt(Limits):
             case Action.ACK:
                 if settlement.outcome is not None:
                     self._put_job(settlement.outcome)
-                self._remove(message)
+                self._remove(message, end_of(settlement.outcome))
                 self._wake(message.queue)  # the next of its key may go
                 return False
             case Action.RETRY:

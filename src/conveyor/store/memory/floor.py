@@ -10,17 +10,21 @@ from msgspec.structs import replace
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import QueueNotFoundError, StoreClosedError
+from conveyor.model.group import MemberState
 from conveyor.model.ids import IdSource, MessageId, show_id
 from conveyor.model.job import JobAttempt, JobRecord, JobState
 from conveyor.model.message import CRASH_BUDGET, ERROR_CHARS_MAX, ContentType, DeadLetter, Priority
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
 from conveyor.model.verdict import DeadReason
+from conveyor.store.groups import MemberEnd
 from conveyor.store.jobs import JobFound, cancelled, dead_state, job_name, unended
 from conveyor.store.memory.rows import Message, Queue, Tables
 from conveyor.store.protocol import Wake
 from conveyor.store.records import PULL_OWNER
 
 _NO_CONSUMER = ConsumerSettings()
+_GONE = MemberEnd(MemberState.CANCELLED)
+_FAILED = MemberEnd(MemberState.FAILED)
 
 
 class Floor:
@@ -82,10 +86,15 @@ class Floor:
     def _ensure_queue(self, name: str) -> Queue:
         return self._tables.queues.get(name) or self._make_queue(name, QueueSettings())
 
-    def _remove(self, message: Message) -> None:
+    def _remove(self, message: Message, end: MemberEnd = _GONE) -> None:
         """DONE or GONE."""
         del self._tables.messages[message.seq]
         self._let_go_of_dedupe(message)
+        self._end_member(message.id, end)
+
+    def _end_member(self, id: MessageId, end: MemberEnd) -> None:
+        """A message is over; if it is a group's, it counts."""
+        raise NotImplementedError
 
     def _let_go_of_dedupe(self, message: Message) -> None:
         for dedupe in self._tables.dedupes.values():
@@ -139,12 +148,13 @@ class Floor:
         if consumer.alert_queue is not None:
             self._alert(consumer.alert_queue, message, consumer.dead_letter_queue, reason, error)
         if consumer.dead_letter_queue is None:
-            self._remove(message)
+            self._remove(message, _FAILED)
         else:
             self._ensure_queue(consumer.dead_letter_queue)
             self._let_go_of_dedupe(message)
             dead = DeadLetter(origin_queue=origin, reason=reason, dead_at=now, last_error=error)
             message.start_anew(consumer.dead_letter_queue, now, dead)
+            self._end_member(message.id, _FAILED)
             self._wake(message.queue)
         self._wake(origin)
 

@@ -12,6 +12,7 @@ from conveyor.model.job import ErrorGroup, JobAttempt, JobRecord, JobState
 from conveyor.model.message import Draft, Sent
 from conveyor.store.jobs import AHEAD_MAX, JobFound, JobPage, JobsAsked, Obstacles, fits, job_name, unended
 from conveyor.store.memory.belt import Belt
+from conveyor.store.memory.witnessed import changes
 
 _WITH_ERRORS: Final = frozenset({JobState.FAILED, JobState.DEAD, JobState.RETRYING})
 
@@ -67,7 +68,11 @@ class Jobs(Belt):
                 wanted.append(each.id)
         return wanted
 
+    @changes("job", lambda job_id: job_id.hex())
     async def cancel(self, id: MessageId) -> JobFound | None:
+        return self._cancel_job(id)
+
+    def _cancel_job(self, id: MessageId) -> JobFound | None:
         found = self._find_job(id)
         if found is None or found.message is None or found.message.dead is not None:
             return found

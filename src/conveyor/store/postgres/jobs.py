@@ -119,8 +119,7 @@ async def find_job(tx: Transaction, id: MessageId) -> JobFound | None:
 async def find_jobs(tx: Transaction, ids: Sequence[MessageId]) -> list[JobFound]:
     """Messages first: one that ends in between has its record by then."""
     await tx.flush()
-    read = [_message(tx, row) for row in await tx.rows("read_job_messages", ids)]
-    messages = {each.id: each for each in read if each is not None}
+    messages = await find_messages(tx, ids)
     records = {row[0]: _record(row) for row in await tx.rows("read_jobs", ids)}
     carrying = {id for id, message in messages.items() if job_name(message.headers) is not None}
     return [
@@ -128,6 +127,11 @@ async def find_jobs(tx: Transaction, ids: Sequence[MessageId]) -> list[JobFound]
         for id in dict.fromkeys(ids)
         if id in carrying or id in records
     ]
+
+
+async def find_messages(tx: Transaction, ids: Sequence[MessageId]) -> dict[MessageId, Peeked]:
+    read = [_message(tx, row) for row in await tx.rows("read_job_messages", ids)]
+    return {each.id: each for each in read if each is not None}
 
 
 def _message(tx: Transaction, found: Row) -> Peeked | None:
@@ -267,6 +271,8 @@ async def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 async def sweep_jobs(tx: Transaction) -> int:
-    for name in ("sweep_attempts", "sweep_steps", "sweep_events"):
+    if await tx.run("sweep_report_lines", tx.now, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
+        return 0  # and the rest of them the next time
+    for name in ("sweep_reports", "sweep_attempts", "sweep_steps", "sweep_events"):
         await tx.run(name, tx.now, SWEEP_ROWS_MAX)
     return await tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)

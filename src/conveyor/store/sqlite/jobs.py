@@ -110,7 +110,7 @@ def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:
 def find_job(tx: Transaction, id: MessageId) -> JobFound | None:
     tx.flush()
     record = tx.row("read_job", id)
-    message = _message(tx, id)
+    message = find_message(tx, id)
     if record is None and (message is None or job_name(message.headers) is None):
         return None
     return JobFound(message=message, record=None if record is None else _record(record))
@@ -120,7 +120,7 @@ def find_jobs(tx: Transaction, ids: Sequence[MessageId]) -> list[JobFound]:
     return [found for id in ids if (found := find_job(tx, id)) is not None]
 
 
-def _message(tx: Transaction, id: MessageId) -> Peeked | None:
+def find_message(tx: Transaction, id: MessageId) -> Peeked | None:
     found = tx.row("read_job_message", id)
     row = None if found is None else tx.catalog.of_lane(tx, found[1])
     if found is None or row is None:
@@ -248,6 +248,8 @@ def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 def sweep_jobs(tx: Transaction) -> int:
-    for name in ("sweep_attempts", "sweep_steps", "sweep_events"):
+    if tx.run("sweep_report_lines", tx.now, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
+        return 0  # and the rest of them the next time
+    for name in ("sweep_reports", "sweep_attempts", "sweep_steps", "sweep_events"):
         tx.run(name, tx.now, SWEEP_ROWS_MAX)
     return tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)

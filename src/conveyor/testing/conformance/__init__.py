@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from conveyor.testing.conformance.ageing import TestAgeing
 from conveyor.testing.conformance.alarms import TestAlarms
+from conveyor.testing.conformance.changes import TestChanges
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
 from conveyor.testing.conformance.deliveries import TestDeliveries
@@ -16,6 +17,8 @@ from conveyor.testing.conformance.discarding import TestDiscards
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
+from conveyor.testing.conformance.group_order import TestGroupOrder, TestGroupStarts
+from conveyor.testing.conformance.groups import TestGroupCounts, TestGroupEnds, TestGroupLosses, circle
 from conveyor.testing.conformance.jobs import TestJobControl, TestJobLists, TestJobs, TestPuttingsOff, desk
 from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
@@ -26,6 +29,8 @@ from conveyor.testing.conformance.pulling import TestPulling
 from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
 from conveyor.testing.conformance.rates import TestKeyRates, TestRates, TestRestingKeys
 from conveyor.testing.conformance.reconciling import TestReconciling
+from conveyor.testing.conformance.reports import TestNotices, TestReportLimits, TestReports
+from conveyor.testing.conformance.retaining import TestRetention
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
@@ -36,6 +41,7 @@ __all__ = [
     "TestAlarms",
     "TestAlerts",
     "TestBatches",
+    "TestChanges",
     "TestClaiming",
     "TestConcurrency",
     "TestConsumers",
@@ -49,6 +55,11 @@ __all__ = [
     "TestEvents",
     "TestExpiry",
     "TestFairness",
+    "TestGroupCounts",
+    "TestGroupEnds",
+    "TestGroupLosses",
+    "TestGroupOrder",
+    "TestGroupStarts",
     "TestJobControl",
     "TestJobLists",
     "TestJobs",
@@ -56,6 +67,7 @@ __all__ = [
     "TestKeyRates",
     "TestKeyValues",
     "TestLife",
+    "TestNotices",
     "TestOrderedKeys",
     "TestOwners",
     "TestPause",
@@ -66,7 +78,10 @@ __all__ = [
     "TestRates",
     "TestReconciling",
     "TestRedrive",
+    "TestReportLimits",
+    "TestReports",
     "TestRestingKeys",
+    "TestRetention",
     "TestRetries",
     "TestRuns",
     "TestSchedules",
@@ -75,5 +90,6 @@ __all__ = [
     "TestSteps",
     "TestTrails",
     "TestWakes",
+    "circle",
     "desk",
 ]

@@ -47,6 +47,11 @@ class Desk:
         [sent] = await self.store.append([self.draft(**parts)])
         return sent.id
 
+    async def take_new(self) -> Lease:
+        """Of a job that is sent now."""
+        await self.send()
+        return await self.take()
+
     async def take(self) -> Lease:
         request = ClaimRequest(queue=QUEUE, owner=self.owner, limit=1)
         [lease] = (await self.store.claim(request)).leases

@@ -26,7 +26,8 @@ DELETE FROM ready WHERE ctid = ANY (ARRAY(SELECT ctid FROM ready WHERE lane = :l
 DELETE FROM leased WHERE ctid = ANY (ARRAY(SELECT ctid FROM leased WHERE lane = :lane LIMIT :limit)) RETURNING seq;
 
 -- name: delete_messages
-DELETE FROM messages WHERE seq = ANY (:seqs::bigint[]);
+DELETE FROM messages WHERE seq = ANY (:seqs::bigint[])
+RETURNING id, CASE WHEN position(:mark::bytea IN headers) > 0 THEN headers END;
 
 -- name: drop_purged_keyed
 DELETE FROM keyed WHERE lane = :lane;
