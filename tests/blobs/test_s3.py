@@ -201,6 +201,21 @@ def test_a_url_that_cannot_be_is_refused_without_its_secrets(url: str, problem: 
     assert SECRET not in told(caught.value)
 
 
+def test_a_table_that_cannot_be_is_refused_without_its_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong: Any = {"A": "s3://k:hush@clips", "B": 5}
+    tries: list[Any] = [lambda: Conveyor("shop", url="memory://", buckets=wrong).bucket("A")]
+    (folder / "pyproject.toml").write_text('[tool.conveyor.buckets]\nA = "s3://k:hush@clips"\nB = 5\n')
+    tries.append(lambda: Conveyor("shop", url="memory://").bucket("A"))
+    for each in tries:
+        with pytest.raises(InvalidSettingError) as caught:
+            each()
+        assert "hush" not in told(caught.value)
+    monkeypatch.setenv("CONVEYOR_BUCKETS", '{"A": "s3://k:hush@clips", "B": 5}')
+    with pytest.raises(InvalidSettingError) as caught:
+        Conveyor("shop", url="memory://").bucket("A")
+    assert "hush" not in told(caught.value)
+
+
 def test_urls_say_where_a_bucket_is() -> None:
     account = "0123456789abcdef" * 2
     for url, endpoint in (

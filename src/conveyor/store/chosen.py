@@ -77,6 +77,9 @@ def choose_buckets(given: Mapping[str, str] | None = None) -> Mapping[str, str]:
     table = _from_environment("CONVEYOR_BUCKETS") if given is None else given
     if table is None:
         table = _table(_read_file()[1], "buckets")
+    for name, url in table.items():
+        if not isinstance(url, str):
+            raise InvalidSettingError(f"buckets.{name}", "...", "is no URL")
     return {name: _expand(f"buckets.{name}", url) for name, url in table.items()}
 
 
@@ -141,7 +144,8 @@ def _read_file() -> tuple[Path, dict[str, Any]]:
 def _table(table: dict[str, Any], name: str) -> dict[str, str]:
     given = table.get(name, {})
     if not isinstance(given, dict) or not all(isinstance(each, str) for each in given.values()):
-        raise InvalidSettingError(f"tool.conveyor.{name}", given, "is no table of names and text")
+        problem = "is no table of names and text"
+        raise InvalidSettingError(f"tool.conveyor.{name}", "...", problem)  # it may hold secrets
     return given
 
 
