@@ -12,7 +12,8 @@ await app.queue("orders").send({"id": 1})
 
 from conveyor.alarms import Alarm, AlarmInfo, AlarmRun
 from conveyor.app import Conveyor
-from conveyor.blobs import Blob, BlobInfo, BlobPage, Bucket
+from conveyor.blobs.bucket import Bucket
+from conveyor.blobs.model import Blob, BlobInfo, BlobPage, BlobStream
 from conveyor.cron.schedule import CronRun
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.following import JobEnd, JobEvent, JobLog, JobOutput, JobProgress
@@ -26,6 +27,7 @@ from conveyor.kv import KV, KVEntry, KVKey, KVPage
 from conveyor.model.beside import (
     AlarmNotFoundError,
     AlarmTakenError,
+    BlobChecksumError,
     CronSyntaxError,
     GroupGoneError,
     GroupNotFoundError,
@@ -79,8 +81,10 @@ __all__ = [
     "Backoff",
     "Batch",
     "Blob",
+    "BlobChecksumError",
     "BlobInfo",
     "BlobPage",
+    "BlobStream",
     "BodyDecodeError",
     "BodyTooLargeError",
     "Bucket",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from conveyor.alarms import Alarms
 from conveyor.audit.act import acting_as
 from conveyor.bindings import Bindings
-from conveyor.blobs import Bucket
+from conveyor.blobs.bucket import Bucket
 from conveyor.cron.schedules import Schedules
 from conveyor.declaring import check_distinct, check_worker, declare, queues_of
 from conveyor.jobs.groups import Chaining, Grouping, Groups
@@ -54,6 +54,7 @@ class Conveyor:
 
     The store comes from `url`, else from `CONVEYOR_URL`, else from `pyproject.toml`, else it is `sqlite:///conveyor.db`.
     `stores` are others by name, and `routes` say which queues live there: patterns of names, the first match wins.
+    `buckets` are the URLs of those that do not lie on local files, by name or binding.
     `wrangler` names a Worker's file (None: none), and `environment` one of its `env`s; if not, `CONVEYOR_WRANGLER` and
     `CLOUDFLARE_ENV` do. Nothing is opened until `async with app:`, a worker, or the first send.
     """
@@ -74,6 +75,7 @@ class Conveyor:
         url: str | None = None,
         stores: Mapping[str, str] | None = None,
         routes: Mapping[str, str] | None = None,
+        buckets: Mapping[str, str] | None = None,
         wrangler: str | os.PathLike[str] | Default | None = Default.WRANGLER,
         environment: str | None = None,
         clock: Clock | None = None,
@@ -92,7 +94,7 @@ class Conveyor:
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = queues_of(self.worker)
         self._handles: dict[str, Queue] = {}
-        self.bindings = Bindings(self.routing, self.worker, self._store, self.ensure_open, name)
+        self.bindings = Bindings(self.routing, self.worker, self._store, self.ensure_open, name, buckets)
         self.secrets: Secrets = self.bindings.secrets
         """What `wrangler secret put` wrote for this app: `app.secrets["NAME"]`."""
         self.jobs: Final = Jobs(self)

@@ -6,17 +6,21 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from conveyor.blobs import Bucket
+from conveyor.blobs.bucket import Bucket
+from conveyor.blobs.chosen import make_remote
+from conveyor.blobs.files import FileBackend
+from conveyor.blobs.links import Links
+from conveyor.blobs.model import Backend
 from conveyor.kv import KV, NAMESPACES
 from conveyor.model.settings import check_name
-from conveyor.secrets import Secrets
-from conveyor.store.chosen import choose_files
+from conveyor.secrets import Keys, Secrets
+from conveyor.store.chosen import choose_buckets, choose_files, choose_public_url
 from conveyor.store.protocol import Store
 from conveyor.store.routing import Routing
 from conveyor.wrangler import Worker
@@ -32,8 +36,15 @@ class Bindings:
     """The handles that one app gave out."""
 
     def __init__(
-        self, routing: Routing, worker: Worker, store: Store, ensure_open: Callable[[], Awaitable[None]], app: str
+        self,
+        routing: Routing,
+        worker: Worker,
+        store: Store,
+        ensure_open: Callable[[], Awaitable[None]],
+        app: str,
+        buckets: Mapping[str, str] | None = None,
     ) -> None:
+        """`buckets` are the URLs of some, as Python gives them."""
         self._routing = routing
         self._worker = worker
         self._store = self._own = store
@@ -41,6 +52,9 @@ class Bindings:
         self._kvs: dict[str, KV] = {}
         self._titles: dict[str, str] = {}
         self._buckets: dict[str, Bucket] = {}
+        self._given = buckets
+        self._urls: dict[str, str] | None = None
+        self.links = Links(Keys(self.folder), choose_public_url)
         self._folder: Path | None = None
         self._passing: weakref.finalize[..., Bindings] | None = None
         self.secrets = Secrets(store, app, self.folder)
@@ -57,22 +71,40 @@ class Bindings:
         return self._titles.get(number, number)
 
     def bucket(self, name: str) -> Bucket:
-        """A bucket by its binding, or by its own name."""
+        """A bucket by its binding, or by its own name. `InvalidSettingError`."""
+        return self.bucket_named(self._worker.buckets.get(name, name))
+
+    def bucket_named(self, name: str) -> Bucket:
+        """A bucket by its own name."""
         if name not in self._buckets:
-            bucket = self._worker.buckets.get(name, name)
-            check_name("bucket", bucket)
-            self._buckets[name] = Bucket(self._store, self._ensure_open, self.folder, bucket)
+            check_name("bucket", name)
+            self._buckets[name] = Bucket(self._backend_of(name), self._ensure_open, name)
         return self._buckets[name]
+
+    def bucket_urls(self) -> Mapping[str, str]:
+        """Of those that do not lie on local files, by their own names; they may hold credentials."""
+        if self._urls is None:
+            found = choose_buckets(self._given)
+            self._urls = {self._worker.buckets.get(name, name): url for name, url in found.items()}
+        return self._urls
+
+    def _backend_of(self, name: str) -> Backend:
+        """A kit's buckets lie on files, whatever the settings say."""
+        url = self.bucket_urls().get(name) if self._store is self._own else None
+        if url is not None:
+            return make_remote(name, url, lambda: self._store.clock)
+        return FileBackend(self._store, self.folder, self.links, name)
 
     def renew(self, store: Store) -> None:
         """The handles work on this store from now on."""
         if store is not self._store:
             self._forget_folder()
+            self.links = Links(Keys(self.folder), choose_public_url)
         self._store = store
         for namespace, kv in self._kvs.items():
             KV.__init__(kv, store, self._ensure_open, self._name_of(namespace))
         for bucket in self._buckets.values():
-            Bucket.__init__(bucket, store, self._ensure_open, self.folder, bucket.name)
+            Bucket.__init__(bucket, self._backend_of(bucket.name), self._ensure_open, bucket.name)
         self.secrets.use_store(store)
 
     async def refresh(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -74,6 +75,12 @@ class Keys:
         except InvalidTag:
             problem = f"`{place}` was changed in the store, or is another's"
             raise InvalidSettingError(VARIABLE, "...", problem, hint="write the secret anew") from None
+
+    def derive(self, purpose: bytes) -> list[bytes]:
+        """A key of 32 bytes for something else, from each of them: the first is for what is made now."""
+        if not self._keys:
+            self._keys = self._read(make=True)
+        return [hmac.digest(key, b"conveyor derived key\0" + purpose, "sha256") for key in self._keys.values()]
 
     def _read(self, *, make: bool) -> dict[str, bytes]:
         given = os.environ.get(VARIABLE)

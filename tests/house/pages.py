@@ -138,6 +138,8 @@ def settings_page() -> str:
         "| `stores=` | `CONVEYOR_STORES`, JSON | `[tool.conveyor.stores]` | others, by name |",
         "| `routes=` | `CONVEYOR_ROUTES`, JSON | `[tool.conveyor.routes]` | patterns of queue names: the store's name |",
         "| | `CONVEYOR_FILES` | `files` in `[tool.conveyor]` | the folder of buckets, D1 databases and the key of secrets; else beside the store's file |",
+        "| `buckets=` | `CONVEYOR_BUCKETS`, JSON | `[tool.conveyor.buckets]` | URLs of buckets that do not lie in that folder, by name ([how](../how-to/buckets.md)) |",
+        "| | `CONVEYOR_PUBLIC_URL` | `public_url` in `[tool.conveyor]` | what links to objects on local files begin with; else with their path |",
         "| `wrangler=` | `CONVEYOR_WRANGLER` | | a Worker's file ([how](../how-to/wrangler-file.md)); empty: none; else the nearest, upward |",
         "| `environment=` | `CLOUDFLARE_ENV` | | which `env` of that file |",
         '| `app.retention(...)` | | `[tool.conveyor.retention]` | for how long is kept what has ended, as in `jobs = "7d"` ([how](../how-to/audit.md)) |',

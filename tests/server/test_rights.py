@@ -22,7 +22,13 @@ from kit.served import ADMIN, Client, a_token, client_of, make_wire
 pytestmark = pytest.mark.anyio
 
 # Whoever asks is served. Everything else names a right, or asks for any valid token.
-PUBLIC: Final = {"GET /api/v1/openapi.json", "GET /api/v1/events/{ticket}", "GET /api/v1/jobs/{job}/stream/{ticket}"}
+PUBLIC: Final = {
+    "GET /api/v1/openapi.json",
+    "GET /api/v1/events/{ticket}",
+    "GET /api/v1/jobs/{job}/stream/{ticket}",
+    "GET /api/v1/objects/{bucket}",  # by a link, which is its own token
+    "PUT /api/v1/objects/{bucket}",
+}
 ANY_TOKEN: Final = {
     "GET /client/v4/user",
     "GET /client/v4/user/tokens/verify",
@@ -68,6 +74,7 @@ def test_changes_need_more_than_a_look() -> None:
         "POST /api/v1/tickets",
         "POST /api/v1/jobs/{job}/tickets",
         "POST /client/v4/graphql",
+        "PUT /api/v1/objects/{bucket}",  # the link is its own right
     }
     for _, endpoint, name in routes_of(site_of(Conveyor("shop", url="memory://"))):
         if endpoint.method in CHANGING:

@@ -13,7 +13,8 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from conveyor.model.errors import NotFoundError, QueryError, StoreBusyError
+from conveyor.model.beside import QueryError
+from conveyor.model.errors import NotFoundError, StoreBusyError
 from conveyor.store.chosen import make_folder
 
 TIME_S: Final = 30.0

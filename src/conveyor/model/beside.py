@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conveyor.model.errors import ConflictError, ConveyorError, InvalidError, NotFoundError
+from conveyor.model.errors import ConflictError, ConveyorError, InvalidError, NotFoundError, StoreError
 
 
 class ScheduleBusyError(ConflictError):
@@ -118,6 +118,50 @@ class WebhookFailedError(ConveyorError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem, hint="see `conveyor webhooks deliveries`")
+
+
+class QueryError(InvalidError):
+    """SQLite or a limit refused it; nothing of its request was written."""
+
+    code = "query"
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        super().__init__(problem, hint=hint)
+
+
+class BlobRangeError(InvalidError):
+    """What was asked to be read lies behind the object's end, or is nothing."""
+
+    code = "blob_range"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, hint="ask for its size with `head`")
+
+
+class BlobChecksumError(InvalidError):
+    """What came is not what was said to come; nothing was stored."""
+
+    code = "blob_checksum"
+
+    def __init__(self, key: str, algorithm: str, wanted: str, found: str) -> None:
+        super().__init__(
+            f"the bytes of `{key}` have the {algorithm} {found}, not {wanted}",
+            hint="they were changed on their way: send them again",
+            key=key,
+        )
+
+
+class BucketAwayError(StoreError):
+    """A bucket behind HTTP: it did not answer, or refused. A put that was under way left nothing that is visible."""
+
+    code = "bucket_away"
+
+    def __init__(self, bucket: str, problem: str, *, hint: str = "") -> None:
+        super().__init__(
+            f"bucket `{bucket}` cannot be used: {problem}",
+            hint=hint or "is its URL right, and can it be reached from here? see docs/how-to/buckets.md",
+            bucket=bucket,
+        )
 
 
 class CronSyntaxError(InvalidError):

@@ -10,6 +10,8 @@
     |  |- CronSyntaxError           a schedule's expression
     |  |- WebhookTargetError        a webhook's URL, or an address of its host
     |  |- InvalidKeyError           a kv key, value, metadata or ttl
+    |  |- BlobRangeError            bytes behind an object's end
+    |  |- BlobChecksumError         an object's bytes are not those that were announced
     |  |- JobStepError              a step's name or result, or what is kept of it
     |  |- QueryError                a statement that somebody sent to a D1 database
     |  `- InvalidRequestError       what came over HTTP
@@ -35,6 +37,7 @@
     |  |- VersionConflictError      somebody else changed it since it was read
     |  `- ScheduleBusyError         overlap="skip", and the previous run is not over
     |- UnauthenticatedError         no token, or none that is valid
+    |- LinkRefusedError             a link to an object is not ours, or too old
     |- ForbiddenError               the token's rights do not reach so far
     |- MisdirectedError             the Host or Origin is none of ours
     |- TooManyRequestsError         a rate limit is reached
@@ -59,6 +62,7 @@
        |- StoreBusyError
        |- StoreAwayError           it does not answer
        |- QueueUnavailableError    a queue behind HTTP does not answer, or refuses us for now
+       |- BucketAwayError          a bucket behind HTTP does not answer, or refuses
        |- StoreInUseError          a restore or a move would pull the store from under somebody
        |- StoreCorruptError
        |- StoreUnsupportedError     library, file system or schema that cannot be trusted
@@ -144,15 +148,6 @@ class InvalidTransactionError(InvalidError):
 
 class InvalidKeyError(InvalidError):
     code = "invalid_key"
-
-    def __init__(self, problem: str, *, hint: str = "") -> None:
-        super().__init__(problem, hint=hint)
-
-
-class QueryError(InvalidError):
-    """SQLite or a limit refused it; nothing of its request was written."""
-
-    code = "query"
 
     def __init__(self, problem: str, *, hint: str = "") -> None:
         super().__init__(problem, hint=hint)

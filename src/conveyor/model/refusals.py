@@ -42,6 +42,15 @@ class UnauthenticatedError(ConveyorError):
         )
 
 
+class LinkRefusedError(ConveyorError):
+    """A link to an object: the same words whether it is not ours, for something else, or too old."""
+
+    code = "link_refused"
+
+    def __init__(self) -> None:
+        super().__init__("this link is not valid, or not any more", hint="ask whoever gave it for another one")
+
+
 class ForbiddenError(ConveyorError):
     code = "forbidden"
 

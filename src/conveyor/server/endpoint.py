@@ -39,9 +39,10 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Answer:
-    """A status, bytes, and headers beyond those that every answer has. With a `stream` its pieces follow the body."""
+    """A status, bytes, and headers beyond those that every answer has. With a `stream` its pieces follow the body; who
+    takes none of it for `patience_s` is hung up on."""
 
-    __slots__ = ("body", "content_type", "headers", "status", "stream")
+    __slots__ = ("body", "content_type", "headers", "patience_s", "status", "stream")
 
     def __init__(
         self,
@@ -51,7 +52,9 @@ class Answer:
         content_type: bytes = JSON,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         stream: AsyncIterator[bytes] | None = None,
+        patience_s: float | None = None,
     ) -> None:
+        self.patience_s = patience_s
         self.status = status
         self.body = body
         self.content_type = content_type
@@ -212,6 +215,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Of the body, if it has one; empty takes any."""
     streams: bool = False
     """The handler reads the body itself, from `call.pieces`."""
+    is_unhurried: bool = False
+    """It may take as long as pieces of its body keep coming."""
 
 
 async def _answer_nothing(_call: Call) -> Answer:

@@ -24,6 +24,7 @@ from conveyor.model.errors import (
 from conveyor.model.refusals import (
     ForbiddenError,
     InvalidRequestError,
+    LinkRefusedError,
     MisdirectedError,
     TooManyRequestsError,
     UnauthenticatedError,
@@ -36,6 +37,7 @@ _STATUSES: Final[tuple[tuple[type[ConveyorError], int], ...]] = (
     (InvalidError, 422),
     (UnauthenticatedError, 401),
     (ForbiddenError, 403),
+    (LinkRefusedError, 403),
     (NotFoundError, 404),
     (VersionConflictError, 412),
     (ConflictError, 409),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
@@ -55,11 +56,16 @@ async def read_body(receive: Receive, body_max: int) -> bytes:
     return b"".join(parts)
 
 
-async def read_pieces(receive: Receive, body_max: int) -> AsyncIterator[bytes]:
-    """The same, piece by piece, for whoever does not want it all at once."""
+async def read_pieces(receive: Receive, body_max: int, *, patience_s: float) -> AsyncIterator[bytes]:
+    """The same, piece by piece, for whoever does not want it all at once; each comes within so many seconds."""
     size, goes_on = 0, True
     while goes_on:
-        message = await receive()
+        try:
+            async with asyncio.timeout(patience_s):
+                message = await receive()
+        except TimeoutError:
+            hint = f"pieces of it come within {patience_s:g} s of each other"
+            raise InvalidRequestError("the body does not go on", hint=hint, status=408) from None
         if message["type"] != "http.request":
             raise InvalidRequestError("the client went away before the end of the body")
         piece, goes_on = message.get("body", b""), message.get("more_body", False)

@@ -29,8 +29,8 @@ class Watch:
             self._timer = loop.call_later(self._seconds / LOOKS, self._look, loop)
 
     def drop(self, call: Call) -> None:
-        """It is over."""
-        del self._running[call]
+        """It is over, or was not watched."""
+        self._running.pop(call, None)
 
     def forgive(self) -> None:
         """The running task goes on to say that it was ended."""

@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from conveyor.app import Conveyor
 
 WRITE_S: Final = 5.0
-"""A client that takes nothing of a stream for so long is hung up on."""
+"""A client that takes nothing of a stream for so long is hung up on, unless the answer is more patient."""
 REQUEST_S: Final = 60.0
 """For the body to arrive and the handler to answer."""
 _LATE: Final = "the request took too long"
@@ -92,12 +92,13 @@ class Wire:
             if endpoint is NOWHERE:
                 raise _nothing_for(method, found.methods)
             _check_right(endpoint, call.caller, call.path)
-        self._watch.add(call)
+        if not endpoint.is_unhurried:
+            self._watch.add(call)
         try:
             if method in _WITH_BODY:
                 check_head(headers, endpoint.body_max)
                 if endpoint.streams:
-                    call.pieces = read_pieces(receive, endpoint.body_max)
+                    call.pieces = read_pieces(receive, endpoint.body_max, patience_s=REQUEST_S)
                 else:
                     call.body = await read_body(receive, endpoint.body_max)
                 if call.body and endpoint.content_types:
@@ -166,10 +167,20 @@ async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, requ
     try:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": streams})
+        if answer.stream is not None and streams:
+            await _send_stream(answer.stream, answer.patience_s or WRITE_S, receive, send)
     except (RuntimeError, OSError):  # the client has gone; where it has not, the server says that we did not end
         return
-    if answer.stream is not None and streams:
-        await _send_stream(answer.stream, receive, send)
+    finally:
+        if answer.stream is not None:
+            await _close(answer.stream)
+
+
+async def _close(stream: AsyncIterator[bytes]) -> None:
+    """It may hold a file, also if nobody read it."""
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _head_of(answer: Answer, scope: Scope, request_id: str) -> bytes | None:
@@ -186,9 +197,9 @@ def _head_of(answer: Answer, scope: Scope, request_id: str) -> bytes | None:
     return None if _CONTROL.search(answer.content_type) else head
 
 
-async def _send_stream(stream: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
-    """Until the stream ends, the client goes away, or takes nothing for `WRITE_S`."""
-    speaking = asyncio.create_task(_speak(stream, send))
+async def _send_stream(stream: AsyncIterator[bytes], patience_s: float, receive: Receive, send: Send) -> None:
+    """Until the stream ends, the client goes away, or takes nothing for so long."""
+    speaking = asyncio.create_task(_speak(stream, patience_s, send))
     leaving = asyncio.create_task(_wait_until_gone(receive))
     try:
         await asyncio.wait({speaking, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -198,15 +209,11 @@ async def _send_stream(stream: AsyncIterator[bytes], receive: Receive, send: Sen
         await asyncio.gather(speaking, leaving, return_exceptions=True)
 
 
-async def _speak(stream: AsyncIterator[bytes], send: Send) -> None:
-    try:
-        async for piece in stream:
-            async with asyncio.timeout(WRITE_S):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-    finally:
-        if isinstance(stream, AsyncGenerator):
-            await stream.aclose()
+async def _speak(stream: AsyncIterator[bytes], patience_s: float, send: Send) -> None:
+    async for piece in stream:
+        async with asyncio.timeout(patience_s):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _wait_until_gone(receive: Receive) -> None:

@@ -9,10 +9,14 @@
     [tool.conveyor.routes]
     "video-*" = "media"
 
-`files` is the folder of buckets, D1 databases and the key of secrets; else it lies beside the home store's file.
+    [tool.conveyor.buckets]
+    UPLOADS = "s3://${KEY}:${SECRET}@uploads?region=eu-central-1"
 
-Who names one URL in Python or by `--url` means that one store. In the environment `CONVEYOR_STORES` and
-`CONVEYOR_ROUTES` are JSON, and each replaces the table of its name.
+`files` is the folder of buckets, D1 databases and the key of secrets; else it lies beside the home store's file.
+Buckets that `buckets` does not name lie there.
+
+Who names one URL in Python or by `--url` means that one store. In the environment `CONVEYOR_STORES`,
+`CONVEYOR_ROUTES` and `CONVEYOR_BUCKETS` are JSON, and each replaces the table of its name.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ import msgspec
 
 from conveyor.model.errors import InvalidSettingError
 from conveyor.store.routing import Routing
-from conveyor.store.urls import DEFAULT_URL
+from conveyor.store.urls import DEFAULT_URL, shown_url
 
 _FILE: Final = "pyproject.toml"
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -65,6 +69,26 @@ def choose_files(url: str) -> Path:
         return Path("conveyor-files").absolute()
     path = Path(unquote(url.removeprefix(_SQLITE))).absolute()
     return path.with_name(f"{path.name}-files")
+
+
+def choose_buckets(given: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """URLs of buckets, by name: by Python, else by `CONVEYOR_BUCKETS`, else by `pyproject.toml`. `InvalidSettingError`,
+    which shows no credentials."""
+    table = _from_environment("CONVEYOR_BUCKETS") if given is None else given
+    if table is None:
+        table = _table(_read_file()[1], "buckets")
+    for name, url in table.items():
+        if not isinstance(url, str):
+            raise InvalidSettingError(f"buckets.{name}", "...", "is no URL")
+    return {name: _expand(f"buckets.{name}", url) for name, url in table.items()}
+
+
+def choose_public_url() -> str:
+    """What stands before the paths of links: by `CONVEYOR_PUBLIC_URL`, else by `pyproject.toml`, else nothing."""
+    found = os.environ.get("CONVEYOR_PUBLIC_URL") or _read_file()[1].get("public_url", "")
+    if not isinstance(found, str) or (found and not found.startswith(("http://", "https://"))):
+        raise InvalidSettingError("public_url", found, "is no URL", hint="as in `https://example.com`")
+    return found.rstrip("/")
 
 
 def choose_retention() -> Mapping[str, str]:
@@ -120,7 +144,8 @@ def _read_file() -> tuple[Path, dict[str, Any]]:
 def _table(table: dict[str, Any], name: str) -> dict[str, str]:
     given = table.get(name, {})
     if not isinstance(given, dict) or not all(isinstance(each, str) for each in given.values()):
-        raise InvalidSettingError(f"tool.conveyor.{name}", given, "is no table of names and text")
+        problem = "is no table of names and text"
+        raise InvalidSettingError(f"tool.conveyor.{name}", "...", problem)  # it may hold secrets
     return given
 
 
@@ -152,7 +177,7 @@ def _expand(name: str, value: str) -> str:
     def read(match: re.Match[str]) -> str:
         found = os.environ.get(match[1])
         if found is None:
-            raise InvalidSettingError(name, value, f"the environment has no `{match[1]}`")
+            raise InvalidSettingError(name, shown_url(value), f"the environment has no `{match[1]}`")
         return found
 
     return _VARIABLE.sub(read, value)

@@ -40,7 +40,7 @@ def make_store(url: str, *, clock: Clock | None = None, emit: Emit | None = None
             remote: Store = importlib.import_module("conveyor.remote").RemoteStore(url, clock=clock)  # a room above
             return remote
         case _:
-            raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
+            raise InvalidSettingError("CONVEYOR_URL", shown_url(url), "no store is known by this scheme", hint=_HINT)
 
 
 def make_stores(routing: Routing, *, clock: Clock | None = None, emit: Emit | None = None) -> Store:
@@ -74,9 +74,9 @@ def make_keeper(url: str) -> Keeper:
             return _postgres_keeper(url)
         case "cloudflare":
             problem = "is kept where it lives"
-            raise InvalidSettingError("CONVEYOR_URL", _shown(url), problem, hint="give this command there")
+            raise InvalidSettingError("CONVEYOR_URL", shown_url(url), problem, hint="give this command there")
         case _:
-            raise InvalidSettingError("CONVEYOR_URL", _shown(url), "no store is known by this scheme", hint=_HINT)
+            raise InvalidSettingError("CONVEYOR_URL", shown_url(url), "no store is known by this scheme", hint=_HINT)
 
 
 def _postgres_store(url: str, clock: Clock | None, emit: Emit | None) -> Store:
@@ -110,7 +110,7 @@ def _file_path(url: str, host: str, path: str) -> str:
     return unquote(path[1:])
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """Without its credentials."""
     scheme, found, rest = url.partition("://")
     return f"{scheme}://{rest.rsplit('@', 1)[-1]}" if found else url

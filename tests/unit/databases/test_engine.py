@@ -13,7 +13,8 @@ import pytest
 
 from conveyor.databases import engine
 from conveyor.databases.engine import Statement, count_tables, make, run
-from conveyor.model.errors import NotFoundError, QueryError, StoreBusyError
+from conveyor.model.beside import QueryError
+from conveyor.model.errors import NotFoundError, StoreBusyError
 
 
 @pytest.fixture

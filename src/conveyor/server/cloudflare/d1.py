@@ -8,7 +8,8 @@ import msgspec
 
 from conveyor.databases.catalog import DatabaseInfo, Databases
 from conveyor.databases.engine import Result, Statement
-from conveyor.model.errors import ConflictError, InvalidSettingError, NotFoundError, QueryError, StoreBusyError
+from conveyor.model.beside import QueryError
+from conveyor.model.errors import ConflictError, InvalidSettingError, NotFoundError, StoreBusyError
 from conveyor.server.cloudflare.dialect import Refusal, moment, succeed
 from conveyor.server.cloudflare.paging import read_page
 from conveyor.server.cloudflare.scripts import files_of

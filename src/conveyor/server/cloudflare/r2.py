@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from email.utils import format_datetime
 from typing import Any, Final
 
 import msgspec
 
-from conveyor.blobs import BUCKETS, BlobInfo, Bucket, delete_bucket, make_bucket
-from conveyor.model.errors import ConflictError, InvalidKeyError
+from conveyor.blobs.bucket import Bucket
+from conveyor.blobs.files import BUCKETS, delete_bucket, make_bucket
+from conveyor.blobs.model import CONTENT_TYPE, BlobInfo
+from conveyor.model.errors import ConflictError, InvalidKeyError, NotFoundError
 from conveyor.server.cloudflare.dialect import Refusal, moment, succeed
-from conveyor.server.cloudflare.scripts import files_of
 from conveyor.server.cloudflare.subscriptions import SubscriptionDesk
 from conveyor.server.endpoint import Answer, Call, Endpoint
+from conveyor.server.objects import bucket_of, is_remote, remote_names, serve_object
 from conveyor.server.rights import Right
-from conveyor.store.records import Document
 
 EXISTS: Final = 10_004
 BAD_NAME: Final = 10_005
@@ -33,12 +33,23 @@ class _Draft(msgspec.Struct, frozen=True):
     name: str
 
 
+class _Found(msgspec.Struct, frozen=True):
+    name: str
+    created_at: int | None
+    """None: it lies behind a URL, and was made elsewhere."""
+
+
 async def list_buckets(call: Call) -> Answer:
     size = call.query.number("per_page", PAGE_MAX, least=1, most=PAGE_MAX)
     part = call.query.get("name_contains", "")
     after = call.query.get("cursor") or call.query.get("start_after")
-    found = await call.store.list_documents(BUCKETS, limit=PAGE_MAX + 1, after=after)
-    matching = [each for each in found if part in each.name]
+    found = [
+        _Found(each.name, each.created_at)
+        for each in await call.store.list_documents(BUCKETS, limit=PAGE_MAX + 1, after=after)
+        if not is_remote(call, each.name)
+    ]
+    found += [_Found(name, None) for name in remote_names(call) if name > (after or "")]
+    matching = [each for each in sorted(found, key=lambda each: each.name) if part in each.name]
     info = {"per_page": size, "cursor": matching[size - 1].name} if len(matching) > size else {}
     return succeed({"buckets": [_show(each) for each in matching[:size]]}, info=info)
 
@@ -61,15 +72,20 @@ class BucketDesk:
         if _NAME.fullmatch(name) is None:
             raise Refusal(BAD_NAME, "The specified bucket name is not valid.")
         try:
+            if is_remote(call, name):
+                raise ConflictError(name)
             made = await make_bucket(call.store, name)
         except ConflictError as error:
             words = "The bucket you tried to create already exists, and you own it."
             raise Refusal(EXISTS, words, status=409) from error
         await self._subscriptions.announce(call, "r2", "bucket.created", {"name": name})
-        return succeed(_show(made))
+        return succeed(_show(_Found(made.name, made.created_at)))
 
     async def delete(self, call: Call) -> Answer:
         found = await _find(call)
+        if found.created_at is None:
+            words = f"The bucket {found.name} lies behind a URL of this app's settings: delete it there."
+            raise Refusal(NOT_EMPTY, words, status=409)
         try:
             await delete_bucket(call.store, found.name)
         except ConflictError as error:
@@ -99,7 +115,7 @@ async def list_objects(call: Call) -> Answer:
 
 async def put_object(call: Call) -> Answer:
     bucket = await _bucket(call)
-    kind = call.header("content-type") or "application/octet-stream"
+    kind = call.header("content-type") or CONTENT_TYPE
     assert call.pieces is not None
     try:
         info = await bucket.put(call.path["key"], call.pieces, content_type=kind)
@@ -112,17 +128,10 @@ async def put_object(call: Call) -> Answer:
 async def get_object(call: Call) -> Answer:
     """The bytes, as a download: whatever they say they are, no browser shows them here."""
     bucket = await _bucket(call)
-    info = await _head(bucket, call.path["key"])
-    if info is None:
-        raise Refusal(NO_OBJECT, "The specified key does not exist.", status=404)
-    headers = (
-        (b"content-disposition", b"attachment"),
-        (b"content-length", b"%d" % info.size),
-        (b"etag", f'"{info.etag}"'.encode()),
-        (b"last-modified", format_datetime(info.uploaded, usegmt=True).encode()),
-    )
-    kind = info.content_type.encode("latin-1", "replace")
-    return Answer(200, content_type=kind, headers=headers, stream=bucket.chunks(info.key))
+    try:
+        return await serve_object(call, bucket, call.path["key"])
+    except (NotFoundError, InvalidKeyError) as error:
+        raise Refusal(NO_OBJECT, "The specified key does not exist.", status=404) from error
 
 
 async def delete_object(call: Call) -> Answer:
@@ -140,37 +149,30 @@ async def answer_graphql(_call: Call) -> Answer:
     return Answer.json({"data": {"viewer": {"accounts": [{}]}}, "errors": None})
 
 
-async def _head(bucket: Bucket, key: str) -> BlobInfo | None:
-    try:
-        return await bucket.head(key)
-    except InvalidKeyError:
-        return None
-
-
-async def _find(call: Call) -> Document:
-    found = await call.store.get_document(BUCKETS, call.path["bucket"]) if _is_name(call.path["bucket"]) else None
+async def _find(call: Call) -> _Found:
+    name = call.path["bucket"]
+    if is_remote(call, name):
+        return _Found(name, None)
+    found = await call.store.get_document(BUCKETS, name) if _is_name(name) else None
     if found is None:
         raise Refusal(NO_BUCKET, "The specified bucket does not exist.", status=404)
-    return found
+    return _Found(found.name, found.created_at)
 
 
 async def _bucket(call: Call) -> Bucket:
-    return Bucket(call.store, _is_open, lambda: files_of(call), (await _find(call)).name)
-
-
-async def _is_open() -> None:
-    """The server's store is."""
+    return bucket_of(call, (await _find(call)).name)
 
 
 def _is_name(text: str) -> bool:
     return 0 < len(text) <= 63 and text.isascii() and text.isprintable()
 
 
-def _show(bucket: Document) -> dict[str, Any]:
+def _show(bucket: _Found) -> dict[str, Any]:
+    made = {} if bucket.created_at is None else {"creation_date": moment(bucket.created_at)}
     return {
         "name": bucket.name,
-        "creation_date": moment(bucket.created_at),
-        "location": "LOCAL",
+        **made,
+        "location": "LOCAL" if made else "REMOTE",
         "storage_class": "Standard",
         "jurisdiction": "default",
     }

@@ -6,7 +6,19 @@ import random
 
 from conveyor.audit.trail import Audit
 from conveyor.server.endpoint import Endpoint
-from conveyor.server.rest import alarms, dead_letters, groups, jobs, kv, queues, retention, schedules, stats, webhooks
+from conveyor.server.rest import (
+    alarms,
+    dead_letters,
+    groups,
+    jobs,
+    kv,
+    objects,
+    queues,
+    retention,
+    schedules,
+    stats,
+    webhooks,
+)
 from conveyor.server.rest.audit import AuditRoom
 from conveyor.server.rest.messages import MessageRoom
 from conveyor.server.rest.openapi import make_document, serve_document
@@ -17,7 +29,7 @@ from conveyor.server.tokens import Tokens
 
 
 def operations(tokens: Tokens, audit: Audit, streams: Streams) -> list[Operation]:
-    """All of them, but for the document and the WebSocket."""
+    """All of them, but for the document, the WebSocket, and links to objects."""
     return [
         *queues.OPERATIONS,
         *MessageRoom(random.Random()).operations(),  # noqa: S311 spreads retries, guards nothing
@@ -40,4 +52,4 @@ def operations(tokens: Tokens, audit: Audit, streams: Streams) -> list[Operation
 def endpoints(tokens: Tokens, audit: Audit, streams: Streams) -> list[Endpoint]:
     """All of them, below `/api/v1`."""
     known = operations(tokens, audit, streams)
-    return [*(each.endpoint for each in known), serve_document(make_document(known))]
+    return [*(each.endpoint for each in known), *objects.ENDPOINTS, serve_document(make_document(known))]
