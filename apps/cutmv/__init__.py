@@ -1,1 +1,9 @@
-"""x"""
+"""Cutmv: clips, GIFs, sound and pictures from a video, with live progress. `conveyor serve conveyor_apps.cutmv:app` runs
+it."""
+
+from .settings import Settings, read_settings
+from .wiring import Cutmv, build_cutmv, create_cutmv
+
+__all__ = ["Cutmv", "Settings", "app", "build_cutmv", "create_cutmv", "read_settings"]
+
+app = create_cutmv()

@@ -8,16 +8,33 @@ MAILBOX_MAX: Final = 512
 WATCHED_MAX: Final = 500
 
 
+Letter = tuple[str, int, str]
+"""An event: order, its number there, and its text."""
+
+
 class Mailbox:
     """What one browser has not been sent yet. `None` at its end: it fell behind, or the server stops."""
 
     def __init__(self) -> None:
-        self.letters: asyncio.Queue[tuple[str, int, str] | None] = asyncio.Queue()
+        self.letters: asyncio.Queue[Letter | None] = asyncio.Queue()
         self.orders: set[str] = set()
+        self._held: dict[str, list[Letter]] = {}
 
-    def drop(self, letter: tuple[str, int, str]) -> None:
-        """One more event: order, its number there, and its text."""
-        if self.letters.qsize() == MAILBOX_MAX:
+    def hold(self, order: str) -> None:
+        """What comes of this order waits until `release`: what was missed goes first."""
+        self.orders.add(order)
+        self._held.setdefault(order, [])
+
+    def release(self, order: str, missed: list[Letter]) -> None:
+        """What was missed, and then what has come meanwhile."""
+        for letter in [*missed, *self._held.pop(order, ())]:
+            self.drop(letter)
+
+    def drop(self, letter: Letter) -> None:
+        """One more event."""
+        if letter[0] in self._held:
+            self._held[letter[0]].append(letter)
+        elif self.letters.qsize() == MAILBOX_MAX:
             self.letters.put_nowait(None)
         elif self.letters.qsize() < MAILBOX_MAX:
             self.letters.put_nowait(letter)
@@ -40,10 +57,10 @@ class Hub:
         return mailbox
 
     def watch(self, mailbox: Mailbox, order: str) -> bool:
-        """Whether it may watch one more."""
+        """Whether it may watch one more; what comes of it is held until it is released."""
         if len(mailbox.orders) >= WATCHED_MAX and order not in mailbox.orders:
             return False
-        mailbox.orders.add(order)
+        mailbox.hold(order)
         self._watching[order].add(mailbox)
         return True
 

@@ -24,7 +24,7 @@ class CloudflareQueue:
     @property
     def url(self) -> str:
         """The store; a send gives up after 4 s, so that the fallback comes soon."""
-        return f"cloudflare://{self.account}/{self.name}?patience=4"
+        return f"cloudflare://{self.account}?patience=4"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
