@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -17,6 +18,8 @@ import httpx2
 import msgspec
 
 from conveyor_apps.cutmv.ffmpeg import find_tools
+from conveyor_apps.cutmv.probe import probe
+from conveyor_apps.cutmv.words import Media
 
 TOOLS = find_tools(os.environ)
 WAIT_S = 90.0
@@ -31,6 +34,11 @@ def make_media(target: Path, *, seconds: float = 60, size: str = "320x180", rate
     argv = [TOOLS.ffmpeg, "-v", "error", "-nostdin", "-y", *sources, *coding, "-shortest", str(target)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, timeout=120)
     return target
+
+
+def look(path: Path) -> Media:
+    """What a file is, by its content."""
+    return asyncio.run(probe(TOOLS, path))
 
 
 def wait_until(check: Callable[[], Any], *, seconds: float = WAIT_S, every: float = 0.05) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from conveyor_apps.cutmv.probe import probe
-from cutmv.kit import TOOLS, Served, leftovers, make_media, seconds_of
+from cutmv.kit import Served, leftovers, look, make_media, seconds_of, wait_until
 
 FRAME_S = 1 / 25
 GIF_FRAME_S = 1 / 10
@@ -42,7 +42,7 @@ def listen(served: Served, order: str, after: int = 0) -> list[dict[str, Any]]:
                 return heard
 
 
-async def test_a_minute_becomes_three_clips_gifs_and_pictures(served: Served, film: Path, tmp_path: Path) -> None:
+def test_a_minute_becomes_three_clips_gifs_and_pictures(served: Served, film: Path, tmp_path: Path) -> None:
     upload = served.upload(film, part=200_000)
     assert upload["state"] == "ready", upload
     assert upload["media"]["duration_s"] == pytest.approx(60, abs=0.1)
@@ -59,7 +59,7 @@ async def test_a_minute_becomes_three_clips_gifs_and_pictures(served: Served, fi
     for clip, length in ((1, 3.0), (2, 3.8), (3, 5.0)):
         mp4 = served.download(order["id"], f"clip-{clip:02d}.mp4", tmp_path)
         assert seconds_of(mp4) == pytest.approx(length, abs=FRAME_S + 0.001)
-        media = await probe(TOOLS, mp4)
+        media = look(mp4)
         assert "mp4" in media.container
         assert media.width == media.height == 180
         gif = served.download(order["id"], f"clip-{clip:02d}.gif", tmp_path)
@@ -99,15 +99,15 @@ def check_progress(events: list[dict[str, Any]]) -> None:
     assert steps > 0, "it goes through the middle"
 
 
-async def test_every_format_of_one_clip(served: Served, film: Path, tmp_path: Path) -> None:
+def test_every_format_of_one_clip(served: Served, film: Path, tmp_path: Path) -> None:
     upload = served.upload(film)
     order = served.order(upload["id"], [(2, 4)], ["webm", "mp3", "contact_sheet"], aspect="9:16")
     ended = served.ended(order["id"])
     assert ended["state"] == "succeeded", ended
-    webm = await probe(TOOLS, served.download(order["id"], "clip-01.webm", tmp_path))
+    webm = look(served.download(order["id"], "clip-01.webm", tmp_path))
     assert "webm" in webm.container
     assert webm.duration_s == pytest.approx(2, abs=FRAME_S)
-    mp3 = await probe(TOOLS, served.download(order["id"], "clip-01.mp3", tmp_path))
+    mp3 = look(served.download(order["id"], "clip-01.mp3", tmp_path))
     assert (mp3.video, mp3.container) == (None, "mp3")
     assert mp3.duration_s == pytest.approx(2, abs=0.06), "of whole frames of 26 ms, with the coder's delay"
     sheet = served.download(order["id"], "clip-01-contact-sheet.jpg", tmp_path).read_bytes()
@@ -121,27 +121,21 @@ def test_an_upload_goes_on_where_it_stopped(served: Served, film: Path) -> None:
     headers = {"content-type": "application/offset+octet-stream", "upload-offset": "0"}
     again = served.client.patch(f"/api/uploads/{upload['id']}", content=body[:100_000], headers=headers)
     assert again.status_code == 409, "this part is here"
-    import socket
-
     with socket.create_connection(("127.0.0.1", served.port)) as wire:  # a sender who leaves in the middle of a part
         head = (
             f"PATCH /api/uploads/{upload['id']} HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\nupload-offset: 100000\r\n"
             "content-type: application/offset+octet-stream\r\ncontent-length: 200000\r\n\r\n"
         )
         wire.sendall(head.encode() + body[100_000:150_000])
-    from cutmv.kit import wait_until
-
-    kept = wait_until(lambda: served.ask("GET", f"/api/uploads/{upload['id']}", 200)["received"] > 100_000)
-    assert kept
+    response = served.client.patch(f"/api/uploads/{upload['id']}", content=b"x", headers={**headers, "upload-offset": "7"})
+    assert response.status_code == 409, "a lock that the one who left held would let nobody in"
     received = served.ask("GET", f"/api/uploads/{upload['id']}", 200)["received"]
-    assert 100_000 < received <= 150_000
+    assert 100_000 <= received <= 150_000
     served.send_part(upload["id"], body[received:], received)
     assert served.examined(upload["id"])["state"] == "ready"
 
 
 def test_cancel_kills_ffmpeg_and_another_try_keeps_what_is_there(served: Served, film: Path) -> None:
-    from cutmv.kit import wait_until
-
     upload = served.upload(film)
     order = served.order(upload["id"], [(0, 2), (0, 60)], ["webm"], quality="high")
     [worker] = served.workers()
