@@ -21,10 +21,15 @@ class CloudflareQueue:
     account: str
     name: str
 
-    @property
-    def url(self) -> str:
-        """The store; a send gives up after 4 s, so that the fallback comes soon."""
-        return f"cloudflare://{self.account}?patience=4"
+
+def stores_of(queue: CloudflareQueue) -> dict[str, str]:
+    """The store by which it is reached; a send gives up after 4 s, so that the fallback comes soon."""
+    return {"cloudflare": f"cloudflare://{queue.account}?patience=4"}
+
+
+def routes_of(queue: CloudflareQueue) -> dict[str, str]:
+    """Orders go there, everything else stays in the home store."""
+    return {queue.name: "cloudflare"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

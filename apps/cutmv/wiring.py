@@ -14,7 +14,7 @@ from .errors import SettingError
 from .logbook import say
 from .reports import Kind, Report
 from .room import Room, open_room
-from .settings import BUCKET, Settings, read_settings
+from .settings import BUCKET, Settings, read_settings, routes_of, stores_of
 from .words import Order
 from .workshop import RETRIES, TROUBLE
 
@@ -117,8 +117,7 @@ def build_cutmv(
     if cloudflare is None:
         app = Conveyor("cutmv", url=url)
     else:
-        routes = {cloudflare.name: "cloudflare", f"{cloudflare.name}-dlq": "cloudflare"}
-        app = Conveyor("cutmv", url=url, stores={"cloudflare": cloudflare.url}, routes=routes)
+        app = Conveyor("cutmv", url=url, stores=stores_of(cloudflare), routes=routes_of(cloudflare))
     doorway = Doorway(app, settings)
     app.on_open(doorway.open)
     app.on_close(doorway.close)

@@ -60,19 +60,19 @@ def free_port() -> int:
 
 def children_of(pid: int) -> list[tuple[int, str]]:
     """The direct children of a process, with their command lines."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
     return [(int(row[0]), row[2]) for row in rows if len(row) == 3 and int(row[1]) == pid]
 
 
 class Served:
-    """`conveyor serve` of an app, in a folder of its own."""
+    """A server and its workers, in a folder of their own."""
 
-    def __init__(self, folder: Path, *, app: str = "conveyor_apps.cutmv:app", port: int | None = None, **settings: str) -> None:
+    def __init__(self, folder: Path, *, command: Sequence[str] = ("conveyor_apps.cutmv",), port: int | None = None, **settings: str) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.app = app
+        self.command = command
         folder.mkdir(parents=True, exist_ok=True)
         plain = {key: value for key, value in os.environ.items() if not key.startswith(("CUTMV_", "CLOUDFLARE_", "CONVEYOR_"))}
         self.environment: Mapping[str, str] = {
@@ -102,7 +102,7 @@ class Served:
     def start(self) -> Self:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "conveyor", "serve", *([self.app] if self.app else [])],
+                [sys.executable, "-m", *self.command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(self.environment), cwd=self.folder,
                 start_new_session=True,
             )  # fmt: skip

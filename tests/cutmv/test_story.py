@@ -6,28 +6,16 @@ import io
 import json
 import socket
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.sync.client import connect
 
-from cutmv.kit import Served, leftovers, look, make_media, seconds_of, wait_until
+from cutmv.kit import Served, leftovers, look, seconds_of, wait_until
 
 FRAME_S = 1 / 25
 GIF_FRAME_S = 1 / 10
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("cutmv")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_media(tmp_path_factory.mktemp("media") / "film.mp4")
 
 
 def listen(served: Served, order: str, after: int = 0) -> list[dict[str, Any]]:
