@@ -21,9 +21,10 @@ LINE_BYTES_MAX: Final = 1 << 16
 LIMITS: Final = {
     "File too large": "The result would be larger than is allowed.",
     "Cannot allocate memory": "This file needs more memory than is allowed.",
-    "received signal 24": "This file takes more computing time than is allowed.",
 }
 """What FFmpeg says at a limit, and what we say."""
+SIGNALLED: Final = 255
+"""How FFmpeg ends of its own after a signal; the only one that it gets is the one of its processor time."""
 UNREADABLE: Final = (
     "Invalid data found", "moov atom not found", "Invalid argument", "not allowed", "not in whitelist", "not on whitelist",
     "does not contain any stream", "matches no streams", "could not find codec", "Decoder not found", "Conversion failed",
@@ -90,7 +91,7 @@ async def _start(argv: Sequence[str], limits: Limits, folder: Path) -> Process:
     return await asyncio.create_subprocess_exec(
         *confine, *map(str, numbers), *argv,
         stdin=DEVNULL, stdout=PIPE, stderr=PIPE, cwd=folder, start_new_session=True, limit=LINE_BYTES_MAX,
-        env={"PATH": os.defpath, "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)},
+        env={"PATH": os.defpath, "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder), "MALLOC_ARENA_MAX": "2"},
     )  # fmt: skip
 
 
@@ -111,8 +112,8 @@ def _judge(code: int, said: str) -> MediaError | ToolError:
     for sign, words in LIMITS.items():
         if sign in said:
             return MediaError(words)
-    if code == -signal.SIGXCPU:
-        return MediaError(LIMITS["received signal 24"])
+    if code == -signal.SIGXCPU or (code == SIGNALLED and not said):
+        return MediaError("This file takes more computing time than is allowed.")
     if code > 0 and any(sign in said for sign in UNREADABLE):
         return MediaError("The file is damaged, or is not what its name says.")
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"

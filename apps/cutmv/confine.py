@@ -19,6 +19,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 FILES_MAX = 64
 NICE = 10
+THREADS_MAX = 128
 
 
 def confine(memory: int, cpu: int, size: int, parent: int) -> None:
@@ -36,12 +37,21 @@ def confine(memory: int, cpu: int, size: int, parent: int) -> None:
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)
-    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0:
+        if counts_by_namespace():
+            resource.setrlimit(resource.RLIMIT_NPROC, (THREADS_MAX, THREADS_MAX))
+    else:
         libc.unshare(CLONE_NEWNET)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before we could be told
         os._exit(1)
+
+
+def counts_by_namespace() -> bool:
+    """Since Linux 5.14 the limit of processes counts those of one's own namespace, not all of the user's."""
+    release = os.uname().release.split(".")
+    return (int(release[0]), int(release[1])) >= (5, 14)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ class ProgressReader:
         self._duration_us = max(1.0, duration_s * 1_000_000)
         self._values: dict[str, str] = {}
         self.latest = Progress(0.0, None)
+        self.reached_s = 0.0
+        """How much has been written."""
 
     def feed(self, line: str) -> None:
         """A block ends with `progress=`; only then `latest` changes."""
@@ -31,16 +33,17 @@ class ProgressReader:
         if name != "progress":
             self._values[name] = value.strip()
             return
-        fraction = 1.0 if value == "end" else self._fraction()
+        self.reached_s = max(self.reached_s, self._reached_us() / 1_000_000)
+        fraction = 1.0 if value == "end" else min(1.0, self.reached_s * 1_000_000 / self._duration_us)
         self.latest = Progress(max(self.latest.fraction, fraction), self._speed() or self.latest.speed)
         self._values.clear()
 
-    def _fraction(self) -> float:
+    def _reached_us(self) -> float:
         for name in _TIMES:
             time = self._values.get(name, "")
-            if time.lstrip("-").isdigit():
-                return min(1.0, max(0.0, int(time) / self._duration_us))
-        return 0.0  # `N/A`: nothing is out yet
+            if time.isdigit():
+                return float(time)
+        return 0.0  # `N/A`: nothing is out yet; or before the start
 
     def _speed(self) -> float | None:
         try:

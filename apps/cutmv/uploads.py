@@ -17,9 +17,9 @@ from .database import Database, Transaction
 from .errors import MediaError, RefusedError, ToolError
 from .ffmpeg import Tools
 from .probe import probe
-from .recipes import Bench, take_picture
+from .recipes import Bench, take_pictures
 from .settings import Settings
-from .words import Aspect, Media, Quality, Wish, part_key, preview_key
+from .words import Media, Quality, Wish, part_key, preview_key
 from .workfolder import work_folder
 from .workshop import fetch_upload, read_file
 
@@ -160,13 +160,11 @@ class Uploads:
                 return media, 0
             wish = Wish(clips=[], formats=[], quality=Quality.LOW)
             bench = Bench(tools=self._tools, source=source, folder=folder, media=media, wish=wish, limits=EXAMINE)
-            for number in range(PREVIEWS):
-                target = folder / f"preview-{number}.jpg"
-                moment = media.duration_s * (number + 0.5) / PREVIEWS
-                await take_picture(bench, moment, target, side=PREVIEW_SIDE, aspect=Aspect.SOURCE)
-                if not target.exists():
-                    raise MediaError("No picture could be read from this video: it is damaged.")
-                await self._bucket.put(preview_key(found.id, number), read_file(target), content_type="image/jpeg")
+            moments = [media.duration_s * (number + 0.5) / PREVIEWS for number in range(PREVIEWS)]
+            shots = [folder / f"preview-{number}.jpg" for number in range(PREVIEWS)]
+            await take_pictures(bench, list(zip(moments, shots, strict=True)), side=PREVIEW_SIDE)
+            for number, shot in enumerate(shots):
+                await self._bucket.put(preview_key(found.id, number), read_file(shot), content_type="image/jpeg")
             return media, PREVIEWS
 
     async def drop_old(self, before_ms: int) -> int:
