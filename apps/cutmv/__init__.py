@@ -1,5 +1,4 @@
-"""Cutmv: clips, GIFs, sound and pictures from a video, with live progress. `conveyor serve conveyor_apps.cutmv:app` runs
-it."""
+"""Cutmv: clips, GIFs, sound and pictures from a video, with live progress. `python -m conveyor_apps.cutmv` runs it."""
 
 from .settings import Settings, read_settings
 from .wiring import Cutmv, build_cutmv, create_cutmv

@@ -1,7 +1,7 @@
 """`python -m conveyor_apps.cutmv`: looks for FFmpeg, says where the queue is, and becomes `conveyor serve`.
 
-With `work` it becomes `conveyor work` instead, for the orders alone: a worker without browsers, on any machine that reaches
-the same stores. Further arguments are handed on.
+With `work` it becomes `conveyor work` instead, for the orders alone: a worker without browsers, on any machine that
+reaches the same stores. Further arguments are handed on.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""How cutmv's HTTP reads and answers: bounded JSON in, JSON and attachments out, and what every answer's header says."""
+"""How cutmv's HTTP reads and answers: bounded JSON in, JSON and attachments out, with headers that keep it safe."""
 
 from collections.abc import AsyncIterator
 from typing import Final, TypeVar

@@ -26,9 +26,10 @@ LIMITS: Final = {
 SIGNALLED: Final = 255
 """How FFmpeg ends of its own after a signal; the only one that it gets is the one of its processor time."""
 UNREADABLE: Final = (
-    "Invalid data found", "moov atom not found", "Invalid argument", "not allowed", "not in whitelist", "not on whitelist",
-    "does not contain any stream", "matches no streams", "could not find codec", "Decoder not found", "Conversion failed",
-    "Error while decoding", "Picture size", "Invalid NAL", "End of file", "Nothing was written", "partial file",
+    "Invalid data found", "moov atom not found", "Invalid argument", "not allowed", "not in whitelist",
+    "not on whitelist", "does not contain any stream", "matches no streams", "could not find codec",
+    "Decoder not found", "Conversion failed", "Error while decoding", "Picture size", "Invalid NAL", "End of file",
+    "Nothing was written", "partial file",
 )  # fmt: skip
 
 

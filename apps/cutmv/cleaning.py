@@ -20,8 +20,9 @@ class Cleaning:
     """Looks at everything once."""
 
     def __init__(
-        self, database: Database, bucket: Bucket, orders: Orders, uploads: Uploads, reporter: Reporter, settings: Settings
-    ) -> None:
+        self, database: Database, bucket: Bucket, orders: Orders, uploads: Uploads, reporter: Reporter,
+        settings: Settings,
+    ) -> None:  # fmt: skip
         self._database = database
         self._bucket = bucket
         self._orders = orders
@@ -40,7 +41,7 @@ class Cleaning:
         gone = 0
         for (order,) in await self._database.read(lambda tx: tx.rows("old_orders", before=before)):
             await forget_prefix(self._bucket, f"orders/{order}/")
-            await self._database.write(lambda tx, id=order: tx.change("delete_order", id=id))  # type: ignore[misc]
+            await self._orders.delete(order)
             gone += 1
         uploads = await self._uploads.drop_old(before)
         strays = await self._drop_strays(clock.now_ms() - HOUR_MS)
@@ -55,14 +56,17 @@ class Cleaning:
         while True:
             page = await self._bucket.list(cursor=cursor)
             for each in page.objects:
-                kind, id = (*each.key.split("/"), "", "")[:2]
-                if f"{kind}/{id}" not in known:
-                    statement = "find_upload" if kind == "uploads" else "find_order"
-                    rows = await self._database.read(lambda tx, s=statement, i=id: tx.rows(s, id=i))  # type: ignore[misc]
-                    known[f"{kind}/{id}"] = bool(rows)
-                if not known[f"{kind}/{id}"] and each.uploaded.timestamp() * 1000 < before_ms:
+                owner = "/".join(each.key.split("/")[:2])
+                if owner not in known:
+                    known[owner] = await self._is_known(owner)
+                if not known[owner] and each.uploaded.timestamp() * 1000 < before_ms:
                     await self._bucket.delete(each.key)
                     dropped += 1
             cursor = page.cursor
             if cursor is None:
                 return dropped
+
+    async def _is_known(self, owner: str) -> bool:
+        kind, _, name = owner.partition("/")
+        statement = "find_upload" if kind == "uploads" else "find_order"
+        return bool(await self._database.read(lambda tx: tx.rows(statement, id=name)))

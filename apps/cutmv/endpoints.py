@@ -136,7 +136,8 @@ class Desk:
         view = await self._view(request.path_params["order"])
         for each in view.outputs:
             if each.name == request.path_params["name"] and each.size is not None:
-                return await self._download(output_key(view.id, each.name), each.name, CONTENT_TYPES[Format(each.format)])
+                kind = CONTENT_TYPES[Format(each.format)]
+                return await self._download(output_key(view.id, each.name), each.name, kind)
         raise RefusedError("There is no such output.", status=404)
 
     async def zip(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""How the belt does: depth, times, success, and who watches; as Prometheus reads it, and the document's queue status."""
+"""How the belt does: depth, times, success, and who watches, for Prometheus; and the document's queue status."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -87,7 +87,7 @@ class _Row:
 
 
 class Orders:
-    """All of them. Only the process that serves browsers writes here."""
+    """All of them. Only the process that serves browsers changes them, so that it hears of every change."""
 
     def __init__(self, database: Database, hub: Hub) -> None:
         self._database = database
@@ -101,15 +101,14 @@ class Orders:
         def work(tx: Transaction) -> None:
             tx.change("add_order", id=order.id, body=msgspec.json.encode(order).decode())
             for position, each in enumerate(order.outputs()):
-                tx.change("add_output", id=order.id, position=position, name=each.name, format=each.format, clip=each.clip)
+                facts = {"position": position, "name": each.name, "format": each.format, "clip": each.clip}
+                tx.change("add_output", id=order.id, **facts)
 
         await self._database.write(work)
 
     async def set_way(self, order: Order, way: Way) -> None:
         """Who takes it."""
-        await self._database.write(
-            lambda tx: tx.change("set_way", id=order.id, way=way, generation=order.generation)
-        )
+        await self._database.write(lambda tx: tx.change("set_way", id=order.id, way=way, generation=order.generation))
 
     async def take(self, report: Report, *, way: Way) -> bool:
         """Let a report change its order; whether the worker is to stop. The same report may come twice."""
@@ -159,6 +158,10 @@ class Orders:
         self._publish(order, [event])
         return found
 
+    async def delete(self, order: str) -> None:
+        """It is not kept any more."""
+        await self._database.write(lambda tx: tx.change("delete_order", id=order))
+
     async def view(self, order: str) -> OrderView | None:
         """One as it stands."""
         return await self._database.read(lambda tx: _view(tx, order))
@@ -202,9 +205,9 @@ class Orders:
             self._hub.publish(order, seq, text)
 
 
-def new_order_id(number: str | None = None) -> str:
-    """As in the document, `cutmv_NUMBER_SECONDS`; the number cannot be guessed, for whoever has the id has the order."""
-    return f"cutmv_{number or secrets.randbits(96)}_{clock.now_ms() // 1000}"
+def new_order_id() -> str:
+    """As in the document, `cutmv_NUMBER_SECONDS`; it cannot be guessed, for whoever has the id has the order."""
+    return f"cutmv_{secrets.randbits(96)}_{clock.now_ms() // 1000}"
 
 
 def _find(tx: Transaction, order: str) -> _Row | None:
@@ -214,8 +217,9 @@ def _find(tx: Transaction, order: str) -> _Row | None:
     _, body, generation, state, way, attempt, error, seq, created_at, started_at, ended_at = rows[0]
     found = msgspec.json.decode(body, type=Order)
     return _Row(
-        found, generation, State(state), Way(way) if way else None, attempt, error, seq, created_at, started_at, ended_at
-    )
+        found, generation, State(state), Way(way) if way else None, attempt, error, seq,
+        created_at, started_at, ended_at,
+    )  # fmt: skip
 
 
 def _take(tx: Transaction, report: Report, way: Way) -> tuple[bool, list[tuple[int, str]]]:

@@ -15,7 +15,7 @@ DURATION_S_MAX: Final = 4 * 3_600.0
 FPS_MAX: Final = 240.0
 FRAMES_MAX: Final = 2_000_000
 LIMITS: Final = Limits(memory_bytes=1 << 30, cpu_s=30, file_bytes=0, wall_s=60.0)
-UNREADABLE: Final = "This is not a video or sound file that we can read (MP4, MOV, MKV, WebM, AVI, MPEG, MP3, WAV, ...)."
+UNREADABLE: Final = "This is not a video or sound file that we can read (MP4, MOV, MKV, WebM, AVI, MP3, WAV, ...)."
 
 
 class _Stream(msgspec.Struct, kw_only=True):
@@ -94,9 +94,11 @@ async def _ask_ffmpeg(ffmpeg: str, source: Path) -> _Probed:
 
 
 def _read(probed: _Probed) -> Media:
-    pictures = [each for each in probed.streams if each.codec_type == "video" and not each.disposition.get("attached_pic")]
-    sounds = [each for each in probed.streams if each.codec_type == "audio" and each.codec_name not in ("", "none", "unknown")]
-    video, audio = next(iter(pictures), None), next(iter(sounds), None)
+    known = [each for each in probed.streams if each.codec_name not in ("", "none", "unknown")]
+    # The picture on an album is none that moves.
+    pictures = (each for each in known if each.codec_type == "video" and not each.disposition.get("attached_pic"))
+    sounds = (each for each in known if each.codec_type == "audio")
+    video, audio = next(pictures, None), next(sounds, None)
     if video is None and audio is None:
         raise MediaError("This file has neither picture nor sound.")
     duration = _number(probed.format.duration) or max((_number(each.duration) for each in probed.streams), default=0.0)

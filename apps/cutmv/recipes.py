@@ -149,8 +149,8 @@ async def _make_sheet(bench: Bench, output: Output, target: Path, on_progress: O
     tiles = f"scale={TILE_WIDTH}:-2,tile={SHEET_COLUMNS}x{SHEET_ROWS}:padding=4:margin=4,format=yuvj420p"
     argv = [
         bench.tools.ffmpeg, *ffmpeg_options(), "-f", "image2",
-        *input_options(bench.folder / "tile-%02d.jpg", demuxers=("image2",)), "-frames:v", "1", "-vf", tiles, *_jpeg(bench),
-        f"file:{target}",
+        *input_options(bench.folder / "tile-%02d.jpg", demuxers=("image2",)),
+        "-frames:v", "1", "-vf", tiles, *_jpeg(bench), f"file:{target}",
     ]  # fmt: skip
     await run_child(argv, limits=bench.limits, folder=bench.folder)
     on_progress(Progress(1.0, None))

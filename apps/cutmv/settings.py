@@ -1,7 +1,7 @@
 """What cutmv is told by its environment, read once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -48,7 +48,7 @@ class Settings:
     keep_hours: int = 24
     workers: int = 2
     """Orders at a time, over all processes, and as many directly."""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def queue(self) -> str:

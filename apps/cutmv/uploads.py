@@ -170,13 +170,20 @@ class Uploads:
     async def drop_old(self, before_ms: int) -> int:
         """Forget uploads that are older, unless an order still needs them; how many."""
         dropped = 0
-        for (upload,) in await self._database.read(lambda tx: tx.rows("old_uploads", before=before_ms)):
-            if await self._database.read(lambda tx, id=upload: tx.rows("upload_is_used", id=id)):  # type: ignore[misc]
+        rows = await self._database.read(lambda tx: tx.rows("old_uploads", before=before_ms))
+        for (upload,) in rows:
+            if await self._is_used(upload):
                 continue
             await forget_upload(self._bucket, upload)
-            await self._database.write(lambda tx, id=upload: tx.change("delete_upload", id=id))  # type: ignore[misc]
+            await self._delete(upload)
             dropped += 1
         return dropped
+
+    async def _is_used(self, upload: str) -> bool:
+        return bool(await self._database.read(lambda tx: tx.rows("upload_is_used", id=upload)))
+
+    async def _delete(self, upload: str) -> None:
+        await self._database.write(lambda tx: tx.change("delete_upload", id=upload))
 
 
 async def forget_upload(bucket: Bucket, upload: str) -> None:
@@ -194,7 +201,7 @@ async def forget_prefix(bucket: Bucket, prefix: str) -> None:
 def shown_name(name: str) -> str:
     """A name that can be shown: its last part, without what is not printed, cut."""
     last = name.replace("\\", "/").rpartition("/")[2]
-    printable = "".join(sign for sign in last if sign.isprintable() and sign not in "\u202a\u202b\u202d\u202e\u2066\u2067\u2068")
+    printable = "".join(sign for sign in last if sign.isprintable())  # what turns the direction of text is not
     return printable.strip()[:NAME_CHARS_MAX] or "upload"
 
 

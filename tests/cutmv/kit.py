@@ -68,13 +68,24 @@ def children_of(pid: int) -> list[tuple[int, str]]:
 class Served:
     """A server and its workers, in a folder of their own."""
 
-    def __init__(self, folder: Path, *, command: Sequence[str] = ("conveyor_apps.cutmv",), port: int | None = None, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        command: Sequence[str] = ("conveyor_apps.cutmv",),
+        port: int | None = None,
+        **settings: str,
+    ) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = command
         folder.mkdir(parents=True, exist_ok=True)
-        plain = {key: value for key, value in os.environ.items() if not key.startswith(("CUTMV_", "CLOUDFLARE_", "CONVEYOR_"))}
+        plain = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("CUTMV_", "CLOUDFLARE_", "CONVEYOR_"))
+        }
         self.environment: Mapping[str, str] = {
             **plain, "CONVEYOR_URL": f"sqlite:///{folder}/conveyor.db", "CONVEYOR_PORT": str(self.port),
             "CUTMV_DATA": str(folder / "data"), "CONVEYOR_TOKEN": "test-token-" + "0" * 32,
@@ -201,7 +212,16 @@ def seconds_of(path: Path) -> float:
     """How long the picture is, by its own stream where ffprobe is here to say so."""
     ffprobe = TOOLS.ffprobe or shutil.which("ffprobe")
     assert ffprobe is not None
-    argv = [ffprobe, "-v", "error", "-of", "json", "-show_entries", "stream=codec_type,duration:format=duration", str(path)]
+    argv = [
+        ffprobe,
+        "-v",
+        "error",
+        "-of",
+        "json",
+        "-show_entries",
+        "stream=codec_type,duration:format=duration",
+        str(path),
+    ]
     printed = subprocess.run(argv, check=True, capture_output=True, timeout=60).stdout
     probed = msgspec.json.decode(printed)
     streams = [each for each in probed["streams"] if each["codec_type"] == "video" and "duration" in each]

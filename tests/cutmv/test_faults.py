@@ -40,7 +40,9 @@ def test_a_worker_killed_midway_finishes_and_makes_nothing_twice(served: Served,
     assert served.view(order["id"])["attempt"] == 2
     assert served.download(order["id"], "clip-01.webm", tmp_path).read_bytes() == before, "it was not made again"
     for number, length in ((1, 3), (2, 60), (3, 3)):
-        assert look(served.download(order["id"], f"clip-{number:02d}.webm", tmp_path)).duration_s == pytest.approx(length, abs=0.04)
+        assert look(served.download(order["id"], f"clip-{number:02d}.webm", tmp_path)).duration_s == pytest.approx(
+            length, abs=0.04
+        )
     wait_until(lambda: not leftovers(served.folder / "data"), seconds=5)
 
 
@@ -61,11 +63,15 @@ def far(tmp_path: Path) -> Iterator[Served]:
         made = running.client.post(queues, json={"queue_name": QUEUE}, headers=headers)
         assert made.status_code == 200, made.text
         number = made.json()["result"]["queue_id"]
-        running.client.post(f"{queues}/{number}/consumers", json={"type": "http_pull"}, headers=headers).raise_for_status()
+        running.client.post(
+            f"{queues}/{number}/consumers", json={"type": "http_pull"}, headers=headers
+        ).raise_for_status()
         yield running
 
 
-def test_an_order_falls_back_while_the_queue_is_away_and_the_old_one_goes_on(far: Served, film: Path, tmp_path: Path) -> None:
+def test_an_order_falls_back_while_the_queue_is_away_and_the_old_one_goes_on(
+    far: Served, film: Path, tmp_path: Path
+) -> None:
     settings = {
         "CLOUDFLARE_ACCOUNT_ID": ACCOUNT, "CLOUDFLARE_API_TOKEN": TOKEN, "CLOUDFLARE_QUEUE_NAME": QUEUE,
         "CLOUDFLARE_API_BASE_URL": far.url, "CUTMV_WORKERS": "1", "CONVEYOR_TOKEN": "",

@@ -23,7 +23,7 @@ from conveyor_apps.cutmv.uploads import shown_name
 from conveyor_apps.cutmv.words import Clip, Format, Media, Wish, plan_outputs
 from cutmv.kit import TOOLS, Served, leftovers, make_media
 
-SECRET = "the-secret-of-another-file"
+CANARY = "the-secret-of-another-file"
 BOTH = pytest.mark.parametrize("tools", [TOOLS, Tools(TOOLS.ffmpeg, None)], ids=["ffprobe", "ffmpeg"])
 
 
@@ -47,7 +47,18 @@ def huge_frames(content: bytearray, at: int) -> None:
 
 def huge_size(target: Path) -> Path:
     """Raw pictures, of which the header says: 60,000 by 60,000."""
-    argv = [TOOLS.ffmpeg, "-v", "error", "-f", "lavfi", "-i", "testsrc=size=64x64:rate=5:duration=1", "-c:v", "rawvideo", str(target)]
+    argv = [
+        TOOLS.ffmpeg,
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=size=64x64:rate=5:duration=1",
+        "-c:v",
+        "rawvideo",
+        str(target),
+    ]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     content = bytearray(target.read_bytes())
     struct.pack_into("<II", content, content.index(b"strf") + 12, 60_000, 60_000)
@@ -63,7 +74,7 @@ FILES: dict[str, Callable[[Path, Path], Path]] = {
     "subtitles": lambda f, _: write(f / "a.mp4", b"1\n00:00:01,000 --> 00:00:02,000\n<img src=file:///etc/passwd>\n"),
     "an SVG with an entity": lambda f, _: write(f / "a.svg", b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><svg xmlns="http://www.w3.org/2000/svg">&e;</svg>'),
     "HTML named png": lambda f, _: write(f / "a.png", b"<html><script>fetch('//evil')</script></html>" * 20),
-    "a text file": lambda f, _: write(f / "a.mp4", SECRET.encode() * 100),
+    "a text file": lambda f, _: write(f / "a.mp4", CANARY.encode() * 100),
     "one byte": lambda f, _: write(f / "a.mp4", b"\0"),
     "zeros": lambda f, _: write(f / "a.mp4", bytes(1 << 20)),
     "noise": lambda f, _: write(f / "a.mp4", os.urandom(1 << 20)),
@@ -81,12 +92,12 @@ FILES: dict[str, Callable[[Path, Path], Path]] = {
 @BOTH
 @pytest.mark.parametrize("kind", FILES)
 def test_what_is_no_film_is_refused_by_its_content(kind: str, tools: Tools, film: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret.txt").write_text(SECRET)
+    (tmp_path / "secret.txt").write_text(CANARY)
     (tmp_path / "film.mp4").symlink_to(film)
     path, begun = FILES[kind](tmp_path, film), time.monotonic()
     with pytest.raises(MediaError) as refused:
         asyncio.run(probe(tools, path))
-    assert SECRET not in str(refused.value)
+    assert CANARY not in str(refused.value)
     assert time.monotonic() - begun < 30
 
 
@@ -123,11 +134,11 @@ def test_one_that_wants_too_much_memory_is_ended(film: Path, tmp_path: Path) -> 
 
 def test_a_playlist_reads_nothing_even_if_it_were_taken_for_a_film(film: Path, tmp_path: Path) -> None:
     """The second line: what `probe` let through, no later step would follow either."""
-    write(tmp_path / "secret.txt", SECRET.encode())
+    write(tmp_path / "secret.txt", CANARY.encode())
     path = FILES["a playlist named mp4"](tmp_path, film)
     with pytest.raises(MediaError):
         make(bench(tmp_path, path, limits=Limits()))
-    assert not [each for each in tmp_path.glob("clip*") if SECRET.encode() in each.read_bytes()]
+    assert not [each for each in tmp_path.glob("clip*") if CANARY.encode() in each.read_bytes()]
 
 
 CHILD = """
@@ -142,7 +153,9 @@ print(limits, network, os.getpgid(0) == os.getpid(), sorted(os.environ), len(os.
 """
 
 
-def test_a_child_has_limits_no_network_no_secrets_and_its_own_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_has_limits_no_network_no_secrets_and_its_own_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "canary")
     with socket.create_server(("127.0.0.1", 0)) as server:
         argv = [sys.executable, "-I", "-c", CHILD, str(server.getsockname()[1])]
@@ -164,7 +177,15 @@ def test_no_name_of_a_user_comes_near_a_command(film: Path) -> None:
     assert shown_name("/") == "upload"
 
 
-NAMES = ["../../../../etc/cron.d/x.mp4", "-i.mp4", "a\0b.mp4", "x" * 300 + ".mp4", "\u202e4pm.exe", "; rm -rf ~ #.mp4", "<img src=x>.mp4"]
+NAMES = [
+    "../../../../etc/cron.d/x.mp4",
+    "-i.mp4",
+    "a\0b.mp4",
+    "x" * 300 + ".mp4",
+    "\u202e4pm.exe",
+    "; rm -rf ~ #.mp4",
+    "<img src=x>.mp4",
+]
 
 
 def test_names_are_shown_and_never_used(served: Served, tmp_path: Path) -> None:
@@ -226,7 +247,9 @@ def uploaded(served: Served, film: Path) -> str:
         ({"upload": "../x"}, 404),
     ],
 )
-def test_wishes_that_cannot_be_are_refused(served: Served, uploaded: str, change: dict[str, object], status: int) -> None:
+def test_wishes_that_cannot_be_are_refused(
+    served: Served, uploaded: str, change: dict[str, object], status: int
+) -> None:
     body = {"upload": uploaded, "clips": [{"start": 0, "end": 1}], "formats": ["mp4"], **change}
     assert served.ask("POST", "/api/orders", status, json=body)["error"]
 

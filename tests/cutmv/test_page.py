@@ -15,7 +15,9 @@ from cutmv.kit import Served
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make venv`")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: `apt install chromium` runs these")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine: `apt install chromium` runs these"
+)
 SCREENSHOTS = os.environ.get("CUTMV_SCREENSHOTS")
 """A folder for the README's pictures."""
 
@@ -77,7 +79,9 @@ def test_a_video_is_cut_in_the_browser(page: Any, film: Path) -> None:
     watch_it_end(page)
     playwright.expect(page.locator(".pictures img")).to_have_count(8)
     playwright.expect(page.locator(".outputs a")).to_have_count(4)
-    assert page.evaluate("[...document.querySelectorAll('.pictures img')].every(each => each.complete && each.naturalWidth > 0)")
+    assert page.evaluate(
+        "[...document.querySelectorAll('.pictures img')].every(each => each.complete && each.naturalWidth > 0)"
+    )
     with page.expect_download() as download:
         page.get_by_role("link", name="Download all (zip)").click()
     assert download.value.suggested_filename.endswith(".zip")
@@ -120,7 +124,9 @@ def test_a_page_is_told_in_plain_words(page: Any, tmp_path: Path, film: Path) ->
     playwright.expect(page.locator("#cut")).to_be_visible(timeout=30_000)
     page.get_by_label("Clip 1 to, seconds").fill("0")
     page.get_by_role("button", name="Cut it").click()
-    playwright.expect(page.locator("#wish-error")).to_have_text("Clip 1 must lie within the video, and end after it starts.")
+    playwright.expect(page.locator("#wish-error")).to_have_text(
+        "Clip 1 must lie within the video, and end after it starts."
+    )
 
 
 def test_cancel_and_another_try(page: Any, film: Path) -> None:

@@ -37,7 +37,9 @@ def test_a_minute_becomes_three_clips_gifs_and_pictures(served: Served, film: Pa
     assert upload["previews"] == 10
     picture = served.client.get(f"/api/uploads/{upload['id']}/previews/3.jpg")
     assert picture.content.startswith(b"\xff\xd8")
-    order = served.order(upload["id"], [(1, 4), (10.4, 14.2), (55, 60)], ["mp4", "gif", "thumbnails"], aspect="1:1", quality="low")
+    order = served.order(
+        upload["id"], [(1, 4), (10.4, 14.2), (55, 60)], ["mp4", "gif", "thumbnails"], aspect="1:1", quality="low"
+    )
     assert order["way"] in (None, "queue")
     events = listen(served, order["id"])
     ended = served.view(order["id"])
@@ -115,7 +117,9 @@ def test_an_upload_goes_on_where_it_stopped(served: Served, film: Path) -> None:
             "content-type: application/offset+octet-stream\r\ncontent-length: 200000\r\n\r\n"
         )
         wire.sendall(head.encode() + body[100_000:150_000])
-    response = served.client.patch(f"/api/uploads/{upload['id']}", content=b"x", headers={**headers, "upload-offset": "7"})
+    response = served.client.patch(
+        f"/api/uploads/{upload['id']}", content=b"x", headers={**headers, "upload-offset": "7"}
+    )
     assert response.status_code == 409, "a lock that the one who left held would let nobody in"
     received = served.ask("GET", f"/api/uploads/{upload['id']}", 200)["received"]
     assert 100_000 <= received <= 150_000
