@@ -44,7 +44,7 @@ def find_tools(environment: Mapping[str, str]) -> Tools:
 
 def _of_wheel() -> str | None:
     try:
-        from imageio_ffmpeg import get_ffmpeg_exe
+        from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
         return None
     try:

@@ -1,7 +1,7 @@
 """The WebSocket: a browser names the orders that it watches and what it has seen of them, and is sent what follows.
 
-It sends `{"watch": [{"order": ID, "after": SEQ}]}`, as often as it likes. It is sent events as `orders` writes them,
-each with `order` and `seq`; where events are no longer kept, `{"snapshot": ORDER}`; for an order that is not there,
+It sends `{"watch": [{"order": ID, "after": SEQ}]}`, in messages of 4,096 bytes at most, as often as it
+likes. It is sent events as `orders` writes them, each with `order` and `seq`; where events are no longer kept, `{"snapshot": ORDER}`; for an order that is not there,
 `{"gone": ID}`.
 """
 
@@ -52,7 +52,7 @@ async def watch(socket: WebSocket, room: Room) -> None:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
             await asyncio.gather(talking, listening)
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await socket.close(TRY_AGAIN_LATER)
 
 

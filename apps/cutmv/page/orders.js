@@ -4,6 +4,7 @@ const KEY = "cutmv-orders";
 const WORDS = {
   queued: "waiting", running: "working", retrying: "trying again soon", succeeded: "done", failed: "failed", cancelled: "cancelled",
 };
+const WATCH_AT_ONCE = 30; // a message to the server has 4,096 bytes at most
 const FINAL = ["succeeded", "failed", "cancelled"];
 
 function showBytes(bytes) {
@@ -85,7 +86,9 @@ export class Orders {
   watch(ids) {
     if (this.socket.readyState !== WebSocket.OPEN || !ids.length) return;
     const watch = ids.map((id) => ({ order: id, after: this.orders.get(id).view?.seq ?? 0 }));
-    this.socket.send(JSON.stringify({ watch }));
+    for (let start = 0; start < watch.length; start += WATCH_AT_ONCE) {
+      this.socket.send(JSON.stringify({ watch: watch.slice(start, start + WATCH_AT_ONCE) }));
+    }
   }
 
   async hear(event) {
