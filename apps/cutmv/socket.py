@@ -1,8 +1,8 @@
 """The WebSocket: a browser names the orders that it watches and what it has seen of them, and is sent what follows.
 
 It sends `{"watch": [{"order": ID, "after": SEQ}]}`, in messages of 4,096 bytes at most, as often as it
-likes. It is sent events as `orders` writes them, each with `order` and `seq`; where events are no longer kept, `{"snapshot": ORDER}`; for an order that is not there,
-`{"gone": ID}`.
+likes. It is sent events as `orders` writes them, each with `order` and `seq`; where events are no longer kept,
+`{"snapshot": ORDER}`; for an order that is not there, `{"gone": ID}`.
 """
 
 import asyncio

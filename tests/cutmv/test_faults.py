@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cutmv.kit import Served, children_of, leftovers, look, wait_until
+from cutmv.kit import TOOLS, Served, children_of, leftovers, look, wait_until
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 QUEUE = "cutmv-processing"
@@ -114,7 +118,7 @@ def test_a_direct_order_goes_on_after_the_server_was_killed(far: Served, film: P
     }  # fmt: skip
     with Served(tmp_path / "near", **settings) as near:
         upload = near.upload(film)
-        order = near.order(upload["id"], [(0, 2), (0, 40)], ["webm"])
+        order = near.order(upload["id"], [(0, 2), (0, 20)], ["webm"])
         wait_until(lambda: near.view(order["id"])["outputs"][1]["fraction"] > 0)
         [server] = [pid for pid, line in children_of(near.pid) if "conveyor.server.web" in line]
         os.kill(server, signal.SIGKILL)
@@ -122,5 +126,50 @@ def test_a_direct_order_goes_on_after_the_server_was_killed(far: Served, film: P
         near.start()
         ended = near.ended(order["id"])
         assert (ended["state"], ended["way"]) == ("succeeded", "direct"), ended
-        assert look(near.download(order["id"], "clip-02.webm", tmp_path)).duration_s == pytest.approx(40, abs=0.04)
+        assert look(near.download(order["id"], "clip-02.webm", tmp_path)).duration_s == pytest.approx(20, abs=0.04)
         wait_until(lambda: not leftovers(near.folder / "data"), seconds=5)
+
+
+class Listener(http.server.BaseHTTPRequestHandler):
+    """Keeps what a webhook tells."""
+
+    heard: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        self.heard.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+def test_trouble_is_tried_three_times_again_then_told_and_may_be_tried_anew(film: Path, tmp_path: Path) -> None:
+    broken, wrapper = tmp_path / "broken", tmp_path / "ffmpeg"
+    wrapper.write_text(f'#!/bin/sh\n[ -e {broken} ] && echo "no luck" >&2 && exit 3\nexec {TOOLS.ffmpeg} "$@"\n')
+    wrapper.chmod(0o755)
+    listener = type("Listening", (Listener,), {"heard": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), listener) as told:
+        threading.Thread(target=told.serve_forever, daemon=True).start()
+        alert = f"http://127.0.0.1:{told.server_address[1]}/alert"
+        with Served(tmp_path / "cutmv", CUTMV_FFMPEG=str(wrapper), CUTMV_ALERT_WEBHOOK=alert) as served:
+            upload = served.upload(film)
+            assert upload["state"] == "ready", "FFmpeg itself says what the file is, where ffprobe is not beside it"
+            broken.touch()
+            order = served.order(upload["id"], [(1, 2)], ["mp4"])
+            ended = served.ended(order["id"])
+            assert (ended["state"], ended["attempt"]) == ("failed", 4)
+            assert ended["error"] == "It failed 4 times: ToolError: FFmpeg ended with code 3: no luck"
+            assert f"❌ Job failed: {order['id']}: It failed 4 times" in served.log
+            [heard] = wait_until(lambda: listener.heard)
+            assert heard["type"] == "order.failed"
+            assert heard["data"]["order"] == order["id"]
+            assert leftovers(served.folder / "data") == []
+            broken.unlink()
+            served.ask("POST", f"/api/orders/{order['id']}/retry", 200, json={})
+            assert served.ended(order["id"])["state"] == "succeeded"
+            metrics = served.client.get("/api/metrics").text
+            assert 'cutmv_orders_ended_total{state="failed",way="queue"} 1' in metrics
+            assert "cutmv_success_ratio 0.5" in metrics
+            assert "cutmv_queue_depth 0" in metrics
+        told.shutdown()

@@ -71,7 +71,7 @@ def test_many_orders_at_once(count: int, tmp_path: Path) -> None:
             watchman.join()
         seconds = time.monotonic() - begun
         waits = sorted(watchman.waits)
-        print(
+        print(  # noqa: T201  # what a campaign measures
             f"{count} orders: taken in {taken_s:.1f} s, done in {seconds:.1f} s; memory {before >> 20} -> "
             f"{watchman.memory >> 20} MiB; page median {waits[len(waits) // 2] * 1e3:.0f} ms, worst {waits[-1] * 1e3:.0f} ms"
         )
