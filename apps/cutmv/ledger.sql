@@ -145,6 +145,9 @@ SELECT state, count(*) FROM orders GROUP BY state
 -- name: adrift
 SELECT body FROM orders WHERE state IN ('queued', 'running', 'retrying') AND (way IS NULL OR way = 'direct')
 
+-- name: under_way
+SELECT count(*) FROM orders WHERE state IN ('queued', 'running', 'retrying')
+
 -- name: silent
 SELECT body FROM orders WHERE state IN ('queued', 'running', 'retrying') AND heard_at < :before LIMIT 200
 

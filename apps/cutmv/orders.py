@@ -17,6 +17,8 @@ from .words import Order, Wish
 EVENTS_KEPT: Final = 2_000
 """Of each order; who missed more gets the order as it stands."""
 
+UNDER_WAY_MAX: Final = 5_000
+
 
 class State(StrEnum):
     """Of an order."""
@@ -96,9 +98,11 @@ class Orders:
         """Called with each order that failed for good, and why."""
 
     async def add(self, order: Order) -> None:
-        """A new one, before it is sent anywhere."""
+        """A new one, before it is sent anywhere. `RefusedError` while too many are under way."""
 
         def work(tx: Transaction) -> None:
+            if tx.rows("under_way")[0][0] >= UNDER_WAY_MAX:
+                raise RefusedError("There is too much to do right now: please try again later.", status=429)
             tx.change("add_order", id=order.id, body=msgspec.json.encode(order).decode())
             for position, each in enumerate(order.outputs()):
                 facts = {"position": position, "name": each.name, "format": each.format, "clip": each.clip}

@@ -111,6 +111,7 @@ class Uploads:
     async def receive(self, upload: str, offset: int, chunks: AsyncIterator[bytes]) -> Upload:
         """One more part, which begins at `offset`; of one whose sender left, what came. `RefusedError` with 409 where
         the part does not follow what is here."""
+        await self.find(upload)  # of what is not here, no lock is kept
         async with self._locks.setdefault(upload, asyncio.Lock()):
             found = await self.find(upload)
             if found.state is not UploadState.RECEIVING or offset != found.received:

@@ -211,7 +211,8 @@ def leftovers(data: Path) -> list[str]:
 def seconds_of(path: Path) -> float:
     """How long the picture is, by its own stream where ffprobe is here to say so."""
     ffprobe = TOOLS.ffprobe or shutil.which("ffprobe")
-    assert ffprobe is not None
+    if ffprobe is None:
+        return look(path).duration_s
     argv = [
         ffprobe,
         "-v",

@@ -22,7 +22,7 @@ TOKEN = "far-token-" + "0" * 32
 
 def test_a_worker_killed_midway_finishes_and_makes_nothing_twice(served: Served, film: Path, tmp_path: Path) -> None:
     upload = served.upload(film)
-    order = served.order(upload["id"], [(0, 3), (0, 60), (5, 8)], ["webm"])
+    order = served.order(upload["id"], [(0, 3), (0, 40), (5, 8)], ["webm"])
     wait_until(lambda: served.view(order["id"])["outputs"][1]["fraction"] > 0.05)
     [worker] = served.workers()
     encoders = served.encoders(worker)
@@ -43,7 +43,7 @@ def test_a_worker_killed_midway_finishes_and_makes_nothing_twice(served: Served,
     wait_until(ended, every=0.2)
     assert served.view(order["id"])["attempt"] == 2
     assert served.download(order["id"], "clip-01.webm", tmp_path).read_bytes() == before, "it was not made again"
-    for number, length in ((1, 3), (2, 60), (3, 3)):
+    for number, length in ((1, 3), (2, 40), (3, 3)):
         assert look(served.download(order["id"], f"clip-{number:02d}.webm", tmp_path)).duration_s == pytest.approx(
             length, abs=0.04
         )
@@ -84,7 +84,7 @@ def test_an_order_falls_back_while_the_queue_is_away_and_the_old_one_goes_on(
         status = near.ask("GET", "/api/queue-status", 200)
         assert status == {"healthy": True, "message": f"Queue '{QUEUE}' is operational", "configured": True}
         upload = near.upload(film)
-        running = near.order(upload["id"], [(0, 60)], ["webm"])
+        running = near.order(upload["id"], [(0, 40)], ["webm"])
         waiting = near.order(upload["id"], [(3, 5)], ["mp4"])
         assert f"🚀 Attempting to enqueue job {running['id']} to Cloudflare Queues..." in near.log
         assert f"✅ Job successfully enqueued to Cloudflare Queues: {running['id']}" in near.log
@@ -110,6 +110,7 @@ def test_an_order_falls_back_while_the_queue_is_away_and_the_old_one_goes_on(
         assert leftovers(near.folder / "data") == []
 
 
+@pytest.mark.campaign
 def test_a_direct_order_goes_on_after_the_server_was_killed(far: Served, film: Path, tmp_path: Path) -> None:
     far.stop()
     settings = {

@@ -63,7 +63,7 @@ def test_a_video_is_cut_in_the_browser(page: Any, film: Path) -> None:
     box = page.locator("#marks").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 20)  # a clip drawn on the timeline
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 20, steps=8)
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 20, steps=8)
     page.mouse.up()
     playwright.expect(page.locator("#clips li")).to_have_count(2)
     assert float(page.get_by_label("Clip 2 from, seconds").input_value()) == pytest.approx(24, abs=0.5)

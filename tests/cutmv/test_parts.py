@@ -12,8 +12,8 @@ from standardwebhooks.webhooks import Webhook
 
 from conveyor_apps.cutmv import Settings, build_cutmv, read_settings
 from conveyor_apps.cutmv.__main__ import plan
-from conveyor_apps.cutmv.clock import now_ms
 from conveyor_apps.cutmv.cleaning import HOUR_MS
+from conveyor_apps.cutmv.clock import now_ms
 from conveyor_apps.cutmv.errors import SettingError
 from conveyor_apps.cutmv.ffmpeg import find_tools
 from conveyor_apps.cutmv.orders import State, Way, new_order_id
@@ -88,7 +88,7 @@ def test_reports_are_signed_as_the_standard_says(tmp_path: Path) -> None:
     for name in headers:
         assert not is_signed(key, {**headers, name: "\u00b2"}, body)
         assert not is_signed(key, {other: value for other, value in headers.items() if other != name}, body)
-    theirs = Webhook(SECRET).sign("msg_1", datetime.now(UTC), body.decode())  # noqa: DTZ005
+    theirs = Webhook(SECRET).sign("msg_1", datetime.now(UTC), body.decode())
     given = {"webhook-id": "msg_1", "webhook-timestamp": str(now_ms() // 1000), "webhook-signature": theirs}
     assert is_signed(key, given, body)
     made = kept_secret(tmp_path / "data" / "secret")

@@ -38,7 +38,7 @@ def test_a_minute_becomes_three_clips_gifs_and_pictures(served: Served, film: Pa
     picture = served.client.get(f"/api/uploads/{upload['id']}/previews/3.jpg")
     assert picture.content.startswith(b"\xff\xd8")
     order = served.order(
-        upload["id"], [(1, 4), (10.4, 14.2), (55, 60)], ["mp4", "gif", "thumbnails"], aspect="1:1", quality="low"
+        upload["id"], [(1, 2.5), (10.4, 12.2), (57.6, 60)], ["mp4", "gif", "thumbnails"], aspect="1:1", quality="low"
     )
     assert order["way"] in (None, "queue")
     events = listen(served, order["id"])
@@ -46,7 +46,7 @@ def test_a_minute_becomes_three_clips_gifs_and_pictures(served: Served, film: Pa
     assert ended["state"] == "succeeded", ended
     assert len(ended["outputs"]) == 3 * (1 + 1 + 4)
 
-    for clip, length in ((1, 3.0), (2, 3.8), (3, 5.0)):
+    for clip, length in ((1, 1.5), (2, 1.8), (3, 2.4)):
         mp4 = served.download(order["id"], f"clip-{clip:02d}.mp4", tmp_path)
         assert seconds_of(mp4) == pytest.approx(length, abs=FRAME_S + 0.001)
         media = look(mp4)
