@@ -1,7 +1,7 @@
 """Who works on an order: the queue, if it takes it; else this very process, with the same progress."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from conveyor import ConveyorError
@@ -85,7 +85,8 @@ class Dispatch:
             say(f"✅ Job successfully enqueued to {self._where}: {order.id}")
             await self._orders.set_way(order, Way.QUEUE)
 
-    async def resume(self) -> None:
+    async def resume(self, orders: Sequence[Order]) -> None:
         """After a start: what was worked on directly, or never got to the queue."""
-        for order in await self._orders.adrift():
+        for order in orders:
+            await self._orders.set_way(order, None)  # else a worker that is quick would be told to stop
             await self.submit(order)

@@ -126,8 +126,9 @@ class Desk:
     async def retry(self, request: Request) -> Response:
         """Another try of one that failed or was cancelled; what it has made is kept."""
         await read_json(request, Nothing)
-        order = await self._room().orders.again(request.path_params["order"])
-        await self._room().uploads.find(order.upload)
+        view = await self._view(request.path_params["order"])
+        await self._room().uploads.find(view.upload)  # without it there is nothing to try
+        order = await self._room().orders.again(view.id)
         await self._room().dispatch.submit(order)
         return answer(await self._view(order.id))
 

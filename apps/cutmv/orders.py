@@ -110,8 +110,8 @@ class Orders:
 
         await self._database.write(work)
 
-    async def set_way(self, order: Order, way: Way) -> None:
-        """Who takes it."""
+    async def set_way(self, order: Order, way: Way | None) -> None:
+        """Who takes it; None: whoever comes first."""
         await self._database.write(lambda tx: tx.change("set_way", id=order.id, way=way, generation=order.generation))
 
     async def take(self, report: Report, *, way: Way) -> bool:

@@ -1,5 +1,6 @@
 """One open cutmv: everything wired, in one process, from opening to closing."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -46,16 +47,21 @@ class Room:
     gauges: Gauges
     is_serving: bool = False
     """Whether browsers talk to this process."""
+    resuming: asyncio.Task[None] | None = None
 
     async def start_serving(self) -> None:
         """From now on browsers come; what a former server left is taken up."""
         self.is_serving = True
         await self.uploads.open()
-        await self.dispatch.resume()
+        adrift = await self.orders.adrift()
+        self.resuming = asyncio.create_task(self.dispatch.resume(adrift))
 
     async def stop_serving(self) -> None:
         """Browsers are let go, and come back to the next server."""
         self.hub.close_all()
+        if self.resuming is not None:
+            self.resuming.cancel()
+            await asyncio.wait({self.resuming})
         await self.direct.close()
         await self.uploads.close()
         self.is_serving = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -13,6 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from conveyor_apps.cutmv.child import Limits, run_child
 from conveyor_apps.cutmv.errors import MediaError, RefusedError, ToolError
@@ -266,3 +270,19 @@ def test_limits_of_uploads_and_what_is_asked_wrongly(served: Served) -> None:
     served.ask("PATCH", f"/api/uploads/{upload}", 400, content=b"12345", headers={**headers, "upload-offset": "-1"})
     served.ask("GET", "/api/orders/cutmv_1_1/outputs/..%2f..%2fsecret", 404)
     assert RefusedError("x").status == 400
+
+
+def test_every_answer_is_safe_and_nobody_listens_or_reports_uninvited(served: Served, uploaded: str) -> None:
+    preview = f"/api/uploads/{uploaded}/previews/0.jpg"
+    for path in ("/", "/static/cutmv.js", "/api/queue-status", "/api/metrics", "/nowhere", preview):
+        headers = served.client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff", path
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'"), path
+        assert "cache-control" in headers, path
+    page = served.client.get("/").text
+    assert not re.search(r"<script>|\son[a-z]+=|style=", page), "nothing inline"
+    assert served.client.get(preview).headers["content-disposition"].startswith("attachment")
+    served.ask("POST", "/api/queue-progress", 401, json={"order": "x", "generation": 1, "kind": "done"})
+    served.ask("POST", "/api/queue-progress", 413, content=b"x" * 9_000)
+    with pytest.raises(InvalidStatus, match="403"):
+        connect(f"ws://127.0.0.1:{served.port}/ws", origin=Origin("http://evil.example")).close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from datetime import UTC, datetime
@@ -20,8 +21,10 @@ from conveyor_apps.cutmv.orders import State, Way, new_order_id
 from conveyor_apps.cutmv.progress import ProgressReader
 from conveyor_apps.cutmv.reports import Kind, Report
 from conveyor_apps.cutmv.signing import is_signed, kept_secret, read_secret, sign
+from conveyor_apps.cutmv.uploads import UploadState
 from conveyor_apps.cutmv.words import Clip, Format, Media, Order, Wish, output_key, part_key
 from conveyor_apps.cutmv.workfolder import sweep, work_folder
+from conveyor_apps.cutmv.workshop import read_file
 from cutmv.kit import TOOLS
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -169,3 +172,37 @@ async def test_reports_go_forward_only_and_the_late_are_told_to_stop(tmp_path: P
         [(seq, text)] = await orders.events_after(order.id, view.seq - 1)
         assert (seq, json.loads(text)["state"]) == (view.seq, "succeeded")
         assert await orders.events_after(order.id, view.seq) == []
+
+
+@pytest.mark.anyio
+async def test_worker_and_server_in_one_process(tmp_path: Path, film: Path) -> None:
+    """No webhook has anywhere to go: progress comes by hand."""
+    settings = Settings(data=tmp_path / "data", webhook_url="http://127.0.0.1:9")
+    cutmv = build_cutmv(settings, url=f"sqlite:///{tmp_path}/c.db")
+    async with cutmv.app:
+        room = cutmv.doorway.room()
+        await room.start_serving()
+        working = asyncio.create_task(cutmv.app.work())
+        upload = await room.uploads.begin("film", film.stat().st_size)
+        found = await room.uploads.receive(upload.id, 0, read_file(film))
+        async with asyncio.timeout(60):
+            while found.state is UploadState.EXAMINING:
+                await asyncio.sleep(0.05)
+                found = await room.uploads.find(upload.id)
+            assert found.media is not None
+            order = Order(id=new_order_id(), upload=upload.id, size=upload.size, media=found.media, wish=WISH)
+            await room.orders.add(order)
+            mailbox = room.hub.open()
+            room.hub.watch(mailbox, order.id)
+            mailbox.release(order.id, [])
+            await room.dispatch.submit(order)
+            states = []
+            while not states or not State(states[-1]).is_final:
+                letter = await mailbox.letters.get()
+                assert letter is not None
+                states.append(json.loads(letter[2])["state"])
+        assert (states[0], states[-1]) == ("running", "succeeded")
+        working.cancel()
+        await asyncio.wait({working})
+        await room.stop_serving()
+    assert list((tmp_path / "data" / "work").iterdir()) == []
