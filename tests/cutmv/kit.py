@@ -202,6 +202,11 @@ class Served:
         return msgspec.json.decode(response.content, type=dict[str, Any])
 
 
+def size_of(path: Path) -> int:
+    """In bytes."""
+    return path.stat().st_size
+
+
 def leftovers(data: Path) -> list[str]:
     """What lies in the folders of work."""
     work = data / "work"

@@ -25,7 +25,7 @@ from conveyor_apps.cutmv.uploads import UploadState
 from conveyor_apps.cutmv.words import Clip, Format, Media, Order, Wish, output_key, part_key
 from conveyor_apps.cutmv.workfolder import sweep, work_folder
 from conveyor_apps.cutmv.workshop import read_file
-from cutmv.kit import TOOLS
+from cutmv.kit import TOOLS, leftovers, size_of
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -183,7 +183,7 @@ async def test_worker_and_server_in_one_process(tmp_path: Path, film: Path) -> N
         room = cutmv.doorway.room()
         await room.start_serving()
         working = asyncio.create_task(cutmv.app.work())
-        upload = await room.uploads.begin("film", film.stat().st_size)
+        upload = await room.uploads.begin("film", size_of(film))
         found = await room.uploads.receive(upload.id, 0, read_file(film))
         async with asyncio.timeout(60):
             while found.state is UploadState.EXAMINING:
@@ -205,4 +205,4 @@ async def test_worker_and_server_in_one_process(tmp_path: Path, film: Path) -> N
         working.cancel()
         await asyncio.wait({working})
         await room.stop_serving()
-    assert list((tmp_path / "data" / "work").iterdir()) == []
+    assert leftovers(tmp_path / "data") == []
