@@ -43,7 +43,7 @@ check: lint types contracts  ## what CI runs first: lint, types, contracts, hous
 	@$(BIN)/pytest -q tests/house $(ARGS)
 
 lint: $(VENV)/dev.stamp  ## ruff
-	@$(BIN)/ruff check --quiet src apps tests bench
+	@$(BIN)/ruff check --quiet src apps tests bench examples
 
 types: $(VENV)/dev.stamp  ## mypy, strict
 	@$(BIN)/mypy --no-error-summary

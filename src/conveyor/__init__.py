@@ -1,13 +1,13 @@
 """conveyor: Cloudflare Queues, Cron Triggers and durable timers for Python, on your own machine.
 
-    from conveyor import Conveyor, Message
+from conveyor import Conveyor, Message
 
-    app = Conveyor("shop")
+app = Conveyor("shop")
 
-    @app.consumer("orders")
-    async def handle(message: Message[dict]) -> None: ...
+@app.consumer("orders")
+async def handle(message: Message[dict]) -> None: ...
 
-    await app.queue("orders").send({"id": 1})
+await app.queue("orders").send({"id": 1})
 """
 
 from conveyor.alarms import Alarm, AlarmInfo, AlarmRun
@@ -15,16 +15,28 @@ from conveyor.app import Conveyor
 from conveyor.blobs import Blob, BlobInfo, BlobPage, Bucket
 from conveyor.cron.schedule import CronRun
 from conveyor.jobs.context import JobContext
+from conveyor.jobs.following import JobEnd, JobEvent, JobLog, JobOutput, JobProgress
 from conveyor.jobs.function import JobFunction
+from conveyor.jobs.groups import Group
 from conveyor.jobs.job import Job, JobInfo, Transition
+from conveyor.jobs.looking import JobErrors
+from conveyor.jobs.started import GroupInfo, GroupMember, StartedGroup
+from conveyor.jobs.stepping import StepInfo
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
-from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError, ScheduleBusyError
+from conveyor.model.beside import (
+    AlarmNotFoundError,
+    AlarmTakenError,
+    CronSyntaxError,
+    GroupGoneError,
+    GroupNotFoundError,
+    GroupTimeoutError,
+    ScheduleBusyError,
+)
 from conveyor.model.errors import (
     BodyDecodeError,
     BodyTooLargeError,
     ConflictError,
     ConveyorError,
-    CronSyntaxError,
     InvalidError,
     LeaseLostError,
     NotFoundError,
@@ -33,15 +45,19 @@ from conveyor.model.errors import (
     QueueUnavailableError,
     StoreError,
 )
+from conveyor.model.group import GroupResult, GroupState, MemberState
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import (
     JobCancelledError,
     JobEndedError,
+    JobEventRefusedError,
+    JobEventTimeoutError,
     JobExistsError,
     JobFailedError,
     JobNotFoundError,
     JobNotRetriableError,
     JobResultExpiredError,
+    JobStepError,
     JobTimeoutError,
 )
 from conveyor.model.message import Priority
@@ -74,24 +90,42 @@ __all__ = [
     "ConveyorError",
     "CronRun",
     "CronSyntaxError",
+    "Group",
+    "GroupGoneError",
+    "GroupInfo",
+    "GroupMember",
+    "GroupNotFoundError",
+    "GroupResult",
+    "GroupState",
+    "GroupTimeoutError",
     "InvalidError",
     "Job",
     "JobCancelledError",
     "JobContext",
+    "JobEnd",
     "JobEndedError",
+    "JobErrors",
+    "JobEvent",
+    "JobEventRefusedError",
+    "JobEventTimeoutError",
     "JobExistsError",
     "JobFailedError",
     "JobFunction",
     "JobInfo",
+    "JobLog",
     "JobNotFoundError",
     "JobNotRetriableError",
+    "JobOutput",
+    "JobProgress",
     "JobResultExpiredError",
     "JobState",
+    "JobStepError",
     "JobTimeoutError",
     "KVEntry",
     "KVKey",
     "KVPage",
     "LeaseLostError",
+    "MemberState",
     "Message",
     "NotFoundError",
     "Outgoing",
@@ -107,6 +141,8 @@ __all__ = [
     "ScheduleBusyError",
     "SentMessage",
     "Snooze",
+    "StartedGroup",
+    "StepInfo",
     "StoreError",
     "Transition",
 ]

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from conveyor.audit.act import acting
 from conveyor.model.beside import AlarmNotFoundError, AlarmTakenError
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.errors import (
@@ -131,7 +132,8 @@ class Alarm:
     async def rearm(self, when: datetime | Duration = 0) -> datetime:
         """Set a parked alarm again, with all its retries. `AlarmNotFoundError`; `ConflictError` if it is not parked."""
         store = await self._room.open_store()
-        return _moment((await rearm(store, self._room.ids, self.name, when)).due_at)
+        async with acting(store, "alarm.rearm"):
+            return _moment((await rearm(store, self._room.ids, self.name, when)).due_at)
 
     def __repr__(self) -> str:
         return f"<Alarm {self.name!r}>"
@@ -159,10 +161,7 @@ class Alarms:
 
     def __call__(self, name: str) -> Alarm:
         """The alarm of this name. `InvalidSettingError` for what is no name."""
-        if not isinstance(name, str) or not 1 <= len(name) <= KEY_CHARS_MAX:
-            raise InvalidSettingError("alarm", name, f"a name is text of 1 to {KEY_CHARS_MAX} characters")
-        if "\0" in name or any("\ud800" <= sign <= "\udfff" for sign in name):
-            raise InvalidSettingError("alarm", name, "holds a NUL or half of a surrogate pair")
+        check_alarm_name(name)
         return Alarm(self, name)
 
     def handler(self, pattern: str = "*") -> Callable[[F], F]:
@@ -273,6 +272,35 @@ async def rearm(store: Store, ids: IdSource, name: str, when: datetime | Duratio
         raise ConflictError(f"alarm `{name}` is not parked: it is {found.state}", hint="set it again in your code")
     due_at = read_due(when, store.clock.now_ms())
     return await store.set_alarm(name, due_at, make_ring(ids, found.queue, name), was=found.message_id)
+
+
+async def set_by_hand(
+    store: Store, ids: IdSource, name: str, when: datetime | Duration, *, app: str | None = None
+) -> records.Alarm:
+    """Set an alarm of an app from outside of it; one that is there already is set anew, and says itself whose it is.
+    `AlarmNotFoundError` without `app` for one that is not there, `AlarmTakenError`, `InvalidDurationError`,
+    `InvalidSettingError` if that app handles no alarms."""
+    check_alarm_name(name)
+    queue = None if app is None else f"{app}-alarms"
+    if queue is None:
+        found = await store.get_alarm(name)
+        if found is None:
+            raise AlarmNotFoundError(name)
+        queue = found.queue
+    due_at = read_due(when, store.clock.now_ms())
+    try:
+        return await store.set_alarm(name, due_at, make_ring(ids, queue, name))
+    except QueueNotFoundError as error:
+        problem = f"no app `{app}` handles alarms here"
+        raise InvalidSettingError("alarm", name, problem, hint=_DECLARE.format(name)) from error
+
+
+def check_alarm_name(name: object) -> None:
+    """`InvalidSettingError` for what is no name."""
+    if not isinstance(name, str) or not 1 <= len(name) <= KEY_CHARS_MAX:
+        raise InvalidSettingError("alarm", name, f"a name is text of 1 to {KEY_CHARS_MAX} characters")
+    if "\0" in name or any("\ud800" <= sign <= "\udfff" for sign in name):
+        raise InvalidSettingError("alarm", name, "holds a NUL or half of a surrogate pair")
 
 
 def make_ring(ids: IdSource, queue: str, name: str) -> Draft:

@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from conveyor.alarms import Alarms
+from conveyor.audit.act import acting_as
 from conveyor.bindings import Bindings
 from conveyor.blobs import Bucket
 from conveyor.cron.schedules import Schedules
 from conveyor.declaring import check_distinct, check_worker, declare, queues_of
+from conveyor.jobs.groups import Chaining, Grouping, Groups
 from conveyor.jobs.room import Jobs
 from conveyor.kv import KV
 from conveyor.model.clock import Clock
@@ -29,15 +31,16 @@ from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, declarer
 from conveyor.queue.producer import Queue
+from conveyor.retention import Declared
 from conveyor.secrets import Secrets
-from conveyor.store.chosen import choose_stores
+from conveyor.store.chosen import choose_retention, choose_stores
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo
 from conveyor.store.urls import make_stores
 from conveyor.wrangler import read_worker
 
 if TYPE_CHECKING:
-    from conveyor.testing.harness import Harness
+    from conveyor.testing.harness import Harness, Mode
     from conveyor.webhooks.room import Webhooks
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,6 +57,15 @@ class Conveyor:
     `wrangler` names a Worker's file (None: none), and `environment` one of its `env`s; if not, `CONVEYOR_WRANGLER` and
     `CLOUDFLARE_ENV` do. Nothing is opened until `async with app:`, a worker, or the first send.
     """
+
+    target: str | None = None
+    """How a child process finds this app: `MODULE:VARIABLE`."""
+    http: Any = None
+    """The application's own ASGI app, served by `conveyor serve`."""
+    _loop: asyncio.AbstractEventLoop | None = None
+    _opener: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+    _declaring: asyncio.Task[None] | None = None
+    _users = 0
 
     def __init__(
         self,
@@ -73,10 +85,6 @@ class Conveyor:
         self.worker = read_worker(wrangler, environment)
         self.vars: Mapping[str, Any] = self.worker.vars
         """Those of the wrangler file."""
-        self.target: str | None = None
-        """How a child process finds this app: `MODULE:VARIABLE`."""
-        self.http: Any = None
-        """The application's own ASGI app, served by `conveyor serve`."""
         self._clock = clock
         self.emit: Emit = emit or (lambda _event: None)
         self._store = make_stores(self.routing, clock=clock, emit=self._tell)
@@ -100,13 +108,11 @@ class Conveyor:
         self.scheduler: Final = self._schedules.scheduler
         self.cron_queue: Final = self._schedules.queue
         """Where the app's schedules send their messages."""
+        self.retention: Final = Declared(choose_retention())
+        """Says for how long is kept what has ended: `app.retention(jobs="7d")`."""
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._opener: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
-        self._users = 0
         self._portal = Portal(self)
-        self._declaring: asyncio.Task[None] | None = None
 
     # Declarations
 
@@ -128,6 +134,7 @@ class Conveyor:
         key_rate: str | None = None,
         fair: bool = False,
         key_weights: Mapping[str, int] | None = None,
+        ageing: Duration | None = "1m",
         run_in: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the function that handles a queue's messages: it takes a `Message[T]` or a `Batch[T]`.
@@ -142,7 +149,8 @@ class Conveyor:
         )  # fmt: skip
         settings = read_consumer(
             script=self.name, alert_queue=alert_queue, timeout=timeout, ordered=ordered, fair=fair,
-            key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, **options,
+            key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, ageing=ageing,
+            **options,
         )  # fmt: skip
         return declarer(self._handlers, queue, settings, run_in)
 
@@ -169,6 +177,11 @@ class Conveyor:
 
     # Use
 
+    def acting_as(self, person: str) -> contextlib.AbstractContextManager[None]:
+        """Until the end of the block, what this task changes it changes for this person, and the audit trail says so:
+        `with app.acting_as(user.email): await job.cancel()`."""
+        return acting_as(person)
+
     def queue(self, name: str) -> Queue:
         """The way into a queue, declared here or elsewhere."""
         if self._loop is not None and self._loop.is_closed():
@@ -185,6 +198,21 @@ class Conveyor:
     def bucket(self, name: str) -> Bucket:
         """A bucket of objects, by its name or by its binding in a wrangler file."""
         return self.bindings.bucket(name)
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """What `group` and `chain` start."""
+        return Groups(self, self.jobs, self._ids)
+
+    @property
+    def group(self) -> Grouping:
+        """A new group of jobs and messages: `app.group("nightly", on_complete=report)`."""
+        return self.groups.make
+
+    @property
+    def chain(self) -> Chaining:
+        """Start jobs that follow each other: `await app.chain(fetch.bind(url), parse)`."""
+        return self.groups.chain
 
     @functools.cached_property
     def webhooks(self) -> Webhooks:
@@ -254,7 +282,8 @@ class Conveyor:
         try:
             handlers = self.handlers()
             check_worker(self.worker, self._handlers, self._schedules.declared)
-            self._declaring = await declare(self._store, self._queues, handlers, self._schedules.open(), self._tell)
+            scheduler, kept = self._schedules.open(), self.retention.wanted
+            self._declaring = await declare(self._store, self._queues, handlers, scheduler, self._tell, kept)
             await self.bindings.refresh()
             self._loop = loop
             for hook in self._opening:
@@ -283,9 +312,10 @@ class Conveyor:
             self._declaring = None
         await self._store.close()
 
-    def testing(self) -> Harness:
-        """For tests: `async with app.testing() as kit`, in memory and on a clock that the kit moves."""
-        kit: Harness = importlib.import_module("conveyor.testing.harness").Harness(self)  # a room above
+    def testing(self, mode: Mode = "manual") -> Harness:
+        """For tests: `async with app.testing() as kit` (or `with`, in a test that is not async), in memory and on a
+        clock that the kit moves. What is enqueued waits for `kit.drain()`; with `"inline"` it runs at once."""
+        kit: Harness = importlib.import_module("conveyor.testing.harness").Harness(self, mode)  # a room above
         return kit
 
     # For workers, servers and children

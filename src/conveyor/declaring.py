@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from conveyor.audit.act import acting
 from conveyor.cron.dialect import Syntax, read
 from conveyor.cron.schedule import Declared
 from conveyor.cron.scheduler import Scheduler
@@ -16,6 +17,7 @@ from conveyor.model.errors import ConveyorError, InvalidSettingError, QueueExist
 from conveyor.model.events import DeclarationDelayed, Emit, QueueStray
 from conveyor.model.settings import QueueSettings, check_name
 from conveyor.queue.handler import Handler
+from conveyor.retention import Retention
 from conveyor.store.protocol import Store
 from conveyor.store.routed import RoutedStore
 from conveyor.wrangler import Worker
@@ -79,6 +81,7 @@ async def declare(
     handlers: Sequence[Handler],
     scheduler: Scheduler | None,
     emit: Emit,
+    kept: Mapping[str, int | None],
 ) -> asyncio.Task[None] | None:
     """Make queues, consumers and schedules what the code says; what goes on with the rest, if there is any."""
     ours = {name: settings for name, settings in queues.items() if not store.at(name).keeps_others}
@@ -86,6 +89,9 @@ async def declare(
     steps += [_consumer_step(store, handler) for handler in handlers]
     if scheduler is not None:
         steps.append(scheduler.declare)
+    if kept:
+        steps.append(lambda: Retention(store).declare(kept))
+    steps = [_recorded(store, step) for step in steps]
     if not isinstance(store, RoutedStore):
         for step in steps:
             await step()
@@ -117,6 +123,14 @@ def _consumer_step(store: Store, handler: Handler) -> _Step:
         await store.declare_consumer(handler.queue, handler.settings)
 
     return step
+
+
+def _recorded(store: Store, step: _Step) -> _Step:
+    async def act() -> None:
+        async with acting(store, "app.declare", only_changes=True):
+            await step()
+
+    return act
 
 
 async def _go_on(store: Store, late: dict[_Step, str], emit: Emit) -> None:

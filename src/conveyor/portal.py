@@ -6,7 +6,9 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from concurrent.futures.thread import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from conveyor.model.errors import InvalidSettingError
@@ -26,12 +28,25 @@ class App(Protocol):
     async def close(self) -> None: ...
 
 
+class _Here(ThreadPoolExecutor):
+    """Calls at once, in the thread that asks: while the interpreter ends, other executors refuse."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        answer: Future[Any] = Future()
+        try:
+            answer.set_result(function(*arguments, **options))
+        except Exception as error:  # noqa: BLE001  # raised where it is awaited
+            answer.set_exception(error)
+        return answer
+
+
 class Portal:
     """Runs coroutines in the app's own event loop if it has one, else in a loop of the portal's, in a thread."""
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._pid = 0
         self._lock = threading.Lock()
 
@@ -51,7 +66,8 @@ class Portal:
             if self._loop is None or self._pid != os.getpid():  # a fork copies the loop, and not its thread
                 self._pid = os.getpid()
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="conveyor-portal", daemon=True).start()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="conveyor-portal", daemon=True)
+                self._thread.start()
                 atexit.register(self._close)
             return self._loop
 
@@ -59,5 +75,10 @@ class Portal:
         if self._loop is None or self._pid != os.getpid():
             return
         if self._app.loop is self._loop:
+            self._loop.set_default_executor(_Here())
             asyncio.run_coroutine_threadsafe(self._app.close(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        if not self._loop.is_running():
+            self._loop.close()

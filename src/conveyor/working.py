@@ -18,6 +18,7 @@ from conveyor.queue.board import Board
 from conveyor.queue.handler import Handler
 from conveyor.queue.heartbeat import Heartbeat, keep_alive
 from conveyor.queue.isolation import ChildPool
+from conveyor.queue.notices import Announcer
 from conveyor.queue.outcome import show_error
 from conveyor.queue.worker import GRACE_S, OnStuck, Stop, Worker
 from conveyor.store.protocol import Store
@@ -43,6 +44,8 @@ async def work(
 ) -> None:
     """Until the worker is stopped or this is cancelled. `on_start` is given the worker, to stop it by."""
     chance = random.Random()
+    announcer = Announcer(store, emit)
+    emit = announcer.emit
     children = ChildPool(child_command(target), os.cpu_count() or 1, emit) if target is not None else None
     worker = Worker(
         store,
@@ -67,6 +70,7 @@ async def work(
                 await firing
         if children is not None:
             await children.close()
+        await announcer.close()
 
 
 def machine_of(store: Store) -> str:

@@ -226,10 +226,10 @@ PLANTED = {
     "a wake folder that is a file": (block_wake_ups, "wake-ups", "warning", "cannot wake"),
     "an owner of another boot": (sql(LIVING), "owners", "warning", "another machine or boot: elsewhere"),
     "an owner long dead": (sql(LIVING.replace("9e15", "1")), "sweep", "warning", "dead owners for"),
-    "a pulled lease long over": (by_store(pull, hours_ago=1), "sweep", "warning", "pulled leases for 59 min"),
-    "a dedupe key long over": (by_store(dedupe, hours_ago=1), "sweep", "warning", "dedupe keys for 59 min"),
+    "a pulled lease long over": (by_store(pull, hours_ago=1), "sweep", "warning", "pulled leases for"),
+    "a dedupe key long over": (by_store(dedupe, hours_ago=1), "sweep", "warning", "dedupe keys for"),
     "old receipts": (by_store(send, hours_ago=3), "sweep", "warning", "receipts for 2 h"),
-    "a value long over": (by_store(keep_value, hours_ago=1), "sweep", "warning", "kv entries for 59 min"),
+    "a value long over": (by_store(keep_value, hours_ago=1), "sweep", "warning", "kv entries for"),
     "messages past their retention": (by_store(send, hours_ago=99), "sweep", "warning", "past their retention for 3 h"),
     "purged rows": (by_store(purge), "sweep", "warning", "1 purged rows wait"),
     "a queue without a consumer": (

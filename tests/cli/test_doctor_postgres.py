@@ -351,11 +351,11 @@ async def schedule(store: Store) -> None:
 
 
 PLANTED: Final = {
-    "a dead owner": (die, 1, "sweep", "dead owners for 59 min"),
-    "a pulled lease long over": (pull, 1, "sweep", "pulled leases for 59 min"),
-    "a dedupe key long over": (forget_key, 1, "sweep", "dedupe keys for 59 min"),
+    "a dead owner": (die, 1, "sweep", "dead owners for"),
+    "a pulled lease long over": (pull, 1, "sweep", "pulled leases for"),
+    "a dedupe key long over": (forget_key, 1, "sweep", "dedupe keys for"),
     "old receipts": (send, 3, "sweep", "receipts for 2 h"),
-    "a value long over": (keep_value, 1, "sweep", "kv entries for 59 min"),
+    "a value long over": (keep_value, 1, "sweep", "kv entries for"),
     "purged rows": (purge, 0, "sweep", "1 purged rows wait"),
     "messages past their retention": (send, 99, "sweep", "past their retention for 3 h"),
     "a queue without a consumer": (send, 1, "consumers", "`inbox` (no consumer), 60 min"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from conveyor.model.ids import IdSource
 from conveyor.model.job import RECORD_MS, JobRecord, JobState
 from conveyor.model.message import Draft, Lease
+from conveyor.model.report import Kind, Report, Word
 from conveyor.model.settings import ConsumerSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.protocol import Store
@@ -98,3 +100,41 @@ def test_failed_jobs_are_tried_again(terminal: Terminal, ids: list[str]) -> None
     assert terminal.run("jobs", "retry", ids[0], "--name", "mail").code == 2
     states = [each["state"] for each in terminal.ok("jobs", "list", "--json").json]
     assert states == ["scheduled", "succeeded", "queued", "queued"]
+
+
+def test_a_job_is_told_of_an_event_and_shows_it(terminal: Terminal, ids: list[str]) -> None:
+    assert f"`paid` is sent to `{ids[3]}`" in terminal.ok("jobs", "send-event", ids[3], "paid", '{"amount": 9}').out
+    assert "event  paid  sent  12 bytes" in terminal.ok("jobs", "show", ids[3]).out
+    [event] = terminal.ok("jobs", "show", ids[3], "--json").json["events"]
+    assert event["name"] == "paid"
+    assert terminal.run("jobs", "send-event", ids[2], "paid").code == 1
+    assert terminal.run("jobs", "send-event", ids[3], "paid", "{").code == 2
+
+
+def test_logs_tell_what_a_job_has_said(terminal: Terminal) -> None:
+    async def speak(store: Store) -> str:
+        settings = ConsumerSettings(script="shop", tracks_jobs=True, dead_letter_queue="mails-dlq")
+        await store.declare_consumer("mails", settings)
+        owner = await store.register_owner(OwnerInfo(app="shop", host=store.host, pid=1, supervisor_pid=1))
+        id = IdSource(store.clock).new()
+        await store.append([Draft(id=id, queue="mails", body=b"1", headers=b'{"job":"mail"}')])
+        [lease] = (await store.claim(ClaimRequest(queue="mails", owner=owner, limit=1))).leases
+        done = record(store, lease, JobState.SUCCEEDED, None)
+        at = store.clock.now_ms()
+        words = [
+            Word(kind=Kind.LOG, at=at, attempt=1, body=b"one\x1b[2J", level="warning"),
+            Word(kind=Kind.OUTPUT, at=at, attempt=1, body=b"\xff", is_text=False),
+            Word(kind=Kind.PROGRESS, at=at, attempt=1, body=b"half", fraction=0.5),
+        ]
+        report = Report(record=done, is_first=False, seq=lease.seq, claim=lease.claim, words=words)
+        await store.reports.write(owner, [report])
+        await store.settle(owner, [Settlement(lease.seq, lease.claim, outcome=done)])
+        return id.hex()
+
+    id = terminal.store(speak)
+    lines = terminal.ok("jobs", "logs", id).out.splitlines()
+    assert [each.split("  ", 1)[1] for each in lines] == ["warning  one\\x1b[2J", "output   1 bytes", "  50.0%  half"]
+    told = terminal.ok("jobs", "logs", id, "--follow", "--after", "1", "--json").out
+    events = [msgspec.json.decode(each) for each in told.splitlines()]
+    assert [(each["event"], each["number"]) for each in events] == [("output", 2), ("progress", 3), ("end", 3)]
+    assert terminal.run("jobs", "logs", "0" * 32).code == 1

@@ -40,7 +40,7 @@ def test_a_rotated_and_a_revoked_token(terminal: Terminal) -> None:
         terminal.store(lambda store: Tokens(store).verify(new["token"].encode()))
     terminal.store(lambda store: Tokens(store).verify(old["token"].encode()))
     found = terminal.ok("audit", "list", "--json").json
-    assert [each["action"] for each in found] == ["token.revoke", "token.rotate", "token.create"]
+    assert [each["action"] for each in found] == ["token.revoke", "token.rotate", "token.rotate", "token.create"]
     assert {each["actor"] for each in found} == {"cli"}
 
 

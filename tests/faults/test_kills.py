@@ -124,16 +124,17 @@ def kill_workers(fleet: Fleet, kills: int, feed: Callable[[], None]) -> None:
     chance = random.Random(SEED)
     feed()
     tree = fleet.work("--processes", str(PROCESSES), "--concurrency", "20")
-    killed: set[int] = set()
+    killed = 0
     working: set[int] = set()
     history = Tail(fleet.folder)
-    while len(killed) < kills:
+    while killed < kills:
         fleet.rest(chance.uniform(0.1, 0.8))
         working |= {line.pid for line in history.read() if line.what is What.START}
-        victims = sorted(working.intersection(fleet.workers(tree)).difference(killed))
+        victims = sorted(working.intersection(fleet.workers(tree)))
         if len(victims) == PROCESSES:
-            killed.add(pid := chance.choice(victims))
-            fleet.kill(pid)
+            fleet.kill(pid := chance.choice(victims))
+            working.discard(pid)  # in a long campaign another worker gets the same number
+            killed += 1
         feed()
 
 

@@ -15,13 +15,13 @@ import click
 import msgspec
 
 from conveyor import ConsumerSettings, Conveyor, QueueSettings
+from conveyor.audit.trail import Audit
 from conveyor.cron.schedules import Schedules
 from conveyor.jobs.room import Jobs
 from conveyor.model import beside, errors, job_errors, message, refusals, settings
 from conveyor.model.states import STEPS, State, Step
 from conveyor.model.verdict import DeadReason
 from conveyor.server import rest
-from conveyor.server.audit import Audit
 from conveyor.server.rest.openapi import make_document
 from conveyor.server.rest.streams import Streams
 from conveyor.server.tokens import Tokens
@@ -59,6 +59,7 @@ DEAD_REASONS: Final[Mapping[DeadReason, str]] = {
     DeadReason.TIMEOUT: "Its last attempt ran longer than the consumer's `timeout`.",
     DeadReason.LOST: "Its last attempt's worker vanished, and nobody saw why.",
     DeadReason.EXPIRED: "Older than `expires_in` or the queue's retention.",
+    DeadReason.DEADLINE: "A job had not ended by its `deadline`, or could not begin again before it.",
     DeadReason.REJECTED: "A `Reject` without words of its own.",
 }
 
@@ -139,6 +140,7 @@ def settings_page() -> str:
         "| | `CONVEYOR_FILES` | `files` in `[tool.conveyor]` | the folder of buckets, D1 databases and the key of secrets; else beside the store's file |",
         "| `wrangler=` | `CONVEYOR_WRANGLER` | | a Worker's file ([how](../how-to/wrangler-file.md)); empty: none; else the nearest, upward |",
         "| `environment=` | `CLOUDFLARE_ENV` | | which `env` of that file |",
+        '| `app.retention(...)` | | `[tool.conveyor.retention]` | for how long is kept what has ended, as in `jobs = "7d"` ([how](../how-to/audit.md)) |',
         "| | `CONVEYOR_SECRETS_KEY` | | 32 bytes in base64, of several the first seals ([how](../how-to/secrets.md)); else a file of this machine |",
         "\nWhat is said in Python or by `--url` is the whole of it; else the environment goes before the file, each by itself.",
         "`${NAME}` in Python and in the file is the environment's ([how](../how-to/many-stores.md)).\n",

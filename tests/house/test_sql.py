@@ -42,7 +42,11 @@ SQLITE_ALONE = {
     # PostgreSQL has these still to come: keys of ended messages apart.
     "mark_uses_dedupe", "mark_dedupe_anew", "dedupe_keys_of",
     # Jobs one by one; by arrays there.
-    "read_job", "read_job_message",
+    "read_job", "read_job_message", "read_report", "date_job",
+    # And members of groups.
+    "insert_node", "end_node", "mark_node", "drop_node_draft",
+    # Messages that end in one go: there what ends them says whose they were.
+    "drop_messages",
     # The user's transaction takes the lock that all writers take, and then writes as they do.
     "take_write_lock",
     # What is carried goes in by INSERT, and by COPY there.
@@ -54,9 +58,9 @@ POSTGRES_ALONE = {
     "applied_migrations", "note_migration", "insert_store",
     # Many write at once: what they lock, and how a transaction begins.
     "begin", "relax", "share_catalog", "hold_catalog", "lock_lane", "lock_sweep", "lock_dedupe", "lock_schedule",
-    "lock_owner", "lock_alarm", "held_by_owner", "lock_trail", "write_trail",
+    "lock_owner", "lock_alarm", "lock_groups", "lock_notices", "held_by_owner", "lock_trail", "write_trail",
     # A server may follow another one, be crowded, or stand behind a pooler.
-    "find_standby", "read_session", "bound_idleness", "find_crowd",
+    "find_standby", "read_session", "bound_session", "take_time", "find_crowd",
     "lanes_of_leases", "lanes_of_owner", "read_head", "read_queues", "fold_counters", "notify",
     # Whoever looks after a store begins and ends its transactions by statements; tables can change their schema.
     "begin_snapshot", "begin_alone", "wait_little", "set_aside", "write_numbers", "count_living_owners",
@@ -67,6 +71,10 @@ POSTGRES_ALONE = {
     "block", "unblock", "heads_of_keys", "blocked_of_keys", "key_states", "put_windows", "write_costs",
     "call_keys", "who_is_in_line", "offers_of_keys", "offered_heads", "next_of_keys",
     "append_plain", "claim_plain", "ack_plain", "ack_jobs", "read_jobs", "read_job_messages",
+    "hold_leases", "beat_many", "read_reports", "date_jobs",
+    "insert_nodes", "end_nodes", "mark_nodes", "drop_node_drafts", "groups_of",
+    # With its dedupe key.
+    "delete_message",
     # Old versions of rows stay where others may still see them.
     "earliest_ready",
     # The user's transaction may last, and holds nothing that others wait for: it writes into an outbox.
@@ -79,6 +87,8 @@ OTHER_PARAMETERS = {
     "add_counts", "write_queue", "write_heading", "put_note",
     # By arrays.
     "add_keyed", "drop_keyed", "join_line", "move_in_line", "leave_line",
+    # The sweep's, which tells of members.
+    "delete_messages",
 }  # fmt: skip
 PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
 

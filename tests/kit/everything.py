@@ -7,17 +7,22 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from conveyor.model.group import GROUP_HEADER
 from conveyor.model.ids import MessageId
 from conveyor.model.job import RECORD_MS, JobAttempt, JobRecord, JobState
 from conveyor.model.message import Peeked
 from conveyor.model.rate import Rate
+from conveyor.model.report import Kind, Report, Word
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
+from conveyor.model.step import StepKind, StepRecord
 from conveyor.model.verdict import Action, Settlement
+from conveyor.store.groups import GroupDraft, NodeDraft
 from conveyor.store.jobs import JobsAsked
 from conveyor.store.keeping import Portable
 from conveyor.store.portable import TABLES, Row
 from conveyor.store.protocol import Store
 from conveyor.store.records import PULL_OWNER, KeyValue
+from conveyor.store.steps import Holder
 from conveyor.testing.conformance.deliveries import a_delivery
 from conveyor.testing.factories import (
     a_claim,
@@ -29,6 +34,7 @@ from conveyor.testing.factories import (
     a_schedule,
     an_ack,
     an_entry,
+    an_id,
     an_owner,
 )
 
@@ -55,7 +61,26 @@ async def fill_everything(store: Store) -> None:
     await store.append([a_draft(queue="purged", dedupe="p")])
     await store.purge("purged")
     await _fill_jobs(store, owner)
+    await _fill_groups(store)
     await _fill_beside(store)
+
+
+async def _fill_groups(store: Store) -> None:
+    """One that runs, with a member that waits for another, and one that has ended."""
+    await store.create_queue("members", QueueSettings())
+    for name, members in (("wide", 2), ("none", 0)):
+        draft = GroupDraft(
+            id=an_id(), name=name, on_failure="continue", deadline_ms=60_000, on_complete=a_draft(queue="purged")
+        )
+        headers = b'{"%s":"%s"}' % (GROUP_HEADER.encode(), draft.id.hex().encode())
+        nodes = [
+            NodeDraft(
+                place=place, message=a_draft(queue="members", headers=headers), job=None, after=tuple(range(place)),
+                takes=place - 1 if place else None,
+            )
+            for place in range(members)
+        ]  # fmt: skip
+        await store.groups.start(draft, nodes, is_last=True)
 
 
 async def _fill_jobs(store: Store, owner: int) -> None:
@@ -70,7 +95,22 @@ async def _fill_jobs(store: Store, owner: int) -> None:
         expires_at=now + RECORD_MS,
     )  # fmt: skip
     await store.settle(owner, [Settlement(failed.seq, failed.claim, Action.RETRY, 60_000, outcome=record)])
+    facts = {"owner": owner, "seq": running.seq, "claim": running.claim, "attempts": 1}
+    holder = Holder(**facts, id=running.id, name="mail", queue="mails", enqueued_at=now)
+    step = StepRecord(kind=StepKind.STEP, name="é", attempt=1, began_at=now, ended_at=now, value=b"1")
+    await store.steps.write(holder, step, is_first=True)
+    await store.steps.write(holder, replace(step, kind=StepKind.WAIT, ended_at=None, until=now + 9_000), is_first=False)
+    await store.steps.send(running.id, "paid é", b'{"n":1}')
     await store.jobs.cancel(running.id)
+    words = [
+        Word(kind=Kind.LOG, at=now, attempt=1, body=b"no \0 luck", level="info"),
+        Word(kind=Kind.OUTPUT, at=now, attempt=1, body=bytes(range(256)), is_text=False),
+        Word(kind=Kind.PROGRESS, at=now, attempt=1, body=b"half", fraction=0.5),
+    ]
+    said = replace(record, id=running.id, state=JobState.RUNNING)
+    await store.reports.write(
+        owner, [Report(record=said, is_first=False, seq=running.seq, claim=running.claim, words=words)]
+    )
 
 
 async def _fill_fair(store: Store, owner: int) -> None:
@@ -131,8 +171,13 @@ async def answers_of(store: Store) -> dict[str, Any]:
         "queues": queues,
         "metrics": [await store.metrics(each.name) for each in queues],
         "messages": [_carried(each) for queue in queues for each in await store.peek(queue.name, limit=1_000)],
+        "groups": [(each, await store.groups.members(each.id, limit=9)) for each in await store.groups.look(limit=9)],
         "jobs": [
-            (each.name, each.state(store.clock.now_ms()), await _attempts_of(store, each.id))
+            (each.name, each.state(store.clock.now_ms()), await _attempts_of(store, each.id), await store.steps.read(each.id))
+            for each in (await store.jobs.look(JobsAsked())).jobs
+        ],
+        "reports": [
+            (await store.reports.find(each.id), await store.reports.read(each.id, after=0, limit=9))
             for each in (await store.jobs.look(JobsAsked())).jobs
         ],
         "owners": await store.list_owners(),

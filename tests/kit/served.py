@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 
 from conveyor import Conveyor
+from conveyor.audit.trail import Audit
 from conveyor.server.asgi import make_asgi
-from conveyor.server.audit import Audit
 from conveyor.server.binding import LOOPBACK
 from conveyor.server.endpoint import Endpoint
 from conveyor.server.gate import Gate, Rates

@@ -9,8 +9,8 @@ import apsw
 import pytest
 
 from conveyor import Conveyor
+from conveyor.audit.trail import Audit, Record
 from conveyor.model.errors import ConflictError, StoreBusyError
-from conveyor.server.audit import Audit, Record
 from conveyor.server.endpoint import Answer, Call, Endpoint
 from conveyor.server.rights import Caller, Right
 from conveyor.testing.clock import ManualClock

@@ -22,7 +22,7 @@ from kit.served import ADMIN, Client, a_token, client_of, make_wire
 pytestmark = pytest.mark.anyio
 
 # Whoever asks is served. Everything else names a right, or asks for any valid token.
-PUBLIC: Final = {"GET /api/v1/openapi.json", "GET /api/v1/events/{ticket}"}
+PUBLIC: Final = {"GET /api/v1/openapi.json", "GET /api/v1/events/{ticket}", "GET /api/v1/jobs/{job}/stream/{ticket}"}
 ANY_TOKEN: Final = {
     "GET /client/v4/user",
     "GET /client/v4/user/tokens/verify",
@@ -57,7 +57,7 @@ def test_every_route_declares_its_right() -> None:
     assert len(found) > 60
     assert {name for _, each, name in found if each.right is None and each.scope != "token"} == PUBLIC
     assert {name for _, each, name in found if each.right is None and each.scope == "token"} == ANY_TOKEN
-    assert {each.scope for _, each, _ in found} == {"queue", "store", "token"}
+    assert {each.scope for _, each, _ in found} == {"queue", "store", "token", "job"}
     assert not [name for _, each, name in found if each.scope == "token" and each.right is not None]
 
 
@@ -66,6 +66,7 @@ def test_changes_need_more_than_a_look() -> None:
         "POST /client/v4/accounts/{account}/queues/{queue}/messages/peek",
         "POST /client/v4/accounts/{account}/storage/kv/namespaces/{namespace}/bulk/get",
         "POST /api/v1/tickets",
+        "POST /api/v1/jobs/{job}/tickets",
         "POST /client/v4/graphql",
     }
     for _, endpoint, name in routes_of(site_of(Conveyor("shop", url="memory://"))):

@@ -16,9 +16,11 @@ from conveyor.queue.handler import RunIn
 from conveyor.sim.plan import Backend, Feature, Plan
 from conveyor.store import gates
 from conveyor.store.memory import belt, floor, owners, rows, schedules
+from conveyor.store.memory import jobs as memory_jobs
 from conveyor.store.records import Ending
 from conveyor.store.sqlite import catalog, leases
 from conveyor.store.sqlite import claim as sqlite_claim
+from conveyor.store.sqlite import jobs as sqlite_jobs
 from conveyor.store.sqlite import owners as sqlite_owners
 from conveyor.store.sqlite import reconcile as sqlite_reconcile
 from conveyor.supervisor import supervisor
@@ -283,6 +285,10 @@ def _release_is_a_retry(former: Any) -> Any:
     return release
 
 
+async def _nothing_cancelled(self: Any, id: Any) -> Any:
+    return self._find_job(id)
+
+
 async def _never(self: Any) -> None:
     while True:
         await self._store.clock.sleep(3_600)
@@ -327,6 +333,10 @@ MUTANTS = [
     Mutant("duplicate settle", settle.Settler, "_write", _settled_twice),
     Mutant("slot never freed", settle.Settler, "give_back", lambda _: lambda self, queue, calls: None, _needs(Feature.LIMITS)),
     Mutant("off the board before it is durable", worker.Worker, "_end", _begins_unseen, _needs(Feature.KILLS)),
+    Mutant("a cancelled job is tried again", floor.Floor, "_is_cancelled", lambda _: lambda self, message: False, _needs(Feature.JOBS)),
+    Mutant("SQLite: a cancelled job is tried again", sqlite_jobs, "is_cancelled", lambda _: lambda tx, row, seq: False, _needs(Feature.JOBS)),
+    Mutant("what became of a job is forgotten", floor.Floor, "_put_job", lambda _: lambda self, record: None, _needs(Feature.JOBS)),
+    Mutant("a replaced job stays", memory_jobs.Jobs, "cancel", lambda _: _nothing_cancelled, _needs(Feature.JOBS)),
     Mutant("suspects not isolated", worker.Worker, "run_alone", _suspect_beside_others, _needs(Feature.KILLS)),
     Mutant("shutdown counted as a failure", dispatch.Dispatcher, "_cause", _shutdown_is_a_failure, _needs(Feature.ROLLS)),
     Mutant("unstarted counted as a failure", consumer, "release", _release_is_a_retry, _needs(Feature.PAUSES)),

@@ -13,7 +13,7 @@ from simulation.mutants import MUTANTS, Mutant
 
 WORLDS_MAX = 60
 SAMPLE = {
-    "retry guard off by one", "released counted as attempt", "reap ignores evidence", "dedupe ignored",
+    "retry guard off by one", "released counted as attempt", "reap ignores evidence", "dedupe ignored", "a cancelled job is tried again",
     "one slot too many", "delay ignored", "SQLite: retry guard off by one", "SQLite: expired messages delivered",
     "poll off", "settlement dropped on store error", "a lost claim is forgotten", "duplicate settle", "lease not renewed",
 }  # fmt: skip

@@ -25,7 +25,7 @@ pytest.register_assert_rewrite("conveyor.testing.conformance")
 
 
 # Most of the suite's queues lie far; those that one of its batches or deaths needs together lie together.
-ROUTES = {"a": "home", "b": "home", "*": "far"}
+ROUTES = {"a": "home", "b": "home", "a-dlq": "home", "plain": "home", "reports": "home", "*": "far"}
 
 
 def make_store(kind: str, folder: Path, clock: ManualClock) -> Store:

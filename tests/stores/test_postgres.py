@@ -22,7 +22,8 @@ from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.postgres import PostgresStore
-from conveyor.store.postgres.opening import read_address
+from conveyor.store.postgres.migrating import enter_schema, migrate
+from conveyor.store.postgres.opening import dial, read_address
 from conveyor.store.records import ClaimRequest
 from conveyor.testing.clock import ManualClock
 from kit.postgres import the_server
@@ -330,3 +331,20 @@ async def test_no_server_is_a_store_error_without_the_password() -> None:
     with pytest.raises(StoreAwayError) as caught:
         await PostgresStore("postgresql://someone:secret@127.0.0.1:1,127.0.0.1:2/db?patience=0").open()
     assert "secret" not in str(caught.value)
+
+
+async def test_the_server_gives_up_on_statements_of_those_that_are_dead() -> None:
+    address = msgspec.structs.replace(read_address(the_server().url()), pooler=False)
+    connection = await dial(address.places[0], address)
+    try:
+        assert await connection.fetchval("SHOW statement_timeout") == "30s"
+        await migrate(connection, address)  # and takes the time that it needs
+        assert await connection.fetchval("SHOW statement_timeout") == "30s"
+        await connection.execute("SET statement_timeout TO '50ms'")
+        with pytest.raises(asyncpg.QueryCanceledError):
+            await connection.execute("SELECT pg_sleep(5)")
+        async with connection.transaction():
+            await enter_schema(connection, address.schema)
+            assert await connection.fetchval("SHOW statement_timeout") == "0"
+    finally:
+        await connection.close()

@@ -11,11 +11,11 @@ from pathlib import Path
 import apsw
 import pytest
 
+from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.errors import (
     InvalidMessageError,
     InvalidSettingError,
     InvalidTransactionError,
-    ScheduleNotFoundError,
     StoreAwayError,
     StoreClosedError,
     StoreError,
@@ -151,7 +151,9 @@ async def test_an_owner_has_one_number_in_both_and_is_listed_once(store: RoutedS
     assert (row.owner, row.info) == (owner, an_owner())
 
 
-async def test_an_owner_of_one_store_alone_is_no_other_s(store: RoutedStore, tmp_path: Path, clock: ManualClock) -> None:
+async def test_an_owner_of_one_store_alone_is_no_other_s(
+    store: RoutedStore, tmp_path: Path, clock: ManualClock
+) -> None:
     numbers = []
     for name in ("home", "far"):  # two apps that know no routes, each with the first number of its file
         alone = SQLiteStore(tmp_path / f"{name}.db", clock=clock)
@@ -274,7 +276,9 @@ async def server() -> AsyncIterator[Server]:
 async def test_a_server_that_stops_takes_its_own_queues_along_and_buries_nobody_when_it_is_back(
     server: Server, tmp_path: Path, clock: ManualClock
 ) -> None:
-    routed = make_routed(SQLiteStore(tmp_path / "home.db", clock=clock), PostgresStore(server.url(patience="1"), clock=clock))
+    routed = make_routed(
+        SQLiteStore(tmp_path / "home.db", clock=clock), PostgresStore(server.url(patience="1"), clock=clock)
+    )
     async with opened(routed) as store:
         for queue in ("mail", "video"):
             await store.create_queue(queue, QueueSettings())

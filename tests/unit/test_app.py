@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from conveyor import Conveyor, CronRun, Message, QueueSettings
+from conveyor.model.beside import CronSyntaxError, ScheduleNotFoundError
 from conveyor.model.errors import (
     ConsumerConflictError,
-    CronSyntaxError,
     InvalidDurationError,
     InvalidSettingError,
     QueueNotFoundError,
-    ScheduleNotFoundError,
     StoreReadOnlyError,
     StoreUnsupportedError,
 )

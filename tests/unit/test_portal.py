@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -80,3 +82,14 @@ def test_forked_child_does_not_hang(tmp_path: Path) -> None:
     app.run_sync(app.ensure_open())
     assert app.run_sync(app.queue("jobs").metrics()).backlog_messages == 1
     app.run_sync(app.close())
+
+
+def test_a_script_on_a_file_ends_without_a_word(tmp_path: Path) -> None:
+    lines = [
+        "from conveyor import Conveyor",
+        f"app = Conveyor('shop', url='sqlite:///{tmp_path}/shop.db')",
+        "app.run_sync(app.declare_queue('orders').send('lamp'))",
+    ]
+    done = subprocess.run([sys.executable, "-W", "error", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert sorted(each.name for each in tmp_path.glob("*.db-wal")) == [], "it closed its store"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from conveyor import Backoff, Conveyor, CronRun, Message
-from conveyor.model.errors import CronSyntaxError, InvalidSettingError
+from conveyor.model.beside import CronSyntaxError
+from conveyor.model.errors import InvalidSettingError
 from conveyor.wrangler import Worker, find_file, read_file, strip_jsonc
 
 pytestmark = pytest.mark.anyio

@@ -11,6 +11,7 @@ import pytest
 from conveyor import Conveyor
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.settings import QueueSettings
+from conveyor.queue import admin
 from conveyor.server.cloudflare import PULLED_JSON, endpoints
 from conveyor.server.rights import Right
 from kit.served import Client, a_token, serving
@@ -273,6 +274,32 @@ async def test_a_token_sees_its_own_queues_only(wire: Wire) -> None:
     assert told(await ask("POST", f"{HERE}/queues", token, json={"queue_name": "theirs"})) == (404, 11000)
     assert (await ask("POST", f"{HERE}/queues", token, json={"queue_name": "my-own"})).status_code == 200
     assert told(await ask("GET", f"{HERE}/storage/kv/namespaces", token)) == (403, 10000)
+
+
+async def test_a_bound_token_lets_nothing_die_into_another_s_queue(wire: Wire) -> None:
+    for name in ("mine", "others-dlq"):
+        await wire.result("POST", "/queues", json={"queue_name": name})
+    token = await a_token(wire.app, *set(Right) - {Right.ADMIN}, queues=("mine", "my-*"))
+    there, body = f"{HERE}/queues/mine/consumers", {"type": "http_pull", "settings": {}}
+    for name in ("others-dlq", "not-there"):
+        refused = await wire.client.ask("POST", there, token, json=body | {"dead_letter_queue": name})
+        assert told(refused)[0] == 404
+    made = await wire.client.ask("POST", there, token, json=body | {"dead_letter_queue": "my-dlq"})
+    assert made.status_code == 200
+    one = f"{there}/{made.json()['result']['consumer_id']}"
+    for method in ("PUT", "PATCH"):
+        assert told(await wire.client.ask(method, one, token, json=body | {"dead_letter_queue": "others-dlq"}))[0] == 404
+    info = await wire.app.store.get_queue("mine")
+    assert info.consumer is not None and info.consumer.dead_letter_queue == "my-dlq"
+    names = [each.name for each in await wire.app.store.list_queues()]
+    assert "not-there" not in names
+
+
+async def test_there_is_an_end_to_queues(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "QUEUES_MAX", len(await wire.app.store.list_queues()) + 1)
+    await wire.result("POST", "/queues", json={"queue_name": "last"})
+    refused = await wire.ask("POST", "/queues", json={"queue_name": "one-too-many"})
+    assert told(refused)[0] == 409 and "queues already" in refused.text
 
 
 async def test_an_id_is_that_of_one_life(wire: Wire) -> None:

@@ -58,6 +58,7 @@ def double(number: int, context: JobContext) -> int:
     return number * 2
 """
 QUEUES = {"slow": "loops", "watchful": "threads"}
+RETRIES = {"late": 0, "deadly": 1}
 
 
 async def enqueue(shop: Shop, name: str, number: int = 1) -> MessageId:
@@ -66,7 +67,9 @@ async def enqueue(shop: Shop, name: str, number: int = 1) -> MessageId:
     await shop.store.declare_consumer(queue, ConsumerSettings(script="shop", dead_letter_queue=f"{queue}-dlq"))
     id = IdSource(shop.store.clock).new()
     headers = f'{{"job":"{name}"}}'.encode()
-    await shop.store.append([Draft(id=id, queue=queue, body=str(number).encode(), headers=headers)])
+    await shop.store.append(
+        [Draft(id=id, queue=queue, body=str(number).encode(), headers=headers, max_retries=RETRIES.get(name))]
+    )
     return id
 
 

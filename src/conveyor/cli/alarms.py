@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
-from conveyor.alarms import AHEAD_MS_MAX
+from conveyor.alarms import AHEAD_MS_MAX, set_by_hand
 from conveyor.alarms import rearm as arm_again
 from conveyor.cli.answers import DurationType, ask, print_facts, print_rows, say, show_moment, store_options
 from conveyor.model.beside import AlarmNotFoundError
@@ -19,7 +20,7 @@ _COLUMNS: Final = ("name", "state", "due", "next", "attempts", "error", "queue")
 
 @click.group()
 def alarms() -> None:
-    """List alarms, arm those that are parked again, cancel them.
+    """List alarms, set them by hand, arm those that are parked again, cancel them.
 
     \b
     Example:
@@ -53,6 +54,30 @@ def show(name: str, *, url: str | None, as_json: bool) -> None:
         return found
 
     print_facts(_row(ask(url, question)), as_json=as_json)
+
+
+@alarms.command("set")
+@click.argument("name")
+@click.option("--after", "after_ms", type=DurationType(most_ms=AHEAD_MS_MAX), default=None, help="In 5m, 2h, 3d.")
+@click.option("--at", type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%MZ"]), default=None,
+              help="At this moment, in UTC, as in 2026-01-01T12:00:00Z.")  # fmt: skip
+@click.option("--app", default=None, help="Whose it is, where it was never set before.")
+@store_options
+def set_alarm(
+    name: str, *, after_ms: int | None, at: datetime | None, app: str | None, url: str | None, as_json: bool
+) -> None:
+    """Set an alarm by hand, in place of what it was set to.
+
+    \b
+    Example:
+      conveyor alarms set cart-42 --after 10m --app shop
+      conveyor alarms set cart-42 --at 2026-12-24T18:00:00Z
+    """
+    if (after_ms is None) == (at is None):
+        raise click.UsageError("say when: either --after or --at")
+    when = at.replace(tzinfo=UTC) if at is not None else (after_ms or 0) / 1000
+    alarm = ask(url, lambda store: set_by_hand(store, IdSource(store.clock), name, when, app=app))
+    say(f"`{name}` rings at {show_moment(alarm.next_at)}", _row(alarm), as_json=as_json)
 
 
 @alarms.command()

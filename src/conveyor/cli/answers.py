@@ -16,6 +16,9 @@ from urllib.parse import urlencode
 import click
 import msgspec
 
+from conveyor.audit.act import acting
+from conveyor.audit.trail import operator
+from conveyor.cli.acts import name_act
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import (
     ConveyorError,
@@ -133,7 +136,8 @@ def _tell_of_server(event: Event) -> None:
 async def _with_store(store: Store, question: Callable[[Store], Awaitable[T]]) -> T:
     await store.open()
     try:
-        return await question(store)
+        async with acting(store, name_act(), who=operator):
+            return await question(store)
     except QueueNotFoundError as error:
         error.hint = await _next_command(store, str(error.facts.get("name", "")))
         raise

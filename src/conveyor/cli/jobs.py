@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
 
-from conveyor.cli.answers import ask, print_json, print_rows, say, store_options
+from conveyor.cli.answers import ask, print_json, print_rows, say, show_text, store_options
 from conveyor.jobs.explain import explain as find_reason
+from conveyor.jobs.following import JobEnd, JobEvent, JobLog, JobOutput, JobProgress, follow, read_all
 from conveyor.jobs.job import JobInfo, job_info, retry_job, show_job
 from conveyor.jobs.replay import replay
+from conveyor.jobs.stepping import send_event
 from conveyor.model.ids import ID_BYTES, MessageId
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import JobNotFoundError
@@ -90,6 +93,55 @@ def show(id: str, *, url: str | None, as_json: bool) -> None:
         parts += [f"on {step.worker}"] if step.worker else []
         parts += [step.error] if step.error else []
         click.echo("  ".join(parts))
+    _show_steps(info)
+
+
+def _show_steps(info: JobInfo) -> None:
+    if info.steps or info.events:
+        click.echo()
+    for each in info.steps:
+        parts = [_shown(each.began_at), each.kind.value, each.name, each.state.value.replace("_", " ")]
+        if each.ended_at is not None:
+            parts.append(f"{(each.ended_at - each.began_at).total_seconds():.3f} s")
+        elif each.until is not None:
+            parts.append(f"until {_shown(each.until)}")
+        click.echo("  ".join(parts))
+    for event in info.events:
+        click.echo(f"{_shown(event.sent_at)}  event  {event.name}  sent  {event.size_bytes:,} bytes")
+
+
+@jobs.command()
+@click.argument("id")
+@click.option("--follow", "-f", "follows", is_flag=True, help="Go on until the job is over.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Begin after this number.")
+@store_options
+def logs(id: str, *, follows: bool, after: int, url: str | None, as_json: bool) -> None:
+    """What a job says of itself: its log, its progress and its output. With --json a line for each, with its number."""
+
+    async def question(store: Store) -> None:
+        job = read_id(id)
+        async for event in follow(store, job, after=after) if follows else read_all(store, job, after=after):
+            _tell(event, as_json=as_json)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        ask(url, question)
+
+
+def _tell(event: JobEvent, *, as_json: bool) -> None:
+    if as_json:
+        kind = type(event).__name__.removeprefix("Job").lower()
+        click.echo(msgspec.json.encode({"event": kind} | msgspec.to_builtins(event)).decode())
+        return
+    match event:
+        case JobLog():
+            click.echo(show_text(f"{_shown(event.at)}  {event.level:7}  {event.text}"))
+        case JobProgress():
+            click.echo(show_text(f"{_shown(event.at)}  {event.fraction:7.1%}  {event.note}".rstrip()))
+        case JobOutput():
+            chunk = event.chunk if isinstance(event.chunk, str) else f"{len(event.chunk):,} bytes"
+            click.echo(show_text(f"{_shown(event.at)}  output   {chunk}"))
+        case JobEnd():
+            click.echo(show_text(f"{event.state}  {event.error or ''}".rstrip()))
 
 
 @jobs.command()
@@ -116,6 +168,21 @@ def cancel(id: str, *, url: str | None, as_json: bool) -> None:
     state = ask(url, question)
     told = "is told to end" if state is JobState.RUNNING else f"is {state}"
     say(f"`{id}` {told}", {"id": id, "state": state.value}, as_json=as_json)
+
+
+@jobs.command("send-event")
+@click.argument("id")
+@click.argument("name")
+@click.argument("payload", default="null")
+@store_options
+def tell(id: str, name: str, payload: str, *, url: str | None, as_json: bool) -> None:
+    """Tell a job what it waits for: the event NAME, with PAYLOAD as JSON. Of two the first counts."""
+    try:
+        value = msgspec.json.decode(payload)
+    except msgspec.DecodeError as error:
+        raise click.UsageError(f"PAYLOAD is not JSON: {error}") from None
+    ask(url, lambda store: send_event(store, read_id(id), name, value))
+    say(f"`{name}` is sent to `{id}`", {"id": id, "name": name}, as_json=as_json)
 
 
 @jobs.command()

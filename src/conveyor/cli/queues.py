@@ -260,5 +260,6 @@ def _facts(info: QueueInfo, metrics: QueueMetrics) -> dict[str, Any]:
             "key_rate": None if consumer.key_rate is None else str(consumer.key_rate),
             "fair": consumer.fair,
             "key_weights": ", ".join(f"{key}={weight}" for key, weight in consumer.key_weights.items()) or None,
+            "ageing": None if consumer.ageing_ms is None else show_duration(consumer.ageing_ms),
         }
     return facts

@@ -15,6 +15,7 @@ import msgspec
 from conveyor.cli.answers import chosen_stores
 from conveyor.loader import show_url
 from conveyor.observe.log import make_log_sink
+from conveyor.queue.notices import Announcer
 from conveyor.server.binding import Binding, check_binding
 from conveyor.server.tokens import Tokens, read_environment
 from conveyor.store.chosen import environment_of
@@ -104,12 +105,16 @@ async def _run(plan: Plan, routing: Routing, binding: Binding | None) -> int:
             has_token = read_environment()[0] is not None or await Tokens(store).is_any()
             check_binding(binding, has_token=has_token)
         chance = random.Random()
-        supervisor = Supervisor(store, plan, emit=emit, chance=chance)
+        announcer = Announcer(store, emit)
+        supervisor = Supervisor(store, plan, emit=announcer.emit, chance=chance)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, supervisor.stop)
         where = ", ".join(show_url(url) for url in routing.urls.values())
         click.echo(f"conveyor: {plan.processes} worker process(es) for {plan.app} on {where}", err=True)
-        return await supervisor.run()
+        try:
+            return await supervisor.run()
+        finally:
+            await announcer.close()
     finally:
         await store.close()

@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from conveyor.audit.trail import operator
 from conveyor.cli.answers import (
     DurationType,
     ask,
@@ -19,7 +20,6 @@ from conveyor.cli.answers import (
     store_options,
     tell,
 )
-from conveyor.server.audit import Audit, operator
 from conveyor.server.rights import Right
 from conveyor.server.tokens import Secret, Token, Tokens, read_environment
 from conveyor.store.protocol import Store
@@ -65,9 +65,7 @@ def create(
         until = None if expires is None else store.clock.now_ms() + expires
         wanted = frozenset(map(Right, rights))
         who = operator()
-        made = await _tokens(store).create(name, wanted, queues=queues or None, expires_at=until, created_by=who.name)
-        await _audit(store).record(who, "token.create", f"{made[0].id} {name}", result="ok")
-        return made
+        return await _tokens(store).create(name, wanted, queues=queues or None, expires_at=until, created_by=who.name)
 
     _show_made(*tell(url, make), as_json=as_json)
 
@@ -90,9 +88,7 @@ def rotate(token_id: str, *, overlap: int, url: str | None, as_json: bool) -> No
 
     async def make(store: Store) -> tuple[Token, Secret]:
         who = operator()
-        made = await _tokens(store).rotate(token_id, overlap_ms=overlap, created_by=who.name)
-        await _audit(store).record(who, "token.rotate", f"{token_id} {made[0].id}", result="ok")
-        return made
+        return await _tokens(store).rotate(token_id, overlap_ms=overlap, created_by=who.name)
 
     _show_made(*ask(url, make), as_json=as_json)
 
@@ -104,13 +100,7 @@ def rotate(token_id: str, *, overlap: int, url: str | None, as_json: bool) -> No
 def revoke(token_id: str, *, force: bool, url: str | None, as_json: bool) -> None:
     """End a token; every server refuses it within 5 s."""
     confirm(f"revoke token `{token_id}`", force=force)
-
-    async def end(store: Store) -> Token:
-        ended = await _tokens(store).revoke(token_id)
-        await _audit(store).record(operator(), "token.revoke", f"{ended.id} {ended.name}", result="ok")
-        return ended
-
-    ended = ask(url, end)
+    ended = ask(url, lambda store: _tokens(store).revoke(token_id))
     if as_json:
         print_json(_row(ended))
     else:
@@ -135,7 +125,3 @@ def _row(token: Token) -> dict[str, Any]:
 
 def _tokens(store: Store) -> Tokens:
     return Tokens(store, pepper=read_environment()[1])
-
-
-def _audit(store: Store) -> Audit:
-    return Audit(store, pepper=read_environment()[1])

@@ -17,6 +17,7 @@ from conveyor.store.protocol import Store
 from conveyor.webhooks.endpoints import OVERLAP_MS_MAX, Endpoint, Endpoints
 from conveyor.webhooks.log import DeliveryState, get_delivery, parcel_of, state_of, webhook_id
 from conveyor.webhooks.log import resend as deliver_again
+from conveyor.webhooks.targets import Policy
 
 T = TypeVar("T")
 
@@ -43,8 +44,45 @@ def webhooks() -> None:
 def list_endpoints(*, limit: int, url: str | None, as_json: bool) -> None:
     """Endpoints: what they are told, and how they are."""
     found = _ask(url, lambda endpoints: endpoints.page(limit=limit))
-    empty = "no endpoints yet; an app makes them with `app.webhooks.add(url)`"
+    empty = "no endpoints yet; make one: `conveyor webhooks add APP URL`"
     print_rows([_row(each) for each in found], columns=_COLUMNS, as_json=as_json, empty=empty)
+
+
+@webhooks.command()
+@click.argument("app")
+@click.argument("target", metavar="URL")
+@click.option("--event", "events", multiple=True, help="Told of events of this pattern, as in `order.*`; repeatable.")
+@click.option("--description", default="", help="For people.")
+@click.option("--plain-http", is_flag=True, help="Without TLS, or on another port than 443, if the app allows it, too.")
+@store_options
+def add(
+    app: str, target: str, *, events: tuple[str, ...], description: str, plain_http: bool, url: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Make an endpoint of an app, and show its secret once.
+
+    \b
+    Example:
+      conveyor webhooks add shop https://example.com/hooks --event "order.*"
+    """
+    policy = Policy(http=True, ports=None) if plain_http else Policy()
+
+    async def question(endpoints: Endpoints) -> tuple[Endpoint, str]:
+        await endpoints.check_room()
+        made = await endpoints.add(app, target, policy=policy, events=events or ("*",), description=description)
+        return made, endpoints.secrets_of(made)[0]
+
+    made, secret_text = _ask(url, question)
+    facts = _row(made) | {"secret": secret_text}
+    say(f"`{made.id}` is told of {' '.join(made.events)}\n\n{secret_text}\n", facts, as_json=as_json)
+
+
+@webhooks.command()
+@click.argument("endpoint")
+@store_options
+def endpoint(endpoint: str, *, url: str | None, as_json: bool) -> None:
+    """An endpoint as it stands."""
+    print_facts(_row(_ask(url, lambda endpoints: endpoints.get(endpoint))), as_json=as_json)
 
 
 @webhooks.command()

@@ -14,7 +14,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from conveyor.model.errors import CronSyntaxError
+from conveyor.model.beside import CronSyntaxError
 
 TEXT_CHARS_MAX: Final = 256
 

@@ -20,7 +20,7 @@ from cronsim.cronsim import Field
 from cronsim.explain import Day, Expression
 
 from conveyor.cron.dialect import TEXT_CHARS_MAX, Line, Syntax, read
-from conveyor.model.errors import CronSyntaxError
+from conveyor.model.beside import CronSyntaxError
 
 __all__ = ["SEARCH_YEARS_MAX", "TEXT_CHARS_MAX", "CronExpression", "Syntax"]
 

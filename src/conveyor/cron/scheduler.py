@@ -15,9 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from conveyor.cron.schedule import CronRun, Declared, Misfire, Overlap, Tick
-from conveyor.model.beside import ScheduleBusyError
+from conveyor.model.beside import ScheduleBusyError, ScheduleNotFoundError
 from conveyor.model.duration import DAY_MS, MINUTE_MS
-from conveyor.model.errors import ConveyorError, ScheduleNotFoundError, StoreError
+from conveyor.model.errors import ConveyorError, StoreError
 from conveyor.model.events import Emit, ScheduleDelayed, ScheduleFailed, ScheduleFired
 from conveyor.model.ids import IdSource
 from conveyor.model.message import ERROR_CHARS_MAX, Draft

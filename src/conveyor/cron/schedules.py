@@ -6,9 +6,11 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from conveyor.audit.act import acting
 from conveyor.cron.schedule import Declared, read_choice, read_declared
+from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.duration import Duration
-from conveyor.model.errors import InvalidSettingError, ScheduleNotFoundError
+from conveyor.model.errors import InvalidSettingError
 from conveyor.model.events import Emit
 from conveyor.model.ids import IdSource
 from conveyor.queue.handler import Handler
@@ -82,7 +84,8 @@ class Schedules:
         await self._ensure_open()
         if self._scheduler is None:
             raise ScheduleNotFoundError(schedule)
-        return await self._scheduler.trigger(schedule, correlation_id)
+        async with acting(self._store(), "schedule.trigger"):
+            return await self._scheduler.trigger(schedule, correlation_id)
 
     def open(self) -> Scheduler | None:
         """A scheduler on the store as it is now; None if nothing is scheduled."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, Final, Protocol
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol, TypeVar
 
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.declared import Declared
@@ -14,6 +15,8 @@ from conveyor.model.ids import MessageId
 from conveyor.model.job import RECORD_MS, JobRecord, JobState
 from conveyor.queue.handler import RunIn
 from conveyor.store.protocol import Store
+
+T = TypeVar("T")
 
 BEAT_S: Final = 1.0
 KILLED: Final = 70
@@ -32,6 +35,8 @@ class Home(Protocol):
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
 
     async def ensure_open(self) -> None: ...
+
+    def run_sync(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
 
 
 class Attempt:
@@ -62,7 +67,7 @@ class Attempt:
         """Cut it short, as far as that can be done."""
         if self.is_told:
             return
-        self.is_told = self.context.is_cancelled = True
+        self.is_told = self.context.is_told = True
         if self.task is not None:
             self.task.cancel()
         elif self.declared.run_in is RunIn.PROCESS:

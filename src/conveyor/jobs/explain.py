@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from conveyor.model.ids import MessageId
-from conveyor.model.job import FINAL, JobState
+from conveyor.model.job import FINAL, JobAttempt, JobState
 from conveyor.model.job_errors import JobNotFoundError
 from conveyor.model.message import Peeked
 from conveyor.model.settings import ConsumerSettings, ConsumerType
+from conveyor.model.step import StepKind, StepRecord
 from conveyor.store.jobs import AHEAD_MAX, JobFound, Obstacles
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo
+from conveyor.store.steps import open_steps
 
+ATTEMPTS_MAX: Final = 1_000
 _SUSPECT: Final = 1
 _BEHIND_KEY: Final = 2
 
@@ -43,7 +47,12 @@ async def explain(store: Store, id: MessageId) -> Explanation:
     owners = [each for each in await store.list_owners() if each.lease_until > now]
     has_workers = any(info.consumer is not None and each.info.app == info.consumer.script for each in owners)
     obstacles = await store.jobs.obstacles(id)
-    return _waiting(job, job.message, info, obstacles, now, has_workers=has_workers)
+    parked = open_steps(await store.steps.read(id), now) if job.message.ready_at > now else []
+    if parked and not info.paused and job.message.ready_at >= (parked[0].until or 0):
+        return _parked(id, parked, now)
+    attempts = await store.jobs.attempts(id, limit=ATTEMPTS_MAX)
+    last = attempts[-1] if attempts else None
+    return _waiting(job, job.message, info, obstacles, last, now, has_workers=has_workers)
 
 
 def _ended(job: JobFound, state: JobState) -> Explanation:
@@ -75,8 +84,9 @@ def _running(job: JobFound, now: int) -> Explanation:
 
 
 def _waiting(
-    job: JobFound, message: Peeked, info: QueueInfo, found: Obstacles, now: int, *, has_workers: bool
-) -> Explanation:
+    job: JobFound, message: Peeked, info: QueueInfo, found: Obstacles, last: JobAttempt | None, now: int, *,
+    has_workers: bool,
+) -> Explanation:  # fmt: skip
     """In the order in which a person would want to know."""
     consumer = info.consumer
     if info.paused:
@@ -86,24 +96,35 @@ def _waiting(
         text = f"queue `{info.name}` has no consumer that is a worker: start the app that declares `{job.name}`"
         return Explanation(word="no_consumer", text=text)
     if message.ready_at > now:
-        return _later(job, message, found, now)
+        return _later(message, last, found, now)
     if not has_workers:
         text = f"no worker of app `{consumer.script}` is up: `conveyor work MODULE:APP`"
         return Explanation(word="no_workers", text=text)
     return _held(message, info, consumer, found, now) or _in_line(found)
 
 
-def _later(job: JobFound, message: Peeked, found: Obstacles, now: int) -> Explanation:
+def _later(message: Peeked, last: JobAttempt | None, found: Obstacles, now: int) -> Explanation:
     when = _at(message.ready_at)
     wait = f"in {(message.ready_at - now) / 1000:.0f} s"
-    record = job.record
-    if message.attempts and record is not None and record.state is JobState.RETRYING:
-        text = f"attempt {message.attempts} failed with {record.error or 'no error'}; the next begins {when}, {wait}"
+    if last is not None and last.state is JobState.SCHEDULED:
+        return Explanation(word="put_off", text=f"it was put off until {when}, {wait}: {last.error}")
+    if last is not None and message.attempts:
+        text = f"attempt {message.attempts} failed with {last.error or 'no error'}; the next begins {when}, {wait}"
         return Explanation(word="retrying", text=text)
     if message.attempts == 0 and found.releases == 0:
         return Explanation(word="scheduled", text=f"it is scheduled for {when}, {wait}")
-    text = f"it was put off until {when}, {wait}: snoozed, rate limited, or no worker knows its name or version yet"
+    text = f"it was put off until {when}, {wait}"
     return Explanation(word="put_off", text=text)
+
+
+def _parked(id: MessageId, steps: Sequence[StepRecord], now: int) -> Explanation:
+    first = steps[0]
+    when = f"until {_at(first.until)}, for {((first.until or 0) - now) / 1000:.0f} s more"
+    if first.kind is StepKind.SLEEP:
+        return Explanation(word="sleeping", text=f"it sleeps {when}: `{first.name}`")
+    names = ", ".join(f"`{each.name}`" for each in steps if each.kind is StepKind.WAIT)
+    text = f"it waits for event {names}, {when}: `conveyor jobs send-event {id.hex()} {first.name}`"
+    return Explanation(word="waiting_for_event", text=text)
 
 
 def _held(

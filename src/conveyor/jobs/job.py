@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+from conveyor.audit.act import acting
+from conveyor.jobs.declared import Declared
 from conveyor.jobs.explain import explain
+from conveyor.jobs.following import JobEvent, JobLog, JobProgress, follow, read_logs, read_output, show_progress
+from conveyor.jobs.stepping import NOTHING_KEPT, EventInfo, StepInfo, send_event, show_events, show_steps
 from conveyor.jobs.waiting import Waiting
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.ids import MessageId
-from conveyor.model.job import FINAL, JobAttempt, JobState
+from conveyor.model.job import FINAL, VERSION_HEADER, JobAttempt, JobState
 from conveyor.model.job_errors import (
     JobCancelledError,
     JobFailedError,
@@ -20,10 +24,12 @@ from conveyor.model.job_errors import (
     JobResultExpiredError,
     JobTimeoutError,
 )
-from conveyor.model.message import ContentType
-from conveyor.queue.encoding import BodyReader
-from conveyor.store.jobs import JobFound
+from conveyor.model.message import ContentType, Peeked
+from conveyor.queue.encoding import BodyReader, encode_json
+from conveyor.store.jobs import JobFound, read_headers
 from conveyor.store.protocol import Store
+from conveyor.store.steps import Kept
+from conveyor.store.witness import about
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -66,21 +72,28 @@ class JobInfo:
     fingerprint: str | None
     """The same for errors of one kind."""
     cancel_requested: bool
+    progress: JobProgress | None
+    """What it said last; None also in lists, which do not look."""
     timeline: tuple[Transition, ...]
+    steps: tuple[StepInfo, ...] = ()
+    """What it has done within itself, in the order in which it began."""
+    events: tuple[EventInfo, ...] = ()
+    """What was sent to it."""
 
 
 class Job(Generic[R_co]):
     """A job that was enqueued; its result is an `R`."""
 
-    __slots__ = ("_reader", "_store", "_waiting", "deduped", "id", "name", "queue")
+    __slots__ = ("_declared", "_reader", "_store", "_waiting", "deduped", "id", "name", "queue")
 
     def __init__(
         self, store: Store, waiting: Waiting, reader: BodyReader, id: str, name: str, queue: str, *,
-        deduped: bool = False,
+        deduped: bool = False, declared: Declared | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._waiting = waiting
         self._reader = reader
+        self._declared = declared
         self.id = id
         """32 hex digits."""
         self.name = name
@@ -110,17 +123,40 @@ class Job(Generic[R_co]):
         value: R_co = self._read(found)
         return value
 
+    def follow(self, *, after: int = 0) -> AsyncGenerator[JobEvent, None]:
+        """What it has said after this number, what it says from now on, and at last a `JobEnd`. `JobNotFoundError`."""
+        return follow(self._store, self._key, after=after)
+
+    async def logs(self) -> list[JobLog]:
+        """The lines of its log that are kept, oldest first. `JobNotFoundError`."""
+        return await read_logs(self._store, self._key)
+
+    async def output(self) -> str | bytes:
+        """What its last attempt to write anything has written so far: text, if it wrote only text.
+        `JobNotFoundError`."""
+        return await read_output(self._store, self._key)
+
     async def cancel(self) -> JobState:
         """End it: one that waits is taken out, one that runs is told within a second or two, and is not tried again.
         How it stands afterwards: `running` until it has heard. One that is final stays as it is."""
-        found = await self._store.jobs.cancel(self._key)
+        async with acting(self._store, "job.cancel"):
+            found = await self._store.jobs.cancel(self._key)
         if found is None:
             raise JobNotFoundError(self.id)
         return found.state(self._store.clock.now_ms())
 
-    async def retry(self) -> None:
-        """Try one again that failed for good, from its dead letter. `JobNotRetriableError`."""
-        await retry_job(self._store, self._key)
+    async def retry(self, payload: object = None) -> None:
+        """Try one again that failed for good, from its dead letter, and with another payload if one is given.
+        `JobNotRetriableError`; `InvalidMessageError` or `BodyDecodeError` for what is no payload of this job."""
+        edit = None if payload is None else edit_of(payload, self._declared)
+        async with acting(self._store, "job.retry"):
+            await retry_job(self._store, self._key, edit)
+
+    async def send_event(self, name: str, payload: Any = None) -> None:
+        """Tell it what its `context.wait_for_event(name)` waits for, now, before or later: JSON values, a dataclass, a
+        msgspec.Struct or a pydantic model. Of two with one name the first counts. `JobEventRefusedError` if it has
+        ended, `JobNotFoundError`."""
+        await send_event(self._store, self._key, name, payload)
 
     async def explain(self) -> str:
         """In words: why is it not running? Or what became of it. `JobNotFoundError`."""
@@ -164,22 +200,57 @@ async def find_job(store: Store, id: MessageId) -> JobFound:
     return found[0]
 
 
-async def retry_job(store: Store, id: MessageId) -> None:
-    """`JobNotFoundError`, `JobNotRetriableError`."""
+Edit: TypeAlias = tuple[bytes, int | None]
+"""A payload as it is kept, and its version."""
+
+
+def edit_of(payload: object, declared: Declared | None) -> Edit:
+    """`InvalidMessageError`, `BodyDecodeError`."""
+    body = encode_json(payload)
+    if declared is None:
+        return body, None
+    declared.payload.read(body, ContentType.JSON)
+    return body, declared.version
+
+
+async def _edit(store: Store, message: Peeked, edit: Edit) -> Peeked:
+    body, version = edit
+    headers = read_headers(message.headers)
+    if version is not None:
+        headers = headers | {VERSION_HEADER: version}
+    return await store.edit_message(message, body=body, content_type=ContentType.JSON, headers=encode_json(headers))
+
+
+async def retry_job(store: Store, id: MessageId, edit: Edit | None = None) -> None:
+    """`JobNotFoundError`, `JobNotRetriableError`; `VersionConflictError` if somebody else edits it just now."""
     found = await find_job(store, id)
     message = found.message
-    if message is None or message.dead is None or not await store.redrive(message.queue, seqs=[message.seq]):
+    is_sent = 0
+    if message is not None and message.dead is not None:
+        with about("job", id.hex()):
+            if edit is not None:
+                message = await _edit(store, message, edit)
+            is_sent = await store.redrive(message.queue, seqs=[message.seq])
+    if not is_sent:
         raise JobNotRetriableError(id.hex(), found.state(store.clock.now_ms()).value)
 
 
 async def job_info(store: Store, id: MessageId) -> JobInfo:
     """`JobNotFoundError`."""
     found = await find_job(store, id)
-    return show_job(found, store.clock.now_ms(), await store.jobs.attempts(id, limit=TIMELINE_MAX))
+    attempts = await store.jobs.attempts(id, limit=TIMELINE_MAX)
+    kept, said = await store.steps.read(id), await store.reports.find(id)
+    return show_job(found, store.clock.now_ms(), attempts, kept, show_progress(said))
 
 
-def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = ()) -> JobInfo:
-    """As users see it; without `attempts` its timeline lacks those that failed."""
+def show_job(
+    found: JobFound,
+    now: int,
+    attempts: Sequence[JobAttempt] = (),
+    kept: Kept = NOTHING_KEPT,
+    progress: JobProgress | None = None,
+) -> JobInfo:
+    """As users see it; without `attempts` its timeline lacks those that failed, without `kept` it has no steps."""
     message, record, state = found.message, found.record, found.state(now)
     failed = list(attempts)
     enqueued_at = record.enqueued_at if record is not None else message.sent_at if message is not None else now
@@ -199,7 +270,10 @@ def show_job(found: JobFound, now: int, attempts: Sequence[JobAttempt] = ()) -> 
         error=(record.error if record is not None else None) or _last_error(found),
         fingerprint=None if record is None else record.fingerprint,
         cancel_requested=record is not None and record.cancel_at is not None and state not in FINAL,
+        progress=progress,
         timeline=tuple(_timeline(found, state, enqueued_at, failed)),
+        steps=show_steps(kept, now),
+        events=show_events(kept),
     )
 
 

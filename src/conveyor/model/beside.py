@@ -37,6 +37,37 @@ class AlarmTakenError(ConflictError):
         )
 
 
+class GroupNotFoundError(NotFoundError):
+    code = "group_not_found"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(
+            f"no group has the id `{id}`",
+            hint="it was never started, or ended more than 30 days ago: `conveyor groups list`",
+            group_id=id,
+        )
+
+
+class GroupGoneError(ConflictError):
+    """Its start took so long that what was written of it is gone, or it has begun already."""
+
+    code = "group_gone"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"group `{id}` cannot be started any more", hint="make a new one", group_id=id)
+
+
+class GroupTimeoutError(ConveyorError, TimeoutError):
+    code = "group_timeout"
+
+    def __init__(self, name: str, id: str, timeout_s: float) -> None:
+        super().__init__(
+            f"group `{name}` has not ended within {timeout_s:g} s",
+            hint=f"wait longer; `conveyor groups show {id}` says what it waits for",
+            group_id=id,
+        )
+
+
 class WebhookTargetError(InvalidError):
     code = "webhook_target"
 
@@ -87,3 +118,22 @@ class WebhookFailedError(ConveyorError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem, hint="see `conveyor webhooks deliveries`")
+
+
+class CronSyntaxError(InvalidError):
+    code = "cron_syntax"
+
+    def __init__(self, text: str, problem: str, *, hint: str = "") -> None:
+        shown = text if len(text) <= 64 else text[:61] + "..."
+        super().__init__(
+            f"cron expression `{shown}`: {problem}",
+            hint=hint or "five fields: minute hour day-of-month month day-of-week, as in `30 16 * * *`",
+            text=shown,
+        )
+
+
+class ScheduleNotFoundError(NotFoundError):
+    code = "schedule_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no schedule is named `{name}`", hint="see `conveyor cron list`", name=name)

@@ -10,6 +10,7 @@
     |  |- CronSyntaxError           a schedule's expression
     |  |- WebhookTargetError        a webhook's URL, or an address of its host
     |  |- InvalidKeyError           a kv key, value, metadata or ttl
+    |  |- JobStepError              a step's name or result, or what is kept of it
     |  |- QueryError                a statement that somebody sent to a D1 database
     |  `- InvalidRequestError       what came over HTTP
     |     `- VersionRequiredError    an edit without `If-Match`
@@ -17,17 +18,20 @@
     |  |- QueueNotFoundError
     |  |- ScheduleNotFoundError
     |  |- AlarmNotFoundError
+    |  |- GroupNotFoundError
     |  |- EndpointNotFoundError
     |  |- DeliveryNotFoundError
     |  `- JobNotFoundError
     |- ConflictError
     |  |- QueueExistsError
     |  |- AlarmTakenError           another app has an alarm of this name
+    |  |- GroupGoneError            what was written of its start is gone, or it has begun
     |  |- EndpointExistsError
     |  |- EndpointDisabledError
     |  |- ConsumerConflictError     one consumer per queue
     |  |- JobExistsError            on_conflict="raise", and there is one with this key
     |  |- JobNotRetriableError      there is nothing that could be tried again
+    |  |- JobEventRefusedError      the job has ended
     |  |- VersionConflictError      somebody else changed it since it was read
     |  `- ScheduleBusyError         overlap="skip", and the previous run is not over
     |- UnauthenticatedError         no token, or none that is valid
@@ -45,6 +49,8 @@
     |  |- JobCancelledError
     |  `- JobResultExpiredError     `result_ttl` is over
     |- JobTimeoutError              a job has not ended in the time that somebody waited
+    |- JobEventTimeoutError         a job has waited for an event that did not come
+    |- GroupTimeoutError            a group has not ended in the time that somebody waited
     |- AppLoadError                 MODULE:APP cannot be loaded
     `- StoreError                   the database refused
        |- StoreClosedError
@@ -136,18 +142,6 @@ class InvalidTransactionError(InvalidError):
         super().__init__(f"`tx` is a `{kind}`: {problem}", hint=hint, kind=kind)
 
 
-class CronSyntaxError(InvalidError):
-    code = "cron_syntax"
-
-    def __init__(self, text: str, problem: str, *, hint: str = "") -> None:
-        shown = text if len(text) <= 64 else text[:61] + "..."
-        super().__init__(
-            f"cron expression `{shown}`: {problem}",
-            hint=hint or "five fields: minute hour day-of-month month day-of-week, as in `30 16 * * *`",
-            text=shown,
-        )
-
-
 class InvalidKeyError(InvalidError):
     code = "invalid_key"
 
@@ -177,13 +171,6 @@ class QueueNotFoundError(NotFoundError):
             hint=f"declare it with `@app.consumer({name!r})` or `app.declare_queue({name!r})`",
             name=name,
         )
-
-
-class ScheduleNotFoundError(NotFoundError):
-    code = "schedule_not_found"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"no schedule is named `{name}`", hint="see `conveyor cron list`", name=name)
 
 
 class ConflictError(ConveyorError):

@@ -31,6 +31,10 @@ class MessageFailed(Event, frozen=True, kw_only=True):
     error: str
     delay_ms: int | None = None
     """Before the next attempt."""
+    job_id: str | None = None
+    """If the message carries a job."""
+    job: str | None = None
+    """The job's name."""
 
 
 class MessageDeadLettered(Event, frozen=True, kw_only=True):
@@ -43,6 +47,10 @@ class MessageDeadLettered(Event, frozen=True, kw_only=True):
     reason: str | None
     """None: its retries are spent."""
     error: str | None
+    job_id: str | None = None
+    """If the message carries a job."""
+    job: str | None = None
+    """The job's name."""
 
 
 class VerdictIgnored(Event, frozen=True, kw_only=True):
@@ -84,6 +92,8 @@ class CallOverdue(Event, frozen=True, kw_only=True):
     message_ids: tuple[str, ...]
     running_s: float
     timeout_s: float
+    job: str | None = None
+    """The name of the job that runs, if it is one."""
 
 
 class ClaimFailed(Event, frozen=True, kw_only=True):

@@ -15,6 +15,8 @@ NAME_HEADER: Final = "job"
 """The header of a message that carries a job: the job's name."""
 VERSION_HEADER: Final = "job_version"
 """The payload's version, where that is not 1."""
+DEADLINE_HEADER: Final = "job_deadline"
+"""How long after it was enqueued a job must have ended, in milliseconds."""
 RESULT_BYTES_MAX: Final = 1_000_000
 RESULT_MS_MAX: Final = 365 * DAY_MS
 RECORD_MS: Final = 30 * DAY_MS
@@ -26,7 +28,7 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     SCHEDULED = "scheduled"
-    """Its first attempt is still to come, at a set time."""
+    """It begins at a set time, or sleeps, or waits for an event, and no attempt has failed so far."""
     RUNNING = "running"
     """A worker has it."""
     RETRYING = "retrying"
@@ -76,7 +78,7 @@ class JobAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     attempt: int
     state: JobState
-    """What the job was after it."""
+    """What the job was after it; SCHEDULED: it was put off, and the attempt was not counted."""
     started_at: int
     ended_at: int
     worker: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conveyor.model.errors import ConflictError, ConveyorError, NotFoundError
+from conveyor.model.errors import ConflictError, ConveyorError, InvalidError, NotFoundError
 
 
 class JobNotFoundError(NotFoundError):
@@ -82,4 +82,40 @@ class JobTimeoutError(ConveyorError, TimeoutError):
             f"`{name}` has not ended within {timeout_s:g} s",
             hint=f"wait longer; `conveyor jobs explain {id}` says why it is not done",
             job_id=id,
+        )
+
+
+class JobStepError(InvalidError):
+    """A step that cannot be kept or read back. Another attempt would end as this one did: the job has failed."""
+
+    code = "job_step"
+
+    def __init__(self, kind: str, name: object, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"{kind} {name!r}: {problem}", hint=hint or "see docs/how-to/durable-steps.md", step=str(name))
+
+
+class JobEventTimeoutError(ConveyorError, TimeoutError):
+    """A job has waited for an event that did not come. It stays so, also if the event comes later."""
+
+    code = "job_event_timeout"
+
+    def __init__(self, name: str, timeout_s: float) -> None:
+        super().__init__(
+            f"no event `{name}` came within {timeout_s:g} s",
+            hint="catch it to go another way; raised on, the attempt has failed, and so will those after it",
+            event=name,
+        )
+
+
+class JobEventRefusedError(ConflictError):
+    """An event for a job that has ended, or that has got too many of them."""
+
+    code = "job_event_refused"
+
+    def __init__(self, name: str, id: str, problem: str) -> None:
+        super().__init__(
+            f"job `{id}` takes no event `{name}`: {problem}",
+            hint=f"`conveyor jobs show {id}` says what became of it",
+            job_id=id,
+            event=name,
         )

@@ -7,7 +7,7 @@ us.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -45,6 +45,8 @@ class Priority(IntEnum):
 
 
 PRIORITY_MAX: Final = 9
+Level: TypeAlias = int | Literal["low", "normal", "high"]
+"""A priority as people write it."""
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):

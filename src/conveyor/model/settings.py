@@ -104,6 +104,8 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Keys take turns, so that a long queue of one holds no other up. Messages without a key take turns as one key."""
     key_weights: dict[str, int] = {}
     """Messages of a key in one turn, where that is not 1; only with `fair`."""
+    ageing_ms: int | None = MINUTE_MS
+    """What has waited so long, and longer than all that goes before it by priority, is lifted; None: never."""
     tracks_jobs: bool = False
     """Its messages carry jobs: what becomes of them is kept."""
 
@@ -147,6 +149,7 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
         _within("key_concurrency", self.key_concurrency, 1, CONCURRENCY_MAX)
         _within("timeout", self.timeout_ms, 1, TIMEOUT_MS_MAX)
         _within("visibility_timeout", self.visibility_timeout_ms, 0, TIMEOUT_MS_MAX)
+        _within("ageing", self.ageing_ms, 0, RETENTION_MS_MAX)
         if self.dead_letter_queue is not None:
             check_name("dead_letter_queue", self.dead_letter_queue)
         if self.alert_queue is not None:
@@ -165,6 +168,7 @@ def read_consumer(
     rate: str | None,
     key_rate: str | None,
     key_weights: Mapping[str, int] | None,
+    ageing: Duration | None = MINUTE_MS / SECOND_MS,
     **settings: Any,
 ) -> ConsumerSettings:
     """From what people write. `InvalidSettingError`, `InvalidDurationError`."""
@@ -179,6 +183,7 @@ def read_consumer(
         rate=read_rate(rate, name="rate"),
         key_rate=read_rate(key_rate, name="key_rate"),
         key_weights=dict(key_weights or {}),
+        ageing_ms=None if ageing is None else read_duration_ms(ageing, name="ageing", most_ms=RETENTION_MS_MAX),
         **settings,
     )
 

@@ -98,6 +98,11 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     """RELEASE: the messages of its key rest for `delay_ms`, where the consumer gates keys."""
     outcome: JobRecord | None = None
     """What is kept of a job, written in the same transaction."""
+    parks: tuple[str, ...] | None = None
+    """RELEASE: its job sleeps for `delay_ms`, and its retention begins after that; it is ready at once if one of these
+    events was sent to it."""
+    is_member: bool = False
+    """ACK: the message may be a member of a group, which counts it. Of other verdicts the store knows by itself."""
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +113,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     error: str | None = None
     outcome: JobRecord | None = None
+    parks: tuple[str, ...] | None = None
 
 
 Verdict: TypeAlias = Ack | Retry | Reject | RateLimited | Snooze | Judged
@@ -121,6 +127,8 @@ class DeadReason(StrEnum):
     TIMEOUT = "timeout"
     LOST = "lost"
     EXPIRED = "expired"
+    DEADLINE = "deadline"
+    """A job's own."""
     REJECTED = "rejected"
 
 

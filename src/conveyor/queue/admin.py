@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from conveyor.model.errors import ConflictError
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo, QueueMetrics
+
+QUEUES_MAX: Final = 10_000
+"""That may be made by hand, as in Cloudflare's account."""
 
 
 class Queues:
@@ -14,10 +20,12 @@ class Queues:
         self._store = store
 
     async def create(self, name: str, settings: QueueSettings | None = None) -> QueueInfo:
-        """`QueueExistsError`."""
+        """`QueueExistsError`; `ConflictError` for more than `QUEUES_MAX`."""
         wanted = settings or QueueSettings()
         check_name("queue", name)
         wanted.check()
+        if len(await self._store.list_queues()) >= QUEUES_MAX:
+            raise ConflictError(f"there are {QUEUES_MAX:,} queues already", hint="delete some: `conveyor queues list`")
         return await self._store.create_queue(name, wanted)
 
     async def update(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:

@@ -23,6 +23,7 @@ from conveyor.queue.delivery import Fence, Message
 from conveyor.queue.handler import Handler, RunIn, Takes
 from conveyor.queue.isolation import ChildRequest, ChildUnusable, Crashed, Isolation
 from conveyor.queue.outcome import Delivery, Outcome, Released, judge_one, release, settle_as
+from conveyor.store.jobs import job_name
 
 CHILD_PAUSE_MS: Final = 5_000
 """Before a message is offered again to a child that could not even start."""
@@ -226,10 +227,12 @@ class Dispatcher:
             return
         for lease, settlement in zip(call.leases, outcome.settlements, strict=True):
             if settlement.error is not None and settlement.action in (Action.RETRY, Action.CRASH):
+                job = job_name(lease.headers)
                 self._emit(
                     MessageFailed(
                         queue=lease.queue, message_id=lease.id.hex(), attempt=lease.attempts,
                         error=settlement.error, delay_ms=settlement.delay_ms,
+                        job_id=None if job is None else lease.id.hex(), job=job,
                     )
                 )  # fmt: skip
         self._on_end(call, outcome.settlements)

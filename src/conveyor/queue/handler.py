@@ -59,9 +59,9 @@ class Handler:
         """The handler of this very message."""
         return self if self.parts is None else self.parts.pick(lease)
 
-    def settings_over(self, operating: ConsumerSettings) -> ConsumerSettings:
+    def settings_over(self, operating: ConsumerSettings, lease: Lease) -> ConsumerSettings:
         """What a call goes by, where the queue's consumer operates as this says."""
-        return operating if self.parts is None else self.parts.settings_over(self, operating)
+        return operating if self.parts is None else self.parts.settings_over(self, operating, lease)
 
     def close(self, lease: Lease, settlement: Settlement, running_ms: int) -> Settlement:
         """The settlement of a call that is over, with all that is to be kept of it."""
@@ -73,7 +73,7 @@ class Parts(Protocol):
 
     def pick(self, lease: Lease) -> Handler: ...
 
-    def settings_over(self, handler: Handler, operating: ConsumerSettings) -> ConsumerSettings: ...
+    def settings_over(self, handler: Handler, operating: ConsumerSettings, lease: Lease) -> ConsumerSettings: ...
 
     def close(self, handler: Handler, lease: Lease, settlement: Settlement, running_ms: int) -> Settlement: ...
 

@@ -139,8 +139,12 @@ def settle_as(
         case Snooze():
             return Settlement(lease.seq, lease.claim, Action.RELEASE, said.after_ms, _clean(said.reason))
         case Judged():
-            texts = (_clean(said.reason), _clean(said.error, ERROR_CHARS_MAX))
-            return Settlement(lease.seq, lease.claim, said.action, said.delay_ms, *texts, outcome=said.outcome)
+            return Settlement(
+                *(lease.seq, lease.claim, said.action, said.delay_ms, _clean(said.reason)),
+                _clean(said.error, ERROR_CHARS_MAX),
+                outcome=said.outcome,
+                parks=said.parks,
+            )
         case Released():
             return release(lease)
         case HandlerTimeoutError():

@@ -20,6 +20,7 @@ from conveyor.model.message import (
     KEY_CHARS_MAX,
     PRIORITY_MAX,
     Draft,
+    Level,
     Priority,
     Sent,
 )
@@ -52,7 +53,7 @@ class Outgoing:
     body: Any
     _: KW_ONLY
     delay: Duration | None = None
-    priority: int | None = None
+    priority: Level | None = None
     key: str | None = None
     dedupe: str | None = None
     content_type: str | None = None
@@ -81,7 +82,7 @@ class Queue:
         body: object,
         *,
         delay: Duration | None = None,
-        priority: int | None = None,
+        priority: Level | None = None,
         key: str | None = None,
         dedupe: str | None = None,
         content_type: str | None = None,
@@ -92,10 +93,10 @@ class Queue:
     ) -> SentMessage:
         """Send one message; it is safely in the store when this returns.
 
-        `delay` beats the queue's own, `priority` is 0 to 9 (higher first, 5 is usual), a live `dedupe` key returns the
-        first message instead of adding one, `expires_in` dead-letters what was not delivered by then, `cost` is what
-        a delivery takes of the consumer's rates (1 is usual). With `tx` it is part of your own open transaction on the
-        store's database, and is sent if and when you commit.
+        `delay` beats the queue's own, `priority` is "low", "normal", "high" or 0 to 9 (higher first), a live `dedupe`
+        key returns the first message instead of adding one, `expires_in` dead-letters what was not delivered by then,
+        `cost` is what a delivery takes of the consumer's rates (1 is usual). With `tx` it is part of your own open
+        transaction on the store's database, and is sent if and when you commit.
         """
         if tx is not None:
             message = Outgoing(
@@ -152,8 +153,8 @@ class Queue:
 
     async def send_drafts(self, drafts: Sequence[Draft], *, tx: object = None) -> list[Sent]:
         """Send what `draft` has made, in as few batches as the queue's limits allow; with `tx` all or none."""
-        if tx is not None:
-            joined = self._store.join(tx)
+        joined = None if tx is None else self._store.join(tx)
+        if joined is not None:
             settings = await joined.get_settings(self.name)
         else:
             settings = self._settings if self._monotonic() < self._fresh_until else await self._reload()
@@ -161,7 +162,7 @@ class Queue:
             _check_body(draft, settings)
         sent: list[Sent] = []
         for batch in _cut(drafts, settings):
-            sent += await (self._append(batch) if tx is None else joined.append(batch))
+            sent += await (self._append(batch) if joined is None else joined.append(batch))
         return sent
 
     async def metrics(self) -> QueueMetrics:
@@ -260,7 +261,11 @@ def _read_delay(delay: Duration | None) -> int | None:
     return None if delay is None else read_duration_ms(delay, name="delay", most_ms=DELAY_MS_MAX)
 
 
-def _read_priority(value: int) -> int:
+def _read_priority(value: Level) -> int:
+    if isinstance(value, str):
+        if value.upper() not in Priority.__members__:
+            raise InvalidMessageError("priority", value, "must be `low`, `normal`, `high`, or a number from 0 to 9")
+        return Priority[value.upper()]
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= PRIORITY_MAX:
         raise InvalidMessageError("priority", value, f"must be a whole number from 0 to {PRIORITY_MAX}")
     return int(value)

@@ -13,9 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from conveyor.model.clock import Clock
 from conveyor.model.errors import StoreClosedError
 from conveyor.model.events import Emit, SettleFailed
+from conveyor.model.group import GROUP_MARK
 from conveyor.model.message import Lease
 from conveyor.model.verdict import Settlement
 from conveyor.queue.board import Board
@@ -86,6 +89,8 @@ class Settler:
 
     def add(self, settlement: Settlement, lease: Lease, slot: int) -> None:
         """To be written soon. `slot` is the message's on the board."""
+        if lease.headers is not None and GROUP_MARK in lease.headers:
+            settlement = replace(settlement, is_member=True)
         self._waiting.append(Ended(settlement, lease, slot))
         self._plan()
 

@@ -35,6 +35,7 @@ from conveyor.queue.handler import Handler, RunIn
 from conveyor.queue.isolation import SUSPECTS_MAX
 from conveyor.queue.settle import Ended, Settler
 from conveyor.queue.term import forget_ended, has_ended
+from conveyor.store.jobs import job_name
 from conveyor.store.protocol import Store
 
 CONCURRENCY: Final = 100
@@ -177,7 +178,7 @@ class Worker:
             over = asyncio.Event()
             handler = consumer.handler.pick(leases[0])
             run_in = handler.run_in if self._isolation is None else RunIn.PROCESS
-            settings = handler.settings_over(consumer.settings)
+            settings = handler.settings_over(consumer.settings, leases[0])
             self._begin(Call(handler, leases, settings, run_in, self._clock.monotonic()), over)
             await over.wait()
             return Ran.TO_ITS_END
@@ -203,7 +204,7 @@ class Worker:
                 break
             portion = consumer.take()
             handler = consumer.handler.pick(portion[0][0])
-            settings = handler.settings_over(consumer.settings)
+            settings = handler.settings_over(consumer.settings, portion[0][0])
             self._free -= 1
             if handler.run_in is RunIn.PROCESS:
                 self._in_children += 1
@@ -315,7 +316,7 @@ class Worker:
         self._emit(
             CallOverdue(
                 queue=call.handler.queue, message_ids=call.message_ids,
-                running_s=now - call.started_at, timeout_s=call.timeout_s,
+                running_s=now - call.started_at, timeout_s=call.timeout_s, job=job_name(call.leases[0].headers),
             )
         )  # fmt: skip
         if is_stuck and self._on_stuck is not None:
@@ -371,10 +372,12 @@ class Worker:
 
     def _tell_dead(self, ended: Sequence[Ended]) -> None:
         for settlement, lease, _ in ended:
+            job = job_name(lease.headers)
             self._emit(
                 MessageDeadLettered(
                     queue=lease.queue, message_id=lease.id.hex(), attempt=lease.attempts,
                     reason=settlement.reason, error=settlement.error,
+                    job_id=None if job is None else lease.id.hex(), job=job,
                 )
             )  # fmt: skip
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
+from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.clock import Clock
-from conveyor.model.errors import InvalidTransactionError, ScheduleNotFoundError, StoreUnsupportedError
+from conveyor.model.errors import InvalidTransactionError, StoreUnsupportedError
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft
 from conveyor.model.settings import ConsumerSettings

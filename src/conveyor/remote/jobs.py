@@ -11,6 +11,7 @@ from conveyor.model.ids import MessageId
 from conveyor.model.job import ErrorGroup, JobAttempt, JobRecord
 from conveyor.model.message import Draft
 from conveyor.store.jobs import JobFound, JobPage, JobsAsked, Obstacles
+from conveyor.store.retaining import History, PassedPage
 
 
 class NoJobs:
@@ -39,3 +40,10 @@ class NoJobs:
 
     async def obstacles(self, id: MessageId) -> Obstacles:
         return Obstacles()
+
+
+class NoHistory:
+    """`RetentionStore`."""
+
+    async def look(self, kind: History, *, after: bytes | None = None) -> PassedPage:
+        return PassedPage(items=[], next_after=None)

@@ -18,10 +18,13 @@ from conveyor.remote.absent import Absent, check_consumer, unsupported
 from conveyor.remote.address import read_address
 from conveyor.remote.client import Client
 from conveyor.remote.directory import Directory, Known, read_info, seconds_of
-from conveyor.remote.jobs import NoJobs
+from conveyor.remote.groups import NoGroups
+from conveyor.remote.jobs import NoHistory, NoJobs
 from conveyor.remote.letters import OwnLetters, read_peeked
 from conveyor.remote.pulling import Inbox
+from conveyor.remote.reports import NoNotices, NoReports
 from conveyor.remote.sending import Outbox
+from conveyor.remote.steps import NoSteps
 from conveyor.remote.wire import (
     Judged,
     MetricsRow,
@@ -30,8 +33,13 @@ from conveyor.remote.wire import (
     PushedMessage,
     encode_body,
 )
+from conveyor.store.groups import GroupStore
+from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Wake
 from conveyor.store.records import SWEEP_ROWS_MAX, Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
+from conveyor.store.reports import ReportStore
+from conveyor.store.retaining import RetentionStore
+from conveyor.store.steps import StepStore
 from conveyor.store.tracking import JobStore
 from conveyor.store.undivided import Undivided
 
@@ -43,7 +51,13 @@ class RemoteStore(Absent, Undivided):
     """`Store` behind a `cloudflare://` URL. Queues are not made by declaring them: they are somebody else's."""
 
     keeps_others = True
+    keeps_trail = False
     jobs: JobStore = NoJobs()
+    steps: StepStore = NoSteps()
+    reports: ReportStore = NoReports()
+    notices: NoticeStore = NoNotices()
+    groups: GroupStore = NoGroups()
+    retention: RetentionStore = NoHistory()
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self.address = read_address(url)

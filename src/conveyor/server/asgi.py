@@ -16,16 +16,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
+from conveyor.audit.trail import Audit
 from conveyor.model.errors import ConveyorError
 from conveyor.model.events import Emit, Event
 from conveyor.server import cloudflare, rest
-from conveyor.server.audit import Audit
 from conveyor.server.cloudflare.dialect import Envelope
 from conveyor.server.endpoint import SAFE_HEADERS
 from conveyor.server.gate import Gate, Rates
 from conveyor.server.problem import Problem
 from conveyor.server.rest.streams import Streams
-from conveyor.server.rest.websocket import WebSocketRoute
+from conveyor.server.rest.websocket import JobSocketRoute, WebSocketRoute
 from conveyor.server.tokens import Doorman, Tokens
 from conveyor.server.wire import Wire
 from conveyor.store.protocol import Store
@@ -71,6 +71,7 @@ def make_asgi(
 
     routes: list[BaseRoute] = [
         WebSocketRoute(streams, gate, Problem()),
+        JobSocketRoute(streams, gate, Problem()),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]

@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
+from conveyor.audit.trail import Audit, operator
 from conveyor.model.errors import InvalidSettingError
-from conveyor.server.audit import Audit, operator
 from conveyor.server.rights import Right
 from conveyor.server.tokens import Secret, Tokens
 

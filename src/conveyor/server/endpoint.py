@@ -203,7 +203,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     handle: Handle
     scope: str = "queue"
     """`queue`: the handler calls `call.require` with the queue's name once it knows it, before it does anything.
-    `store`: tokens that are bound to queues have no right here. `token`: any valid token will do."""
+    `store`: tokens that are bound to queues have no right here. `token`: any valid token will do. `job`: as `store`,
+    and an end user's token for the job in the path."""
     action: str | None = None
     """Its name in the audit trail, as in `queue.create`; None: it changes nothing, or moves messages."""
     body_max: int = BODY_MAX

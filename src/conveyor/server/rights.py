@@ -40,6 +40,15 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...] | None = None
     """Patterns as of `fnmatch`; None is all, and the rest of the store."""
     address: str = ""
+    job: str | None = None
+    """The only thing that this caller may watch, and all that it may do: an end user."""
+    expires_at: int | None = None
+    """Of an end user's token."""
+
+    @property
+    def via(self) -> str:
+        """How it comes, for the audit trail."""
+        return "http"
 
     def may(self, right: Right, queue: str | None = None) -> bool:
         """With a queue: there. Without: in the whole store, which no patterns cover."""
@@ -48,6 +57,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         if self.queues is None:
             return True
         return queue is not None and any(fnmatchcase(queue, pattern) for pattern in self.queues)
+
+    def may_watch(self, job: str) -> bool:
+        """What this job says of itself."""
+        return self.job == job if self.job is not None else self.may(Right.READ)
 
 
 NOBODY: Final = Caller(token_id=None, name="nobody")

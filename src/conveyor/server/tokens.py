@@ -21,6 +21,8 @@ from typing import Final
 
 import msgspec
 
+from conveyor.jobs.watching import PREFIX as WATCH_PREFIX
+from conveyor.jobs.watching import read_token
 from conveyor.model.errors import ConflictError, InvalidSettingError, NotFoundError, StoreError, VersionConflictError
 from conveyor.model.refusals import UnauthenticatedError
 from conveyor.server.rights import Caller, Right, held_by
@@ -28,6 +30,7 @@ from conveyor.store.protocol import Store
 
 KIND: Final = "token"
 PREFIX: Final = "cvy_"
+_WATCH: Final = WATCH_PREFIX.encode()
 ENVIRONMENT_ID: Final = "environment"
 """Of the token that stands in CONVEYOR_TOKEN; it is not in the store."""
 ENVIRONMENT_CHARS_MIN: Final = 32
@@ -56,6 +59,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
     expires_at: int | None = None
     last_used_at: int | None = None
+    job: str | None = None
+    """An end user's: it may watch this one, and nothing else."""
 
 
 class _Stored(Token, frozen=True, kw_only=True):
@@ -159,6 +164,8 @@ class Tokens:
 
     async def verify(self, presented: bytes) -> Token:
         """`UnauthenticatedError`, with the same words whatever is wrong; `StoreError`."""
+        if presented.startswith(_WATCH):
+            return await self._verify_watch(presented)
         token_id = read_token_id(presented)
         document = None if token_id is None else await self._store.get_document(KIND, token_id)
         if document is None:
@@ -174,6 +181,15 @@ class Tokens:
             with contextlib.suppress(VersionConflictError):  # or somebody has revoked it, which the next look sees
                 await self._store.put_document(KIND, stored.id, used, version=document.version)
         return _shown(stored)
+
+    async def _verify_watch(self, presented: bytes) -> Token:
+        watch = await read_token(self._store, presented.decode("ascii", "replace"))
+        if watch is None or watch.expires_at <= self._store.clock.now_ms():
+            raise UnauthenticatedError
+        return Token(
+            id=watch.key_id, name="end user", rights=(), created_at=0, created_by="", expires_at=watch.expires_at,
+            job=watch.job,
+        )  # fmt: skip
 
     async def _find(self, token_id: str) -> tuple[_Stored, int]:
         document = await self._store.get_document(KIND, token_id)
@@ -242,12 +258,13 @@ class Doorman:
 
 
 class _Known:
-    __slots__ = ("_expires_at", "_id", "_name", "_queues", "_rights", "looked_at")
+    __slots__ = ("_expires_at", "_id", "_job", "_name", "_queues", "_rights", "looked_at")
 
     def __init__(self, token: Token, looked_at: float | None) -> None:
         self.looked_at = looked_at
         self._expires_at = token.expires_at
         self._id = token.id
+        self._job = token.job
         self._name = token.name
         self._rights = held_by(frozenset(token.rights))
         self._queues = token.queues
@@ -256,7 +273,10 @@ class _Known:
         return self._expires_at is None or self._expires_at > now_ms
 
     def caller(self, address: str) -> Caller:
-        return Caller(token_id=self._id, name=self._name, rights=self._rights, queues=self._queues, address=address)
+        return Caller(
+            token_id=self._id, name=self._name, rights=self._rights, queues=self._queues, address=address,
+            job=self._job, expires_at=self._expires_at,
+        )  # fmt: skip
 
 
 _ENVIRONMENT: Final = Token(

@@ -17,12 +17,12 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 
+from conveyor.audit.trail import Audit
 from conveyor.loader import check_store, load_app
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.events import ConnectionTroubled, Emit
 from conveyor.observe.log import make_log_sink
 from conveyor.server.asgi import make_asgi
-from conveyor.server.audit import Audit
 from conveyor.server.binding import Binding, check_binding, make_first_token
 from conveyor.server.gate import read_rates
 from conveyor.server.hosts import HostGuard

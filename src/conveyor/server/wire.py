@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.types import Receive, Scope, Send
 
+from conveyor.audit.act import Act
+from conveyor.audit.trail import Audit
 from conveyor.model.errors import ConveyorError, NotFoundError
 from conveyor.model.events import RequestFailed
 from conveyor.model.refusals import ForbiddenError, InvalidRequestError, UnauthenticatedError
-from conveyor.server.audit import Audit
 from conveyor.server.endpoint import JSON, JSON_ONLY, NOWHERE, SAFE_HEADERS, Answer, Call, Dialect, Endpoint
 from conveyor.server.gate import Gate
 from conveyor.server.reading import check_head, read_body, read_pieces
-from conveyor.server.rights import NOBODY, Caller
+from conveyor.server.rights import NOBODY, Caller, Right
 from conveyor.server.routes import Routes
 from conveyor.server.watch import Watch
 
@@ -90,7 +91,7 @@ class Wire:
             call.caller = self._gate.recall(method, headers, address) or await self._gate.look_up(headers, address)
             if endpoint is NOWHERE:
                 raise _nothing_for(method, found.methods)
-            _check_right(endpoint, call.caller)
+            _check_right(endpoint, call.caller, call.path)
         self._watch.add(call)
         try:
             if method in _WITH_BODY:
@@ -101,10 +102,21 @@ class Wire:
                     call.body = await read_body(receive, endpoint.body_max)
                 if call.body and endpoint.content_types:
                     _check_type(headers, endpoint.content_types)
-            answer = await endpoint.handle(call)
+            if endpoint.action is None:
+                return await endpoint.handle(call)
+            return await self._change(endpoint.action, call)
         finally:
             self._watch.drop(call)
-        if endpoint.action is not None:
+
+    async def _change(self, action: str, call: Call) -> Answer:
+        """What a store changes is recorded with the change; the rest is recorded after it."""
+        act = Act(self._audit, call.caller, action, lambda: _target_of(call), request_id=call.request_id)
+        try:
+            with act.watch():
+                answer = await call.endpoint.handle(call)
+        finally:
+            await act.write_rest()
+        if not act.records:
             await self._record(call, "ok")
         return answer
 
@@ -122,10 +134,15 @@ class Wire:
 
     async def _record(self, call: Call, result: str) -> None:
         assert call.endpoint.action is not None
-        target = call.target
-        if target is None:
-            target = "/".join(value for name, value in call.path.items() if name != "account")
+        target = _target_of(call) or ""
         await self._audit.record(call.caller, call.endpoint.action, target, result=result, request_id=call.request_id)
+
+
+def _target_of(call: Call) -> str | None:
+    """None if neither the handler nor the path says it."""
+    if call.target is not None:
+        return call.target
+    return "/".join(value for name, value in call.path.items() if name != "account") or None
 
 
 async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
@@ -209,8 +226,12 @@ def _nothing_for(method: str, methods: Iterable[str]) -> ConveyorError:
     return NotFoundError("there is nothing at this path", hint="see /api/v1/openapi.json")
 
 
-def _check_right(endpoint: Endpoint, caller: Caller) -> None:
+def _check_right(endpoint: Endpoint, caller: Caller, path: Mapping[str, str]) -> None:
     right = endpoint.right
+    if caller.job is not None or endpoint.scope == "job":
+        if endpoint.scope != "job" or not caller.may_watch(path["job"]):
+            raise ForbiddenError(right or Right.READ)
+        return
     if right is None:
         return
     if right not in caller.rights or (endpoint.scope == "store" and caller.queues is not None):

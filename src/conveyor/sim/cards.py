@@ -33,6 +33,8 @@ class Card:
     origin: str | None = None
     """The queue in which it died."""
     is_redriven: bool = False
+    wish: bool = False
+    """It carries a job that somebody wants to end, and that ran when it was said."""
     had_crash: bool = False
 
     @property
@@ -49,6 +51,9 @@ class Card:
 
     def put_back(self, *, ready_at: int | None = None, releases: int = 0) -> None:
         self.owner = None
+        if self.wish:  # instead of being tried again
+            self.end = "cancelled"
+            return
         self.releases += releases
         if ready_at is not None:
             self.ready_at = ready_at
@@ -89,6 +94,11 @@ class Unique:
     card: Card | None
     id: MessageId
     until: int
+
+    @property
+    def is_held(self) -> bool:
+        """Its message is not final."""
+        return self.card is not None and self.card.end is None
 
 
 def is_spent(card: Card, shelf: Shelf) -> bool:

@@ -33,7 +33,7 @@ class Claims(Record):
     def _sent(self, draft: Draft, sent: Sent) -> str:
         now, shelf = self._clock.now_ms(), self.shelves[draft.queue]
         known = None if draft.dedupe is None else self._uniques.get((draft.queue, draft.dedupe))
-        is_live = known is not None and (known.card is not None or now < known.until)
+        is_live = known is not None and (known.is_held or now < known.until)
         if sent.deduped:
             self.check(is_live and known is not None and known.id == sent.id, "I11: deduped without a live key")
             return "deduped"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import operator
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum
 from random import Random
@@ -16,10 +17,18 @@ from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreBusyError, StoreClosedError, StoreError
 from conveyor.model.message import Peeked
 from conveyor.sim.loop import Life, SimProcess
+from conveyor.store.groups import GroupStore
+from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Store, Wake
+from conveyor.store.reports import ReportStore
+from conveyor.store.retaining import RetentionStore
+from conveyor.store.steps import StepStore
 from conveyor.store.tracking import JobStore
 
-_READS: Final = frozenset({"get_queue", "list_queues", "peek", "metrics", "list_owners", "list_schedules"})
+_READS: Final = frozenset({
+    "get_queue", "list_queues", "peek", "metrics", "list_owners", "list_schedules",
+    "jobs.find", "jobs.look", "jobs.attempts", "jobs.errors", "jobs.obstacles",
+})  # fmt: skip
 
 
 class Fate(Enum):
@@ -132,9 +141,30 @@ class FaultyStore:
     async def close(self) -> None: ...
 
     @property
+    def retention(self) -> RetentionStore:
+        return self._inner.retention
+
+    @property
     def jobs(self) -> JobStore:
-        """Beside the faults: what an invented world does, it does with messages."""
-        return self._inner.jobs
+        return cast("JobStore", _Room(self, "jobs"))
+
+    @property
+    def steps(self) -> StepStore:
+        """As `jobs`."""
+        return self._inner.steps
+
+    @property
+    def reports(self) -> ReportStore:
+        return self._inner.reports
+
+    @property
+    def notices(self) -> NoticeStore:
+        return self._inner.notices
+
+    @property
+    def groups(self) -> GroupStore:
+        """As the jobs."""
+        return self._inner.groups
 
     def at(self, queue: str) -> Store:
         """All queues live here."""
@@ -171,7 +201,7 @@ class FaultyStore:
         if verb in ("purge", "redrive"):
             self._witness.found({name: self._peek(name) for name in self._witness.queues})
         try:
-            answer = self._outside.run(at_once, getattr(self._inner, verb)(*arguments, **parts))
+            answer = self._outside.run(at_once, operator.attrgetter(verb)(self._inner)(*arguments, **parts))
         except ConveyorError as error:
             answer = error
         self._witness.saw(self._process, verb, arguments, parts, answer)
@@ -197,6 +227,17 @@ class FaultyStore:
         self._process.kill()
         while self._process.life is Life.DEAD:  # no step of a dead process is taken: this never goes on
             await self.clock.sleep(3_600)
+
+
+class _Room:
+    """One of the store's rooms, to which the same faults come."""
+
+    def __init__(self, store: FaultyStore, name: str) -> None:
+        self._store = store
+        self._name = name
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._store, f"{self._name}.{verb}")
 
 
 def at_once(work: Coroutine[Any, Any, Any]) -> Any:

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conveyor.model.message import Lease, Peeked
+from conveyor.model.ids import MessageId
+from conveyor.model.job import JobState
+from conveyor.model.message import Draft, Lease, Peeked, Sent
 from conveyor.sim.claims import Claims
 from conveyor.sim.ends import Ends
 from conveyor.sim.loop import SimProcess
+from conveyor.store.jobs import JobFound
 from conveyor.store.records import Fired, Firing
 
 
@@ -23,7 +26,7 @@ class Judge(Claims, Ends):
     def saw(
         self, process: SimProcess, verb: str, arguments: tuple[Any, ...], parts: dict[str, Any], answer: object
     ) -> None:
-        look = getattr(self, f"_saw_{verb}", None)
+        look = getattr(self, f"_saw_{verb.replace('.', '_')}", None)
         if isinstance(answer, Exception):
             self.note(process.name, f"{verb} !{type(answer).__name__}")
         elif look is not None and (said := look(process, answer, *arguments, **parts)) is not None:
@@ -64,6 +67,28 @@ class Judge(Claims, Ends):
         if fired is Fired.SENT:
             self._add(firing.message, self._clock.now_ms() + (firing.message.delay_ms or 0))
         return f"{tick} {fired}"
+
+    # Jobs
+
+    def _saw_jobs_cancel(self, _: SimProcess, found: JobFound | None, id: MessageId) -> str | None:
+        card = self.cards.get(id)
+        if card is None or card.end is not None or card.origin is not None:
+            return None
+        if card.owner is None:
+            card.end = "cancelled"
+            said = None if found is None else found.state(self._clock.now_ms())
+            self.check(said is JobState.CANCELLED, f"jobs: {self.name(card)} waits, is cancelled, and is {said}")
+        else:
+            card.wish = True
+        return f"{self.name(card)} {card.end or 'is to end'}"
+
+    def _saw_jobs_replace(self, _: SimProcess, sent: Sent, draft: Draft) -> str:
+        assert draft.dedupe is not None
+        known = self._uniques.pop((draft.queue, draft.dedupe), None)
+        if known is not None and known.is_held and known.card is not None and known.card.owner is None:
+            known.card.end = "cancelled"
+        self.check(not sent.deduped, "jobs: a replacement was deduped")
+        return self._sent(draft, sent)
 
     # Handlers
 

@@ -39,6 +39,7 @@ class Feature(StrEnum):
     ROLLS = "rolling restarts"
     FAULTS = "store faults"
     DEAF = "lost wakes"
+    JOBS = "jobs"
 
 
 class Backend(StrEnum):
@@ -102,7 +103,9 @@ _HEARTBEAT: Final = "conveyor.supervisor.supervisor.HEARTBEAT_S"
 def make_plan(seed: int) -> Plan:
     """The same for the same seed, always."""
     chance = Random(f"plan {seed}")
-    features = frozenset(each for each in Feature if chance.random() < 0.5)
+    drawn: dict[Feature, bool] = {each: chance.random() < 0.5 for each in Feature if each is not Feature.JOBS}
+    drawn[Feature.JOBS] = Random(f"jobs {seed}").random() < 0.5  # a late one: the others' dice fall as before
+    features = frozenset(each for each, is_part in drawn.items() if is_part)
     machines, clients = chance.choice((1, 1, 2, 3)), chance.choice((1, 2, 3))
     if Feature.STOPS in features:
         machines = max(2, machines)  # somebody must see it
@@ -132,6 +135,7 @@ def _queue(chance: Random, features: frozenset[Feature], name: str) -> QueuePlan
     batches = Feature.BATCHES in features and chance.random() < 0.6
     consumer = ConsumerSettings(
         script=SCRIPT,
+        ageing_ms=None,  # the judge knows each message by the priority it was sent with
         max_batch_size=chance.choice((1, 2, 5)) if batches else 1,
         max_batch_timeout_ms=chance.choice((0, 500, 3_000)),
         max_retries=chance.choice((0, 1, 3, 5)),

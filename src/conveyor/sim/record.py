@@ -77,6 +77,9 @@ class Record:
     def _bury(self, card: Card, reason: str) -> None:
         consumer = self.shelves[card.queue].consumer
         self._let_go(card)
+        if card.wish:
+            card.end, card.owner = "cancelled", None
+            return
         if consumer is None or consumer.dead_letter_queue is None:
             card.end, card.owner = f"dropped: {reason}", None
             return

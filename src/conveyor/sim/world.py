@@ -22,6 +22,7 @@ from conveyor.model.events import Emit
 from conveyor.queue.handler import Handler
 from conveyor.queue.producer import Queue
 from conveyor.sim.cards import Card
+from conveyor.sim.errands import ERRANDS, Customer, Office, judge_jobs
 from conveyor.sim.faults import FaultyStore, Switchboard, Weather, at_once
 from conveyor.sim.fleet import CHILDREN, Machine
 from conveyor.sim.judge import Judge
@@ -83,7 +84,8 @@ class SimWorld:
         self.machines = [Machine(self, f"m{number}") for number in range(plan.machines)]
         self.everyone: list[SimProcess] = []
         self._declared = self._schedules()
-        self.judge.unheard.add(CRON_QUEUE)
+        self._jobs_chance = Random(f"errands {plan.seed}")
+        self.judge.unheard |= {CRON_QUEUE, ERRANDS}
         self.loop.set_exception_handler(self._escaped)
 
     # What machines need
@@ -118,7 +120,13 @@ class SimWorld:
         found = [clerk.handler(each, in_child=in_child) for each in self.plan.queues]
         if self._declared:
             found.append(make_cron_handler(store, SCRIPT, CRON_QUEUE, _nothing, self._declared, self.emit))
+        if Feature.JOBS in self.plan.features:
+            found += self._office(store, process, owner).handlers()
         return found
+
+    def _office(self, store: Store, process: SimProcess, owner: int = 0) -> Office:
+        told = (process, self.judge, self.weather, self._jobs_chance, owner)
+        return Office(store, self.ids, *told)
 
     def scheduler(self, store: Store) -> Scheduler | None:
         if not self._declared:
@@ -186,6 +194,13 @@ class SimWorld:
             process = self.process(f"client{number}")
             client = Client(self.plan, self.store(process), self.judge, self.chance, self.ids, process.name)
             process.spawn(client.live())
+            people.append(process)
+        if Feature.JOBS in self.plan.features:
+            process = self.process("customer")
+            store = self.store(process)
+            office = self._office(store, process)
+            customer = Customer(office, store, self.judge, self._jobs_chance, process.name)
+            process.spawn(customer.live(self.plan.orders, self.plan.life_s))
             people.append(process)
         operator = self.process("operator")
         operator.spawn(Operator(self.plan, self.store(operator), self.chance).live())
@@ -300,11 +315,16 @@ class SimWorld:
         return [card for queue in self._work_queues() for card in self.judge.live(queue) if not card.is_past(now)]
 
     def _work_queues(self) -> list[str]:
-        return [each.name for each in self.plan.queues] + ([CRON_QUEUE] if self._declared else [])
+        jobs = [ERRANDS] if Feature.JOBS in self.plan.features else []
+        return [each.name for each in self.plan.queues] + ([CRON_QUEUE] if self._declared else []) + jobs
 
     async def _audit(self) -> None:
         found = {name: at_once(self.inner.peek(name, limit=100_000)) for name in self.judge.queues}
         self.judge.audit(found)
+        errands = [card for card in self.judge.cards.values() if ERRANDS in (card.queue, card.origin)]
+        if errands:
+            jobs = at_once(self.inner.jobs.find([card.id for card in errands]))
+            judge_jobs(self.judge, jobs, errands, self.clock.now_ms())
 
     async def _probe(self) -> None:
         """I13: with all slots free, a message starts within poll + 1 s, as many at once as may run."""
@@ -316,7 +336,7 @@ class SimWorld:
             await self._probe_queue(each, prober)
 
     async def _probe_queue(self, plan: QueuePlan, prober: SimProcess) -> None:
-        others = len(self.plan.queues) - 1 + bool(self._declared)
+        others = len(self.plan.queues) - 1 + bool(self._declared) + (Feature.JOBS in self.plan.features)
         calls = min(plan.consumer.max_concurrency or 1, max(1, self.concurrency - others))
         if plan.in_child:
             calls = min(calls, CHILDREN)

@@ -67,6 +67,11 @@ def choose_files(url: str) -> Path:
     return path.with_name(f"{path.name}-files")
 
 
+def choose_retention() -> Mapping[str, str]:
+    """`[tool.conveyor.retention]`, as in `jobs = "7d"` and `"jobs/emails" = "1d"`."""
+    return _table(_read_file()[1], "retention")
+
+
 def make_folder(path: Path) -> None:
     """With those above it, as far as they are missing: for nobody but their owner."""
     if not path.is_dir():

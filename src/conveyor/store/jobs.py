@@ -62,6 +62,9 @@ class JobFound(msgspec.Struct, frozen=True, kw_only=True):
             return dead_state(message.dead.reason)
         return JobState.CANCELLED  # purged with its queue
 
+    def is_final(self, now: int) -> bool:
+        return self.state(now) in FINAL
+
 
 class JobsAsked(msgspec.Struct, frozen=True, kw_only=True):
     """Which jobs to list; newest first."""
@@ -151,6 +154,13 @@ def unended(
         error=error,
         expires_at=now + RECORD_MS,
     )
+
+
+def cancelled(found: JobFound, now: int) -> JobRecord:
+    """The record of a job that ran when it was cancelled, and whose lease has ended."""
+    assert found.record is not None, "the wish stands in it"
+    attempts = max(found.record.attempts, 0 if found.message is None else found.message.attempts)
+    return unended(found, now, state=JobState.CANCELLED, attempts=attempts)
 
 
 def merge(ids: Iterable[Collection[MessageId]], limit: int) -> tuple[list[MessageId], bool]:

@@ -88,6 +88,24 @@ TABLES: Final = (
         words="error",
     ),
     _table("attempts", "id started_at attempt state ended_at worker error fingerprint next_at", words="error"),
+    _table("steps", "id kind name attempt began_at ended_at until value"),
+    _table("job_events", "id name payload sent_at"),
+    _table(
+        "reports",
+        "id last_number log_lines log_bytes output_attempt output_bytes progress_number progress_at progress_attempt "
+        "millionths note",
+        words="note",
+    ),
+    _table("report_lines", "id number kind at attempt level is_text body", "is_text"),
+    _table(
+        "groups",
+        "id name state on_failure has_edges total unsent succeeded failed cancelled created_at deadline_ms deadline_at "
+        "ended_at expires_at on_complete",
+        "has_edges",
+    ),
+    _table("group_nodes", "id group_id place queue job state waits_for takes ended_at"),
+    _table("group_edges", "group_id parent child"),
+    _table("group_drafts", "group_id place draft"),
 )
 
 LEFT: Final[Mapping[str, str]] = MappingProxyType({
@@ -97,6 +115,7 @@ LEFT: Final[Mapping[str, str]] = MappingProxyType({
     "receipts": "they answer a process that lost its connection to the old store",
     "outbox": "carried into the queues first, on PostgreSQL; SQLite has none",
     "acks": "gone with the COMMIT of the transaction that acks",
+    "notices": "events of a moment, for who listens then",
     "purged": "what a purge has left to the sweep is not carried",
     "queues.uses_dedupe": "SQLite alone; found anew from what came",
 })  # fmt: skip

@@ -14,7 +14,9 @@ from conveyor.model.ids import MessageId
 from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
+from conveyor.store.groups import GroupStore
 from conveyor.store.joining import Joinable
+from conveyor.store.notices import NoticeStore
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
@@ -36,6 +38,9 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.reports import ReportStore
+from conveyor.store.retaining import RetentionStore
+from conveyor.store.steps import StepStore
 from conveyor.store.tracking import AlarmStore, DeliveryStore, JobStore
 
 Wake: TypeAlias = Callable[[frozenset[str]], None]
@@ -273,8 +278,26 @@ class Store(
         """Whether its queues are others' too: an app uses them, and neither makes nor judges them."""
         ...
 
+    keeps_trail: bool
+    """What is recorded of its changes is recorded here; of several stores, one keeps the trail of all."""
+
     @property
     def jobs(self) -> JobStore: ...
+
+    @property
+    def steps(self) -> StepStore: ...
+
+    @property
+    def reports(self) -> ReportStore: ...
+
+    @property
+    def notices(self) -> NoticeStore: ...
+
+    @property
+    def groups(self) -> GroupStore: ...
+
+    @property
+    def retention(self) -> RetentionStore: ...
 
     def at(self, queue: str) -> Store:
         """The store in which a queue lives: this one, unless it is made of several."""

@@ -133,6 +133,10 @@ class Reaped(msgspec.Struct, frozen=True, kw_only=True):
     dead: list[int]
 
 
+HISTORY_ROWS_MAX: Final = 500
+"""Of what has ended, of each kind and scope, taken away or dated anew in one sweep."""
+
+
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
     """Rows a sweep dealt with, by kind."""
 
@@ -146,12 +150,25 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     rates: int = 0
     jobs: int = 0
     deliveries: int = 0
+    lifted: int = 0
+    """Messages that waited long behind others of a higher priority."""
+    groups: int = 0
+    runs: int = 0
+    records: int = 0
+    """Of the audit trail."""
+    dated_jobs: int = 0
+    """Looked at, for policies that say otherwise than their records do."""
     carried: int = 0
     """Messages that users' own transactions sent or acked, brought to where they belong."""
 
     @property
     def total(self) -> int:
         return sum(getattr(self, field) for field in self.__struct_fields__)
+
+    @property
+    def leaves_history(self) -> bool:
+        """Whether more may be left of what has ended long ago: it has time, and others go before it."""
+        return max(self.jobs, self.deliveries, self.runs, self.records, self.dated_jobs) >= HISTORY_ROWS_MAX
 
 
 class ScheduleDraft(msgspec.Struct, frozen=True, kw_only=True):

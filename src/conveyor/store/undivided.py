@@ -11,5 +11,8 @@ class Undivided:
     keeps_others: bool = False
     """Its queues are others' too: an app uses them, and neither makes nor judges them."""
 
+    keeps_trail: bool = True
+    """What is recorded of its changes is recorded here; of several stores, one keeps the trail of all."""
+
     def at(self, queue: str) -> Self:
         return self

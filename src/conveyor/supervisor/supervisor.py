@@ -24,7 +24,7 @@ from conveyor.queue.board import Board
 from conveyor.queue.heartbeat import HEARTBEAT_S, SWEEP_S
 from conveyor.queue.worker import GRACE_S, LAST_WORDS_S
 from conveyor.store.protocol import Store
-from conveyor.store.records import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped
+from conveyor.store.records import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped, Swept
 from conveyor.supervisor.process import CHILD_FAILED, ChildProcess, Exit
 from conveyor.working import machine_of
 
@@ -40,6 +40,9 @@ ONE_SIGNAL_S: Final = 0.5
 CLOSING_S: Final = 2.0
 """For a worker to close its store, after the last words of its handlers."""
 STORE_RETRY_S: Final = 1.0
+HISTORY_PAUSE_S: Final = 0.05
+HISTORY_PAUSES: Final = 9.0
+"""Times that a sweep of mere history took, before the next one: it has the store for a tenth of the time at most."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,10 +295,20 @@ class Supervisor:
             if not self._may_sweep():
                 continue
             with contextlib.suppress(StoreError):
-                swept = await self._store.sweep()
+                swept = await self._sweep()
                 await self._reap_orphans()
-                while swept.total >= 1_000:
-                    swept = await self._store.sweep()
+                while swept.total >= 1_000 or swept.leaves_history:
+                    swept = await self._sweep()
+
+    async def _sweep(self) -> Swept:
+        """Where only history is left, there is a pause after it, so that it never has the store for more than a part of
+        the time."""
+        began = self._store.clock.monotonic()
+        swept = await self._store.sweep()
+        if swept.leaves_history:
+            took_s = self._store.clock.monotonic() - began
+            await self._store.clock.sleep(min(SWEEP_S, max(HISTORY_PAUSE_S, HISTORY_PAUSES * took_s)))
+        return swept
 
     async def _reap_orphans(self) -> None:
         """Workers of this machine whose supervisor is dead end at once; seen so a second time, they have."""

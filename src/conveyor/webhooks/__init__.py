@@ -10,6 +10,25 @@
     signing   secrets and signatures
 """
 
+from conveyor.model.beside import (
+    DeliveryNotFoundError,
+    EndpointDisabledError,
+    EndpointExistsError,
+    EndpointNotFoundError,
+    WebhookTargetError,
+)
+from conveyor.webhooks.log import DeliveryInfo, DeliveryState, Try
 from conveyor.webhooks.signing import make_secret, verify
 
-__all__ = ["make_secret", "verify"]
+__all__ = [
+    "DeliveryInfo",
+    "DeliveryNotFoundError",
+    "DeliveryState",
+    "EndpointDisabledError",
+    "EndpointExistsError",
+    "EndpointNotFoundError",
+    "Try",
+    "WebhookTargetError",
+    "make_secret",
+    "verify",
+]

@@ -110,8 +110,9 @@ class Carrier:
         written = replace(
             parcel, tries=(*parcel.tries, made)[-TRIES_KEPT:], error=error if state is _FAILED else None
         )
-        is_ours = await _until_written(store, lambda: store.write_delivery(with_parcel(delivery, written, state)))
+        # The endpoint first: whoever reads in the log that it is gone finds it disabled.
         await _until_written(store, lambda: self._note(endpoints, endpoint, made.status, error, at))
+        is_ours = await _until_written(store, lambda: store.write_delivery(with_parcel(delivery, written, state)))
         if error is None or not is_ours:
             return
         if made.status == GONE:

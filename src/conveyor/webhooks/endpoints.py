@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from conveyor.model.beside import EndpointExistsError, EndpointNotFoundError
 from conveyor.model.duration import DAY_MS
-from conveyor.model.errors import InvalidSettingError, VersionConflictError
+from conveyor.model.errors import ConflictError, InvalidSettingError, VersionConflictError
 from conveyor.secrets import Keys, Sealed
 from conveyor.store.protocol import Store
 from conveyor.webhooks.signing import make_secret, read_secret
@@ -25,6 +25,8 @@ OVERLAP_MS_MAX: Final = 30 * DAY_MS
 DISABLE_MS: Final = 5 * DAY_MS
 EVENT_CHARS_MAX: Final = 128
 FILTERS_MAX: Final = 100
+ENDPOINTS_MAX: Final = 10_000
+"""That may be made by hand; those of apps count, too."""
 _PAGE: Final = 1_000
 
 
@@ -95,6 +97,13 @@ class Endpoints:
         except VersionConflictError:
             raise EndpointExistsError(endpoint_id) from None
         return endpoint
+
+    async def check_room(self) -> None:
+        """Before one is made by hand. `ConflictError` if there are `ENDPOINTS_MAX`."""
+        if len(await self._store.list_documents(KIND, limit=ENDPOINTS_MAX)) >= ENDPOINTS_MAX:
+            raise ConflictError(
+                f"there are {ENDPOINTS_MAX:,} endpoints already", hint="remove some: `conveyor webhooks list`"
+            )
 
     async def find(self, endpoint_id: str) -> Endpoint | None:
         found = await self._store.get_document(KIND, endpoint_id)

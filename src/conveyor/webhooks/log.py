@@ -58,6 +58,22 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     """Why it failed for good."""
 
 
+class DeliveryInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery as people see it."""
+
+    id: str
+    """The `webhook-id`."""
+    url: str
+    event: str
+    state: DeliveryState
+    payload: str
+    """What was signed and sent: JSON."""
+    tries: tuple[Try, ...]
+    """The last of them."""
+    error: str | None
+    """Why it failed for good."""
+
+
 class Carried(msgspec.Struct, frozen=True):
     """The body of a delivery's message."""
 
@@ -113,6 +129,14 @@ def make_try(at: int, attempt: int, seconds: float, headers: dict[str, str], cam
         answer_headers={name[:HEADER_CHARS_KEPT]: value[:HEADER_CHARS_KEPT] for name, value in kept},
         answer=came.body[:ANSWER_CHARS_KEPT].decode("utf-8", "replace"),
     )
+
+
+def show_delivery(delivery: records.Delivery) -> DeliveryInfo:
+    parcel = parcel_of(delivery)
+    return DeliveryInfo(
+        id=webhook_id(delivery.id), url=parcel.url, event=delivery.event, state=state_of(delivery),
+        payload=parcel.payload, tries=parcel.tries, error=parcel.error,
+    )  # fmt: skip
 
 
 async def get_delivery(store: Store, name: str) -> records.Delivery:

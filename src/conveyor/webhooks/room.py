@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from conveyor.audit.act import acting
 from conveyor.model.beside import EndpointDisabledError, EndpointExistsError, EndpointNotFoundError
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.errors import BodyTooLargeError, InvalidSettingError, QueueExistsError
@@ -25,14 +26,17 @@ from conveyor.secrets import Keys
 from conveyor.store import records
 from conveyor.store.protocol import Store
 from conveyor.webhooks.carrier import SCHEDULE_MS, Carrier, Terms
-from conveyor.webhooks.courier import Courier
+from conveyor.webhooks.courier import DEADLINE_S, Courier
 from conveyor.webhooks.endpoints import DISABLE_MS, OVERLAP_MS, OVERLAP_MS_MAX, Endpoint, Endpoints, check_event, id_of
 from conveyor.webhooks.log import (
+    DeliveryInfo,
     DeliveryState,
     Parcel,
+    get_delivery,
     make_carrier,
     payload_of,
     resend,
+    show_delivery,
     webhook_id,
     with_parcel,
 )
@@ -85,12 +89,14 @@ class Webhooks:
         allow: Sequence[str] = (),
         schedule: Sequence[Duration] | None = None,
         disable_after: Duration = DISABLE_MS / 1000,
+        timeout: Duration = DEADLINE_S,
     ) -> None:
         """Say, beside the app's other declarations, that it sends webhooks, so that its workers deliver them.
 
         `http` calls URLs without TLS too, `ports` other ports (None: any), `allow` networks that are not public, as in
         `["10.1.0.0/16"]`. `schedule` has the delay before each retry. An endpoint that took nothing for
-        `disable_after` is disabled. `InvalidSettingError`, `InvalidDurationError`.
+        `disable_after` is disabled; what has not answered in full within `timeout` has failed.
+        `InvalidSettingError`, `InvalidDurationError`.
         """
         policy = Policy(http=http, ports=None if ports is None else frozenset(ports), allow=tuple(allow))
         policy.check()
@@ -100,7 +106,8 @@ class Webhooks:
         if len(steps) > RETRIES_MAX or sum(steps) > RETENTION_MS_MAX:
             raise InvalidSettingError("schedule", schedule, f"has more than {RETRIES_MAX} steps, or takes over 14 days")
         after_ms = read_duration_ms(disable_after, name="disable_after", most_ms=DISABLE_MS_MAX)
-        self.policy, self.courier = policy, Courier(policy)
+        timeout_ms = read_duration_ms(timeout, name="timeout", least_ms=1, most_ms=TIMEOUT_MS // 2)
+        self.policy, self.courier = policy, Courier(policy, deadline_s=timeout_ms / 1000)
         self.terms = Terms(schedule_ms=steps, disable_after_ms=after_ms)
         self._begin_to_send()
 
@@ -160,7 +167,24 @@ class Webhooks:
     async def resend(self, delivery: str) -> None:
         """Deliver it again, under the same `webhook-id`. `DeliveryNotFoundError`."""
         store, _ = await self.open()
-        await resend(store, self._ids, delivery)
+        async with acting(store, "webhook.resend", delivery):
+            await resend(store, self._ids, delivery)
+
+    async def deliveries(
+        self, *, url: str | None = None, state: str | None = None, limit: int = 100
+    ) -> list[DeliveryInfo]:
+        """The log, newest first. `InvalidSettingError` for what is no state."""
+        if state is not None and state not in list(DeliveryState):
+            raise InvalidSettingError("state", state, f"is none of {', '.join(DeliveryState)}")
+        store, _ = await self.open()
+        endpoint = None if url is None else id_of(self._app, url)
+        found = await store.list_deliveries(endpoint=endpoint, state=state, limit=limit)
+        return [show_delivery(each) for each in found]
+
+    async def delivery(self, id: str) -> DeliveryInfo:
+        """One of them, by its `webhook-id`. `DeliveryNotFoundError`."""
+        store, _ = await self.open()
+        return show_delivery(await get_delivery(store, id))
 
     # Endpoints
 
@@ -170,9 +194,10 @@ class Webhooks:
         """An endpoint of this URL, told of events that fit one of these patterns: its id. Without `secret` it gets a
         new one. `EndpointExistsError`, `WebhookTargetError`, `InvalidKeyError`."""
         _, endpoints = await self.open()
-        made = await endpoints.add(
-            self._app, url, policy=self.policy, events=events, secret=secret, description=description
-        )
+        async with acting(self._store(), "webhook.add"):
+            made = await endpoints.add(
+                self._app, url, policy=self.policy, events=events, secret=secret, description=description
+            )
         return made.id
 
     async def secret(self, url: str) -> str:
@@ -185,13 +210,15 @@ class Webhooks:
         overlap_ms = read_duration_ms(overlap, name="overlap", most_ms=OVERLAP_MS_MAX)
         _, endpoints = await self.open()
         found = await self._endpoint(endpoints, url)
-        changed = await endpoints.rotate(found.id, secret=secret, overlap_ms=overlap_ms)
+        async with acting(self._store(), "webhook.rotate"):
+            changed = await endpoints.rotate(found.id, secret=secret, overlap_ms=overlap_ms)
         return endpoints.secrets_of(changed)[0]
 
     async def remove(self, url: str) -> None:
         """Tell this URL nothing more; what is still to be delivered there fails. `EndpointNotFoundError`."""
         _, endpoints = await self.open()
-        await endpoints.remove((await self._endpoint(endpoints, url)).id)
+        async with acting(self._store(), "webhook.remove"):
+            await endpoints.remove((await self._endpoint(endpoints, url)).id)
 
     async def _endpoint(self, endpoints: Endpoints, url: str) -> Endpoint:
         found = await endpoints.find(id_of(self._app, url))

@@ -53,6 +53,22 @@ async def test_a_job_is_shown_explained_and_cancelled(api: httpx2.AsyncClient, a
     assert ok(await api.get(f"/jobs/{queued['id']}/explain"))["reason"] == "paused"
 
 
+async def test_a_job_is_told_of_an_event(api: httpx2.AsyncClient) -> None:
+    [scheduled, *_] = ok(await api.get("/jobs"))["items"]
+    where = f"/jobs/{scheduled['id']}"
+    for payload in ({"amount": 9}, None):
+        answer = await api.post(f"{where}/events", json={"name": "paid", "payload": payload})
+        assert answer.status_code == 204
+    shown = ok(await api.get(where))
+    [event] = shown["events"]
+    assert (event["name"], event["size_bytes"], shown["steps"], shown["state"]) == ("paid", 12, [], "scheduled")
+    await api.post(f"{where}/cancel")
+    refused = problem(await api.post(f"{where}/events", json={"name": "paid"}), 409)
+    assert refused["code"] == "job_event_refused" and "it is cancelled" in refused["detail"]
+    problem(await api.post(f"{where}/events", json={"name": "a\0b"}), 422)
+    problem(await api.post(f"/jobs/{'0' * 32}/events", json={"name": "paid"}), 404)
+
+
 async def test_what_is_no_job_is_not_found(api: httpx2.AsyncClient) -> None:
     for id in ("0" * 32, "what"):
         assert problem(await api.get(f"/jobs/{id}"), 404)["code"] == "job_not_found"

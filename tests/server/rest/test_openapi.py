@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from conveyor import Conveyor
+from conveyor.audit.trail import Audit
 from conveyor.server import rest
-from conveyor.server.audit import Audit
 from conveyor.server.rest.openapi import make_document
 from conveyor.server.rest.streams import Streams
 from conveyor.server.tokens import Tokens

@@ -15,9 +15,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from conveyor import Conveyor
 from conveyor.model.events import AccessRefused, ScheduleDelayed
+from conveyor.queue.notices import origin_of
 from conveyor.server.rest.hub import BUFFER_MAX, RING_MAX, Ending
 from conveyor.server.rights import Right
 from conveyor.server.tokens import Tokens
+from conveyor.store.notices import Notice
 from conveyor.testing.clock import ManualClock
 from kit.online import online
 from kit.served import ADMIN, a_token
@@ -144,6 +146,28 @@ async def test_a_queue_s_changes_and_the_server_s_events_are_told(base: str, app
         assert told["data"]["at"].startswith("2026-01-01T12:00:")
         await app.store.delete_queue("jobs")
         assert (await soon(clock, reader.next()))["event"] == "conveyor.queue.deleted"
+
+
+async def test_what_other_processes_tell_is_told_and_what_this_one_does_only_once(
+    base: str, app: Conveyor, clock: ManualClock
+) -> None:
+    def notice(origin: str, error: str) -> Notice:
+        body = msgspec.json.encode({"queue": "jobs", "error": error, "job": "mail"})
+        return Notice(origin=origin, at=clock.now_ms(), name="conveyor.message.failed", body=body)
+
+    await app.store.notices.add([notice("there:1", "before anybody listened")])
+    async with listen(base) as reader:
+        await reader.next("conveyor.queue.measured")
+        own = notice(origin_of(app.store), "known already")
+        await app.store.notices.add([own, notice("there:1", "one"), notice("there:2", "two")])
+        told = await soon(clock, reader.next("conveyor.message.failed"))
+        assert (told["data"]["error"], told["data"]["job"]) == ("one", "mail")
+        assert (await reader.next())["data"]["error"] == "two"
+    async with listen(base, params={"queue": "other"}) as reader, listen(base) as other:
+        await other.next("conveyor.queue.measured")
+        await app.store.notices.add([notice("there:1", "three")])
+        assert (await soon(clock, other.next("conveyor.message.failed")))["data"]["error"] == "three"
+        assert reader.said == []
 
 
 async def test_what_was_missed_is_told_from_an_id_on(base: str, app: Conveyor) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conveyor.cron.expression import CronExpression, Syntax
-from conveyor.model.errors import CronSyntaxError
+from conveyor.model.beside import CronSyntaxError
 
 
 def ms(moment: str) -> int:

@@ -369,7 +369,7 @@ async def test_an_unknown_job_is_put_off_for_a_quarter_of_an_hour() -> None:
         job = old.jobs.get(draft.id.hex())
         assert await kit.drain() == 1
         assert await job.state() is JobState.SCHEDULED
-        assert "no worker knows its name" in await job.explain()
+        assert "no job `unknown` is declared" in await job.explain()
         while (next_at := (await job.info()).next_at) is not None:
             await kit.travel(next_at.timestamp() - kit.clock.now_ms() / 1000)
             await kit.drain()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from conveyor.server.audit import Audit
+from conveyor.audit.trail import Audit
 from conveyor.server.endpoint import Endpoint
-from conveyor.server.rest import alarms, dead_letters, jobs, kv, queues, schedules, stats, webhooks
+from conveyor.server.rest import alarms, dead_letters, groups, jobs, kv, queues, retention, schedules, stats, webhooks
 from conveyor.server.rest.audit import AuditRoom
 from conveyor.server.rest.messages import MessageRoom
 from conveyor.server.rest.openapi import make_document, serve_document
@@ -24,9 +24,12 @@ def operations(tokens: Tokens, audit: Audit, streams: Streams) -> list[Operation
         *dead_letters.OPERATIONS,
         *schedules.OPERATIONS,
         *jobs.OPERATIONS,
+        *streams.of_jobs.operations(),
+        *groups.OPERATIONS,
         *alarms.OPERATIONS,
         *webhooks.OPERATIONS,
         *kv.OPERATIONS,
+        *retention.OPERATIONS,
         *TokenRoom(tokens).operations(),
         *AuditRoom(audit).operations(),
         *stats.OPERATIONS,

@@ -1,14 +1,16 @@
-"""Alarms: shown, cancelled, and armed again where they are parked. Only code sets them."""
+"""Alarms: shown, set by hand, cancelled, and armed again where they are parked."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Final
 
 from msgspec import Meta
 
-from conveyor.alarms import AHEAD_MS_MAX, rearm
+from conveyor.alarms import AHEAD_MS_MAX, rearm, set_by_hand
 from conveyor.model.beside import AlarmNotFoundError
 from conveyor.model.ids import IdSource
+from conveyor.model.refusals import InvalidRequestError
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.paging import cut_page, read_cursor
@@ -48,6 +50,16 @@ class RearmAsked(Asked, frozen=True, kw_only=True):
     after_ms: Annotated[int, Meta(ge=0, le=AHEAD_MS_MAX)] = 0
 
 
+class AlarmWanted(Asked, frozen=True, kw_only=True):
+    """When an alarm is to ring: one of both."""
+
+    after_ms: Annotated[int, Meta(ge=0, le=AHEAD_MS_MAX)] | None = None
+    at: datetime | None = None
+    """RFC 3339, with a time zone; what is past rings at once."""
+    app: Annotated[str, Meta(min_length=1, max_length=56)] | None = None
+    """Whose it is, where it was never set before."""
+
+
 async def list_alarms(call: Call) -> Answer:
     """Alarms by name."""
     asked = read_query(call, AlarmsAsked)
@@ -65,6 +77,18 @@ async def get_alarm(call: Call) -> Answer:
     if found is None:
         raise AlarmNotFoundError(name)
     return Answer.json(_show(found))
+
+
+async def set_alarm(call: Call) -> Answer:
+    """Set an alarm by hand, in place of what it was set to."""
+    asked = call.decode(AlarmWanted)
+    if (asked.after_ms is None) == (asked.at is None):
+        raise InvalidRequestError("say either `after_ms` or `at`", field="after_ms", status=422)
+    if asked.at is not None and asked.at.tzinfo is None:
+        raise InvalidRequestError("`at` has no time zone", hint="as in 2026-01-01T12:00:00Z", field="at", status=422)
+    when = asked.at if asked.at is not None else (asked.after_ms or 0) / 1000
+    ids = IdSource(call.store.clock)
+    return Answer.json(_show(await set_by_hand(call.store, ids, call.path["alarm"], when, app=asked.app)))
 
 
 async def rearm_alarm(call: Call) -> Answer:
@@ -104,6 +128,10 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="GET", path="/alarms/{alarm}", right=Right.READ, scope="store", handle=get_alarm, gives=AlarmShown,
+    ),
+    Operation(
+        method="PUT", path="/alarms/{alarm}", right=Right.MANAGE, scope="store", handle=set_alarm, action="alarm.set",
+        takes=AlarmWanted, gives=AlarmShown,
     ),
     Operation(
         method="POST", path="/alarms/{alarm}/rearm", right=Right.MANAGE, scope="store", handle=rearm_alarm,

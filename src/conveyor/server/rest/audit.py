@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any
 
 from msgspec import Meta
 
-from conveyor.server.audit import Audit, Record
+from conveyor.audit.trail import Audit, Record, Wanted
+from conveyor.model.refusals import InvalidRequestError
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.rest.operation import Operation, read_query
-from conveyor.server.rest.paging import cut_page, read_cursor
+from conveyor.server.rest.paging import read_cursor, write_cursor
 from conveyor.server.rest.shapes import Asked, Moment, Page, PageAsked, Told, moment
 from conveyor.server.rights import Right
 
@@ -20,15 +22,34 @@ class RecordShown(Told, frozen=True, kw_only=True):
     number: int
     at: Moment
     actor: str
-    """The id of a token, `environment`, or `cli`."""
+    """The id of a token, `environment`, `cli`, or `library` for an app."""
     name: str
     address: str
+    via: str
+    """`http`, `cli` or `library`; empty in records of older releases."""
     action: str
     target: str
     result: str
     """`ok`, or the code of an error."""
+    before: dict[str, Any] | None
+    """What the change found; where `after` is there too, only what differs."""
+    after: dict[str, Any] | None
+    count: int | None
+    """Of a change of many messages."""
     request_id: str
     hash: str
+
+
+class RecordsAsked(PageAsked, frozen=True, kw_only=True):
+    """Which records, and which part of their list; in all but `since`, `*` and `?` stand for any signs."""
+
+    who: Annotated[str, Meta(max_length=256)] | None = None
+    """An actor, a name, or `name@address`."""
+    action: Annotated[str, Meta(max_length=64)] | None = None
+    """As in `queue.*`."""
+    target: Annotated[str, Meta(max_length=256)] | None = None
+    since: datetime | None = None
+    """ISO 8601, with a time zone."""
 
 
 class VerifyAsked(Asked, frozen=True, kw_only=True):
@@ -61,12 +82,14 @@ class AuditRoom:
         self._audit = audit
 
     async def list_records(self, call: Call) -> Answer:
-        """Records of the trail, the newest first."""
-        asked = read_query(call, PageAsked)
+        """Records of the trail, the newest first. A page may hold fewer than were asked for, and still have a next."""
+        asked = read_query(call, RecordsAsked)
+        since = None if asked.since is None else _read_moment(asked.since)
+        wanted = Wanted(who=asked.who, action=asked.action, target=asked.target, since=since)
         before = read_cursor("audit", asked.cursor, int)
-        found = await self._audit.list(limit=asked.limit + 1, before=before)
-        page = cut_page("audit", found, asked.limit, lambda record: record.number)
-        return Answer.json(Page(items=[_show(each) for each in page.items], next_cursor=page.next_cursor))
+        found, following = await self._audit.search(wanted, limit=asked.limit, before=before)
+        cursor = None if following is None else write_cursor("audit", following)
+        return Answer.json(Page(items=[_show(each) for each in found], next_cursor=cursor))
 
     async def verify_records(self, call: Call) -> Answer:
         """Read the whole trail, and say what is not as it was written."""
@@ -80,13 +103,19 @@ class AuditRoom:
         return (
             Operation(
                 method="GET", path="/audit", right=Right.ADMIN, scope="store", handle=self.list_records,
-                query=PageAsked, gives=Page[RecordShown],
+                query=RecordsAsked, gives=Page[RecordShown],
             ),
             Operation(
                 method="GET", path="/audit/verify", right=Right.ADMIN, scope="store", handle=self.verify_records,
                 query=VerifyAsked, gives=Verified,
             ),
         )  # fmt: skip
+
+
+def _read_moment(given: datetime) -> int:
+    if given.tzinfo is None:
+        raise InvalidRequestError("`since` has no time zone", hint="as in 2026-01-01T12:00:00Z", field="since")
+    return round(given.timestamp() * 1000)
 
 
 def _show(record: Record) -> RecordShown:
@@ -98,7 +127,11 @@ def _show(record: Record) -> RecordShown:
         address=record.address,
         action=record.action,
         target=record.target,
+        via=record.via,
         result=record.result,
+        before=record.before,
+        after=record.after,
+        count=record.count,
         request_id=record.request_id,
         hash=record.hash,
     )

@@ -53,6 +53,10 @@ class Consumer(Asked, frozen=True, kw_only=True):
     key_rate: Annotated[str, Meta(max_length=32)] | None = None
     fair: bool = False
     key_weights: dict[str, int] = msgspec.field(default_factory=dict)
+    ageing_ms: int | None = _DEFAULT.ageing_ms
+    """What has waited so long, and longer than all that goes before it by priority, is lifted; null: never."""
+    tracks_jobs: bool = False
+    """Jobs lie in it, whose state and history are kept."""
 
 
 class ConsumerShown(Told, frozen=True, kw_only=True):
@@ -75,6 +79,8 @@ class ConsumerShown(Told, frozen=True, kw_only=True):
     key_rate: str | None
     fair: bool
     key_weights: dict[str, int]
+    ageing_ms: int | None
+    tracks_jobs: bool
 
 
 def read_consumer(asked: Consumer) -> ConsumerSettings:

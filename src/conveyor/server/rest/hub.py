@@ -20,6 +20,7 @@ from conveyor.model.events import Event
 from conveyor.model.refusals import TooManyRequestsError
 from conveyor.server.rest.shapes import moment
 from conveyor.server.rights import Caller
+from conveyor.store.notices import Notice
 
 RING_MAX: Final = 1_000
 BUFFER_MAX: Final = 2_000
@@ -142,13 +143,23 @@ class Hub:
             return
 
     def _add(self, event: Event) -> None:
+        self._enter(event.name, _queue_of(event), self._facts(event))
+
+    def repeat(self, notice: Notice) -> None:
+        """What another process tells; in the hub's loop."""
+        facts = msgspec.json.decode(notice.body, type=dict[str, Any])
+        queue = facts.get("queue")
+        data = msgspec.json.encode({"at": moment(notice.at)} | facts)
+        self._enter(notice.name, queue if isinstance(queue, str) else None, data)
+
+    def _enter(self, name: str, queue: str | None, data: bytes) -> None:
         self._number += 1
         entry = Entry(
             id=f"{self._epoch}-{self._number}",
             number=self._number,
-            name=event.name,
-            queue=_queue_of(event),
-            data=self._facts(event),
+            name=name,
+            queue=queue,
+            data=data,
         )
         self._ring.append(entry)
         now = self._clock().monotonic()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
 from conveyor.jobs.explain import explain
 from conveyor.jobs.job import JobInfo, job_info, retry_job, show_job
+from conveyor.jobs.stepping import StepState, send_event
 from conveyor.model.ids import ID_BYTES, MessageId
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import JobNotFoundError
+from conveyor.model.step import STEP_BYTES_MAX, STEP_NAME_CHARS_MAX, StepKind
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.paging import read_cursor, write_cursor
@@ -49,8 +51,45 @@ class TransitionShown(Told, frozen=True, kw_only=True):
     error: str | None
 
 
+class StepShown(Told, frozen=True, kw_only=True):
+    """What a job has done within itself: a function that has run, a sleep, or a wait for an event."""
+
+    kind: StepKind
+    name: str
+    state: StepState
+    attempt: int
+    began_at: Moment
+    ended_at: Moment | None
+    until: Moment | None
+    size_bytes: int | None
+
+
+class EventShown(Told, frozen=True, kw_only=True):
+    """What was sent to a job."""
+
+    name: str
+    sent_at: Moment
+    size_bytes: int
+
+
+class EventSent(Asked, frozen=True, kw_only=True):
+    """What a job waits for, or will."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=STEP_NAME_CHARS_MAX)]
+    payload: Any = None
+
+
+class ProgressShown(Told, frozen=True, kw_only=True):
+    """How far a job is."""
+
+    fraction: float
+    note: str
+    at: Moment
+    attempt: int
+
+
 class JobShown(Told, frozen=True, kw_only=True):
-    """A job as it stands. Lists leave the timeline's failed attempts out."""
+    """A job as it stands. Lists leave the timeline's failed attempts, the progress, steps and events out."""
 
     id: str
     name: str
@@ -65,7 +104,10 @@ class JobShown(Told, frozen=True, kw_only=True):
     error: str | None
     fingerprint: str | None
     cancel_requested: bool
+    progress: ProgressShown | None
     timeline: list[TransitionShown]
+    steps: list[StepShown]
+    events: list[EventShown]
 
 
 class ErrorShown(Told, frozen=True, kw_only=True):
@@ -93,7 +135,7 @@ async def list_jobs(call: Call) -> Answer:
     page = await call.store.jobs.look(
         JobsAsked(
             name=asked.name, queue=asked.queue, states=frozenset() if asked.state is None else frozenset({asked.state}),
-            fingerprint=asked.error, before=NEWEST if cursor is None else _read_id(cursor), limit=asked.limit,
+            fingerprint=asked.error, before=NEWEST if cursor is None else read_id(cursor), limit=asked.limit,
         )
     )  # fmt: skip
     now = call.store.clock.now_ms()
@@ -127,6 +169,13 @@ async def retry_job_again(call: Call) -> Answer:
     return await get_job(call)
 
 
+async def send_job_event(call: Call) -> Answer:
+    """Tell a job what its `wait_for_event` waits for, now, before or later. Of two with one name the first counts."""
+    asked = call.decode(EventSent)
+    await send_event(call.store, _id_of(call), asked.name, asked.payload)
+    return Answer(204)
+
+
 async def list_job_errors(call: Call) -> Answer:
     """Errors of jobs that have not succeeded, by kind, the most frequent first."""
     asked = read_query(call, ErrorsWanted)
@@ -141,10 +190,11 @@ async def list_job_errors(call: Call) -> Answer:
 
 
 def _id_of(call: Call) -> MessageId:
-    return _read_id(call.path["job"])
+    return read_id(call.path["job"])
 
 
-def _read_id(text: str) -> MessageId:
+def read_id(text: str) -> MessageId:
+    """`JobNotFoundError` for what is no id."""
     try:
         id = bytes.fromhex(text)
     except ValueError:
@@ -155,16 +205,31 @@ def _read_id(text: str) -> MessageId:
 
 
 def _show(info: JobInfo) -> JobShown:
+    said = info.progress
+    progress = None
+    if said is not None:
+        progress = ProgressShown(fraction=said.fraction, note=said.note, at=said.at, attempt=said.attempt)
     return JobShown(
         id=info.id, name=info.name, queue=info.queue, state=info.state, attempts=info.attempts,
         enqueued_at=info.enqueued_at, next_at=info.next_at, started_at=info.started_at, ended_at=info.ended_at,
         worker=info.worker, error=info.error, fingerprint=info.fingerprint, cancel_requested=info.cancel_requested,
+        progress=progress,
         timeline=[
             TransitionShown(
                 at=each.at, state=each.state, attempt=each.attempt, worker=each.worker, duration_s=each.duration_s,
                 error=each.error,
             )
             for each in info.timeline
+        ],
+        steps=[
+            StepShown(
+                kind=each.kind, name=each.name, state=each.state, attempt=each.attempt, began_at=each.began_at,
+                ended_at=each.ended_at, until=each.until, size_bytes=each.size_bytes,
+            )
+            for each in info.steps
+        ],
+        events=[
+            EventShown(name=each.name, sent_at=each.sent_at, size_bytes=each.size_bytes) for each in info.events
         ],
     )  # fmt: skip
 
@@ -189,5 +254,9 @@ OPERATIONS: Final = (
     Operation(
         method="POST", path="/jobs/{job}/retry", right=Right.MANAGE, scope="store", handle=retry_job_again,
         action="job.retry", gives=JobShown,
+    ),
+    Operation(
+        method="POST", path="/jobs/{job}/events", right=Right.MANAGE, scope="store", handle=send_job_event,
+        action="job.event", takes=EventSent, body_max=STEP_BYTES_MAX + 65_536,
     ),
 )  # fmt: skip

@@ -21,6 +21,7 @@ _NAMES: Final[Mapping[str, dict[str, Any]]] = {
     "queue": {"type": "string", "minLength": 1, "maxLength": 63},
     "message": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     "job": {"type": "string", "minLength": 32, "maxLength": 32, "pattern": "^[0-9a-f]{32}$"},
+    "group": {"type": "string", "minLength": 32, "maxLength": 32, "pattern": "^[0-9a-f]{32}$"},
     "schedule": {"type": "string", "minLength": 1, "maxLength": 63},
     "alarm": {"type": "string", "minLength": 1, "maxLength": 256},
     "endpoint": {"type": "string", "pattern": "^[0-9a-f]{24}$"},
@@ -28,6 +29,7 @@ _NAMES: Final[Mapping[str, dict[str, Any]]] = {
     "namespace": {"type": "string", "minLength": 1, "maxLength": 63},
     "key": {"type": "string", "minLength": 1, "maxLength": 512},
     "token": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    "kind": {"type": "string", "enum": ["jobs", "deliveries", "runs", "audit", "dead_letters"]},
     "ticket": {"type": "string", "minLength": 1, "maxLength": 64},
 }
 _WITH_ETAG: Final = frozenset({"get_queue", "get_letter"})
@@ -35,10 +37,12 @@ _TAGS: Final = {
     "queues": "Queues, their consumers and their messages.",
     "dead-letters": "Messages that failed for good: looked at, edited, sent back.",
     "schedules": "Schedules and their runs.",
+    "groups": "Groups and chains: jobs and messages that are counted as they end.",
     "alarms": "Durable timers, one per name.",
     "webhooks": "What is told to others: endpoints, and deliveries.",
     "kv": "Named values.",
     "tokens": "Who may do what, and where.",
+    "retention": "For how long is kept what has ended.",
     "audit": "Who did what.",
     "stats": "Sums over all queues.",
     "workers": "Worker processes.",
@@ -50,7 +54,7 @@ _TEXT: Final = (
     "conveyor's own API. Lists are paged by opaque cursors; edits take the `ETag` of what they change as `If-Match`; "
     "errors are problem details (RFC 9457) with a `code` for programs and a `hint` for people. Durations are whole "
     "milliseconds in fields that end in `_ms`, moments are RFC 3339 in UTC. The events of `/events` also come over a "
-    "WebSocket at `/ws`."
+    "WebSocket at `/ws`, what one job says at `/jobs/{job}/ws`."
 )
 
 
@@ -147,7 +151,9 @@ def _operation(each: Operation, schemas: Mapping[Any, dict[str, Any]]) -> dict[s
 def _rights(each: Operation) -> str:
     if each.right is None:
         return "Needs no token."
-    where = "in the whole store" if each.scope == "store" else "on the queue"
+    where = "in the whole store" if each.scope in ("store", "job") else "on the queue"
+    if each.scope == "job":
+        return f"Needs the right `{each.right}` {where}, or an end user's token for this job."
     return f"Needs the right `{each.right}` {where}."
 
 

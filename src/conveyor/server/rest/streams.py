@@ -13,14 +13,18 @@ from msgspec import Meta
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import StoreError
+from conveyor.model.refusals import ForbiddenError
+from conveyor.queue.notices import origin_of
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.rest.hub import HEARTBEAT, Ending, Entry, Hub, Listener, Sees
 from conveyor.server.rest.measuring import Measuring
 from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.shapes import Asked, Moment, Told, moment
 from conveyor.server.rest.tickets import LIFE_S, Tickets
+from conveyor.server.rest.watching import JobStreams
 from conveyor.server.rights import Caller, Right
 from conveyor.server.tokens import ENVIRONMENT_ID, Tokens
+from conveyor.store.notices import NOTICES_MAX
 
 if TYPE_CHECKING:
     from conveyor.app import Conveyor
@@ -59,10 +63,13 @@ class Streams:
     def __init__(self, app: Conveyor, tokens: Tokens, *, epoch: str) -> None:
         self.hub = Hub(self._clock, epoch=epoch)
         self.tickets = Tickets(self._clock)
+        self.of_jobs = JobStreams(app, tokens, self.tickets)
         self._app = app
         self._tokens = tokens
         self._measuring = Measuring(app.store, self.hub.publish)
         self._tasks: list[asyncio.Task[None]] = []
+        self._heard: int | None = None
+        """The number of the last notice that was told on; None while nobody listens."""
 
     def _clock(self) -> Clock:
         return self._app.store.clock  # not kept: a store finds its clock when it is opened
@@ -70,10 +77,12 @@ class Streams:
     def open(self) -> None:
         """In the server's event loop, the store being open."""
         self.hub.open()
+        self.of_jobs.open()
 
     async def close(self) -> None:
         """Tell every listener, and wait a little until they are gone."""
         self.hub.close()
+        await self.of_jobs.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while self.hub.listeners:
@@ -102,7 +111,7 @@ class Streams:
             self._tasks = [asyncio.create_task(self._every(seconds, act)) for seconds, act in loops]
 
     async def _rest(self) -> None:
-        tasks, self._tasks = self._tasks, []
+        tasks, self._tasks, self._heard = self._tasks, [], None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -115,6 +124,18 @@ class Streams:
     async def _look(self) -> None:
         with contextlib.suppress(StoreError):  # it says so itself when it is away
             await self._measuring.look()
+            await self._hear()
+
+    async def _hear(self) -> None:
+        """What other processes have told since the last look; what this one does the hub knows."""
+        notices = self._app.store.notices
+        last = await notices.last()
+        if self._heard is None or last < self._heard:
+            self._heard = last
+        for each in await notices.read(after=self._heard, limit=NOTICES_MAX) if last > self._heard else ():
+            self._heard = each.number
+            if each.origin != origin_of(self._app.store):
+                self.hub.repeat(each)
 
     async def _beat(self) -> None:
         now = self._clock().monotonic()
@@ -154,6 +175,8 @@ class Streams:
 
     def _answer(self, call: Call, caller: Caller) -> Answer:
         asked = read_query(call, StreamAsked)
+        if Right.READ not in caller.rights:
+            raise ForbiddenError(Right.READ)
         self.hub.check_room(caller)
         stream = _write(self.follow(caller, asked, call.header("last-event-id") or asked.after))
         return Answer(200, b": conveyor\n\n", content_type=b"text/event-stream", stream=stream)

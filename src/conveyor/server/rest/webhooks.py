@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +26,7 @@ from conveyor.webhooks.log import (
     state_of,
     webhook_id,
 )
+from conveyor.webhooks.targets import Policy
 
 
 class EndpointShown(Told, frozen=True, kw_only=True):
@@ -41,6 +42,27 @@ class EndpointShown(Told, frozen=True, kw_only=True):
     disabled: str | None
     """Why it is called no more."""
     disabled_at: Moment | None
+
+
+_Pattern: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class NewEndpoint(Asked, frozen=True, kw_only=True):
+    """An endpoint to be made."""
+
+    app: Annotated[str, Meta(min_length=1, max_length=54)]
+    """Whose workers call it."""
+    url: Annotated[str, Meta(min_length=1, max_length=2_048)]
+    events: Annotated[tuple[_Pattern, ...], Meta(min_length=1, max_length=100)] = ("*",)
+    """Patterns, as in `order.*`."""
+    description: Annotated[str, Meta(max_length=256)] = ""
+
+
+class EndpointMade(Told, frozen=True, kw_only=True):
+    """An endpoint, and what its receiver verifies with."""
+
+    endpoint: EndpointShown
+    secret: str
 
 
 class RotateAsked(Asked, frozen=True, kw_only=True):
@@ -106,6 +128,17 @@ async def list_endpoints(call: Call) -> Answer:
     found = await _endpoints(call).page(limit=asked.limit + 1, after=read_cursor(KIND, asked.cursor, str))
     page = cut_page(KIND, found, asked.limit, lambda each: each.id)
     return Answer.json(Page(items=[_show(each) for each in page.items], next_cursor=page.next_cursor))
+
+
+async def add_endpoint(call: Call) -> Answer:
+    """Make an endpoint; its secret is in this answer."""
+    asked = call.decode(NewEndpoint)
+    endpoints = _endpoints(call)
+    await endpoints.check_room()
+    made = await endpoints.add(
+        asked.app, asked.url, policy=_policy(call, asked.app), events=asked.events, description=asked.description
+    )
+    return Answer.json(EndpointMade(endpoint=_show(made), secret=endpoints.secrets_of(made)[0]), 201)
 
 
 async def get_endpoint(call: Call) -> Answer:
@@ -187,6 +220,12 @@ async def resend_delivery(call: Call) -> Answer:
     return Answer.json(_show_delivery(await resend(call.store, ids, call.path["delivery"])), 202)
 
 
+def _policy(call: Call, app: str) -> Policy:
+    """That of the app which is served; of another one the usual."""
+    served = call.app
+    return served.webhooks.policy if served is not None and served.name == app else Policy()
+
+
 def _endpoints(call: Call) -> Endpoints:
     folder = call.app.bindings.folder if call.app is not None else lambda: choose_files(choose_stores().url)
     return Endpoints(call.store, Keys(folder))
@@ -226,6 +265,10 @@ OPERATIONS: Final = (
     Operation(
         method="GET", path="/webhooks/endpoints", right=Right.READ, scope="store", handle=list_endpoints,
         query=PageAsked, gives=Page[EndpointShown],
+    ),
+    Operation(
+        method="POST", path="/webhooks/endpoints", right=Right.ADMIN, scope="store", handle=add_endpoint,
+        action="webhook.add", takes=NewEndpoint, gives=EndpointMade, status=201,
     ),
     Operation(method="GET", path=_AT, right=Right.READ, scope="store", handle=get_endpoint, gives=EndpointShown),
     Operation(

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from conveyor.model.clock import Clock
 from conveyor.model.errors import InvalidTransactionError
 from conveyor.store.memory.alarms import Alarms
 from conveyor.store.memory.deliveries import Deliveries
 from conveyor.store.memory.documents import Documents
-from conveyor.store.memory.jobs import Jobs
+from conveyor.store.memory.groups import Grouped
 from conveyor.store.memory.key_values import KeyValues
 from conveyor.store.memory.owners import Owners
 from conveyor.store.memory.queues import Queues
+from conveyor.store.memory.reports import MemoryNotices, MemoryReports
 from conveyor.store.memory.schedules import Schedules
+from conveyor.store.memory.steps import Steps
 from conveyor.store.undivided import Undivided
 
 
-class MemoryStore(Schedules, Alarms, Deliveries, Queues, Owners, KeyValues, Documents, Jobs, Undivided):
+class MemoryStore(
+    Grouped, Schedules, Alarms, Deliveries, Queues, Owners, KeyValues, Documents, Steps, Undivided
+):
     """A `Store` that lives as long as its object; no method waits, so each is one transaction."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.reports = MemoryReports(lambda: self._tables, self.beat, self._wake)
+        self.notices = MemoryNotices(lambda: self._tables)
 
     @property
     def host(self) -> str:

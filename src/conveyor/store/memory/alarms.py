@@ -10,12 +10,14 @@ from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft
 from conveyor.store.memory.belt import Belt
 from conveyor.store.memory.rows import AlarmEntry, Message
+from conveyor.store.memory.witnessed import changes
 from conveyor.store.records import Alarm, AlarmState, alarm_state
 
 
 class Alarms(Belt):
     """`AlarmStore`."""
 
+    @changes("alarm")
     async def set_alarm(self, name: str, due_at: int, message: Draft, *, was: MessageId | None = None) -> Alarm:
         present = self._tables.alarms.get(name)
         if present is not None and present.queue != message.queue:
@@ -39,6 +41,7 @@ class Alarms(Belt):
         alarms = [self._show_alarm(name, self._tables.alarms[name]) for name in names if name > (after or "")]
         return [each for each in alarms if not only_parked or each.state is AlarmState.PARKED][:limit]
 
+    @changes("alarm")
     async def cancel_alarm(self, name: str) -> bool:
         entry = self._tables.alarms.pop(name, None)
         if entry is not None:

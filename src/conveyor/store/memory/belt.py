@@ -9,8 +9,10 @@ from typing import assert_never
 from conveyor.model.batching import cut_batches, round_to_batches
 from conveyor.model.errors import LeaseLostError, QueueFullError
 from conveyor.model.ids import show_id
+from conveyor.model.job import RECORD_MS
 from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.verdict import Action, DeadReason, Settlement
+from conveyor.store.groups import end_of
 from conveyor.store.memory.limits import Limits
 from conveyor.store.memory.rows import Dedupe, Message, Queue
 from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest, Settled
@@ -212,7 +214,7 @@ class Belt(Limits):
             case Action.ACK:
                 if settlement.outcome is not None:
                     self._put_job(settlement.outcome)
-                self._remove(message)
+                self._remove(message, end_of(settlement.outcome))
                 self._wake(message.queue)  # the next of its key may go
                 return False
             case Action.RETRY:
@@ -228,6 +230,8 @@ class Belt(Limits):
                 return True
             case Action.RELEASE:
                 self._release_for(message, settlement)
+                if settlement.outcome is not None:
+                    self._note_put_off(message, settlement.outcome)
                 return False
             case _:
                 assert_never(action)
@@ -236,6 +240,8 @@ class Belt(Limits):
         if settlement.delay_ms is not None:
             message.crash_suspect = False  # its handler ran, and lived to say so
             message.ready_at = self._now() + settlement.delay_ms
+            if settlement.parks is not None:
+                self._park(message, settlement.parks)
             queue = self._queue(message.queue)
             if settlement.throttles:
                 queue.throttled_until = max(queue.throttled_until, message.ready_at)
@@ -244,6 +250,14 @@ class Belt(Limits):
                 rests = self._tables.rests
                 rests[queue.name, key] = max(rests.get((queue.name, key), 0), message.ready_at)
         self._release(message)
+
+    def _park(self, message: Message, events: tuple[str, ...]) -> None:
+        """Its job puts itself off, unless one of these events is there."""
+        if any(name in self._tables.events.get(message.id, {}) for name in events):
+            message.ready_at = self._now()
+            return
+        message.first_ready_at, message.expires_at = message.ready_at, None
+        self._keep_job(message, message.ready_at + RECORD_MS)
 
     async def extend(self, seq: int, claim: int, lease_ms: int) -> None:
         message = self._tables.messages.get(seq)

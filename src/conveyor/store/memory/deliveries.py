@@ -9,12 +9,14 @@ from msgspec.structs import replace
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft
 from conveyor.store.memory.belt import Belt
+from conveyor.store.memory.witnessed import changes
 from conveyor.store.records import Delivery
 
 
 class Deliveries(Belt):
     """`DeliveryStore`."""
 
+    @changes("delivery", lambda opened: opened[0][0].id.hex() if opened else "")
     async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
         self._append([message for _, message in opened])
         now = self._now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from conveyor.model.errors import VersionConflictError
 from conveyor.store.documents import check_document, record_name
 from conveyor.store.memory.floor import Floor
+from conveyor.store.memory.witnessed import changes
 from conveyor.store.protocol import Seal
 from conveyor.store.records import TRAIL_KIND, Document
 
@@ -12,6 +13,7 @@ from conveyor.store.records import TRAIL_KIND, Document
 class Documents(Floor):
     """`DocumentStore`."""
 
+    @changes("document", lambda kind, name, *_rest, **_named: f"{kind}/{name}")
     async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
         check_document(kind, name)
         return self._put(kind, name, body, version)
@@ -19,6 +21,7 @@ class Documents(Floor):
     async def get_document(self, kind: str, name: str) -> Document | None:
         return self._tables.documents.get((kind, name))
 
+    @changes("document", lambda kind, name, *_rest, **_named: f"{kind}/{name}")
     async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
         found = self._tables.documents.get((kind, name))
         if found is None:

@@ -10,17 +10,21 @@ from msgspec.structs import replace
 
 from conveyor.model.clock import Clock
 from conveyor.model.errors import QueueNotFoundError, StoreClosedError
+from conveyor.model.group import MemberState
 from conveyor.model.ids import IdSource, MessageId, show_id
 from conveyor.model.job import JobAttempt, JobRecord, JobState
 from conveyor.model.message import CRASH_BUDGET, ERROR_CHARS_MAX, ContentType, DeadLetter, Priority
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
 from conveyor.model.verdict import DeadReason
-from conveyor.store.jobs import JobFound, dead_state, job_name, unended
+from conveyor.store.groups import MemberEnd
+from conveyor.store.jobs import JobFound, cancelled, dead_state, job_name, unended
 from conveyor.store.memory.rows import Message, Queue, Tables
 from conveyor.store.protocol import Wake
 from conveyor.store.records import PULL_OWNER
 
 _NO_CONSUMER = ConsumerSettings()
+_GONE = MemberEnd(MemberState.CANCELLED)
+_FAILED = MemberEnd(MemberState.FAILED)
 
 
 class Floor:
@@ -82,10 +86,15 @@ class Floor:
     def _ensure_queue(self, name: str) -> Queue:
         return self._tables.queues.get(name) or self._make_queue(name, QueueSettings())
 
-    def _remove(self, message: Message) -> None:
+    def _remove(self, message: Message, end: MemberEnd = _GONE) -> None:
         """DONE or GONE."""
         del self._tables.messages[message.seq]
         self._let_go_of_dedupe(message)
+        self._end_member(message.id, end)
+
+    def _end_member(self, id: MessageId, end: MemberEnd) -> None:
+        """A message is over; if it is a group's, it counts."""
+        raise NotImplementedError
 
     def _let_go_of_dedupe(self, message: Message) -> None:
         for dedupe in self._tables.dedupes.values():
@@ -139,12 +148,13 @@ class Floor:
         if consumer.alert_queue is not None:
             self._alert(consumer.alert_queue, message, consumer.dead_letter_queue, reason, error)
         if consumer.dead_letter_queue is None:
-            self._remove(message)
+            self._remove(message, _FAILED)
         else:
             self._ensure_queue(consumer.dead_letter_queue)
             self._let_go_of_dedupe(message)
             dead = DeadLetter(origin_queue=origin, reason=reason, dead_at=now, last_error=error)
             message.start_anew(consumer.dead_letter_queue, now, dead)
+            self._end_member(message.id, _FAILED)
             self._wake(message.queue)
         self._wake(origin)
 
@@ -166,18 +176,32 @@ class Floor:
         elif outcome.state is JobState.RETRYING and state is not outcome.state:
             outcome = replace(outcome, state=state, next_at=None)
         self._put_job(outcome)
-        attempt = JobAttempt(
-            attempt=outcome.attempts, state=outcome.state, started_at=outcome.started_at,
-            ended_at=outcome.ended_at or 0, worker=outcome.worker, error=outcome.error,
-            fingerprint=outcome.fingerprint, next_at=outcome.next_at,
-        )  # fmt: skip
-        self._tables.attempts.setdefault(message.id, []).append(attempt)
+        self._tables.attempts.setdefault(message.id, []).append(_attempt_of(outcome, outcome.state))
+
+    def _note_put_off(self, message: Message, outcome: JobRecord) -> None:
+        """Of those that were put off, and not counted, only the last is kept."""
+        counted = outcome.attempts
+        kept = self._tables.attempts.get(message.id, [])
+        kept = [each for each in kept if (each.attempt, each.state) != (counted, JobState.SCHEDULED)]
+        self._tables.attempts[message.id] = [*kept, _attempt_of(outcome, JobState.SCHEDULED)]
+        present = self._tables.jobs.get(outcome.id)
+        wish = None if present is None else present.cancel_at
+        self._put_job(replace(outcome, cancel_at=wish))
 
     def _put_job(self, record: JobRecord) -> None:
         """What was cancelled stays so."""
         present = self._tables.jobs.get(record.id)
         if present is None or present.state is not JobState.CANCELLED:
             self._tables.jobs[record.id] = record
+
+    def _keep_job(self, message: Message, expires_at: int) -> None:
+        """A record for the job of a step or an event, which is kept as long as that."""
+        present = self._tables.jobs.get(message.id)
+        record = present or JobRecord(
+            id=message.id, name=job_name(message.headers) or "", queue=message.queue, state=JobState.RUNNING,
+            enqueued_at=message.sent_at, started_at=0, ended_at=None, attempts=message.attempts,
+        )  # fmt: skip
+        self._tables.jobs[message.id] = replace(record, expires_at=max(record.expires_at, expires_at))
 
     def _is_cancelled(self, message: Message) -> bool:
         """Whether somebody wanted the job of a message to end that would be tried again; then it is out."""
@@ -186,7 +210,7 @@ class Floor:
             return False
         found = self._find_job(message.id)
         assert found is not None, "it has a record"
-        self._put_job(unended(found, self._now(), state=JobState.CANCELLED))
+        self._put_job(cancelled(found, self._now()))
         self._remove(message)
         self._wake(message.queue)
         return True
@@ -233,3 +257,10 @@ class Floor:
         for message in over:
             self._fail(message, DeadReason.LOST, "the lease ran out", ready_at=message.ready_at)
         return len(over)
+
+
+def _attempt_of(outcome: JobRecord, state: JobState) -> JobAttempt:
+    return JobAttempt(
+        attempt=outcome.attempts, state=state, started_at=outcome.started_at, ended_at=outcome.ended_at or 0,
+        worker=outcome.worker, error=outcome.error, fingerprint=outcome.fingerprint, next_at=outcome.next_at,
+    )  # fmt: skip

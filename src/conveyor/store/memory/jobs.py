@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
 from msgspec.structs import replace
 
@@ -12,6 +12,9 @@ from conveyor.model.job import ErrorGroup, JobAttempt, JobRecord, JobState
 from conveyor.model.message import Draft, Sent
 from conveyor.store.jobs import AHEAD_MAX, JobFound, JobPage, JobsAsked, Obstacles, fits, job_name, unended
 from conveyor.store.memory.belt import Belt
+from conveyor.store.memory.witnessed import changes
+
+_WITH_ERRORS: Final = frozenset({JobState.FAILED, JobState.DEAD, JobState.RETRYING})
 
 
 class Jobs(Belt):
@@ -39,7 +42,7 @@ class Jobs(Belt):
     async def errors(self, *, name: str | None, limit: int) -> list[ErrorGroup]:
         groups: dict[tuple[str, str], list[JobRecord]] = {}
         for each in self._tables.jobs.values():
-            if each.fingerprint is not None and each.state is not JobState.SUCCEEDED and name in (None, each.name):
+            if each.fingerprint is not None and each.state in _WITH_ERRORS and name in (None, each.name):
                 groups.setdefault((each.fingerprint, each.name), []).append(each)
         found = [
             ErrorGroup(
@@ -54,22 +57,33 @@ class Jobs(Belt):
         jobs, wanted = self._tables.jobs, []
         for each in running:
             present = jobs.get(each.id)
-            if present is None or each.started_at > (-1 if present.ended_at is None else present.ended_at):
-                jobs[each.id] = replace(each, cancel_at=None if present is None else present.cancel_at)
-                if jobs[each.id].cancel_at is not None:
-                    wanted.append(each.id)
+            if present is None:
+                jobs[each.id] = each
+            elif each.started_at > (-1 if present.ended_at is None else present.ended_at):
+                jobs[each.id] = replace(
+                    present, state=JobState.RUNNING, started_at=each.started_at, ended_at=None, next_at=None,
+                    attempts=each.attempts, worker=each.worker, expires_at=max(present.expires_at, each.expires_at),
+                )  # fmt: skip
+            if present is not None and present.cancel_at is not None:
+                wanted.append(each.id)
         return wanted
 
+    @changes("job", lambda job_id: job_id.hex())
     async def cancel(self, id: MessageId) -> JobFound | None:
+        return self._cancel_job(id)
+
+    def _cancel_job(self, id: MessageId) -> JobFound | None:
         found = self._find_job(id)
         if found is None or found.message is None or found.message.dead is not None:
             return found
         now, message = self._now(), found.message
         if message.leased:
-            asked = found.record or unended(found, now, state=JobState.RUNNING)
-            record = replace(asked, state=JobState.RUNNING, cancel_at=asked.cancel_at or now)
-            if found.record is None:
-                record = replace(record, started_at=0, ended_at=None)
+            record = found.record
+            if record is None:
+                begun = unended(found, now, state=JobState.RUNNING)
+                record = replace(begun, started_at=0, ended_at=None)
+            attempts = max(record.attempts, message.attempts)
+            record = replace(record, cancel_at=record.cancel_at or now, attempts=attempts)
             self._tables.jobs[id] = record
         else:
             self._tables.jobs[id] = unended(found, now, state=JobState.CANCELLED)

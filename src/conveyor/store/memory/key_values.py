@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from conveyor.store.memory.floor import Floor
+from conveyor.store.memory.witnessed import changes
 from conveyor.store.records import KeyInfo, KeyValue
 
 
@@ -13,9 +14,11 @@ class KeyValues(Floor):
         entry = self._tables.entries.get((namespace, key))
         return entry if entry is not None and self._lives(entry) else None
 
+    @changes("kv", lambda namespace, entry: f"{namespace}/{entry.key}")
     async def kv_put(self, namespace: str, entry: KeyValue) -> None:
         self._tables.entries[namespace, entry.key] = entry
 
+    @changes("kv", lambda namespace, key: f"{namespace}/{key}")
     async def kv_delete(self, namespace: str, key: str) -> bool:
         entry = self._tables.entries.pop((namespace, key), None)
         return entry is not None and self._lives(entry)

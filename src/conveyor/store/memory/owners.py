@@ -7,12 +7,11 @@ from typing import TypeVar
 
 import msgspec
 
-from conveyor.model.ids import MessageId
 from conveyor.model.verdict import DeadReason
-from conveyor.store.memory.floor import Floor
-from conveyor.store.memory.rows import Message
+from conveyor.store.ageing import LIFTED_MAX, lifts_before
+from conveyor.store.memory.retaining import Retention
+from conveyor.store.memory.rows import Message, Queue
 from conveyor.store.records import (
-    DELIVERY_MS,
     OWNER_LEASE_MS,
     SWEEP_ROWS_MAX,
     Ending,
@@ -28,7 +27,7 @@ _Row = TypeVar("_Row")
 _NOBODY_SAW = Evidence(ending=Ending.LOST)
 
 
-class Owners(Floor):
+class Owners(Retention):
     """`OwnerStore`."""
 
     async def register_owner(self, info: OwnerInfo, *, owner: int | None = None) -> int:
@@ -92,35 +91,43 @@ class Owners(Floor):
         for owner in lost:
             self._reap(owner, _NOBODY_SAW)
         return Swept(
+            **self._prune(),
             owners=len(lost),
             expired_leases=self._return_pulled(list(tables.messages.values())),
             expired_messages=self._expire_old(),
             dedupe_keys=_drop(tables.dedupes, [k for k, d in tables.dedupes.items() if not d.is_live(now)]),
-            deliveries=_drop(
-                tables.deliveries,
-                [
-                    k
-                    for k, each in tables.deliveries.items()
-                    if each.state != "pending" and each.modified_at <= now - DELIVERY_MS
-                ],
-            ),
             kv_entries=_drop(
                 tables.entries,
                 [k for k, entry in tables.entries.items() if entry.expires_at is not None and entry.expires_at <= now],
             ),
-            jobs=self._forget_jobs([job.id for job in tables.jobs.values() if job.expires_at <= now]),
+            lifted=sum([self._lift_aged(queue) for queue in list(tables.queues.values())]),
+            groups=self._sweep_groups(),
         )
 
-    def _forget_jobs(self, ids: list[MessageId]) -> int:
-        for id in ids[:SWEEP_ROWS_MAX]:
-            del self._tables.jobs[id]
-            self._tables.attempts.pop(id, None)
-        return len(ids[:SWEEP_ROWS_MAX])
+    def _sweep_groups(self) -> int:
+        raise NotImplementedError
+
+    def _lift_aged(self, queue: Queue) -> int:
+        """As `store.ageing` says."""
+        now = self._now()
+        waiting = [each for each in self._tables.in_queue(queue.name) if not (each.leased or each.crash_suspect)]
+        due = sorted((each for each in waiting if each.ready_at <= now), key=Message.place)
+        before = lifts_before(queue.consumer, now, due[0].ready_at) if due else None
+        if before is None:
+            return 0
+        top = due[0].priority
+        aged = [each for each in due if each.priority < top and each.ready_at < before]
+        aged.sort(key=lambda each: (each.ready_at, each.seq))
+        for each in aged[:LIFTED_MAX]:
+            each.priority = top
+        return len(aged[:LIFTED_MAX])
 
     def _expire_old(self) -> int:
         """T10."""
         old = [message for message in self._tables.messages.values() if self._is_old(message)]
         for message in old[:SWEEP_ROWS_MAX]:
+            if message.seq not in self._tables.messages:  # one before it has ended the group of both
+                continue
             self._kill(message, DeadReason.EXPIRED, None)
         return len(old[:SWEEP_ROWS_MAX])
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError, VersionConflictError
+from conveyor.model.group import MemberState
 from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import ContentType, Peeked
 from conveyor.model.settings import ConsumerSettings, QueueSettings, gating_of
+from conveyor.model.step import StepKind
+from conveyor.store.groups import MemberEnd
 from conveyor.store.memory.limits import Limits
 from conveyor.store.memory.rows import Queue
+from conveyor.store.memory.witnessed import changes
 from conveyor.store.records import SWEEP_ROWS_MAX, QueueInfo, QueueMetrics
 
 
 class Queues(Limits):
     """`QueueStore`."""
 
+    @changes("queue")
     async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
         if name in self._tables.queues:
             raise QueueExistsError(name)
         return self._make_queue(name, settings).info()
 
+    @changes("queue")
     async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
         queue = self._queue(name)
         settings.check()
@@ -28,6 +34,7 @@ class Queues(Limits):
         queue.settings = settings
         return self._touch(queue)
 
+    @changes("queue")
     async def delete_queue(self, name: str) -> None:
         self._queue(name)
         self._empty(name)
@@ -47,6 +54,7 @@ class Queues(Limits):
         self._wake(queue.name)
         return queue.info()
 
+    @changes("queue")
     async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
         settings.check()
         present = self._tables.queues.get(queue)
@@ -60,6 +68,7 @@ class Queues(Limits):
         self._ensure_letterboxes(settings)
         return self._touch(row)
 
+    @changes("queue")
     async def put_consumer(
         self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
     ) -> QueueInfo:
@@ -83,16 +92,19 @@ class Queues(Limits):
             if name is not None:
                 self._ensure_queue(name)
 
+    @changes("queue")
     async def pause(self, queue: str) -> None:
         row = self._queue(queue)
         row.paused = True
         self._touch(row)
 
+    @changes("queue")
     async def resume(self, queue: str) -> None:
         row = self._queue(queue)
         row.paused = False
         self._touch(row)
 
+    @changes("queue")
     async def purge(self, queue: str) -> int:
         self._queue(queue)
         return self._empty(queue)
@@ -105,8 +117,11 @@ class Queues(Limits):
             del self._tables.dedupes[key]
         for level in [level for level in self._tables.lines if level[0] == name]:
             del self._tables.lines[level]
+        for message in messages:
+            self._end_member(message.id, MemberEnd(MemberState.CANCELLED))
         return len(messages)
 
+    @changes("queue")
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
         self._queue(queue)
         letters = [
@@ -119,15 +134,20 @@ class Queues(Limits):
         ][:limit]
         for message, origin in letters:
             message.start_anew(origin, self._now(), None)
+            steps = self._tables.steps.get(message.id, {})
+            for name in [name for name in steps if name[0] is StepKind.WAIT]:
+                del steps[name]  # it waits anew for events that have not come
         self._wake(*{origin for _, origin in letters})
         return len(letters)
 
+    @changes("queue")
     async def discard(self, queue: str, seqs: Sequence[int]) -> list[int]:
         self._queue(queue)
         wanted = set(seqs)
         found = [message for message in self._tables.in_queue(queue) if message.seq in wanted]
         for message in found:
-            self._remove(message)
+            if message.seq in self._tables.messages:  # one before it may have ended the group of both
+                self._remove(message)
         self._wake(queue)  # the next of their keys may go
         return [message.seq for message in found]
 
@@ -135,6 +155,7 @@ class Queues(Limits):
         self._queue(queue)
         return next((m.peek() for m in self._tables.in_queue(queue) if m.id == message_id), None)
 
+    @changes("message", lambda was, **_rest: f"{was.queue}/{was.id.hex()}")
     async def edit_message(
         self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
     ) -> Peeked:

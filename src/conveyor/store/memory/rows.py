@@ -10,9 +10,14 @@ from conveyor.model.ids import MessageId
 from conveyor.model.job import JobAttempt, JobRecord
 from conveyor.model.message import PULL_MS_MAX, ContentType, DeadLetter, Lease, Peeked
 from conveyor.model.rate import Window
+from conveyor.model.report import Word
 from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.model.step import JobEvent, StepKind, StepRecord
 from conveyor.store.gates import Candidate, Turn
+from conveyor.store.groups import Group, Member
+from conveyor.store.notices import Notice
 from conveyor.store.records import Delivery, Document, KeyValue, OwnerRow, QueueInfo, RunStatus, ScheduleDraft
+from conveyor.store.reports import Said
 
 
 @dataclass(slots=True, kw_only=True)
@@ -187,6 +192,27 @@ class AlarmEntry:
 
 
 @dataclass(slots=True, kw_only=True)
+class GroupEntry:
+    """A group, its members by place, and who comes after whom."""
+
+    group: Group
+    on_complete: bytes | None
+    expires_at: int | None
+    members: list[MemberEntry] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class MemberEntry:
+    """A member, and its message until that is sent."""
+
+    member: Member
+    after: set[int]
+    """Places of those that have not ended."""
+    takes: int | None
+    draft: bytes | None
+
+
+@dataclass(slots=True, kw_only=True)
 class Tables:
     """All that the store knows."""
 
@@ -209,6 +235,13 @@ class Tables:
     jobs: dict[MessageId, JobRecord] = field(default_factory=dict)
     attempts: dict[MessageId, list[JobAttempt]] = field(default_factory=dict)
     """Those that did not succeed."""
+    steps: dict[MessageId, dict[tuple[StepKind, str], StepRecord]] = field(default_factory=dict)
+    events: dict[MessageId, dict[str, JobEvent]] = field(default_factory=dict)
+    said: dict[MessageId, Said] = field(default_factory=dict)
+    report_lines: dict[MessageId, list[Word]] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
+    groups: dict[MessageId, GroupEntry] = field(default_factory=dict)
+    members: dict[MessageId, MemberEntry] = field(default_factory=dict)
     seqs: Iterator[int] = field(default_factory=lambda: count(1))
     versions: Iterator[int] = field(default_factory=lambda: count(1))
     owner_numbers: Iterator[int] = field(default_factory=lambda: count(1))

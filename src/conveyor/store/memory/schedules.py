@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from conveyor.model.errors import ScheduleNotFoundError
+from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.store.memory.belt import Belt
 from conveyor.store.memory.rows import RunEntry, ScheduleEntry
+from conveyor.store.memory.witnessed import changes
 from conveyor.store.records import Fired, Firing, Run, RunStatus, Schedule, ScheduleDraft
 
 _UNFINISHED = (RunStatus.QUEUED, RunStatus.RUNNING)
@@ -13,6 +14,7 @@ _UNFINISHED = (RunStatus.QUEUED, RunStatus.RUNNING)
 class Schedules(Belt):
     """`ScheduleStore`."""
 
+    @changes("schedule", lambda draft, *_rest: draft.name)
     async def declare_schedule(self, draft: ScheduleDraft, next_tick: int | None) -> Schedule:
         entry = self._tables.schedules.get(draft.name)
         if entry is None:
@@ -35,6 +37,7 @@ class Schedules(Belt):
             raise ScheduleNotFoundError(name)
         return entry
 
+    @changes("schedule", lambda firing: firing.schedule)
     async def fire(self, firing: Firing) -> Fired:
         entry = self._schedule(firing.schedule)
         if firing.version < entry.version:
@@ -73,9 +76,11 @@ class Schedules(Belt):
         """Whether its message is where it was sent to; a dead letter is over."""
         return any(message.id == run.message for message in self._tables.in_queue(run.queue))
 
+    @changes("schedule")
     async def pause_schedule(self, name: str) -> None:
         self._schedule(name).paused = True
 
+    @changes("schedule")
     async def resume_schedule(self, name: str, next_tick: int | None) -> None:
         entry = self._schedule(name)
         entry.paused, entry.next_tick = False, next_tick

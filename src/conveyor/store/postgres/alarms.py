@@ -34,8 +34,15 @@ class Alarms:
     ) -> T:
         raise NotImplementedError
 
+    async def _change(
+        self, kind: str, name: str, run: Callable[[Transaction], Awaitable[T]], *, exclusive: bool = False
+    ) -> T:
+        raise NotImplementedError
+
     async def set_alarm(self, name: str, due_at: int, message: Draft, *, was: MessageId | None = None) -> Alarm:
-        return await self._run(lambda tx: set_alarm(tx, name, due_at, message, was, self._depths))
+        return await self._change(
+            "alarm", name, lambda tx: set_alarm(tx, name, due_at, message, was, self._depths)
+        )
 
     async def get_alarm(self, name: str) -> Alarm | None:
         return await self._run(lambda tx: get_alarm(tx, name), Durability.RELAXED)
@@ -46,7 +53,7 @@ class Alarms:
         )
 
     async def cancel_alarm(self, name: str) -> bool:
-        return await self._run(lambda tx: cancel_alarm(tx, name))
+        return await self._change("alarm", name, lambda tx: cancel_alarm(tx, name))
 
     async def start_alarm(self, name: str, message_id: MessageId) -> Alarm | None:
         return await self._run(lambda tx: start_alarm(tx, name, message_id), Durability.RELAXED)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import msgspec
 
-from conveyor.model.ids import show_id
+from conveyor.model.group import MemberState
+from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import ERROR_CHARS_MAX, ContentType, Draft, Priority
+from conveyor.store.groups import MemberEnd
 from conveyor.store.postgres import append, catalog, jobs, keys
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import Transaction, storable
@@ -28,6 +30,7 @@ async def bury(
         headers, message_id = await _drop(tx, seq)
     else:
         headers, message_id = await _move(tx, row, await catalog.ensure(tx, target), seq, reason, error)
+    tx.end_member(message_id, headers, MemberEnd(MemberState.FAILED))
     if row.consumer is not None and row.consumer.alert_queue is not None:
         facts = {
             "event": "message.dead_lettered",
@@ -48,7 +51,14 @@ async def leave(tx: Transaction, row: QueueRow, seq: int) -> None:
     place = await tx.row("read_place", seq)
     assert place is not None, "a message that goes has a row"
     await _leave_queue(tx, row, seq, place)
-    await tx.run("delete_message", seq)
+    await clear(tx, seq)
+
+
+async def clear(tx: Transaction, seq: int) -> None:
+    """GONE, from wherever it lay: nothing else knows of it any more."""
+    found = await tx.row("delete_message", seq)
+    if found is not None:
+        tx.end_member(found[0], found[1], MemberEnd(MemberState.CANCELLED))
 
 
 async def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:
@@ -63,7 +73,7 @@ async def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[ob
         await tx.run("drop_dead_letter", lane, seq)
 
 
-async def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, bytes]:
+async def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, MessageId]:
     found = await tx.row("drop_message", seq)
     assert found is not None
     return found[1], found[0]
@@ -71,7 +81,7 @@ async def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, bytes]:
 
 async def _move(
     tx: Transaction, row: QueueRow, target: QueueRow, seq: int, reason: str, error: str | None
-) -> tuple[bytes | None, bytes]:
+) -> tuple[bytes | None, MessageId]:
     found = await tx.row("move_to_lane", target.lane, tx.now, seq)
     assert found is not None
     message_id, priority, key, headers, size = found

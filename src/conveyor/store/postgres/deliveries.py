@@ -31,8 +31,14 @@ class Deliveries:
     ) -> T:
         raise NotImplementedError
 
+    async def _change(
+        self, kind: str, name: str, run: Callable[[Transaction], Awaitable[T]], *, exclusive: bool = False
+    ) -> T:
+        raise NotImplementedError
+
     async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
-        await self._run(lambda tx: open_deliveries(tx, opened, self._depths))
+        name = opened[0][0].id.hex() if opened else ""
+        await self._change("delivery", name, lambda tx: open_deliveries(tx, opened, self._depths))
 
     async def write_delivery(self, delivery: Delivery) -> bool:
         return await self._run(lambda tx: write_delivery(tx, delivery))

@@ -3,11 +3,54 @@ PostgreSQL refuses to be asked for one."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from conveyor.model.errors import VersionConflictError
 from conveyor.store.documents import check_document, record_name
+from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.transaction import Row, Transaction
 from conveyor.store.protocol import Seal
 from conveyor.store.records import TRAIL_KIND, Document
+
+T = TypeVar("T")
+
+
+class Documents:
+    """`DocumentStore`, as the store's front offers it."""
+
+    async def _run(
+        self,
+        work: Callable[[Transaction], Awaitable[T]],
+        durability: Durability = Durability.SYNCED,
+        *,
+        exclusive: bool = False,
+    ) -> T:
+        raise NotImplementedError
+
+    async def _change(
+        self, kind: str, name: str, run: Callable[[Transaction], Awaitable[T]], *, exclusive: bool = False
+    ) -> T:
+        raise NotImplementedError
+
+    async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
+        return await self._change(
+            "document", f"{kind}/{name}", lambda tx: put_document(tx, kind, name, body, version)
+        )
+
+    async def get_document(self, kind: str, name: str) -> Document | None:
+        return await self._run(lambda tx: get_document(tx, kind, name), Durability.RELAXED)
+
+    async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
+        return await self._change("document", f"{kind}/{name}", lambda tx: delete_document(tx, kind, name, version))
+
+    async def list_documents(
+        self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
+    ) -> list[Document]:
+        return await self._run(lambda tx: list_documents(tx, kind, prefix, limit, after), Durability.RELAXED)
+
+    async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
+        return await self._run(lambda tx: append_record(tx, trail, body, seal))
 
 
 async def put_document(tx: Transaction, kind: str, name: str, body: bytes, version: int | None) -> Document:

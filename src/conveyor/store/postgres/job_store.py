@@ -29,11 +29,18 @@ class Run(Protocol):
     ) -> T: ...
 
 
+class Change(Protocol):
+    """How the store makes a change that somebody may watch."""
+
+    async def __call__(self, kind: str, name: str, run: Callable[[Transaction], Awaitable[T]]) -> T: ...
+
+
 class PostgresJobs:
     """Runs each operation in a transaction of its own."""
 
-    def __init__(self, run: Run, depths: Depths) -> None:
+    def __init__(self, run: Run, change: Change, depths: Depths) -> None:
         self._run = run
+        self._change = change
         self._depths = depths
 
     async def find(self, ids: Sequence[MessageId]) -> list[JobFound]:
@@ -52,7 +59,7 @@ class PostgresJobs:
         return await self._run(lambda tx: jobs.beat_jobs(tx, running), _RELAXED)
 
     async def cancel(self, id: MessageId) -> JobFound | None:
-        return await self._run(lambda tx: jobs.cancel_job(tx, id, take_out_ready))
+        return await self._change("job", id.hex(), lambda tx: jobs.cancel_job(tx, id, take_out_ready))
 
     async def replace(self, draft: Draft) -> Sent:
         return await self._run(lambda tx: jobs.replace_job(tx, draft, take_out_ready, self._depths))

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from conveyor.model.ids import MessageId
 from conveyor.model.job import RECORD_MS, ErrorGroup, JobAttempt, JobRecord, JobState
 from conveyor.model.message import DeadLetter, Draft, Peeked, Sent
-from conveyor.model.verdict import DeadReason, Settlement
+from conveyor.model.verdict import Action, DeadReason, Settlement
 from conveyor.store.jobs import (
     AHEAD_MAX,
     LOOKED_AT_MAX,
@@ -18,6 +18,7 @@ from conveyor.store.jobs import (
     JobPage,
     JobsAsked,
     Obstacles,
+    cancelled,
     dead_state,
     fits,
     job_name,
@@ -38,12 +39,15 @@ async def put_outcomes(tx: Transaction, outcomes: Sequence[JobRecord]) -> None:
     await tx.run_many("put_job", [_columns(each) for each in outcomes])
 
 
-async def put_failure(tx: Transaction, record: JobRecord) -> None:
-    """An attempt that did not succeed."""
+async def put_failure(tx: Transaction, record: JobRecord, *, put_off: bool = False) -> None:
+    """An attempt that did not succeed; of those that were put off, and not counted, only the last is kept."""
+    if put_off:
+        await tx.run("drop_put_off", record.id, record.attempts)
     await tx.run("put_job", *_columns(record))
+    state = JobState.SCHEDULED if put_off else record.state
     await tx.run(
         "put_attempt",
-        *(record.id, record.started_at, record.attempts, record.state.value, record.ended_at, record.worker),
+        *(record.id, record.started_at, record.attempts, state.value, record.ended_at, record.worker),
         *(_storable(record.error), record.fingerprint, record.next_at),
     )
 
@@ -67,7 +71,7 @@ async def note_settled(tx: Transaction, each: Settlement, *, died: bool) -> None
         return
     if died and outcome.state is JobState.RETRYING:
         outcome = replace(outcome, state=dead_state(each.reason or DeadReason.RETRIES), next_at=None)
-    await put_failure(tx, outcome)
+    await put_failure(tx, outcome, put_off=each.action is Action.RELEASE)
 
 
 async def note_death(tx: Transaction, row: QueueRow, seq: int, reason: str, error: str | None, attempts: int) -> None:
@@ -86,8 +90,13 @@ async def _note(tx: Transaction, row: QueueRow, seq: int, state: JobState, error
     await tx.flush()
     known = await tx.row("read_job_id", seq)
     found = None if known is None or job_name(known[1]) is None else await find_job(tx, known[0])
-    if found is not None:
+    if found is not None and not (state is JobState.RETRYING and _is_to_end(found)):
         await put_failure(tx, unended(found, tx.now, state=state, attempts=attempts, error=error))
+
+
+def _is_to_end(found: JobFound) -> bool:
+    """It will not be tried again: whoever puts its message back finds that it was cancelled."""
+    return found.record is not None and found.record.cancel_at is not None
 
 
 async def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:
@@ -98,7 +107,7 @@ async def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:
     found = None if wanted is None else await find_job(tx, wanted[0])
     if found is None:
         return False
-    await tx.run("put_job", *_columns(unended(found, tx.now, state=JobState.CANCELLED)))
+    await tx.run("put_job", *_columns(cancelled(found, tx.now)))
     return True
 
 
@@ -110,8 +119,7 @@ async def find_job(tx: Transaction, id: MessageId) -> JobFound | None:
 async def find_jobs(tx: Transaction, ids: Sequence[MessageId]) -> list[JobFound]:
     """Messages first: one that ends in between has its record by then."""
     await tx.flush()
-    read = [_message(tx, row) for row in await tx.rows("read_job_messages", ids)]
-    messages = {each.id: each for each in read if each is not None}
+    messages = await find_messages(tx, ids)
     records = {row[0]: _record(row) for row in await tx.rows("read_jobs", ids)}
     carrying = {id for id, message in messages.items() if job_name(message.headers) is not None}
     return [
@@ -119,6 +127,11 @@ async def find_jobs(tx: Transaction, ids: Sequence[MessageId]) -> list[JobFound]
         for id in dict.fromkeys(ids)
         if id in carrying or id in records
     ]
+
+
+async def find_messages(tx: Transaction, ids: Sequence[MessageId]) -> dict[MessageId, Peeked]:
+    read = [_message(tx, row) for row in await tx.rows("read_job_messages", ids)]
+    return {each.id: each for each in read if each is not None}
 
 
 def _message(tx: Transaction, found: Row) -> Peeked | None:
@@ -258,5 +271,8 @@ async def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 async def sweep_jobs(tx: Transaction) -> int:
-    await tx.run("sweep_attempts", tx.now, SWEEP_ROWS_MAX)
+    if await tx.run("sweep_report_lines", tx.now, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
+        return 0  # and the rest of them the next time
+    for name in ("sweep_reports", "sweep_attempts", "sweep_steps", "sweep_events"):
+        await tx.run(name, tx.now, SWEEP_ROWS_MAX)
     return await tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)

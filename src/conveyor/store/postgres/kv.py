@@ -2,8 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import KeyInfo, KeyValue
+
+T = TypeVar("T")
+
+
+class KeyValues:
+    """`KeyValueStore`, as the store's front offers it."""
+
+    async def _run(
+        self,
+        work: Callable[[Transaction], Awaitable[T]],
+        durability: Durability = Durability.SYNCED,
+        *,
+        exclusive: bool = False,
+    ) -> T:
+        raise NotImplementedError
+
+    async def _change(
+        self, kind: str, name: str, run: Callable[[Transaction], Awaitable[T]], *, exclusive: bool = False
+    ) -> T:
+        raise NotImplementedError
+
+    async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
+        return await self._run(lambda tx: kv_get(tx, namespace, key), Durability.RELAXED)
+
+    async def kv_put(self, namespace: str, entry: KeyValue) -> None:
+        await self._change("kv", f"{namespace}/{entry.key}", lambda tx: kv_put(tx, namespace, entry))
+
+    async def kv_delete(self, namespace: str, key: str) -> bool:
+        return await self._change("kv", f"{namespace}/{key}", lambda tx: kv_delete(tx, namespace, key))
+
+    async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
+        return await self._run(lambda tx: kv_list(tx, namespace, prefix, limit, after), Durability.RELAXED)
 
 
 async def kv_get(tx: Transaction, namespace: str, key: str) -> KeyValue | None:

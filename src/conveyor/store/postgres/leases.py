@@ -10,7 +10,7 @@ from conveyor.model.message import CRASH_BUDGET, PULL_MS_MAX
 from conveyor.model.verdict import DeadReason
 from conveyor.store.postgres import jobs, keys
 from conveyor.store.postgres.catalog import QueueRow
-from conveyor.store.postgres.dead import bury, leave
+from conveyor.store.postgres.dead import bury, clear, leave
 from conveyor.store.postgres.transaction import Row, Transaction
 from conveyor.store.records import ClaimRequest
 
@@ -133,7 +133,7 @@ async def expire_pulled(tx: Transaction, *, limit: int) -> int:
         await tx.run("drop_lease", 0, ended.seq)
         row = tx.catalog.of_lane(ended.lane)
         if row is None:  # purged meanwhile
-            await tx.run("delete_message", ended.seq)
+            await clear(tx, ended.seq)
         else:
             await lose(tx, row, ended, "the lease ran out")
     return len(found)

@@ -13,6 +13,7 @@ from conveyor.model.ids import IdSource
 from conveyor.store.postgres.catalog import EMPTY, Catalog, read_catalog
 from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost
+from conveyor.store.postgres.groups import count_members
 from conveyor.store.postgres.marks import Marks, spell_put_back
 from conveyor.store.postgres.statements import SQL, Beginnings, calls_in
 from conveyor.store.postgres.transaction import Connection, Row, Transaction
@@ -107,6 +108,8 @@ class Link:
             await self._connection.execute(self._shared.beginnings.script(relaxed=relaxed, exclusive=exclusive))
             tx = await self._enter(exclusive=exclusive)
             result = await work(tx)
+            if tx.members:
+                await count_members(tx)
             has_receipt = await tx.finish(*self.next_receipt())
         except BaseException as error:
             await self._roll_back(error)

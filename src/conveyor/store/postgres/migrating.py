@@ -62,6 +62,7 @@ async def look_applied(connection: Connection, schema: str) -> list[AppliedMigra
 
 async def enter_schema(connection: Connection, schema: str) -> None:
     """Alone with its migrations until COMMIT; it is made if need be."""
+    await connection.execute(SQL["take_time"])
     await connection.execute(SQL["lock_migrations"], schema, timeout=MIGRATION_S)
     if not await connection.fetchval(SQL["has_schema"], schema):
         await connection.execute(in_schema("create_schema", schema))

@@ -107,7 +107,7 @@ async def dial(place: str, address: Address) -> Connection:
         if await connection.fetchval(SQL["find_standby"]):
             raise StandbyError("it is a standby, which takes no writes")
         if is_direct:
-            await connection.execute(SQL["bound_idleness"])
+            await connection.execute(SQL["bound_session"])
     except BaseException:
         connection.terminate()
         raise

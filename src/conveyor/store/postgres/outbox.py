@@ -137,7 +137,7 @@ async def _carry_sends(tx: Transaction, limit: int, start: int = HEAD, mark: Mar
 async def _carry_acks(tx: Transaction, limit: int, start: int = HEAD, mark: Mark | None = None) -> int:
     acked = await tx.rows("acked_leases", start, limit)
     if acked:
-        await settle.settle(tx, ACKED, [Settlement(seq, claims) for seq, claims in acked], {})
+        await settle.settle(tx, ACKED, [Settlement(seq, claims, is_member=True) for seq, claims in acked], {})
     if mark is not None and acked:
         mark.move(acked[-1][0])
     return len(acked)

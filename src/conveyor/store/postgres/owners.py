@@ -10,7 +10,7 @@ import msgspec
 from conveyor.model.verdict import DeadReason
 from conveyor.store.postgres import jobs, keys, leases
 from conveyor.store.postgres.catalog import QueueRow
-from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.dead import bury, clear
 from conveyor.store.postgres.leases import Ended, read_ended
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped
@@ -60,7 +60,7 @@ async def reap_owner(tx: Transaction, owner: int, evidence: Evidence) -> Reaped:
         await tx.run("drop_lease", owner, each.seq)
         row = tx.catalog.of_lane(each.lane)
         if row is None:  # purged meanwhile
-            await tx.run("delete_message", each.seq)
+            await clear(tx, each.seq)
         else:
             await _judge(tx, row, each, evidence, running, reaped)
     return reaped

@@ -224,7 +224,7 @@ async def replace_past(tx: Transaction, request: ClaimRequest, taken: Taken) -> 
 async def ack(link: Link, owner: int, settlements: Sequence[Settlement]) -> Told[Settled]:
     """T3. What is acked twice is gone the second time, and not counted, so that a lost answer needs no receipt."""
     catalog = link.shared.catalog
-    if catalog.gates_keys or any(each.action is not Action.ACK for each in settlements):
+    if catalog.gates_keys or any(each.action is not Action.ACK or each.is_member for each in settlements):
         return None, _NOBODY
     facts = (
         *(catalog.version, owner, [each.seq for each in settlements], [each.claim for each in settlements]),

@@ -238,6 +238,8 @@ async def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) ->
     await tx.run("drop_dead_letter", row.lane, seq)
     await tx.run("move_to_lane", target.lane, tx.now, seq)
     await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
+    if target.tracks_jobs:
+        await tx.run("restart_waits", seq)
     tx.count(row.lane, -1, -size)
     tx.count(target.lane, 1, size)
     key_here, key_there = row.gate_key(key), target.gate_key(key)

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from conveyor.model.errors import ScheduleNotFoundError
+from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.store.postgres.append import Depths, append
 from conveyor.store.postgres.transaction import Row, Transaction, storable
 from conveyor.store.records import Fired, Firing, Run, RunStatus, Schedule, ScheduleDraft

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from conveyor.model.errors import LeaseLostError
+from conveyor.model.group import GROUP_MARK, MemberState
 from conveyor.model.ids import show_id
 from conveyor.model.message import Peeked
 from conveyor.model.verdict import Action, DeadReason, Settlement
-from conveyor.store.postgres import catalog, jobs, keys, leases
+from conveyor.store.groups import MemberEnd, end_of
+from conveyor.store.postgres import catalog, jobs, keys, leases, steps
 from conveyor.store.postgres.catalog import QueueRow
-from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.dead import bury, clear
 from conveyor.store.postgres.leases import Ended, read_ended
 from conveyor.store.postgres.transaction import Row, Transaction
 from conveyor.store.records import PULL_OWNER, Settled
@@ -82,10 +84,13 @@ async def _lock_lanes(tx: Transaction, owner: int, settlements: Sequence[Settlem
 async def _ack(tx: Transaction, owner: int, acks: Sequence[Settlement]) -> list[int]:
     """LEASED -> DONE; the seqs whose lease is somebody else's now."""
     seqs, claims = [each.seq for each in acks], [each.claim for each in acks]
-    done = await tx.rows("ack_leases", seqs, claims, owner, tx.catalog.gates_keys)
+    has_members = owner == PULL_OWNER or any(each.is_member for each in acks)
+    done = await tx.rows("ack_leases", seqs, claims, owner, tx.catalog.gates_keys, has_members, GROUP_MARK)
     outcomes = {each.seq: each.outcome for each in acks if each.outcome is not None}
     if outcomes:
         await jobs.put_outcomes(tx, [outcomes[found[0]] for found in done if found[0] in outcomes])
+    if has_members:
+        tx.members.update({found[4]: end_of(outcomes.get(found[0])) for found in done if found[4] is not None})
     by_lane: dict[int, list[Row]] = {}
     for found in done:
         by_lane.setdefault(found[1], []).append(found)
@@ -105,7 +110,7 @@ async def _forget(tx: Transaction, lane: int, group: list[Row]) -> None:
         return
     tx.count(lane, -len(group), -sum(found[2] for found in group))
     if row.gates_keys:
-        gone = [(gate_key, seq) for seq, _, _, key in group if (gate_key := row.gate_key(key)) is not None]
+        gone = [(gate_key, seq) for seq, _, _, key, *_ in group if (gate_key := row.gate_key(key)) is not None]
         await keys.drop_keys(tx, row, gone)
     if row.holds_dead:
         await tx.run("drop_dead_letters", lane, [found[0] for found in group])
@@ -151,7 +156,9 @@ async def _take_out(tx: Transaction, seq: int, place: Row, claim: int | None) ->
         if found is None or (claim is not None and not 1 <= claim <= found[1]):
             return False
         await tx.run("leave_ready", lane, found[0], priority, ready_at, seq)
-    await tx.run("delete_message", seq)
+    gone = await tx.row("delete_message", seq)
+    if gone is not None:
+        tx.end_member(gone[0], gone[1], MemberEnd(MemberState.CANCELLED if claim is None else MemberState.SUCCEEDED))
     await _forget(tx, lane, [(seq, lane, size, key)])
     return True
 
@@ -165,7 +172,7 @@ async def _settle_one(tx: Transaction, owner: int, each: Settlement, lost: list[
     ended = read_ended(found)
     row = tx.catalog.of_lane(ended.lane)
     if row is None:  # purged meanwhile
-        await tx.run("delete_message", ended.seq)
+        await clear(tx, ended.seq)
         return
     if each.outcome is not None:
         tx.told.add(each.seq)
@@ -182,6 +189,8 @@ async def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -
             return await leases.crash(tx, row, ended, each.error)
         case Action.RELEASE:
             ready_at = None if each.delay_ms is None else tx.now + each.delay_ms
+            if ready_at is not None and each.parks is not None:
+                ready_at = await steps.park(tx, ended.seq, ready_at, each.parks)
             shelf = _shelf_after_release(ended, each)
             await leases.put_back(tx, row, ended, ready_at=ready_at, shelf=shelf, releases=1)
             if each.throttles and ready_at is not None:

@@ -19,37 +19,41 @@ from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.postgres import documents, kv, outbox, queues, reconcile, schedules, scouting, settle, sweep, ways
+from conveyor.store.postgres import outbox, queues, reconcile, schedules, scouting, settle, sweep, ways
 from conveyor.store.postgres import owners as workers
 from conveyor.store.postgres.alarms import Alarms
 from conveyor.store.postgres.append import Depths
 from conveyor.store.postgres.bell import Bell
 from conveyor.store.postgres.clock import ServerClock
 from conveyor.store.postgres.deliveries import Deliveries
+from conveyor.store.postgres.documents import Documents
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.faults import DRIVER_ERRORS, is_lost, translate
 from conveyor.store.postgres.flusher import Flusher
+from conveyor.store.postgres.group_store import PostgresGroups
 from conveyor.store.postgres.job_store import PostgresJobs
 from conveyor.store.postgres.joined import Home, JoinedTransaction
+from conveyor.store.postgres.kv import KeyValues
 from conveyor.store.postgres.link import CLOSE_S, Durability, Shared
 from conveyor.store.postgres.marks import split_put_back
 from conveyor.store.postgres.migrating import migrate
 from conveyor.store.postgres.opening import Address, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.relay import Relay
+from conveyor.store.postgres.reports import PostgresNotices, PostgresReports
+from conveyor.store.postgres.retaining import PostgresRetention
 from conveyor.store.postgres.statements import SQL
+from conveyor.store.postgres.step_store import PostgresSteps
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.protocol import Seal, Wake
+from conveyor.store.postgres.witnessed import Witnessed
+from conveyor.store.protocol import Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
     ClaimRequest,
-    Document,
     Evidence,
     Fired,
     Firing,
-    KeyInfo,
-    KeyValue,
     OwnerInfo,
     OwnerRow,
     QueueInfo,
@@ -68,7 +72,7 @@ T = TypeVar("T")
 _RELAXED = Durability.RELAXED
 
 
-class PostgresStore(Alarms, Deliveries, Undivided):
+class PostgresStore(Witnessed, Alarms, Deliveries, Documents, KeyValues, Undivided):
     """`Store` in one schema of a PostgreSQL database, shared by any number of machines. `clock` is for tests; `emit`
     hears when the server goes away and comes back."""
 
@@ -83,7 +87,12 @@ class PostgresStore(Alarms, Deliveries, Undivided):
         self._flusher: Flusher | None = None
         self._bell: Bell | None = None
         self._outbox = outbox.Marks()
-        self.jobs = PostgresJobs(self._run, self._depths)
+        self.jobs = PostgresJobs(self._run, self._change, self._depths)
+        self.steps = PostgresSteps(self._run)
+        self.reports = PostgresReports(self._run)
+        self.notices = PostgresNotices(self._run)
+        self.groups = PostgresGroups(self._run)
+        self.retention = PostgresRetention(self._run)
         self._relay: Relay | None = None
         self._home: Home | None = None
         self._door: Door | None = None
@@ -262,13 +271,15 @@ class PostgresStore(Alarms, Deliveries, Undivided):
     # Queues and consumers
 
     async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
-        return await self._run(lambda tx: queues.create_queue(tx, name, settings), exclusive=True)
+        return await self._change("queue", name, lambda tx: queues.create_queue(tx, name, settings), exclusive=True)
 
     async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
-        return await self._run(lambda tx: queues.update_queue(tx, name, settings, version), exclusive=True)
+        return await self._change(
+            "queue", name, lambda tx: queues.update_queue(tx, name, settings, version), exclusive=True
+        )
 
     async def delete_queue(self, name: str) -> None:
-        await self._run(lambda tx: queues.delete_queue(tx, name), exclusive=True)
+        await self._change("queue", name, lambda tx: queues.delete_queue(tx, name), exclusive=True)
 
     async def get_queue(self, name: str) -> QueueInfo:
         return await self._run(lambda tx: queues.get_queue(tx, name), _RELAXED)
@@ -277,27 +288,31 @@ class PostgresStore(Alarms, Deliveries, Undivided):
         return await self._run(queues.list_queues, _RELAXED)
 
     async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
-        return await self._run(lambda tx: queues.declare_consumer(tx, queue, settings), exclusive=True)
+        return await self._change(
+            "queue", queue, lambda tx: queues.declare_consumer(tx, queue, settings), exclusive=True
+        )
 
     async def put_consumer(
         self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
     ) -> QueueInfo:
-        return await self._run(lambda tx: queues.put_consumer(tx, queue, settings, version), exclusive=True)
+        return await self._change(
+            "queue", queue, lambda tx: queues.put_consumer(tx, queue, settings, version), exclusive=True
+        )
 
     async def pause(self, queue: str) -> None:
-        await self._run(lambda tx: queues.pause(tx, queue), exclusive=True)
+        await self._change("queue", queue, lambda tx: queues.pause(tx, queue), exclusive=True)
 
     async def resume(self, queue: str) -> None:
-        await self._run(lambda tx: queues.resume(tx, queue), exclusive=True)
+        await self._change("queue", queue, lambda tx: queues.resume(tx, queue), exclusive=True)
 
     async def purge(self, queue: str) -> int:
-        return await self._run(lambda tx: queues.purge(tx, queue), exclusive=True)
+        return await self._change("queue", queue, lambda tx: queues.purge(tx, queue), exclusive=True)
 
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
-        return await self._run(lambda tx: queues.redrive(tx, queue, seqs, limit))
+        return await self._change("queue", queue, lambda tx: queues.redrive(tx, queue, seqs, limit))
 
     async def discard(self, queue: str, seqs: Sequence[int]) -> list[int]:
-        return await self._run(lambda tx: settle.discard(tx, queue, seqs))
+        return await self._change("queue", queue, lambda tx: settle.discard(tx, queue, seqs))
 
     async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
         return await self._run(lambda tx: queues.find_message(tx, queue, message_id), _RELAXED)
@@ -305,7 +320,10 @@ class PostgresStore(Alarms, Deliveries, Undivided):
     async def edit_message(
         self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
     ) -> Peeked:
-        return await self._run(lambda tx: queues.edit_message(tx, was, body, content_type, headers))
+        name = f"{was.queue}/{was.id.hex()}"
+        return await self._change(
+            "message", name, lambda tx: queues.edit_message(tx, was, body, content_type, headers)
+        )
 
     async def metrics(self, queue: str) -> QueueMetrics:
         return await self._run(lambda tx: queues.metrics(tx, queue), _RELAXED)
@@ -328,12 +346,13 @@ class PostgresStore(Alarms, Deliveries, Undivided):
         return await self._run(workers.list_owners, _RELAXED)
 
     async def sweep(self) -> Swept:
-        return await self._run(lambda tx: sweep.sweep(tx, self._outbox), _RELAXED)
+        swept = await self._run(lambda tx: sweep.sweep(tx, self._outbox), _RELAXED)
+        return msgspec.structs.replace(swept, groups=await self.groups.sweep())
 
     # Schedules
 
     async def declare_schedule(self, draft: ScheduleDraft, next_tick: int | None) -> Schedule:
-        return await self._run(lambda tx: schedules.declare_schedule(tx, draft, next_tick))
+        return await self._change("schedule", draft.name, lambda tx: schedules.declare_schedule(tx, draft, next_tick))
 
     async def list_schedules(self) -> list[Schedule]:
         return await self._run(schedules.list_schedules, _RELAXED)
@@ -342,13 +361,13 @@ class PostgresStore(Alarms, Deliveries, Undivided):
         return await self._run(lambda tx: schedules.get_schedule(tx, name), _RELAXED)
 
     async def fire(self, firing: Firing) -> Fired:
-        return await self._run(lambda tx: schedules.fire(tx, firing, self._depths))
+        return await self._change("schedule", firing.schedule, lambda tx: schedules.fire(tx, firing, self._depths))
 
     async def pause_schedule(self, name: str) -> None:
-        await self._run(lambda tx: schedules.pause_schedule(tx, name))
+        await self._change("schedule", name, lambda tx: schedules.pause_schedule(tx, name))
 
     async def resume_schedule(self, name: str, next_tick: int | None) -> None:
-        await self._run(lambda tx: schedules.resume_schedule(tx, name, next_tick))
+        await self._change("schedule", name, lambda tx: schedules.resume_schedule(tx, name, next_tick))
 
     async def begin_run(self, schedule: str, tick: int) -> None:
         await self._run(lambda tx: schedules.begin_run(tx, schedule, tick), _RELAXED)
@@ -358,36 +377,3 @@ class PostgresStore(Alarms, Deliveries, Undivided):
 
     async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
         return await self._run(lambda tx: schedules.list_runs(tx, schedule, limit, before_tick), _RELAXED)
-
-    # Key-value
-
-    async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
-        return await self._run(lambda tx: kv.kv_get(tx, namespace, key), _RELAXED)
-
-    async def kv_put(self, namespace: str, entry: KeyValue) -> None:
-        await self._run(lambda tx: kv.kv_put(tx, namespace, entry))
-
-    async def kv_delete(self, namespace: str, key: str) -> bool:
-        return await self._run(lambda tx: kv.kv_delete(tx, namespace, key))
-
-    async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
-        return await self._run(lambda tx: kv.kv_list(tx, namespace, prefix, limit, after), _RELAXED)
-
-    # Documents
-
-    async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
-        return await self._run(lambda tx: documents.put_document(tx, kind, name, body, version))
-
-    async def get_document(self, kind: str, name: str) -> Document | None:
-        return await self._run(lambda tx: documents.get_document(tx, kind, name), _RELAXED)
-
-    async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
-        return await self._run(lambda tx: documents.delete_document(tx, kind, name, version))
-
-    async def list_documents(
-        self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
-    ) -> list[Document]:
-        return await self._run(lambda tx: documents.list_documents(tx, kind, prefix, limit, after), _RELAXED)
-
-    async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
-        return await self._run(lambda tx: documents.append_record(tx, trail, body, seal))

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from conveyor.model.duration import HOUR_MS
+from conveyor.model.group import GROUP_MARK, MemberState
 from conveyor.model.verdict import DeadReason
-from conveyor.store.postgres import jobs, keys, leases, outbox, owners
+from conveyor.store.groups import MemberEnd
+from conveyor.store.postgres import ageing, jobs, keys, leases, outbox, owners
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
+from conveyor.store.postgres.retaining import date_jobs, prune, read_policies
 from conveyor.store.postgres.transaction import Transaction
-from conveyor.store.records import DELIVERY_MS, SWEEP_ROWS_MAX, Swept
+from conveyor.store.records import SWEEP_ROWS_MAX, Swept
 
 RECEIPT_MS: Final = HOUR_MS
 _OF_A_PURGED_LANE: Final = (
@@ -26,7 +29,9 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
     carried = await outbox.carry(tx, marks, limit=SWEEP_ROWS_MAX)
     for row in tx.catalog.rows.values():
         await tx.run("fold_counters", row.lane)
+    policies = await read_policies(tx)
     return Swept(
+        dated_jobs=await date_jobs(tx, policies),
         owners=await owners.reap_expired(tx),
         expired_leases=await leases.expire_pulled(tx, limit=SWEEP_ROWS_MAX),
         expired_messages=await _expire_messages(tx),
@@ -36,7 +41,8 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
         kv_entries=await tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
         rates=await tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
         jobs=await jobs.sweep_jobs(tx),
-        deliveries=await tx.run("sweep_deliveries", tx.now - DELIVERY_MS, SWEEP_ROWS_MAX),
+        lifted=sum([await ageing.lift_aged(tx, row) for row in list(tx.catalog.rows.values())]),
+        **await prune(tx, policies),
         carried=carried,
     )
 
@@ -77,7 +83,8 @@ async def _clear_purged(tx: Transaction) -> int:
     for (lane,) in await tx.rows("purged_lanes"):
         seqs = await tx.rows("leave_purged", lane, SWEEP_ROWS_MAX - cleared)
         seqs += await tx.rows("purged_leased", lane, SWEEP_ROWS_MAX - cleared - len(seqs))
-        await tx.run("delete_messages", [seq for (seq,) in seqs])
+        for id, headers in await tx.rows("delete_messages", [seq for (seq,) in seqs], GROUP_MARK):
+            tx.end_member(id, headers, MemberEnd(MemberState.CANCELLED))
         cleared += len(seqs)
         if cleared >= SWEEP_ROWS_MAX:
             return cleared

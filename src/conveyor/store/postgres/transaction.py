@@ -11,7 +11,8 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 import msgspec
 
-from conveyor.model.ids import IdSource
+from conveyor.model.ids import IdSource, MessageId
+from conveyor.store.groups import MemberEnd, is_member
 from conveyor.store.postgres.catalog import EMPTY, Catalog, QueueRow
 from conveyor.store.postgres.marks import Level, Marks, Place
 from conveyor.store.postgres.statements import SQL, WRITES
@@ -79,6 +80,8 @@ class Transaction:
         self.woken: set[str] = set()
         self.told: set[int] = set()
         """Messages whose worker says itself what became of their jobs."""
+        self.members: dict[MessageId, MemberEnd] = {}
+        """Members of groups that have ended here and are not counted yet."""
         self.is_dirty = False
         self.put_back: dict[Level, Place] = {}
         """Levels in which a message came to READY otherwise than by a send, and the first place of each."""
@@ -183,6 +186,11 @@ class Transaction:
         """The lane is purged: what this transaction counted there is gone with it."""
         self._counts.pop(lane, None)
         self._stored_counts.pop(lane, None)
+
+    def end_member(self, id: MessageId, headers: bytes | None, end: MemberEnd) -> None:
+        """A message with these headers is over: whoever commits has it counted, if it is a member."""
+        if is_member(headers):
+            self.members[id] = end
 
     def wake(self, queue: QueueRow) -> None:
         """A claim on this queue may find something now."""

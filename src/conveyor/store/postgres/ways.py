@@ -28,7 +28,6 @@ async def settle(pool: Pool, owner: int, settlements: Sequence[Settlement], ende
     settled = None if ended else await pool.use(lambda link: plain.ack(link, owner, settlements))
     if settled is not None:
         return settled
-    durability = (
-        Durability.SYNCED if any(each.action is not Action.RELEASE for each in settlements) else Durability.RELAXED
-    )
+    is_plain = all(each.action is Action.RELEASE and each.parks is None for each in settlements)
+    durability = Durability.RELAXED if is_plain else Durability.SYNCED
     return await pool.run(lambda tx: settling.settle(tx, owner, settlements, ended), durability)

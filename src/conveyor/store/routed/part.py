@@ -20,32 +20,30 @@ from conveyor.model.message import ContentType, Draft, Lease, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.joining import Joined
-from conveyor.store.protocol import Seal, Store, Wake
+from conveyor.store.notices import NoticeStore
+from conveyor.store.protocol import Store, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
     ClaimRequest,
-    Document,
     Evidence,
-    Fired,
-    Firing,
-    KeyInfo,
-    KeyValue,
     OwnerInfo,
     OwnerRow,
     QueueInfo,
     QueueMetrics,
     Reaped,
-    Run,
-    Schedule,
-    ScheduleDraft,
     Settled,
     Swept,
 )
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.routed.alarms import PartAlarms
+from conveyor.store.routed.beside import PartBeside
 from conveyor.store.routed.deliveries import PartDeliveries
+from conveyor.store.routed.groups import PartGroups
 from conveyor.store.routed.jobs import PartJobs
 from conveyor.store.routed.numbers import is_common, mark_of, own, place_in
+from conveyor.store.routed.reports import PartReports
+from conveyor.store.routed.steps import PartSteps
 from conveyor.store.routed.waiting import Subscriber, problem_of, waited
 from conveyor.store.routing import place_of
 from conveyor.store.undivided import Undivided
@@ -59,7 +57,7 @@ PATIENCE_S: Final = 3.0
 _SLOW: Final = f"it did not answer within {PATIENCE_S:g} s"
 
 
-class Part(PartAlarms, PartDeliveries, Undivided):
+class Part(PartAlarms, PartDeliveries, PartBeside, Undivided):
     """A `Store` under a name, at the place of that name."""
 
     def __init__(self, name: str, store: Store) -> None:
@@ -69,6 +67,9 @@ class Part(PartAlarms, PartDeliveries, Undivided):
         self._mark = mark_of(self.place)
         self._store = store
         self.jobs = PartJobs(lambda: self._live.jobs, self._mark)
+        self.steps = PartSteps(lambda: self._live.steps, self.unmark_owner)
+        self.reports = PartReports(lambda: self._live.reports, self.unmark_owner)
+        self.groups = PartGroups(lambda: self._live.groups)
         self._problem: StoreError | None = None
         """Why it is away."""
         self._coming_up: asyncio.Task[None] | None = None
@@ -76,6 +77,10 @@ class Part(PartAlarms, PartDeliveries, Undivided):
         self._subscribers: list[Subscriber] = []
 
     # Life
+
+    @property
+    def retention(self) -> RetentionStore:
+        return self._live.retention
 
     @property
     def clock(self) -> Clock:
@@ -160,6 +165,10 @@ class Part(PartAlarms, PartDeliveries, Undivided):
         if self._problem is not None:
             raise StoreAwayError(self.name, str(self._problem))
         return self._store
+
+    @property
+    def notices(self) -> NoticeStore:
+        return self._live.notices
 
     def join(self, tx: object) -> Joined:
         return Unmarked(self._live.join(tx), self)
@@ -310,68 +319,6 @@ class Part(PartAlarms, PartDeliveries, Undivided):
 
     def _mark_all(self, seqs: list[int]) -> list[int]:
         return [seq | self._mark for seq in seqs]
-
-    # Schedules
-
-    async def declare_schedule(self, draft: ScheduleDraft, next_tick: int | None) -> Schedule:
-        return await self._live.declare_schedule(draft, next_tick)
-
-    async def list_schedules(self) -> list[Schedule]:
-        return await self._live.list_schedules()
-
-    async def get_schedule(self, name: str) -> Schedule:
-        return await self._live.get_schedule(name)
-
-    async def fire(self, firing: Firing) -> Fired:
-        return await self._live.fire(firing)
-
-    async def pause_schedule(self, name: str) -> None:
-        await self._live.pause_schedule(name)
-
-    async def resume_schedule(self, name: str, next_tick: int | None) -> None:
-        await self._live.resume_schedule(name, next_tick)
-
-    async def begin_run(self, schedule: str, tick: int) -> None:
-        await self._live.begin_run(schedule, tick)
-
-    async def finish_run(self, schedule: str, tick: int, *, error: str | None) -> None:
-        await self._live.finish_run(schedule, tick, error=error)
-
-    async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
-        return await self._live.list_runs(schedule, limit=limit, before_tick=before_tick)
-
-    # Key-value
-
-    async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
-        return await self._live.kv_get(namespace, key)
-
-    async def kv_put(self, namespace: str, entry: KeyValue) -> None:
-        await self._live.kv_put(namespace, entry)
-
-    async def kv_delete(self, namespace: str, key: str) -> bool:
-        return await self._live.kv_delete(namespace, key)
-
-    async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
-        return await self._live.kv_list(namespace, prefix=prefix, limit=limit, after=after)
-
-    # Documents
-
-    async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
-        return await self._live.put_document(kind, name, body, version=version)
-
-    async def get_document(self, kind: str, name: str) -> Document | None:
-        return await self._live.get_document(kind, name)
-
-    async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
-        return await self._live.delete_document(kind, name, version=version)
-
-    async def list_documents(
-        self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
-    ) -> list[Document]:
-        return await self._live.list_documents(kind, prefix=prefix, limit=limit, after=after)
-
-    async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
-        return await self._live.append_record(trail, body, seal)
 
 
 class Unmarked:

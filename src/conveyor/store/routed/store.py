@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, TypeVar
 
+from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.clock import Clock
-from conveyor.model.errors import InvalidMessageError, ScheduleNotFoundError, StoreError
+from conveyor.model.errors import InvalidMessageError, StoreError
 from conveyor.model.ids import IdSource, MessageId
 from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
+from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Seal, Store, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
@@ -40,13 +42,17 @@ from conveyor.store.records import (
     Settled,
     Swept,
 )
+from conveyor.store.retaining import RetentionStore
 from conveyor.store.routed.alarms import RoutedAlarms
 from conveyor.store.routed.deliveries import RoutedDeliveries
+from conveyor.store.routed.groups import RoutedGroups
 from conveyor.store.routed.jobs import RoutedJobs
 from conveyor.store.routed.joined import RoutedJoin
 from conveyor.store.routed.numbers import place_in
 from conveyor.store.routed.owners import Owners
 from conveyor.store.routed.part import Part
+from conveyor.store.routed.reports import RoutedReports
+from conveyor.store.routed.steps import RoutedSteps
 from conveyor.store.routing import HOME, Routing
 
 T = TypeVar("T")
@@ -58,15 +64,24 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
     """`Store` made of several: `stores` by their names in `routing`."""
 
     keeps_others: bool = False
+    keeps_trail: bool = True
 
     def __init__(self, routing: Routing, stores: Mapping[str, Store]) -> None:
         self.routing = routing
         self.parts: Final[Mapping[str, Part]] = {name: Part(name, store) for name, store in stores.items()}
         self._home = self.parts[HOME]
+        for name, store in stores.items():
+            store.keeps_trail = name == HOME
         self._by_place = {part.place: part for part in self.parts.values()}
         self._name_of = lru_cache(_NAMES_KEPT)(routing.store_of)
         jobs = {name: part.jobs for name, part in self.parts.items()}
         self.jobs = RoutedJobs(jobs, lambda queue: self.at(queue).jobs)
+        keeping = [part.steps for part in self.parts.values() if not part.keeps_others]
+        self.steps = RoutedSteps(keeping, lambda queue: self.at(queue).steps)
+        reports = {name: part.reports for name, part in self.parts.items()}
+        self.reports = RoutedReports(reports, lambda queue: self.at(queue).reports)
+        groups = {name: part.groups for name, part in self.parts.items()}
+        self.groups = RoutedGroups(groups, self._name_of)
         self._ids = IdSource(self._home.clock)
         self._owners = Owners(list(self.parts.values()), self._ids)
 
@@ -84,6 +99,10 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
     def _delivery_store(self, queue: str) -> Part:
         return self.at(queue)
 
+    @property
+    def notices(self) -> NoticeStore:
+        return self._home.notices
+
     # Life
 
     @property
@@ -94,6 +113,11 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
     @property
     def host(self) -> str:
         return self._home.host
+
+    @property
+    def retention(self) -> RetentionStore:
+        """The home store's; each has policies of its own, which whoever sets them sets in all."""
+        return self._home.retention
 
     async def open(self) -> None:
         """`StoreError` if none of them can be opened."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from msgspec.structs import replace
 
 from conveyor.model.beside import AlarmTakenError
@@ -14,6 +17,8 @@ from conveyor.store.sqlite.settle import discard
 from conveyor.store.sqlite.transaction import Row, Transaction
 from conveyor.store.sqlite.writer import Durability, Writer
 
+T = TypeVar("T")
+
 
 class Alarms:
     """`AlarmStore`, as the store's front offers it."""
@@ -22,8 +27,11 @@ class Alarms:
     def _live(self) -> Writer:
         raise NotImplementedError
 
+    async def _change(self, kind: str, name: str, run: Callable[[Transaction], T]) -> T:
+        raise NotImplementedError
+
     async def set_alarm(self, name: str, due_at: int, message: Draft, *, was: MessageId | None = None) -> Alarm:
-        return await self._live.submit(lambda tx: set_alarm(tx, name, due_at, message, was))
+        return await self._change("alarm", name, lambda tx: set_alarm(tx, name, due_at, message, was))
 
     async def get_alarm(self, name: str) -> Alarm | None:
         return await self._live.submit(lambda tx: get_alarm(tx, name), Durability.RELAXED)
@@ -34,7 +42,7 @@ class Alarms:
         )
 
     async def cancel_alarm(self, name: str) -> bool:
-        return await self._live.submit(lambda tx: cancel_alarm(tx, name))
+        return await self._change("alarm", name, lambda tx: cancel_alarm(tx, name))
 
     async def start_alarm(self, name: str, message_id: MessageId) -> Alarm | None:
         return await self._live.submit(lambda tx: start_alarm(tx, name, message_id), Durability.RELAXED)

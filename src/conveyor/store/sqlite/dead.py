@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import msgspec
 
-from conveyor.model.ids import show_id
+from conveyor.model.group import MemberState
+from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import ERROR_CHARS_MAX, ContentType, Draft, Priority
+from conveyor.store.groups import MemberEnd
 from conveyor.store.sqlite import append, jobs, keys
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.transaction import Transaction
@@ -26,6 +28,7 @@ def bury(tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int
         headers, message_id = _drop(tx, seq)
     else:
         headers, message_id = _move(tx, row, tx.catalog.ensure(tx, target), seq, reason, error)
+    tx.end_member(message_id, headers, MemberEnd(MemberState.FAILED))
     if row.consumer is not None and row.consumer.alert_queue is not None:
         facts = {
             "event": "message.dead_lettered",
@@ -46,7 +49,14 @@ def leave(tx: Transaction, row: QueueRow, seq: int) -> None:
     place = tx.row("read_place", seq)
     assert place is not None, "a message that goes has a row"
     _leave_queue(tx, row, seq, place)
-    tx.run("delete_message", seq)
+    clear(tx, seq)
+
+
+def clear(tx: Transaction, seq: int) -> None:
+    """GONE, from wherever it lay: nothing else knows of it any more."""
+    found = tx.row("drop_message", seq)
+    if found is not None:
+        tx.end_member(found[0], found[1], MemberEnd(MemberState.CANCELLED))
 
 
 def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:
@@ -61,7 +71,7 @@ def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, 
         tx.run("drop_dead_letter", lane, seq)
 
 
-def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, bytes]:
+def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, MessageId]:
     found = tx.row("drop_message", seq)
     assert found is not None
     return found[1], found[0]
@@ -69,7 +79,7 @@ def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, bytes]:
 
 def _move(
     tx: Transaction, row: QueueRow, target: QueueRow, seq: int, reason: str, error: str | None
-) -> tuple[bytes | None, bytes]:
+) -> tuple[bytes | None, MessageId]:
     found = tx.row("move_to_lane", target.lane, tx.now, seq)
     assert found is not None
     message_id, priority, key, headers, size = found

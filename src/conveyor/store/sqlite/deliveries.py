@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft
@@ -11,6 +11,8 @@ from conveyor.store.records import Delivery
 from conveyor.store.sqlite.append import append
 from conveyor.store.sqlite.transaction import Row, Transaction
 from conveyor.store.sqlite.writer import Durability, Writer
+
+T = TypeVar("T")
 
 _LAST: Final = b"\xff" * 17
 
@@ -22,8 +24,12 @@ class Deliveries:
     def _live(self) -> Writer:
         raise NotImplementedError
 
+    async def _change(self, kind: str, name: str, run: Callable[[Transaction], T]) -> T:
+        raise NotImplementedError
+
     async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
-        await self._live.submit(lambda tx: open_deliveries(tx, opened))
+        name = opened[0][0].id.hex() if opened else ""
+        await self._change("delivery", name, lambda tx: open_deliveries(tx, opened))
 
     async def write_delivery(self, delivery: Delivery) -> bool:
         return await self._live.submit(lambda tx: write_delivery(tx, delivery))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from conveyor.model.ids import MessageId
 from conveyor.model.job import ErrorGroup, JobAttempt, JobRecord
@@ -10,16 +11,26 @@ from conveyor.model.message import Draft, Sent
 from conveyor.store.jobs import JobFound, JobPage, JobsAsked, Obstacles
 from conveyor.store.sqlite import jobs
 from conveyor.store.sqlite.settle import take_out_ready
+from conveyor.store.sqlite.transaction import Transaction
 from conveyor.store.sqlite.writer import Durability, Writer
 
+T = TypeVar("T")
+
 _RELAXED = Durability.RELAXED
+
+
+class Change(Protocol):
+    """How the store makes a change that somebody may watch."""
+
+    async def __call__(self, kind: str, name: str, run: Callable[[Transaction], T]) -> T: ...
 
 
 class SQLiteJobs:
     """Hands each operation to the writer that is there now."""
 
-    def __init__(self, live: Callable[[], Writer]) -> None:
+    def __init__(self, live: Callable[[], Writer], change: Change) -> None:
         self._live = live
+        self._change = change
 
     async def find(self, ids: Sequence[MessageId]) -> list[JobFound]:
         return await self._live().submit(lambda tx: jobs.find_jobs(tx, ids), _RELAXED)
@@ -37,7 +48,7 @@ class SQLiteJobs:
         return await self._live().submit(lambda tx: jobs.beat_jobs(tx, running), _RELAXED)
 
     async def cancel(self, id: MessageId) -> JobFound | None:
-        return await self._live().submit(lambda tx: jobs.cancel_job(tx, id, take_out_ready))
+        return await self._change("job", id.hex(), lambda tx: jobs.cancel_job(tx, id, take_out_ready))
 
     async def replace(self, draft: Draft) -> Sent:
         return await self._live().submit(lambda tx: jobs.replace_job(tx, draft, take_out_ready))

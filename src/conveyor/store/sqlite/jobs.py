@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from conveyor.model.ids import MessageId
 from conveyor.model.job import RECORD_MS, ErrorGroup, JobAttempt, JobRecord, JobState
 from conveyor.model.message import DeadLetter, Draft, Peeked, Sent
-from conveyor.model.verdict import DeadReason, Settlement
+from conveyor.model.verdict import Action, DeadReason, Settlement
 from conveyor.store.jobs import (
     AHEAD_MAX,
     LOOKED_AT_MAX,
@@ -18,6 +18,7 @@ from conveyor.store.jobs import (
     JobPage,
     JobsAsked,
     Obstacles,
+    cancelled,
     dead_state,
     fits,
     job_name,
@@ -38,12 +39,15 @@ def put_outcomes(tx: Transaction, outcomes: Sequence[JobRecord]) -> None:
     tx.run_many("put_job", [_columns(each) for each in outcomes])
 
 
-def put_failure(tx: Transaction, record: JobRecord) -> None:
-    """An attempt that did not succeed."""
+def put_failure(tx: Transaction, record: JobRecord, *, put_off: bool = False) -> None:
+    """An attempt that did not succeed; of those that were put off, and not counted, only the last is kept."""
+    if put_off:
+        tx.run("drop_put_off", record.id, record.attempts)
     tx.run("put_job", *_columns(record))
+    state = JobState.SCHEDULED if put_off else record.state
     tx.run(
         "put_attempt",
-        *(record.id, record.started_at, record.attempts, record.state.value, record.ended_at, record.worker),
+        *(record.id, record.started_at, record.attempts, state.value, record.ended_at, record.worker),
         *(record.error, record.fingerprint, record.next_at),
     )
 
@@ -63,7 +67,7 @@ def note_settled(tx: Transaction, each: Settlement, *, died: bool) -> None:
         return
     if died and outcome.state is JobState.RETRYING:
         outcome = replace(outcome, state=dead_state(each.reason or DeadReason.RETRIES), next_at=None)
-    put_failure(tx, outcome)
+    put_failure(tx, outcome, put_off=each.action is Action.RELEASE)
 
 
 def note_death(tx: Transaction, row: QueueRow, seq: int, reason: str, error: str | None, attempts: int) -> None:
@@ -82,8 +86,13 @@ def _note(tx: Transaction, row: QueueRow, seq: int, state: JobState, error: str 
     tx.flush()
     known = tx.row("read_job_id", seq)
     found = None if known is None or job_name(known[1]) is None else find_job(tx, known[0])
-    if found is not None:
+    if found is not None and not (state is JobState.RETRYING and _is_to_end(found)):
         put_failure(tx, unended(found, tx.now, state=state, attempts=attempts, error=error))
+
+
+def _is_to_end(found: JobFound) -> bool:
+    """It will not be tried again: whoever puts its message back finds that it was cancelled."""
+    return found.record is not None and found.record.cancel_at is not None
 
 
 def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:
@@ -94,14 +103,14 @@ def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:
     found = None if wanted is None else find_job(tx, wanted[0])
     if found is None:
         return False
-    tx.run("put_job", *_columns(unended(found, tx.now, state=JobState.CANCELLED)))
+    tx.run("put_job", *_columns(cancelled(found, tx.now)))
     return True
 
 
 def find_job(tx: Transaction, id: MessageId) -> JobFound | None:
     tx.flush()
     record = tx.row("read_job", id)
-    message = _message(tx, id)
+    message = find_message(tx, id)
     if record is None and (message is None or job_name(message.headers) is None):
         return None
     return JobFound(message=message, record=None if record is None else _record(record))
@@ -111,7 +120,7 @@ def find_jobs(tx: Transaction, ids: Sequence[MessageId]) -> list[JobFound]:
     return [found for id in ids if (found := find_job(tx, id)) is not None]
 
 
-def _message(tx: Transaction, id: MessageId) -> Peeked | None:
+def find_message(tx: Transaction, id: MessageId) -> Peeked | None:
     found = tx.row("read_job_message", id)
     row = None if found is None else tx.catalog.of_lane(tx, found[1])
     if found is None or row is None:
@@ -239,5 +248,8 @@ def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 def sweep_jobs(tx: Transaction) -> int:
-    tx.run("sweep_attempts", tx.now, SWEEP_ROWS_MAX)
+    if tx.run("sweep_report_lines", tx.now, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
+        return 0  # and the rest of them the next time
+    for name in ("sweep_reports", "sweep_attempts", "sweep_steps", "sweep_events"):
+        tx.run(name, tx.now, SWEEP_ROWS_MAX)
     return tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)

@@ -23,6 +23,7 @@ from conveyor.store.joining import find_connection, is_from
 from conveyor.store.sqlite import append, settle
 from conveyor.store.sqlite.catalog import Catalog
 from conveyor.store.sqlite.connection import translate
+from conveyor.store.sqlite.groups import count_members
 from conveyor.store.sqlite.transaction import SQL, Row, Transaction
 
 T = TypeVar("T")
@@ -94,6 +95,7 @@ class JoinedTransaction:
             try:
                 tx = Transaction(cursor, Catalog(), self._clock, IdSource(self._clock))
                 result = operation(tx)
+                count_members(tx)
                 tx.finish()
             except BaseException:
                 self._undo(cursor)

@@ -9,7 +9,7 @@ from conveyor.model.verdict import DeadReason
 from conveyor.store.records import ClaimRequest
 from conveyor.store.sqlite import jobs, keys
 from conveyor.store.sqlite.catalog import QueueRow
-from conveyor.store.sqlite.dead import bury, leave
+from conveyor.store.sqlite.dead import bury, clear, leave
 from conveyor.store.sqlite.transaction import Row, Transaction
 
 
@@ -110,7 +110,7 @@ def expire_pulled(tx: Transaction, *, limit: int) -> int:
         tx.run("drop_lease", 0, ended.seq)
         row = tx.catalog.of_lane(tx, ended.lane)
         if row is None:  # purged meanwhile
-            tx.run("delete_message", ended.seq)
+            clear(tx, ended.seq)
         else:
             lose(tx, row, ended, "the lease ran out")
     return len(found)

@@ -11,7 +11,7 @@ from conveyor.model.verdict import DeadReason
 from conveyor.store.records import OWNER_LEASE_MS, Ending, Evidence, OwnerInfo, OwnerRow, Reaped
 from conveyor.store.sqlite import jobs, keys, leases
 from conveyor.store.sqlite.catalog import QueueRow
-from conveyor.store.sqlite.dead import bury
+from conveyor.store.sqlite.dead import bury, clear
 from conveyor.store.sqlite.leases import Ended, read_ended
 from conveyor.store.sqlite.transaction import Transaction
 
@@ -59,7 +59,7 @@ def reap_owner(tx: Transaction, owner: int, evidence: Evidence) -> Reaped:
         tx.run("drop_lease", owner, each.seq)
         row = tx.catalog.of_lane(tx, each.lane)
         if row is None:  # purged meanwhile
-            tx.run("delete_message", each.seq)
+            clear(tx, each.seq)
         else:
             _judge(tx, row, each, evidence, running, reaped)
     return reaped

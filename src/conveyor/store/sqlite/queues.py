@@ -234,6 +234,8 @@ def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) -> bool:
     tx.run("drop_dead_letter", row.lane, seq)
     tx.run("move_to_lane", target.lane, tx.now, seq)
     tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
+    if target.tracks_jobs:
+        tx.run("restart_waits", seq)
     tx.count(row.lane, -1, -size)
     tx.count(target.lane, 1, size)
     key_here, key_there = row.gate_key(key), target.gate_key(key)

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from conveyor.model.errors import ScheduleNotFoundError
+from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.store.records import Fired, Firing, Run, RunStatus, Schedule, ScheduleDraft
 from conveyor.store.sqlite.append import append
 from conveyor.store.sqlite.transaction import Row, Transaction

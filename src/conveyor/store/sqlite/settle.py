@@ -10,14 +10,16 @@ from typing import Final
 import apsw
 
 from conveyor.model.errors import LeaseLostError
+from conveyor.model.group import MemberState
 from conveyor.model.ids import show_id
 from conveyor.model.job import JobRecord
 from conveyor.model.message import Lease, Peeked
 from conveyor.model.verdict import Action, DeadReason, Settlement
+from conveyor.store.groups import MemberEnd, end_of, is_member
 from conveyor.store.records import PULL_OWNER, Settled
-from conveyor.store.sqlite import jobs, keys, leases
+from conveyor.store.sqlite import jobs, keys, leases, steps
 from conveyor.store.sqlite.catalog import QueueRow
-from conveyor.store.sqlite.dead import bury
+from conveyor.store.sqlite.dead import bury, clear
 from conveyor.store.sqlite.leases import Ended, read_ended
 from conveyor.store.sqlite.transaction import Row, Transaction
 
@@ -31,7 +33,7 @@ def settle(tx: Transaction, owner: int, settlements: Sequence[Settlement], ended
     acks = [(owner, each.seq, each.claim) for each in settlements if each.action is Action.ACK]
     if acks:
         outcomes = {each.seq: each.outcome for each in settlements if each.outcome is not None}
-        lost += _ack(tx, acks, outcomes)
+        lost += _ack(tx, acks, outcomes, has_members=any(each.is_member for each in settlements))
     for each in settlements:
         if each.action is not Action.ACK:
             _settle_one(tx, owner, each, lost, dead)
@@ -46,7 +48,8 @@ def settle_pulled(tx: Transaction, settlements: Sequence[Settlement]) -> Settled
     dead: list[int] = []
     for each in settlements:
         if each.action is Action.ACK:
-            lost += [seq for seq in _ack(tx, [(PULL_OWNER, each.seq, each.claim)]) if not _ack_late(tx, each)]
+            acks = [(PULL_OWNER, each.seq, each.claim)]
+            lost += [seq for seq in _ack(tx, acks, has_members=True) if not _ack_late(tx, each)]
         else:
             _settle_one(tx, PULL_OWNER, each, lost, dead)
     return Settled(lost, dead)
@@ -76,11 +79,14 @@ def ack_or_lose(tx: Transaction, owner: int, lease: Lease) -> None:
     found = tx.row("find_lease", lease.seq)
     if found is None or found[:2] != (owner, lease.claim):
         raise LeaseLostError(show_id(lease.id))
-    _ack(tx, [(owner, lease.seq, lease.claim)])
+    _ack(tx, [(owner, lease.seq, lease.claim)], has_members=is_member(lease.headers))
 
 
-def _ack(tx: Transaction, acks: list[tuple[int, int, int]], outcomes: Mapping[int, JobRecord] = _NOTHING) -> list[int]:
-    """LEASED -> DONE; the seqs whose lease is somebody else's now."""
+def _ack(
+    tx: Transaction, acks: list[tuple[int, int, int]], outcomes: Mapping[int, JobRecord] = _NOTHING, *,
+    has_members: bool,
+) -> list[int]:  # fmt: skip
+    """LEASED -> DONE; the seqs whose lease is somebody else's now. `has_members`: it is worth a look."""
     done = tx.run_many("end_lease", acks)
     if outcomes:
         jobs.put_outcomes(tx, [outcomes[found[0]] for found in done if found[0] in outcomes])
@@ -89,6 +95,7 @@ def _ack(tx: Transaction, acks: list[tuple[int, int, int]], outcomes: Mapping[in
         by_lane.setdefault(found[1], []).append(found)
     for lane, group in by_lane.items():
         _forget(tx, lane, group)
+        _delete(tx, group, outcomes, MemberState.SUCCEEDED if has_members else None)
     if len(done) == len(acks):
         return []
     ended = {found[0] for found in done}
@@ -106,7 +113,18 @@ def _forget(tx: Transaction, lane: int, group: list[Row]) -> None:
             tx.run_many("release_dedupe", tx.rows("dedupe_keys_of", _bind(seqs)))
         if row.holds_dead:
             tx.run("drop_dead_letters", lane, _bind(seqs))
-    tx.run("delete_messages", _bind(seqs))
+
+
+def _delete(
+    tx: Transaction, group: list[Row], outcomes: Mapping[int, JobRecord], ends_as: MemberState | None
+) -> None:
+    """Members among them end so, unless an outcome says otherwise; None: there are none."""
+    seqs = [found[0] for found in group]
+    if ends_as is None:
+        tx.run("delete_messages", _bind(seqs))
+        return
+    for seq, id, headers in tx.rows("drop_messages", _bind(seqs)):
+        tx.end_member(id, headers, end_of(outcomes[seq]) if seq in outcomes else MemberEnd(ends_as))
 
 
 def _bind(seqs: list[int]) -> object:
@@ -151,7 +169,9 @@ def _take_out(tx: Transaction, seq: int, place: Row, claim: int | None) -> bool:
         if found is None or (claim is not None and not 1 <= claim <= found[1]):
             return False
         tx.run("leave_ready", lane, found[0], priority, ready_at, seq)
-    _forget(tx, lane, [(seq, lane, 0, 0, 0, 0, size)])
+    gone = [(seq, lane, 0, 0, 0, 0, size)]
+    _forget(tx, lane, gone)
+    _delete(tx, gone, _NOTHING, MemberState.CANCELLED if claim is None else MemberState.SUCCEEDED)
     return True
 
 
@@ -164,7 +184,7 @@ def _settle_one(tx: Transaction, owner: int, each: Settlement, lost: list[int], 
     ended = read_ended(found)
     row = tx.catalog.of_lane(tx, ended.lane)
     if row is None:  # purged meanwhile
-        tx.run("delete_message", ended.seq)
+        clear(tx, ended.seq)
         return
     if each.outcome is not None:
         tx.told.add(each.seq)
@@ -181,6 +201,8 @@ def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -> bool
             return leases.crash(tx, row, ended, each.error)
         case Action.RELEASE:
             ready_at = None if each.delay_ms is None else tx.now + each.delay_ms
+            if ready_at is not None and each.parks is not None:
+                ready_at = steps.park(tx, ended.seq, ready_at, each.parks)
             leases.put_back(tx, row, ended, ready_at=ready_at, shelf=_shelf_after_release(ended, each), releases=1)
             if each.throttles and ready_at is not None:
                 tx.run("throttle_queue", ready_at, row.lane)

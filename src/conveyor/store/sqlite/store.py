@@ -7,6 +7,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from conveyor.model.clock import Clock, SystemClock
 from conveyor.model.errors import StoreClosedError
@@ -42,12 +45,20 @@ from conveyor.store.sqlite import owners as workers
 from conveyor.store.sqlite.alarms import Alarms
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.deliveries import Deliveries
+from conveyor.store.sqlite.group_store import SQLiteGroups
 from conveyor.store.sqlite.job_store import SQLiteJobs
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
+from conveyor.store.sqlite.reports import SQLiteNotices, SQLiteReports
+from conveyor.store.sqlite.retaining import SQLiteRetention
+from conveyor.store.sqlite.step_store import SQLiteSteps
+from conveyor.store.sqlite.transaction import Transaction
 from conveyor.store.sqlite.wake import Postbox
+from conveyor.store.sqlite.witnessed import change
 from conveyor.store.sqlite.writer import Durability, Writer
 from conveyor.store.undivided import Undivided
+
+T = TypeVar("T")
 
 _RELAXED = Durability.RELAXED
 
@@ -66,7 +77,12 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wakes: list[Wake] = []
         self._bells = Bells(self._ring)
-        self.jobs = SQLiteJobs(lambda: self._live)
+        self.jobs = SQLiteJobs(lambda: self._live, self._change)
+        self.steps = SQLiteSteps(lambda: self._live)
+        self.reports = SQLiteReports(lambda: self._live)
+        self.notices = SQLiteNotices(lambda: self._live)
+        self.groups = SQLiteGroups(lambda: self._live)
+        self.retention = SQLiteRetention(lambda: self._live)
 
     @property
     def clock(self) -> Clock:
@@ -158,7 +174,8 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
     ) -> Settled:
-        durability = Durability.SYNCED if any(each.action is not Action.RELEASE for each in settlements) else _RELAXED
+        is_plain = all(each.action is Action.RELEASE and each.parks is None for each in settlements)
+        durability = _RELAXED if is_plain else Durability.SYNCED
         return await self._live.submit(lambda tx: settle.settle(tx, owner, settlements, ended or {}), durability)
 
     async def settle_pulled(self, settlements: Sequence[Settlement]) -> Settled:
@@ -173,13 +190,13 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
     # Queues and consumers
 
     async def create_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
-        return await self._live.submit(lambda tx: queues.create_queue(tx, name, settings))
+        return await self._change("queue", name, lambda tx: queues.create_queue(tx, name, settings))
 
     async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
-        return await self._live.submit(lambda tx: queues.update_queue(tx, name, settings, version))
+        return await self._change("queue", name, lambda tx: queues.update_queue(tx, name, settings, version))
 
     async def delete_queue(self, name: str) -> None:
-        await self._live.submit(lambda tx: queues.delete_queue(tx, name))
+        await self._change("queue", name, lambda tx: queues.delete_queue(tx, name))
 
     async def get_queue(self, name: str) -> QueueInfo:
         return await self._live.submit(lambda tx: queues.get_queue(tx, name), _RELAXED)
@@ -188,27 +205,27 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         return await self._live.submit(queues.list_queues, _RELAXED)
 
     async def declare_consumer(self, queue: str, settings: ConsumerSettings) -> QueueInfo:
-        return await self._live.submit(lambda tx: queues.declare_consumer(tx, queue, settings))
+        return await self._change("queue", queue, lambda tx: queues.declare_consumer(tx, queue, settings))
 
     async def put_consumer(
         self, queue: str, settings: ConsumerSettings | None, *, version: int | None = None
     ) -> QueueInfo:
-        return await self._live.submit(lambda tx: queues.put_consumer(tx, queue, settings, version))
+        return await self._change("queue", queue, lambda tx: queues.put_consumer(tx, queue, settings, version))
 
     async def pause(self, queue: str) -> None:
-        await self._live.submit(lambda tx: queues.pause(tx, queue))
+        await self._change("queue", queue, lambda tx: queues.pause(tx, queue))
 
     async def resume(self, queue: str) -> None:
-        await self._live.submit(lambda tx: queues.resume(tx, queue))
+        await self._change("queue", queue, lambda tx: queues.resume(tx, queue))
 
     async def purge(self, queue: str) -> int:
-        return await self._live.submit(lambda tx: queues.purge(tx, queue))
+        return await self._change("queue", queue, lambda tx: queues.purge(tx, queue))
 
     async def redrive(self, queue: str, *, seqs: Sequence[int] | None = None, limit: int = SWEEP_ROWS_MAX) -> int:
-        return await self._live.submit(lambda tx: queues.redrive(tx, queue, seqs, limit))
+        return await self._change("queue", queue, lambda tx: queues.redrive(tx, queue, seqs, limit))
 
     async def discard(self, queue: str, seqs: Sequence[int]) -> list[int]:
-        return await self._live.submit(lambda tx: settle.discard(tx, queue, seqs))
+        return await self._change("queue", queue, lambda tx: settle.discard(tx, queue, seqs))
 
     async def find_message(self, queue: str, message_id: MessageId) -> Peeked | None:
         return await self._live.submit(lambda tx: queues.find_message(tx, queue, message_id), _RELAXED)
@@ -216,7 +233,10 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
     async def edit_message(
         self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
     ) -> Peeked:
-        return await self._live.submit(lambda tx: queues.edit_message(tx, was, body, content_type, headers))
+        name = f"{was.queue}/{was.id.hex()}"
+        return await self._change(
+            "message", name, lambda tx: queues.edit_message(tx, was, body, content_type, headers)
+        )
 
     async def metrics(self, queue: str) -> QueueMetrics:
         return await self._live.submit(lambda tx: queues.metrics(tx, queue), _RELAXED)
@@ -239,12 +259,13 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         return await self._live.submit(workers.list_owners, _RELAXED)
 
     async def sweep(self) -> Swept:
-        return await self._live.submit(sweep.sweep, _RELAXED)
+        swept = await self._live.submit(sweep.sweep, _RELAXED)
+        return replace(swept, groups=await self.groups.sweep())
 
     # Schedules
 
     async def declare_schedule(self, draft: ScheduleDraft, next_tick: int | None) -> Schedule:
-        return await self._live.submit(lambda tx: schedules.declare_schedule(tx, draft, next_tick))
+        return await self._change("schedule", draft.name, lambda tx: schedules.declare_schedule(tx, draft, next_tick))
 
     async def list_schedules(self) -> list[Schedule]:
         return await self._live.submit(schedules.list_schedules, _RELAXED)
@@ -253,13 +274,13 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         return await self._live.submit(lambda tx: schedules.get_schedule(tx, name), _RELAXED)
 
     async def fire(self, firing: Firing) -> Fired:
-        return await self._live.submit(lambda tx: schedules.fire(tx, firing))
+        return await self._change("schedule", firing.schedule, lambda tx: schedules.fire(tx, firing))
 
     async def pause_schedule(self, name: str) -> None:
-        await self._live.submit(lambda tx: schedules.pause_schedule(tx, name))
+        await self._change("schedule", name, lambda tx: schedules.pause_schedule(tx, name))
 
     async def resume_schedule(self, name: str, next_tick: int | None) -> None:
-        await self._live.submit(lambda tx: schedules.resume_schedule(tx, name, next_tick))
+        await self._change("schedule", name, lambda tx: schedules.resume_schedule(tx, name, next_tick))
 
     async def begin_run(self, schedule: str, tick: int) -> None:
         await self._live.submit(lambda tx: schedules.begin_run(tx, schedule, tick), _RELAXED)
@@ -276,10 +297,10 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         return await self._live.submit(lambda tx: kv.kv_get(tx, namespace, key), _RELAXED)
 
     async def kv_put(self, namespace: str, entry: KeyValue) -> None:
-        await self._live.submit(lambda tx: kv.kv_put(tx, namespace, entry))
+        await self._change("kv", f"{namespace}/{entry.key}", lambda tx: kv.kv_put(tx, namespace, entry))
 
     async def kv_delete(self, namespace: str, key: str) -> bool:
-        return await self._live.submit(lambda tx: kv.kv_delete(tx, namespace, key))
+        return await self._change("kv", f"{namespace}/{key}", lambda tx: kv.kv_delete(tx, namespace, key))
 
     async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
         return await self._live.submit(lambda tx: kv.kv_list(tx, namespace, prefix, limit, after), _RELAXED)
@@ -287,13 +308,17 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
     # Documents
 
     async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
-        return await self._live.submit(lambda tx: documents.put_document(tx, kind, name, body, version))
+        return await self._change(
+            "document", f"{kind}/{name}", lambda tx: documents.put_document(tx, kind, name, body, version)
+        )
 
     async def get_document(self, kind: str, name: str) -> Document | None:
         return await self._live.submit(lambda tx: documents.get_document(tx, kind, name), _RELAXED)
 
     async def delete_document(self, kind: str, name: str, *, version: int | None = None) -> bool:
-        return await self._live.submit(lambda tx: documents.delete_document(tx, kind, name, version))
+        return await self._change(
+            "document", f"{kind}/{name}", lambda tx: documents.delete_document(tx, kind, name, version)
+        )
 
     async def list_documents(
         self, kind: str, *, prefix: str = "", limit: int, after: str | None = None
@@ -302,6 +327,9 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
 
     async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
         return await self._live.submit(lambda tx: documents.append_record(tx, trail, body, seal))
+
+    async def _change(self, kind: str, name: str, run: Callable[[Transaction], T]) -> T:
+        return await change(self._live, kind, name, run, keeps_trail=self.keeps_trail)
 
     @property
     def _live(self) -> Writer:

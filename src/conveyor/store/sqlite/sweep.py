@@ -6,10 +6,11 @@ from typing import Final
 
 from conveyor.model.duration import HOUR_MS
 from conveyor.model.verdict import DeadReason
-from conveyor.store.records import DELIVERY_MS, SWEEP_ROWS_MAX, Swept
-from conveyor.store.sqlite import jobs, keys, leases, owners
+from conveyor.store.records import SWEEP_ROWS_MAX, Swept
+from conveyor.store.sqlite import ageing, jobs, keys, leases, owners
 from conveyor.store.sqlite.catalog import QueueRow
-from conveyor.store.sqlite.dead import bury
+from conveyor.store.sqlite.dead import bury, clear
+from conveyor.store.sqlite.retaining import date_jobs, prune, read_policies
 from conveyor.store.sqlite.transaction import Transaction
 
 RECEIPT_MS: Final = HOUR_MS
@@ -20,7 +21,9 @@ _OF_A_PURGED_LANE: Final = (
 
 def sweep(tx: Transaction) -> Swept:
     tx.flush()
+    policies = read_policies(tx)
     return Swept(
+        dated_jobs=date_jobs(tx, policies),
         owners=owners.reap_expired(tx),
         expired_leases=leases.expire_pulled(tx, limit=SWEEP_ROWS_MAX),
         expired_messages=_expire_messages(tx),
@@ -30,7 +33,8 @@ def sweep(tx: Transaction) -> Swept:
         kv_entries=tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
         rates=tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
         jobs=jobs.sweep_jobs(tx),
-        deliveries=tx.run("sweep_deliveries", tx.now - DELIVERY_MS, SWEEP_ROWS_MAX),
+        lifted=sum([ageing.lift_aged(tx, tx.catalog.get(tx, name)) for (name,) in tx.rows("list_queues")]),
+        **prune(tx, policies),
     )
 
 
@@ -71,7 +75,8 @@ def _clear_purged(tx: Transaction) -> int:
         tx.run("leave_purged", lane, len(seqs))
         leased = tx.rows("purged_leased", lane, SWEEP_ROWS_MAX - cleared - len(seqs))
         tx.run_many("drop_lease", leased)
-        tx.run_many("delete_message", [(seq,) for seq in seqs] + [(seq,) for _, seq in leased])
+        for seq in [*seqs, *(seq for _, seq in leased)]:
+            clear(tx, seq)
         cleared += len(seqs) + len(leased)
         if cleared >= SWEEP_ROWS_MAX:
             return cleared

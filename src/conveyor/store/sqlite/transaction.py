@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias
 import apsw
 
 from conveyor.model.clock import Clock
-from conveyor.model.ids import IdSource
+from conveyor.model.ids import IdSource, MessageId
+from conveyor.store.groups import MemberEnd, is_member
 from conveyor.store.queries import load_statements
 from conveyor.store.sqlite.catalog import Catalog, QueueRow
 
@@ -33,6 +34,8 @@ class Transaction:
         self.woken: set[str] = set()
         self.told: set[int] = set()
         """Messages whose worker says itself what became of their jobs."""
+        self.members: dict[MessageId, MemberEnd] = {}
+        """Members of groups that have ended here and are not counted yet."""
         self._messages: list[Sequence[Any]] = []
         self._ready: list[Sequence[Any]] = []
         self._later: dict[str, list[Sequence[Any]]] = {}
@@ -92,6 +95,11 @@ class Transaction:
             stored = self._stored_counts[lane] = self.row("read_counts", lane) or (0, 0)
         here = self._counts.get(lane, (0, 0))
         return stored[0] + here[0], stored[1] + here[1]
+
+    def end_member(self, id: MessageId, headers: bytes | None, end: MemberEnd) -> None:
+        """A message with these headers is over: whoever commits has it counted, if it is a member."""
+        if is_member(headers):
+            self.members[id] = end
 
     def wake(self, queue: QueueRow) -> None:
         """A claim on this queue may find something now."""

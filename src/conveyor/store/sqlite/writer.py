@@ -27,6 +27,7 @@ from conveyor.model.ids import IdSource
 from conveyor.store.sqlite.catalog import Catalog
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.connection import open_connection, translate
+from conveyor.store.sqlite.groups import count_members
 from conveyor.store.sqlite.transaction import SQL, Transaction
 
 T = TypeVar("T")
@@ -183,6 +184,7 @@ class Writer:
                 operation.result = operation.run(tx)
             except ConveyorError as error:
                 operation.error = error
+        count_members(tx)
         tx.finish()
         if connection.total_changes() != changes:
             self._groups += 1

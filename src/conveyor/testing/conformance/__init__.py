@@ -7,7 +7,9 @@ name lets pytest explain what failed.
 
 from __future__ import annotations
 
+from conveyor.testing.conformance.ageing import TestAgeing
 from conveyor.testing.conformance.alarms import TestAlarms
+from conveyor.testing.conformance.changes import TestChanges
 from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
 from conveyor.testing.conformance.deliveries import TestDeliveries
@@ -15,7 +17,9 @@ from conveyor.testing.conformance.discarding import TestDiscards
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
-from conveyor.testing.conformance.jobs import TestJobControl, TestJobLists, TestJobs, desk
+from conveyor.testing.conformance.group_order import TestGroupOrder, TestGroupStarts
+from conveyor.testing.conformance.groups import TestGroupCounts, TestGroupEnds, TestGroupLosses, circle
+from conveyor.testing.conformance.jobs import TestJobControl, TestJobLists, TestJobs, TestPuttingsOff, desk
 from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
 from conveyor.testing.conformance.life import TestLife, TestWakes
@@ -25,14 +29,19 @@ from conveyor.testing.conformance.pulling import TestPulling
 from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
 from conveyor.testing.conformance.rates import TestKeyRates, TestRates, TestRestingKeys
 from conveyor.testing.conformance.reconciling import TestReconciling
+from conveyor.testing.conformance.reports import TestNotices, TestReportLimits, TestReports
+from conveyor.testing.conformance.retaining import TestRetention
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
 from conveyor.testing.conformance.settling import TestRetries, TestSettling
+from conveyor.testing.conformance.stepping import TestEvents, TestSteps
 
 __all__ = [
+    "TestAgeing",
     "TestAlarms",
     "TestAlerts",
     "TestBatches",
+    "TestChanges",
     "TestClaiming",
     "TestConcurrency",
     "TestConsumers",
@@ -43,8 +52,14 @@ __all__ = [
     "TestDocuments",
     "TestEdits",
     "TestEndings",
+    "TestEvents",
     "TestExpiry",
     "TestFairness",
+    "TestGroupCounts",
+    "TestGroupEnds",
+    "TestGroupLosses",
+    "TestGroupOrder",
+    "TestGroupStarts",
     "TestJobControl",
     "TestJobLists",
     "TestJobs",
@@ -52,22 +67,29 @@ __all__ = [
     "TestKeyRates",
     "TestKeyValues",
     "TestLife",
+    "TestNotices",
     "TestOrderedKeys",
     "TestOwners",
     "TestPause",
     "TestPulling",
     "TestPurge",
+    "TestPuttingsOff",
     "TestQueues",
     "TestRates",
     "TestReconciling",
     "TestRedrive",
+    "TestReportLimits",
+    "TestReports",
     "TestRestingKeys",
+    "TestRetention",
     "TestRetries",
     "TestRuns",
     "TestSchedules",
     "TestSending",
     "TestSettling",
+    "TestSteps",
     "TestTrails",
     "TestWakes",
+    "circle",
     "desk",
 ]

@@ -47,6 +47,11 @@ class Desk:
         [sent] = await self.store.append([self.draft(**parts)])
         return sent.id
 
+    async def take_new(self) -> Lease:
+        """Of a job that is sent now."""
+        await self.send()
+        return await self.take()
+
     async def take(self) -> Lease:
         request = ClaimRequest(queue=QUEUE, owner=self.owner, limit=1)
         [lease] = (await self.store.claim(request)).leases
@@ -326,3 +331,35 @@ class TestJobLists:
         found = await store.jobs.obstacles(id)
         assert (found.slots_held, found.throttled_until) == (1, 0)
         assert found.ahead >= 1
+
+
+@pytest.mark.anyio
+class TestPuttingsOff:
+    async def test_one_that_was_put_off_says_why(self, desk: Desk, clock: ManualClock) -> None:
+        id = await desk.send()
+        error = "snoozed: closed"
+        await desk.settle(await desk.take(), Action.RELEASE, JobState.RETRYING, delay_ms=5_000, error=error)
+        assert await desk.state(id) is JobState.SCHEDULED
+        [attempt] = await desk.store.jobs.attempts(id, limit=9)
+        assert (attempt.state, attempt.attempt, attempt.error) == (JobState.SCHEDULED, 1, error)
+
+    async def test_of_those_of_one_attempt_the_last_is_kept(self, desk: Desk, clock: ManualClock) -> None:
+        id = await desk.send()
+        for _ in range(3):
+            await desk.settle(await desk.take(), Action.RELEASE, JobState.RETRYING, delay_ms=1_000, error="snoozed")
+            await clock.advance(1)
+        last = clock.now_ms() - 1_000
+        await desk.settle(await desk.take(), Action.RETRY, JobState.RETRYING, error="broken")
+        await desk.settle(await desk.take(), Action.RELEASE, JobState.RETRYING, delay_ms=1_000, error="snoozed")
+        found = await desk.store.jobs.attempts(id, limit=9)
+        expected = [(JobState.SCHEDULED, 1), (JobState.RETRYING, 1), (JobState.SCHEDULED, 2)]
+        assert [(each.state, each.attempt) for each in found] == expected
+        assert found[0].ended_at == last
+
+    async def test_a_cancel_meets_one_that_is_put_off(self, desk: Desk) -> None:
+        id = await desk.send()
+        lease = await desk.take()
+        await desk.store.jobs.cancel(id)
+        await desk.settle(lease, Action.RELEASE, JobState.RETRYING, delay_ms=1_000, error="snoozed")
+        assert await desk.state(id) is JobState.CANCELLED
+        assert await desk.store.peek(QUEUE, limit=9) == []

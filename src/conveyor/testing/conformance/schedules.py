@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conveyor.model.errors import QueueNotFoundError, ScheduleNotFoundError
+from conveyor.model.beside import ScheduleNotFoundError
+from conveyor.model.errors import QueueNotFoundError
 from conveyor.store.protocol import Store
 from conveyor.store.records import Fired, RunStatus
 from conveyor.testing.clock import ManualClock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -241,7 +242,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._settle(owner, verdicts, ended={queue: claimed.calls})
 
     def _settle(
-        self, owner: int, verdicts: list[tuple[Lease, Action, int | None, Rests]], *, ended: dict[str, int]
+        self, owner: int, verdicts: Sequence[tuple[Lease, Action, int | None, str | None]], *, ended: dict[str, int]
     ) -> None:
         settlements = [
             Settlement(

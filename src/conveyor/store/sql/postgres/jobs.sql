@@ -17,6 +17,9 @@ VALUES (:id, :started_at, :attempt, :state, :ended_at, :worker, :error, :fingerp
 ON CONFLICT (id, started_at, attempt) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at,
   worker = excluded.worker, error = excluded.error, fingerprint = excluded.fingerprint, next_at = excluded.next_at;
 
+-- name: drop_put_off
+DELETE FROM attempts WHERE id = :id AND attempt = :attempt AND state = 'scheduled';
+
 -- name: beat_job
 -- Says that an attempt runs, unless it has ended already; whether it is to end.
 INSERT INTO jobs AS j (id, name, queue, state, enqueued_at, started_at, attempts, worker, expires_at)
@@ -32,7 +35,7 @@ SELECT cancel_at FROM jobs WHERE id = :id;
 -- name: ask_job_to_end
 INSERT INTO jobs AS j (id, name, queue, state, enqueued_at, started_at, attempts, worker, cancel_at, expires_at)
 VALUES (:id, :name, :queue, 'running', :enqueued_at, 0, :attempts, '', :now, :expires_at)
-ON CONFLICT (id) DO UPDATE SET cancel_at = coalesce(j.cancel_at, excluded.cancel_at);
+ON CONFLICT (id) DO UPDATE SET cancel_at = coalesce(j.cancel_at, excluded.cancel_at), attempts = greatest(j.attempts, excluded.attempts);
 
 -- name: read_jobs
 SELECT id, name, queue, state, enqueued_at, started_at, ended_at, attempts, worker, result, result_until, error, fingerprint,

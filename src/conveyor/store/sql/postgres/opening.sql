@@ -2,9 +2,14 @@
 -- One row from a server that takes no writes.
 SELECT 1 WHERE pg_is_in_recovery();
 
--- name: bound_idleness
--- A client that has died in silence in the middle of a transaction gives back what it had locked.
+-- name: bound_session
+-- A client that has died in silence in the middle of a transaction gives back what it had locked, and one whose statement
+-- still runs is not worked for any longer: a living one gives up before that.
 SET idle_in_transaction_session_timeout TO '60s';
+SET statement_timeout TO '30s';
+
+-- name: take_time
+SET LOCAL statement_timeout TO 0;
 
 -- name: read_session
 -- Not the one that the connection was told of: a pooler is in between.

@@ -91,6 +91,40 @@ FROM jobs ORDER BY id;
 SELECT id, started_at, attempt, state, ended_at, worker, error, fingerprint, next_at
 FROM attempts ORDER BY id, started_at, attempt;
 
+-- name: export_steps
+SELECT id, kind, name, attempt, began_at, ended_at, until, value
+FROM steps ORDER BY id, kind, name;
+
+-- name: export_job_events
+SELECT id, name, payload, sent_at
+FROM job_events ORDER BY id, name;
+
+-- name: export_reports
+SELECT id, last_number, log_lines, log_bytes, output_attempt, output_bytes, progress_number, progress_at, progress_attempt,
+  millionths, note
+FROM reports ORDER BY id;
+
+-- name: export_report_lines
+SELECT id, number, kind, at, attempt, level, is_text::integer AS is_text, body
+FROM report_lines ORDER BY id, number;
+
+-- name: export_groups
+SELECT id, name, state, on_failure, has_edges::integer, total, unsent, succeeded, failed, cancelled, created_at, deadline_ms, deadline_at,
+  ended_at, expires_at, on_complete
+FROM groups ORDER BY id;
+
+-- name: export_group_nodes
+SELECT id, group_id, place, queue, job, state, waits_for, takes, ended_at
+FROM group_nodes ORDER BY id;
+
+-- name: export_group_edges
+SELECT group_id, parent, child
+FROM group_edges ORDER BY group_id, parent, child;
+
+-- name: export_group_drafts
+SELECT group_id, place, draft
+FROM group_drafts ORDER BY group_id, place;
+
 -- name: write_heading
 -- The version is past both, so that nobody trusts what was read here before.
 UPDATE store SET secret = :secret, catalog_version = greatest(catalog_version, :catalog_version) + 1;
@@ -107,11 +141,12 @@ SELECT lane, count(*), sum(octet_length(body)) FROM messages GROUP BY lane;
 SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM schedules)
   OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv)
   OR EXISTS (SELECT 1 FROM documents) OR EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM outbox)
-  OR EXISTS (SELECT 1 FROM alarms) OR EXISTS (SELECT 1 FROM deliveries);
+  OR EXISTS (SELECT 1 FROM alarms) OR EXISTS (SELECT 1 FROM deliveries) OR EXISTS (SELECT 1 FROM groups);
 
 -- name: empty_store
 TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, turns, called, dedupe, dead_letters, purged, receipts,
-  schedules, runs, kv, documents, jobs, attempts, alarms, deliveries, outbox, acks;
+  schedules, runs, kv, documents, jobs, attempts, steps, job_events, reports, report_lines, notices, alarms, deliveries,
+  groups, group_nodes, group_edges, group_drafts, outbox, acks;
 
 -- name: count_living_owners
 -- By the server's own clock, whatever a test has bound.

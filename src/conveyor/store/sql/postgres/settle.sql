@@ -12,7 +12,9 @@ WITH ended AS (
   UPDATE dedupe d SET seq = 0 FROM gone g
   WHERE g.dedupe IS NOT NULL AND d.lane = g.lane AND d.key = g.dedupe AND d.seq = g.seq
 )
-SELECT e.seq, e.lane, e.size, CASE WHEN :gated::boolean THEN (SELECT m.key FROM messages m WHERE m.seq = e.seq) END
+SELECT e.seq, e.lane, e.size, CASE WHEN :gated::boolean THEN (SELECT m.key FROM messages m WHERE m.seq = e.seq) END,
+  CASE WHEN :has_members::boolean
+    THEN (SELECT m.id FROM messages m WHERE m.seq = e.seq AND position(:mark::bytea IN m.headers) > 0) END
 FROM ended e;
 
 -- name: release_leases
@@ -40,9 +42,13 @@ RETURNING seq, lane, claims, releases, crashes, suspect, size;
 
 -- name: delete_message
 -- From here on its dedupe key, if it has one, lives by its window alone.
-WITH gone AS (DELETE FROM messages WHERE seq = :seq RETURNING lane, seq, dedupe)
-UPDATE dedupe d SET seq = 0 FROM gone g
-WHERE g.dedupe IS NOT NULL AND d.lane = g.lane AND d.key = g.dedupe AND d.seq = g.seq;
+WITH gone AS (
+  DELETE FROM messages WHERE seq = :seq RETURNING lane, seq, dedupe, id, headers
+), released AS (
+  UPDATE dedupe d SET seq = 0 FROM gone g
+  WHERE g.dedupe IS NOT NULL AND d.lane = g.lane AND d.key = g.dedupe AND d.seq = g.seq
+)
+SELECT id, headers FROM gone;
 
 -- name: read_place
 SELECT lane, ready_at, priority, key, max_retries, octet_length(body), dedupe FROM messages WHERE seq = :seq;

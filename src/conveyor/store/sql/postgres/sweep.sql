@@ -3,9 +3,17 @@ SELECT seq, lane, claims, releases, crashes, suspect, size FROM leased
 WHERE owner = 0 AND lease_until IS NOT NULL AND lease_until <= :now ORDER BY lease_until LIMIT :limit FOR UPDATE SKIP LOCKED;
 
 -- name: aged_ready
-SELECT seq, shelf, priority, ready_at, claims, releases FROM ready
+SELECT seq, shelf, priority, ready_at, claims, releases, crashes FROM ready
 WHERE lane = :lane AND shelf = :shelf AND priority = :priority AND ready_at < :before
 ORDER BY ready_at, seq LIMIT :limit FOR UPDATE SKIP LOCKED;
+
+-- name: head_of_level
+SELECT ready_at FROM ready
+WHERE lane = :lane AND shelf = :shelf AND priority = :priority AND ready_at <= :now
+ORDER BY ready_at, seq LIMIT 1;
+
+-- name: write_priority
+UPDATE messages SET priority = :priority WHERE seq = :seq;
 
 -- name: purged_lanes
 SELECT lane FROM purged ORDER BY lane;
@@ -18,7 +26,8 @@ DELETE FROM ready WHERE ctid = ANY (ARRAY(SELECT ctid FROM ready WHERE lane = :l
 DELETE FROM leased WHERE ctid = ANY (ARRAY(SELECT ctid FROM leased WHERE lane = :lane LIMIT :limit)) RETURNING seq;
 
 -- name: delete_messages
-DELETE FROM messages WHERE seq = ANY (:seqs::bigint[]);
+DELETE FROM messages WHERE seq = ANY (:seqs::bigint[])
+RETURNING id, CASE WHEN position(:mark::bytea IN headers) > 0 THEN headers END;
 
 -- name: drop_purged_keyed
 DELETE FROM keyed WHERE lane = :lane;

@@ -25,7 +25,3 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, message_id = excluded.mes
 
 -- name: write_delivery
 UPDATE deliveries SET state = :state, modified_at = :now, body = :body WHERE id = :id AND message_id = :message_id;
-
--- name: sweep_deliveries
-DELETE FROM deliveries WHERE id IN
-  (SELECT id FROM deliveries WHERE state <> 'pending' AND modified_at <= :before ORDER BY modified_at LIMIT :limit);

@@ -15,6 +15,9 @@ WHERE jobs.state <> 'cancelled';
 INSERT OR REPLACE INTO attempts (id, started_at, attempt, state, ended_at, worker, error, fingerprint, next_at)
 VALUES (:id, :started_at, :attempt, :state, :ended_at, :worker, :error, :fingerprint, :next_at);
 
+-- name: drop_put_off
+DELETE FROM attempts WHERE id = :id AND attempt = :attempt AND state = 'scheduled';
+
 -- name: beat_job
 -- Says that an attempt runs, unless it has ended already; whether it is to end.
 INSERT INTO jobs (id, name, queue, state, enqueued_at, started_at, attempts, worker, expires_at)
@@ -30,7 +33,7 @@ SELECT cancel_at FROM jobs WHERE id = :id;
 -- name: ask_job_to_end
 INSERT INTO jobs (id, name, queue, state, enqueued_at, started_at, attempts, worker, cancel_at, expires_at)
 VALUES (:id, :name, :queue, 'running', :enqueued_at, 0, :attempts, '', :now, :expires_at)
-ON CONFLICT (id) DO UPDATE SET cancel_at = coalesce(jobs.cancel_at, excluded.cancel_at);
+ON CONFLICT (id) DO UPDATE SET cancel_at = coalesce(jobs.cancel_at, excluded.cancel_at), attempts = max(jobs.attempts, excluded.attempts);
 
 -- name: read_job
 SELECT id, name, queue, state, enqueued_at, started_at, ended_at, attempts, worker, result, result_until, error, fingerprint,

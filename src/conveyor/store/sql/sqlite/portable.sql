@@ -175,6 +175,75 @@ FROM attempts ORDER BY id, started_at, attempt;
 INSERT INTO attempts (id, started_at, attempt, state, ended_at, worker, error, fingerprint, next_at)
 VALUES (:id, :started_at, :attempt, :state, :ended_at, :worker, :error, :fingerprint, :next_at);
 
+-- name: export_steps
+SELECT id, kind, name, attempt, began_at, ended_at, until, value
+FROM steps ORDER BY id, kind, name;
+
+-- name: load_steps
+INSERT INTO steps (id, kind, name, attempt, began_at, ended_at, until, value)
+VALUES (:id, :kind, :name, :attempt, :began_at, :ended_at, :until, :value);
+
+-- name: export_job_events
+SELECT id, name, payload, sent_at
+FROM job_events ORDER BY id, name;
+
+-- name: load_job_events
+INSERT INTO job_events (id, name, payload, sent_at)
+VALUES (:id, :name, :payload, :sent_at);
+
+-- name: export_reports
+SELECT id, last_number, log_lines, log_bytes, output_attempt, output_bytes, progress_number, progress_at, progress_attempt,
+  millionths, note
+FROM reports ORDER BY id;
+
+-- name: load_reports
+INSERT INTO reports (id, last_number, log_lines, log_bytes, output_attempt, output_bytes, progress_number, progress_at, progress_attempt,
+  millionths, note)
+VALUES (:id, :last_number, :log_lines, :log_bytes, :output_attempt, :output_bytes, :progress_number, :progress_at, :progress_attempt, :millionths, :note);
+
+-- name: export_report_lines
+SELECT id, number, kind, at, attempt, level, is_text, body
+FROM report_lines ORDER BY id, number;
+
+-- name: load_report_lines
+INSERT INTO report_lines (id, number, kind, at, attempt, level, is_text, body)
+VALUES (:id, :number, :kind, :at, :attempt, :level, :is_text, :body);
+
+-- name: export_groups
+SELECT id, name, state, on_failure, has_edges, total, unsent, succeeded, failed, cancelled, created_at, deadline_ms, deadline_at,
+  ended_at, expires_at, on_complete
+FROM groups ORDER BY id;
+
+-- name: load_groups
+INSERT INTO groups (id, name, state, on_failure, has_edges, total, unsent, succeeded, failed, cancelled, created_at, deadline_ms, deadline_at,
+  ended_at, expires_at, on_complete)
+VALUES (:id, :name, :state, :on_failure, :has_edges, :total, :unsent, :succeeded, :failed, :cancelled, :created_at,
+  :deadline_ms, :deadline_at, :ended_at, :expires_at, :on_complete);
+
+-- name: export_group_nodes
+SELECT id, group_id, place, queue, job, state, waits_for, takes, ended_at
+FROM group_nodes ORDER BY id;
+
+-- name: load_group_nodes
+INSERT INTO group_nodes (id, group_id, place, queue, job, state, waits_for, takes, ended_at)
+VALUES (:id, :group_id, :place, :queue, :job, :state, :waits_for, :takes, :ended_at);
+
+-- name: export_group_edges
+SELECT group_id, parent, child
+FROM group_edges ORDER BY group_id, parent, child;
+
+-- name: load_group_edges
+INSERT INTO group_edges (group_id, parent, child)
+VALUES (:group_id, :parent, :child);
+
+-- name: export_group_drafts
+SELECT group_id, place, draft
+FROM group_drafts ORDER BY group_id, place;
+
+-- name: load_group_drafts
+INSERT INTO group_drafts (group_id, place, draft)
+VALUES (:group_id, :place, :draft);
+
 -- name: write_heading
 -- The version is past both, so that nobody trusts what was read here before.
 UPDATE store SET secret = :secret, catalog_version = max(catalog_version, :catalog_version) + 1,
@@ -192,7 +261,7 @@ UPDATE queues SET uses_dedupe = 1 WHERE lane IN (SELECT lane FROM dedupe);
 SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXISTS (SELECT 1 FROM schedules)
   OR EXISTS (SELECT 1 FROM runs) OR EXISTS (SELECT 1 FROM kv)
   OR EXISTS (SELECT 1 FROM documents) OR EXISTS (SELECT 1 FROM jobs) OR EXISTS (SELECT 1 FROM alarms)
-  OR EXISTS (SELECT 1 FROM deliveries);
+  OR EXISTS (SELECT 1 FROM deliveries) OR EXISTS (SELECT 1 FROM groups);
 
 -- name: empty_store
 DELETE FROM queues;
@@ -216,8 +285,17 @@ DELETE FROM kv;
 DELETE FROM documents;
 DELETE FROM jobs;
 DELETE FROM attempts;
+DELETE FROM steps;
+DELETE FROM job_events;
+DELETE FROM reports;
+DELETE FROM report_lines;
+DELETE FROM notices;
 DELETE FROM alarms;
 DELETE FROM deliveries;
+DELETE FROM groups;
+DELETE FROM group_nodes;
+DELETE FROM group_edges;
+DELETE FROM group_drafts;
 
 -- name: put_note
 INSERT INTO migrations (number, name, checksum, ran_at) VALUES (:number, :name, :peer, :ran_at);

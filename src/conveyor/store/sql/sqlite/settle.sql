@@ -6,8 +6,9 @@ RETURNING seq, lane, claims, releases, crashes, suspect, size;
 -- name: delete_messages
 DELETE FROM messages WHERE seq IN carray(:seqs);
 
--- name: delete_message
-DELETE FROM messages WHERE seq = :seq;
+-- name: drop_messages
+-- As `delete_messages`, for those of which somebody has to be told.
+DELETE FROM messages WHERE seq IN carray(:seqs) RETURNING seq, id, headers;
 
 -- name: read_place
 SELECT lane, ready_at, priority, key, max_retries, length(body), dedupe FROM messages WHERE seq = :seq;

@@ -1,0 +1,66 @@
+"""A rate holds over all processes: never more within any period, and hardly less."""
+
+from __future__ import annotations
+
+import pytest
+
+from conveyor import Conveyor
+from kit.fleet import Fleet
+from kit.programs import SAY, said
+
+pytestmark = pytest.mark.anyio
+
+APP = (
+    SAY
+    + """
+app.job_queue("calls", rate="{rate}")
+
+@app.job(queue="calls")
+async def call(number: int) -> None:
+    say("called", time.time())
+"""
+)
+
+
+async def enqueue(url: str, count: int) -> None:
+    app = Conveyor("shop", url=url)
+    app.job_queue("calls", rate="1/s")
+
+    @app.job(queue="calls")
+    async def call(number: int) -> None: ...
+
+    async with app:
+        await call.enqueue_many(range(count))
+
+
+def moments(fleet: Fleet, url: str, *, rate: str, count: int, seconds: float) -> list[float]:
+    """When the jobs of three processes began."""
+    import asyncio
+
+    asyncio.run(enqueue(url, count))
+    fleet.write_app(APP.format(rate=rate))
+    for _ in range(3):
+        fleet.work("--processes", "1")
+    fleet.wait_until(lambda: len(said(fleet.folder)) >= count, seconds=seconds)
+    return sorted(float(words[1]) for words in said(fleet.folder))
+
+
+def judge(times: list[float], *, most: int, period_s: float) -> None:
+    for at, begin in enumerate(times):
+        within = sum(begin <= each < begin + period_s - 0.05 for each in times[at:])
+        assert within <= most, f"{within} within {period_s} s"
+
+
+def test_a_rate_holds_over_three_processes(fleet: Fleet, url: str) -> None:
+    times = moments(fleet, url, rate="50/s", count=120, seconds=30)
+    judge(times, most=50, period_s=1)
+    assert 2 <= times[-1] - times[0] < 2.0 + 1.0, "the third period begins when the second is over"
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(600)
+def test_fifty_a_minute_over_three_processes_within_two_percent(fleet: Fleet, url: str) -> None:
+    times = moments(fleet, url, rate="50/m", count=250, seconds=300)
+    judge(times, most=50, period_s=60)
+    minutes = (times[-1] - times[0]) / 60
+    assert 4 <= minutes <= 4 * 1.02, f"250 at 50/m took {minutes:.2f} min; the last of them begin with the fifth"

@@ -1,0 +1,66 @@
+"""Dead jobs come back: one by one with another payload, or many at a rate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from conveyor import Conveyor, InvalidError, JobNotRetriableError, JobState
+from kit.programs import until_state, working
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Mail:
+    to: str
+
+
+async def test_an_edited_payload_is_tried_again(app: Conveyor) -> None:
+    @app.job(max_retries=0)
+    async def send(mail: Mail) -> str:
+        if "@" not in mail.to:
+            raise ValueError("no address")
+        return mail.to
+
+    async with working(app):
+        job = await send.enqueue(Mail("ann"))
+        await until_state(job, JobState.DEAD)
+        with pytest.raises(InvalidError):
+            await job.retry(Mail(to=object()))  # type: ignore[arg-type]
+        await job.retry(Mail("ann@example.com"))
+        assert await job.result(10) == "ann@example.com"
+        assert [each.state for each in (await job.info()).timeline][-2:] == ["running", "succeeded"]
+        with pytest.raises(JobNotRetriableError):
+            await job.retry()
+
+
+async def test_many_come_back_by_filter_at_a_rate(app: Conveyor) -> None:
+    healthy = False
+    came: list[float] = []
+
+    @app.job(max_retries=0)
+    async def call(number: int) -> int:
+        if number == 99:
+            raise KeyError(number)
+        if not healthy:
+            raise ConnectionError("down")
+        came.append(time.monotonic())
+        return number
+
+    async with working(app):
+        jobs = await call.enqueue_many([*range(10), 99])
+        for job in jobs:
+            await until_state(job, JobState.DEAD)
+        healthy = True
+        down = next(each for each in await app.jobs.errors() if "down" in each.error)
+        began = time.monotonic()
+        assert await app.jobs.retry(name="call", error=down.fingerprint, rate="20/s") == 10
+        assert 0.4 < time.monotonic() - began < 5
+        assert await asyncio.gather(*(job.result(10) for job in jobs[:10])) == list(range(10))
+        assert max(sum(0 <= each - at < 0.2 for each in came) for at in came) <= 6
+        assert await jobs[-1].state() is JobState.DEAD
+        assert await app.jobs.retry(name="call", limit=5) == 1
