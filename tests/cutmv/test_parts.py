@@ -71,6 +71,8 @@ def test_the_documents_three_variables_choose_the_queue() -> None:
     assert plan(["work", "--processes", "2"], {**three, **tools})[0][3:] == [
         "work", "conveyor_apps.cutmv:app", "--queues", "films", "--processes", "2",
     ]  # fmt: skip
+    for given in (["--port", "9000"], ["serve", "--port=9000"]):
+        assert plan(given, tools)[1]["CONVEYOR_PORT"] == "9000"
     for missing in three:
         rest = {name: value for name, value in three.items() if name != missing}
         assert read_settings(rest).cloudflare is None
