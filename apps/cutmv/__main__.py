@@ -33,7 +33,7 @@ def plan(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[list
 
 def _port_of(arguments: Sequence[str]) -> str:
     """What `--port` says, or nothing."""
-    for each, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for each, following in zip(arguments, (*arguments, "")[1:], strict=True):
         if each == "--port":
             return following
         if each.startswith("--port="):
