@@ -73,11 +73,10 @@ class Served:
         folder: Path,
         *,
         command: Sequence[str] = ("conveyor_apps.cutmv",),
-        port: int | None = None,
         **settings: str,
     ) -> None:
         self.folder = folder
-        self.port = port or free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = command
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -134,7 +134,7 @@ def test_a_direct_order_goes_on_after_the_server_was_killed(far: Served, film: P
 class Listener(http.server.BaseHTTPRequestHandler):
     """Keeps what a webhook tells."""
 
-    heard: list[dict[str, Any]]
+    heard: ClassVar[list[dict[str, Any]]]
 
     def do_POST(self) -> None:
         self.heard.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
@@ -149,8 +149,11 @@ def test_trouble_is_tried_three_times_again_then_told_and_may_be_tried_anew(film
     broken, wrapper = tmp_path / "broken", tmp_path / "ffmpeg"
     wrapper.write_text(f'#!/bin/sh\n[ -e {broken} ] && echo "no luck" >&2 && exit 3\nexec {TOOLS.ffmpeg} "$@"\n')
     wrapper.chmod(0o755)
-    listener = type("Listening", (Listener,), {"heard": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), listener) as told:
+
+    class Listening(Listener):
+        heard: ClassVar[list[dict[str, Any]]] = []
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listening) as told:
         threading.Thread(target=told.serve_forever, daemon=True).start()
         alert = f"http://127.0.0.1:{told.server_address[1]}/alert"
         with Served(tmp_path / "cutmv", CUTMV_FFMPEG=str(wrapper), CUTMV_ALERT_WEBHOOK=alert) as served:
@@ -162,7 +165,7 @@ def test_trouble_is_tried_three_times_again_then_told_and_may_be_tried_anew(film
             assert (ended["state"], ended["attempt"]) == ("failed", 4)
             assert ended["error"] == "It failed 4 times: ToolError: FFmpeg ended with code 3: no luck"
             assert f"❌ Job failed: {order['id']}: It failed 4 times" in served.log
-            [heard] = wait_until(lambda: listener.heard)
+            [heard] = wait_until(lambda: Listening.heard)
             assert heard["type"] == "order.failed"
             assert heard["data"]["order"] == order["id"]
             assert leftovers(served.folder / "data") == []

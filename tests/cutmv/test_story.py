@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from cutmv.kit import Served, leftovers, look, seconds_of, wait_until
 
@@ -21,7 +22,7 @@ GIF_FRAME_S = 1 / 10
 def listen(served: Served, order: str, after: int = 0) -> list[dict[str, Any]]:
     """All events of an order until its end, as a browser hears them."""
     heard = []
-    with connect(f"ws://127.0.0.1:{served.port}/ws", origin=served.url) as socket:  # type: ignore[arg-type]
+    with connect(f"ws://127.0.0.1:{served.port}/ws", origin=Origin(served.url)) as socket:
         socket.send(json.dumps({"watch": [{"order": order, "after": after}]}))
         while True:
             event = json.loads(socket.recv(timeout=60))
