@@ -18,7 +18,7 @@ MARK: Final = "-- name: "
 
 def read_statements(name: str) -> Mapping[str, str]:
     """The named statements of a `.sql` file beside this module."""
-    text = (files(__package__) / name).read_text(encoding="utf-8")
+    text = (files("conveyor_apps.cutmv") / name).read_text(encoding="utf-8")
     parts = (part.partition("\n") for part in text.split(MARK)[1:])
     return {title.strip(): sql.strip() for title, _, sql in parts}
 

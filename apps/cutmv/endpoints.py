@@ -67,7 +67,7 @@ class Desk:
     async def page(self, request: Request) -> Response:
         """The page and what it needs, from the package."""
         name, kind = PAGE[request.url.path]
-        body = (files(__package__) / "page" / name).read_bytes()
+        body = (files("conveyor_apps.cutmv") / "page" / name).read_bytes()
         return Response(body, media_type=kind, headers={"cache-control": "no-cache"})
 
     async def begin_upload(self, request: Request) -> Response:

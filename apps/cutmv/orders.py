@@ -105,7 +105,12 @@ class Orders:
                 raise RefusedError("There is too much to do right now: please try again later.", status=429)
             tx.change("add_order", id=order.id, body=msgspec.json.encode(order).decode())
             for position, each in enumerate(order.outputs()):
-                facts = {"position": position, "name": each.name, "format": each.format, "clip": each.clip}
+                facts: dict[str, str | int] = {
+                    "position": position,
+                    "name": each.name,
+                    "format": each.format,
+                    "clip": each.clip,
+                }
                 tx.change("add_output", id=order.id, **facts)
 
         await self._database.write(work)

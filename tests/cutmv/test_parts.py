@@ -198,7 +198,7 @@ async def test_worker_and_server_in_one_process(tmp_path: Path, film: Path) -> N
             room.hub.watch(mailbox, order.id)
             mailbox.release(order.id, [])
             await room.dispatch.submit(order)
-            states = []
+            states: list[str] = []
             while not states or not State(states[-1]).is_final:
                 letter = await mailbox.letters.get()
                 assert letter is not None
