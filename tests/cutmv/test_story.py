@@ -144,3 +144,4 @@ def test_cancel_kills_ffmpeg_and_another_try_keeps_what_is_there(served: Served,
     assert again["outputs"][1]["fraction"] == 0
     assert again["outputs"][0]["size"] == size
     served.ask("POST", f"/api/orders/{order['id']}/cancel", 200, json={})
+    wait_until(lambda: not leftovers(served.folder / "data"), seconds=10)
