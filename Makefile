@@ -26,10 +26,13 @@ export PIP_QUIET := 1
 
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-##@ The two of the README
+##@ Those of the README
 
 demo: $(VENV)/run.stamp  ## run plotburn end to end against a sandbox: no keys, no network (ARGS="--keep --movies 20")
 	@$(BIN)/python -m conveyor_apps.demo $(ARGS)
+
+cutmv: $(VENV)/cutmv.stamp  ## cut videos in the browser: http://127.0.0.1:8787 (ARGS="--port 9000")
+	@$(BIN)/python -m conveyor_apps.cutmv $(ARGS)
 
 test: lint types contracts  ## lint, types, import contracts and all tests: what CI runs
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
@@ -74,6 +77,7 @@ venv: $(VENV)/dev.stamp  ## build .venv with everything that tests need
 lock:  ## pin requirements/*.txt anew from pyproject.toml (needs uv)
 	@$(COMPILE) pyproject.toml --group dev --output-file requirements/dev.txt
 	@$(COMPILE) pyproject.toml --constraints requirements/dev.txt --output-file requirements/run.txt
+	@printf 'imageio-ffmpeg\n' | $(COMPILE) - --constraints requirements/dev.txt --output-file requirements/cutmv.txt
 	@$(COMPILE) --group build --constraints requirements/dev.txt --output-file requirements/build.txt
 	@echo "pinned: $$(grep -c == requirements/run.txt) to run, $$(grep -c == requirements/dev.txt) to develop"
 
@@ -99,9 +103,14 @@ $(VENV)/run.stamp: $(VENV)/pyvenv.cfg requirements/run.txt requirements/build.tx
 	@$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# FFmpeg comes with pip where the system has none.
+$(VENV)/cutmv.stamp: $(VENV)/run.stamp requirements/cutmv.txt
+	@command -v "$${CUTMV_FFMPEG:-ffmpeg}" >/dev/null || $(BIN)/python -m pip install --require-hashes --requirement requirements/cutmv.txt
+	@touch $@
+
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@echo "adding what tests need to $(VENV)"
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
-.PHONY: demo test check lint types contracts faults simulate versions bench plots docs venv lock clean help
+.PHONY: demo cutmv test check lint types contracts faults simulate versions bench plots docs venv lock clean help

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from websockets.asyncio.client import connect
 
 from conveyor import Conveyor
 from conveyor.model.clock import SystemClock
@@ -235,10 +236,16 @@ async def test_a_path_is_split_first_and_decoded_once(client: Client) -> None:
 # Over a socket
 
 
+def listening_on(
+    app: Conveyor, endpoints: Sequence[Endpoint] = ENDPOINTS
+) -> contextlib.AbstractAsyncContextManager[int]:
+    return serving(make_wire(app, endpoints))
+
+
 @contextlib.asynccontextmanager
-async def listening_on(app: Conveyor, endpoints: Sequence[Endpoint] = ENDPOINTS) -> AsyncIterator[int]:
+async def serving(asgi: Any) -> AsyncIterator[int]:
     config = uvicorn.Config(
-        make_wire(app, endpoints), http=BoundedProtocol, port=0, lifespan="off", log_config=None, access_log=False
+        asgi, http=BoundedProtocol, ws="websockets-sansio", port=0, lifespan="off", log_config=None, access_log=False
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # none of a test's
@@ -292,6 +299,20 @@ async def test_a_request_that_is_under_way_is_not_cut_off(app: Conveyor, monkeyp
         writer.write(b":1}")
         assert b" 200 " in await asyncio.wait_for(reader.read(), 10)
         writer.close()
+
+
+async def test_a_websocket_outlives_the_time_of_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def echo(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (said := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": said["text"]})
+
+    monkeypatch.setattr(listening, "HEAD_S", 0.05)
+    async with serving(echo) as port, connect(f"ws://127.0.0.1:{port}/", proxy=None) as socket:
+        await SystemClock().sleep(0.2)
+        await socket.send("still here")
+        assert await asyncio.wait_for(socket.recv(), 10) == "still here"
 
 
 async def test_a_large_head_is_refused(app: Conveyor) -> None:

@@ -46,6 +46,8 @@ else:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
+            if self.transport.get_protocol() is not self:  # it is a WebSocket's from now on
+                return
             if self._deadline is None and (self._is_in_head or self.cycle is None or self.cycle.response_complete):
                 self._deadline = self.loop.call_later(HEAD_S, self._give_up)
 

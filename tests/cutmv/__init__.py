@@ -1,0 +1,1 @@
+"""Cutmv, the way its users and its attackers meet it."""
