@@ -91,6 +91,7 @@ class Streams:
 
     async def follow(self, caller: Caller, asked: StreamAsked, after: str | None) -> AsyncGenerator[list[Entry], None]:
         """Entries as they come, the last of which says why it is the last. `TooManyRequestsError`."""
+        await self._begin_to_hear()
         listener = self.hub.join(caller, _sees(caller, asked), after, first=self._measuring.known)
         try:
             self._work()
@@ -125,6 +126,12 @@ class Streams:
         with contextlib.suppress(StoreError):  # it says so itself when it is away
             await self._measuring.look()
             await self._hear()
+
+    async def _begin_to_hear(self) -> None:
+        """From here on: who is told anything is told all that comes after it."""
+        if self._heard is None:
+            with contextlib.suppress(StoreError):
+                self._heard = await self._app.store.notices.last()
 
     async def _hear(self) -> None:
         """What other processes have told since the last look; what this one does the hub knows."""
