@@ -127,7 +127,10 @@ def held(store: str, found: Scenarios) -> Canvas | None:
     canvas.band(left, top, right - left, bottom - top)
     for share in range(0, int(most) + 1, 25 if most <= 150 else 50):
         frame.row(share, f"{share} %")
-    for second, words in ((0, "0 s"), (start, f"{start:.0f} s: begins"), (end, f"{end:.0f} s: ends")):
+    columns = [(start, f"{start:.0f} s: begins"), (end, f"{end:.0f} s: ends")]
+    if start > seconds / 6:  # else it would lie on the next words
+        columns.insert(0, (0, "0 s"))
+    for second, words in columns:
         frame.column(second, words)
     ends = []
     for peer, curve in shares.items():

@@ -15,8 +15,8 @@ FIGURES = {
     "held": "rate over time while a transaction is held open",
 }
 SHORT = (
-    "**These figures are of a short run on a busy machine, to see that everything runs. Quote none of them**: their "
-    "conditions stand below."
+    "**Some of these figures are of a short run on a busy machine, to see that everything runs. Quote none of a run "
+    "whose conditions, below, say `short` of its lengths.** A later run's figures stand in the place of an earlier one's."
 )
 PASSES = {True: "yes", False: "no", None: "not compared"}
 
