@@ -16,7 +16,7 @@ FIGURES = {
 }
 SHORT = (
     "**Some of these figures are of a short run on a busy machine, to see that everything runs. Quote none of a run "
-    "whose conditions, below, say `short` of its lengths.** A later run's figures stand in the place of an earlier one's."
+    "whose conditions, below, say `short` of its lengths.** A later run's stand in place of an earlier one's."
 )
 PASSES = {True: "yes", False: "no", None: "not compared"}
 
