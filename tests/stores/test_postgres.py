@@ -178,8 +178,11 @@ async def test_many_stores_at_once_lose_nothing_and_lease_nothing_twice(
     scene = Scene(settings)
     senders = [scene.send(store, seed) for seed, store in enumerate(stores)]
     workers = [scene.work(store, seed) for seed, store in enumerate([*stores, *stores])]
-    async with asyncio.timeout(90):
-        await asyncio.gather(*senders, *workers)
+    try:
+        async with asyncio.timeout(90):
+            await asyncio.gather(*senders, *workers)
+    except TimeoutError:
+        raise AssertionError((await stores[0].metrics("jobs"), await stores[0].peek("jobs", limit=5))) from None
     assert scene.done == scene.sent
     metrics = await stores[0].metrics("jobs")
     assert (metrics.backlog_messages, metrics.backlog_bytes, metrics.leased) == (0, 0, 0)
