@@ -90,9 +90,20 @@ class Streams:
         await self._rest()
 
     async def follow(self, caller: Caller, asked: StreamAsked, after: str | None) -> AsyncGenerator[list[Entry], None]:
-        """Entries as they come, the last of which says why it is the last. `TooManyRequestsError`."""
-        await self._begin_to_hear()
+        """Entries as they come, the last of which says why it is the last; of what other processes tell, all that they
+        tell from now on. `TooManyRequestsError`."""
+        heard = self._heard
+        if heard is None:
+            with contextlib.suppress(StoreError):
+                heard = await self._app.store.notices.last()
+        return self._follow(caller, asked, after, heard)
+
+    async def _follow(
+        self, caller: Caller, asked: StreamAsked, after: str | None, heard: int | None
+    ) -> AsyncGenerator[list[Entry], None]:
         listener = self.hub.join(caller, _sees(caller, asked), after, first=self._measuring.known)
+        if self._heard is None:
+            self._heard = heard
         try:
             self._work()
             while entries := await listener.take():
@@ -126,12 +137,6 @@ class Streams:
         with contextlib.suppress(StoreError):  # it says so itself when it is away
             await self._measuring.look()
             await self._hear()
-
-    async def _begin_to_hear(self) -> None:
-        """From here on: who is told anything is told all that comes after it."""
-        if self._heard is None:
-            with contextlib.suppress(StoreError):
-                self._heard = await self._app.store.notices.last()
 
     async def _hear(self) -> None:
         """What other processes have told since the last look; what this one does the hub knows."""
@@ -174,18 +179,18 @@ class Streams:
 
     async def stream_events(self, call: Call) -> Answer:
         """Live events as server-sent events: what happens in this server, and what changes in the queues."""
-        return self._answer(call, call.caller)
+        return await self._answer(call, call.caller)
 
     async def stream_events_by_ticket(self, call: Call) -> Answer:
         """Live events for a browser's `EventSource`, which cannot send a token: with a ticket, once."""
-        return self._answer(call, self.tickets.redeem(call.path["ticket"]))
+        return await self._answer(call, self.tickets.redeem(call.path["ticket"]))
 
-    def _answer(self, call: Call, caller: Caller) -> Answer:
+    async def _answer(self, call: Call, caller: Caller) -> Answer:
         asked = read_query(call, StreamAsked)
         if Right.READ not in caller.rights:
             raise ForbiddenError(Right.READ)
         self.hub.check_room(caller)
-        stream = _write(self.follow(caller, asked, call.header("last-event-id") or asked.after))
+        stream = _write(await self.follow(caller, asked, call.header("last-event-id") or asked.after))
         return Answer(200, b": conveyor\n\n", content_type=b"text/event-stream", stream=stream)
 
     async def create_ticket(self, call: Call) -> Answer:

@@ -98,10 +98,10 @@ class WebSocketRoute(SocketRoute):
             raise ForbiddenError(Right.READ)
         asked = read_parameters(query, StreamAsked, but="ticket")
         self._streams.hub.check_room(caller)
-        return self._tell(caller, asked)
+        return self._tell(await self._streams.follow(caller, asked, asked.after))
 
-    async def _tell(self, caller: Caller, asked: StreamAsked) -> AsyncGenerator[Said, None]:
-        async with contextlib.aclosing(self._streams.follow(caller, asked, asked.after)) as told:
+    async def _tell(self, following: AsyncGenerator[list[Entry], None]) -> AsyncGenerator[Said, None]:
+        async with contextlib.aclosing(following) as told:
             async for entries in told:
                 ending = entries[-1].ending
                 yield [_write(each) for each in entries], None if ending is None else (_CODES[ending], ending.value)
