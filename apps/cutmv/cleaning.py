@@ -3,9 +3,9 @@
 from typing import Final
 
 from conveyor import Bucket
+from conveyor_apps.tables import Database
 
 from . import clock
-from .database import Database
 from .orders import Orders
 from .reports import Kind, Report, Reporter
 from .settings import Settings

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
+from conveyor_apps.tables import Database, Transaction
+
 from . import clock
-from .database import Database, Transaction
 from .errors import RefusedError
 from .hub import Hub
 from .reports import Kind, Report

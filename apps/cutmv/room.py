@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import httpx2
 
 from conveyor import Bucket
+from conveyor_apps.tables import Database, read_statements
 
 from . import clock
 from .cleaning import Cleaning
-from .database import Database
 from .dispatch import Direct, Dispatch, Send
 from .ffmpeg import find_tools
 from .hub import Hub
@@ -77,7 +77,7 @@ async def open_room(settings: Settings, bucket: Bucket, *, send: Send, depth: De
     tools = find_tools(os.environ)
     secret = settings.secret()
     sweep(settings.work)
-    database = Database(settings.database, clock.now_ms)
+    database = Database(settings.database, read_statements("conveyor_apps.cutmv", "ledger.sql"), clock.now_ms)
     await database.open()
     hub = Hub()
     orders = Orders(database, hub)

@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 
 from conveyor import Bucket, ConveyorError
+from conveyor_apps.tables import Database, Transaction
 
 from . import clock
 from .child import Limits
-from .database import Database, Transaction
 from .errors import MediaError, RefusedError, ToolError
 from .ffmpeg import Tools
 from .probe import probe

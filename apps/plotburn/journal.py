@@ -6,8 +6,9 @@ from typing import Final
 
 import msgspec
 
+from conveyor_apps.tables import Database, Row
+
 from . import clock
-from .database import Database, Row
 
 LOG: Final = logging.getLogger("plotburn")
 LINE_CHARS_MAX: Final = 1_000

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from .database import Database, Transaction
+from conveyor_apps.tables import Database, Transaction
+
 from .movie import Outcome, Roast
 from .runs import end_movie
 

@@ -6,13 +6,14 @@ from typing import Final
 
 import httpx2
 
+from conveyor_apps.tables import Database, read_statements
+
 from . import clock
 from .alerts import Alerts
 from .bulletin import Bulletin
 from .caches import Caches, OpenNamespace
 from .crew import hire
 from .daily import Daily, Kitchen, NowPlayingList
-from .database import Database
 from .journal import Journal
 from .provider import new_client
 from .roaster import Roaster
@@ -53,7 +54,7 @@ async def open_room(
 ) -> Room:
     """Open the file and the client, and put everyone in their place."""
     settings.check()
-    database = Database(settings.database, clock.now_ms)
+    database = Database(settings.database, read_statements("conveyor_apps.plotburn", "ledger.sql"), clock.now_ms)
     await database.open()
     client = new_client(settings.provider_timeout_s, transport)
     caches = Caches(open_namespace, version=settings.kv_version, log_days=settings.log_retention_days)

@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
+from conveyor_apps.tables import Database, Row, Transaction
+
 from . import clock
-from .database import Database, Row, Transaction
 from .movie import Movie, Outcome
 
 UNSENT_MS_MAX: Final = 20 * 60_000

@@ -8,10 +8,10 @@ import anyio
 import pytest
 
 from conveyor_apps.plotburn import clock
-from conveyor_apps.plotburn.database import Database
 from conveyor_apps.plotburn.movie import Movie, Outcome, Roast
 from conveyor_apps.plotburn.roasts import ROAST_TTL_MS, Roasts
 from conveyor_apps.plotburn.runs import Begin, Cause, RunResult, Runs, RunStarted, RunStatus
+from conveyor_apps.tables import Database, read_statements
 
 pytestmark = pytest.mark.anyio
 
@@ -22,6 +22,9 @@ RUN = "cron-1795262400000"
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+LEDGER = read_statements("conveyor_apps.plotburn", "ledger.sql")
 
 
 class HandClock:
@@ -42,7 +45,7 @@ def time() -> HandClock:
 
 @pytest.fixture
 async def database(tmp_path: Path, time: HandClock) -> AsyncIterator[Database]:
-    database = Database(tmp_path / "plotburn.db", time)
+    database = Database(tmp_path / "plotburn.db", LEDGER, time)
     await database.open()
     yield database
     await database.close()
@@ -156,7 +159,7 @@ async def test_planning_again_after_a_crash_keeps_the_first_list_and_hands_out_w
 async def test_two_workers_ending_the_last_two_movies_at_once_end_the_run_once(
     tmp_path: Path, database: Database, time: HandClock, attempt: int
 ) -> None:
-    other = Database(tmp_path / "plotburn.db", time)
+    other = Database(tmp_path / "plotburn.db", LEDGER, time)
     await other.open()
     await Runs(database).begin(begin())
     await Runs(database).plan(RUN, movies(2))
@@ -176,7 +179,7 @@ async def test_two_workers_ending_the_last_two_movies_at_once_end_the_run_once(
 async def test_many_workers_in_many_processes_lose_no_count(
     tmp_path: Path, database: Database, time: HandClock
 ) -> None:
-    workers = [Database(tmp_path / "plotburn.db", time) for _ in range(4)]
+    workers = [Database(tmp_path / "plotburn.db", LEDGER, time) for _ in range(4)]
     for worker in workers:
         await worker.open()
     await Runs(database).begin(begin())

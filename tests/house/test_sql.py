@@ -14,7 +14,7 @@ from house.source import SRC, imported, modules
 
 DIALECTS = sorted(path.name for path in (SRC / "store" / "sql").iterdir() if path.is_dir())
 # Runs its schema, one file, between BEGIN and COMMIT.
-PUTS_TOGETHER = {"apps/cutmv/database.py", "apps/plotburn/database.py"}
+PUTS_TOGETHER = {"apps/tables.py"}
 VERBS = ("row", "rows", "run", "run_many")
 STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|DROP|ALTER|REPLACE)\b[^`]*\s", re.IGNORECASE)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -12,6 +11,7 @@ from conveyor.model.errors import VersionConflictError
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft
 from conveyor.store.postgres.append import Depths, append
+from conveyor.store.postgres.front import Front
 from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.settle import discard
 from conveyor.store.postgres.transaction import Row, Transaction, storable
@@ -20,24 +20,10 @@ from conveyor.store.records import Alarm, alarm_state
 T = TypeVar("T")
 
 
-class Alarms:
+class Alarms(Front):
     """`AlarmStore`, as the store's front offers it."""
 
     _depths: Depths
-
-    async def _run(
-        self,
-        work: Callable[[Transaction], Awaitable[T]],
-        durability: Durability = Durability.SYNCED,
-        *,
-        exclusive: bool = False,
-    ) -> T:
-        raise NotImplementedError
-
-    async def _change(
-        self, kind: str, name: str, run: Callable[[Transaction], Awaitable[T]], *, exclusive: bool = False
-    ) -> T:
-        raise NotImplementedError
 
     async def set_alarm(self, name: str, due_at: int, message: Draft, *, was: MessageId | None = None) -> Alarm:
         return await self._change(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft
 from conveyor.store.postgres.append import Depths, append
+from conveyor.store.postgres.front import Front
 from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.transaction import Row, Transaction
 from conveyor.store.records import Delivery
@@ -17,24 +18,10 @@ T = TypeVar("T")
 _LAST: Final = b"\xff" * 17
 
 
-class Deliveries:
+class Deliveries(Front):
     """`DeliveryStore`, as the store's front offers it."""
 
     _depths: Depths
-
-    async def _run(
-        self,
-        work: Callable[[Transaction], Awaitable[T]],
-        durability: Durability = Durability.SYNCED,
-        *,
-        exclusive: bool = False,
-    ) -> T:
-        raise NotImplementedError
-
-    async def _change(
-        self, kind: str, name: str, run: Callable[[Transaction], Awaitable[T]], *, exclusive: bool = False
-    ) -> T:
-        raise NotImplementedError
 
     async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
         name = opened[0][0].id.hex() if opened else ""

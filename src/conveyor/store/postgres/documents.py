@@ -3,11 +3,11 @@ PostgreSQL refuses to be asked for one."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from conveyor.model.errors import VersionConflictError
 from conveyor.store.documents import check_document, record_name
+from conveyor.store.postgres.front import Front
 from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.transaction import Row, Transaction
 from conveyor.store.protocol import Seal
@@ -16,22 +16,8 @@ from conveyor.store.records import TRAIL_KIND, Document
 T = TypeVar("T")
 
 
-class Documents:
+class Documents(Front):
     """`DocumentStore`, as the store's front offers it."""
-
-    async def _run(
-        self,
-        work: Callable[[Transaction], Awaitable[T]],
-        durability: Durability = Durability.SYNCED,
-        *,
-        exclusive: bool = False,
-    ) -> T:
-        raise NotImplementedError
-
-    async def _change(
-        self, kind: str, name: str, run: Callable[[Transaction], Awaitable[T]], *, exclusive: bool = False
-    ) -> T:
-        raise NotImplementedError
 
     async def put_document(self, kind: str, name: str, body: bytes, *, version: int | None = None) -> Document:
         return await self._change(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from conveyor.store.postgres.front import Front
 from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import KeyInfo, KeyValue
@@ -12,22 +12,8 @@ from conveyor.store.records import KeyInfo, KeyValue
 T = TypeVar("T")
 
 
-class KeyValues:
+class KeyValues(Front):
     """`KeyValueStore`, as the store's front offers it."""
-
-    async def _run(
-        self,
-        work: Callable[[Transaction], Awaitable[T]],
-        durability: Durability = Durability.SYNCED,
-        *,
-        exclusive: bool = False,
-    ) -> T:
-        raise NotImplementedError
-
-    async def _change(
-        self, kind: str, name: str, run: Callable[[Transaction], Awaitable[T]], *, exclusive: bool = False
-    ) -> T:
-        raise NotImplementedError
 
     async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
         return await self._run(lambda tx: kv_get(tx, namespace, key), Durability.RELAXED)

@@ -9,7 +9,7 @@ from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import MessageId
 from conveyor.store.postgres import alarms, deliveries, documents, jobs, queues, schedules
-from conveyor.store.postgres.link import Durability
+from conveyor.store.postgres.front import Front
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import TRAIL_KIND
 from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_of
@@ -17,19 +17,10 @@ from conveyor.store.witness import Change, Witness, current_witness, read_hex, s
 T = TypeVar("T")
 
 
-class Witnessed:
+class Witnessed(Front):
     """How the store's front makes a change."""
 
     keeps_trail: bool
-
-    async def _run(
-        self,
-        work: Callable[[Transaction], Awaitable[T]],
-        durability: Durability = Durability.SYNCED,
-        *,
-        exclusive: bool = False,
-    ) -> T:
-        raise NotImplementedError
 
     async def _change(
         self, kind: str, name: str, run: Callable[[Transaction], Awaitable[T]], *, exclusive: bool = False

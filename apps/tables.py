@@ -1,4 +1,4 @@
-"""One SQLite connection on a thread of its own: statements by name from `ledger.sql`, transactions that wait."""
+"""An app's own tables: one SQLite connection on a thread of its own, statements by name, transactions that wait."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -16,29 +16,27 @@ BUSY_MS: Final = 15_000
 MARK: Final = "-- name: "
 
 
-def read_statements(name: str) -> Mapping[str, str]:
-    """The named statements of a `.sql` file beside this module."""
-    text = (files(__package__) / name).read_text(encoding="utf-8")
+def read_statements(package: str, name: str) -> Mapping[str, str]:
+    """The named statements of a `.sql` file of an app; `schema` makes the tables that are not there."""
+    text = (files(package) / name).read_text(encoding="utf-8")
     parts = (part.partition("\n") for part in text.split(MARK)[1:])
     return {title.strip(): sql.strip() for title, _, sql in parts}
-
-
-STATEMENTS: Final = read_statements("ledger.sql")
 
 
 class Transaction:
     """What work on the database thread may do: named statements, all or none of them."""
 
-    def __init__(self, connection: apsw.Connection, now_ms: int) -> None:
+    def __init__(self, connection: apsw.Connection, statements: Mapping[str, str], now_ms: int) -> None:
         self._connection = connection
+        self._statements = statements
         self.now_ms = now_ms
 
-    def rows(self, statement: str, **values: str | int | None) -> list[Row]:
+    def rows(self, statement: str, **values: str | float | None) -> list[Row]:
         """Run a statement; `:now` is bound for those that want it."""
-        bindings: dict[str, str | int | None] = {"now": self.now_ms, **values}
-        return list(self._connection.execute(STATEMENTS[statement], bindings))
+        bindings: dict[str, str | float | None] = {"now": self.now_ms, **values}
+        return list(self._connection.execute(self._statements[statement], bindings))
 
-    def change(self, statement: str, **values: str | int | None) -> int:
+    def change(self, statement: str, **values: str | float | None) -> int:
         """Run a statement and say how many rows it changed."""
         self.rows(statement, **values)
         return self._connection.changes()
@@ -47,10 +45,11 @@ class Transaction:
 class Database:
     """The file. Durable: WAL with `synchronous=FULL`."""
 
-    def __init__(self, path: Path, now_ms: Callable[[], int]) -> None:
+    def __init__(self, path: Path, statements: Mapping[str, str], now_ms: Callable[[], int]) -> None:
         self._path = path
+        self._statements = statements
         self._now_ms = now_ms
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="plotburn-db")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{path.stem}-db")
         self._connection: apsw.Connection | None = None
 
     async def open(self) -> None:
@@ -79,7 +78,7 @@ class Database:
         connection.set_busy_timeout(BUSY_MS)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
-        connection.execute("BEGIN IMMEDIATE; " + STATEMENTS["schema"] + " COMMIT;").fetchall()
+        connection.execute("BEGIN IMMEDIATE; " + self._statements["schema"] + " COMMIT;").fetchall()
         self._connection = connection
 
     def _close(self) -> None:
@@ -93,7 +92,7 @@ class Database:
             raise RuntimeError(f"the database `{self._path}` is not open")
         connection.execute(begin)
         try:
-            result = work(Transaction(connection, self._now_ms()))
+            result = work(Transaction(connection, self._statements, self._now_ms()))
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
