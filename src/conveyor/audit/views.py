@@ -8,8 +8,10 @@ from typing import Any, Final
 import msgspec
 
 from conveyor.model.message import ContentType, Peeked
+from conveyor.store.groups import Group
 from conveyor.store.jobs import JobFound
 from conveyor.store.records import Alarm, Delivery, Document, Fired, QueueInfo, Schedule
+from conveyor.store.steps import Told
 from conveyor.store.witness import Change
 
 TEXT_CHARS_MAX: Final = 1_000
@@ -40,6 +42,8 @@ def count_of(answer: object) -> int | None:
         return None
     if isinstance(answer, list):
         return len(answer)
+    if isinstance(answer, Told):
+        return int(answer.is_kept)
     if isinstance(answer, Fired):
         return int(answer is Fired.SENT)
     return answer if isinstance(answer, int) else None
@@ -65,6 +69,8 @@ def facts_of(thing: object, now: int) -> dict[str, Any] | None:
             is_asked = thing.record is not None and thing.record.cancel_at is not None
             state = thing.state(now).value
             return {"state": state, "name": thing.name, "queue": thing.queue, "cancel_requested": is_asked}
+        case Group():
+            return {"state": thing.state.value, "name": thing.name}
         case Delivery():
             return {"state": thing.state, "event": thing.event, "endpoint": thing.endpoint}
         case Peeked():

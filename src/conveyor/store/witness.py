@@ -16,7 +16,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One thing, as it was and as it is. None: it was not there, or is not there any more, or is not shown."""
 
     kind: str
-    """`queue`, `schedule`, `alarm`, `job`, `delivery`, `message`, `document` or `kv`."""
+    """`queue`, `schedule`, `alarm`, `job`, `event`, `group`, `delivery`, `message`, `document` or `kv`."""
     name: str
     before: Any
     after: Any

@@ -30,6 +30,7 @@ from conveyor.store.groups import (
 )
 from conveyor.store.memory.jobs import Jobs
 from conveyor.store.memory.rows import GroupEntry, MemberEntry
+from conveyor.store.memory.witnessed import changes
 
 _OPEN = frozenset({MemberState.WAITING, MemberState.READY, MemberState.SENT, MemberState.ENDING})
 _UNSENT = frozenset({MemberState.WAITING, MemberState.READY})
@@ -187,6 +188,13 @@ class Grouped(Jobs):
             self._advance(draft.id)
         return entry.group
 
+    @changes("group", lambda group_id: group_id.hex())
+    async def _cancel_group(self, id: MessageId) -> Group | None:
+        entry = self._tables.groups.get(id)
+        if entry is not None and entry.group.state in (GroupState.RUNNING, GroupState.FAILING):
+            entry.group = replace(entry.group, state=GroupState.CANCELLING)
+        return None if entry is None else entry.group
+
     def _sweep_groups(self) -> int:
         now, tables = self._now(), self._tables
         due = [
@@ -248,10 +256,7 @@ class MemoryGroups:
         return None if entry is None else entry.member
 
     async def cancel(self, id: MessageId) -> Group | None:
-        entry = self._store._tables.groups.get(id)  # noqa: SLF001
-        if entry is not None and entry.group.state in (GroupState.RUNNING, GroupState.FAILING):
-            entry.group = replace(entry.group, state=GroupState.CANCELLING)
-        return None if entry is None else entry.group
+        return await self._store._cancel_group(id)  # noqa: SLF001
 
     async def sweep(self) -> int:
         return self._store._sweep_groups()  # noqa: SLF001

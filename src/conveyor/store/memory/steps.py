@@ -9,6 +9,7 @@ from conveyor.model.ids import MessageId, show_id
 from conveyor.model.job import RECORD_MS
 from conveyor.model.step import EVENTS_MAX, JobEvent, StepKind, StepRecord
 from conveyor.store.memory.belt import Belt
+from conveyor.store.memory.witnessed import changes
 from conveyor.store.steps import Holder, Kept, Told
 
 
@@ -39,6 +40,7 @@ class Steps(Belt):
             self._keep_job(message, self._now() + RECORD_MS)
         return None
 
+    @changes("event", lambda job_id, name, _payload: f"{job_id.hex()}/{name}")
     async def send(self, id: MessageId, name: str, payload: bytes) -> Told:
         tables, now = self._tables, self._now()
         found = self._find_job(id)

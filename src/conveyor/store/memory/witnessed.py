@@ -66,6 +66,8 @@ async def _look(store: Any, kind: str, name: str) -> object:
                 return await store.get_alarm(name)
             case "job":
                 return next(iter(await store.jobs.find([MessageId(read_hex(name))])), None)
+            case "group":
+                return await store.groups.find(MessageId(read_hex(name)))
             case "delivery":
                 return await store.get_delivery(MessageId(read_hex(name)))
             case "message":

@@ -8,7 +8,7 @@ from conveyor.model.group import GroupState, MemberState
 from conveyor.model.ids import MessageId
 from conveyor.store.groups import Group, GroupDraft, Member, NodeDraft
 from conveyor.store.postgres import groups
-from conveyor.store.postgres.job_store import Run
+from conveyor.store.postgres.job_store import Change, Run
 from conveyor.store.postgres.link import Durability
 
 _RELAXED = Durability.RELAXED
@@ -17,8 +17,9 @@ _RELAXED = Durability.RELAXED
 class PostgresGroups:
     """Runs each operation in a transaction of its own."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, change: Change) -> None:
         self._run = run
+        self._change = change
 
     async def start(self, group: GroupDraft, nodes: Sequence[NodeDraft], *, is_last: bool) -> Group:
         return await self._run(lambda tx: groups.start_group(tx, group, nodes, is_last=is_last))
@@ -43,7 +44,7 @@ class PostgresGroups:
         return await self._run(lambda tx: groups.find_member(tx, id), _RELAXED)
 
     async def cancel(self, id: MessageId) -> Group | None:
-        return await self._run(lambda tx: groups.cancel_group(tx, id))
+        return await self._change("group", id.hex(), lambda tx: groups.cancel_group(tx, id))
 
     async def sweep(self) -> int:
         due = await self._run(groups.due_groups, _RELAXED)

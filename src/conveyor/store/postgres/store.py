@@ -88,10 +88,10 @@ class PostgresStore(Witnessed, Alarms, Deliveries, Documents, KeyValues, Undivid
         self._bell: Bell | None = None
         self._outbox = outbox.Marks()
         self.jobs = PostgresJobs(self._run, self._change, self._depths)
-        self.steps = PostgresSteps(self._run)
+        self.steps = PostgresSteps(self._run, self._change)
         self.reports = PostgresReports(self._run)
         self.notices = PostgresNotices(self._run)
-        self.groups = PostgresGroups(self._run)
+        self.groups = PostgresGroups(self._run, self._change)
         self.retention = PostgresRetention(self._run)
         self._relay: Relay | None = None
         self._home: Home | None = None

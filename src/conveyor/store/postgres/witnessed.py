@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import MessageId
-from conveyor.store.postgres import alarms, deliveries, documents, jobs, queues, schedules
+from conveyor.store.postgres import alarms, deliveries, documents, groups, jobs, queues, schedules
 from conveyor.store.postgres.front import Front
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import TRAIL_KIND
@@ -79,6 +79,7 @@ _LOOKS: Final[Mapping[str, Callable[[Transaction, str], Awaitable[Any]]]] = {
     "schedule": schedules.get_schedule,
     "alarm": alarms.get_alarm,
     "job": _find_job,
+    "group": lambda tx, name: groups.find_group(tx, MessageId(read_hex(name))),
     "delivery": lambda tx, name: deliveries.get_delivery(tx, MessageId(read_hex(name))),
     "message": _find_message,
     "document": lambda tx, name: documents.get_document(tx, *split_name(name)),

@@ -8,6 +8,7 @@ from conveyor.model.group import GroupState, MemberState
 from conveyor.model.ids import MessageId
 from conveyor.store.groups import Group, GroupDraft, Member, NodeDraft
 from conveyor.store.sqlite import groups
+from conveyor.store.sqlite.job_store import Change
 from conveyor.store.sqlite.writer import Durability, Writer
 
 _RELAXED = Durability.RELAXED
@@ -16,8 +17,9 @@ _RELAXED = Durability.RELAXED
 class SQLiteGroups:
     """Hands each operation to the writer that is there now."""
 
-    def __init__(self, live: Callable[[], Writer]) -> None:
+    def __init__(self, live: Callable[[], Writer], change: Change) -> None:
         self._live = live
+        self._change = change
 
     async def start(self, group: GroupDraft, nodes: Sequence[NodeDraft], *, is_last: bool) -> Group:
         return await self._live().submit(lambda tx: groups.start_group(tx, group, nodes, is_last=is_last))
@@ -42,7 +44,7 @@ class SQLiteGroups:
         return await self._live().submit(lambda tx: groups.find_member(tx, id), _RELAXED)
 
     async def cancel(self, id: MessageId) -> Group | None:
-        return await self._live().submit(lambda tx: groups.cancel_group(tx, id))
+        return await self._change("group", id.hex(), lambda tx: groups.cancel_group(tx, id))
 
     async def sweep(self) -> int:
         due = await self._live().submit(groups.due_groups, _RELAXED)

@@ -78,10 +78,10 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         self._wakes: list[Wake] = []
         self._bells = Bells(self._ring)
         self.jobs = SQLiteJobs(lambda: self._live, self._change)
-        self.steps = SQLiteSteps(lambda: self._live)
+        self.steps = SQLiteSteps(lambda: self._live, self._change)
         self.reports = SQLiteReports(lambda: self._live)
         self.notices = SQLiteNotices(lambda: self._live)
-        self.groups = SQLiteGroups(lambda: self._live)
+        self.groups = SQLiteGroups(lambda: self._live, self._change)
         self.retention = SQLiteRetention(lambda: self._live)
 
     @property

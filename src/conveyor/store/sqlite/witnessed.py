@@ -9,7 +9,7 @@ from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import MessageId
 from conveyor.store.records import TRAIL_KIND
-from conveyor.store.sqlite import alarms, deliveries, documents, jobs, queues, schedules
+from conveyor.store.sqlite import alarms, deliveries, documents, groups, jobs, queues, schedules
 from conveyor.store.sqlite.transaction import Transaction
 from conveyor.store.sqlite.writer import Writer
 from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_of
@@ -66,6 +66,7 @@ _LOOKS: Final[Mapping[str, Callable[[Transaction, str], Any]]] = {
     "schedule": schedules.get_schedule,
     "alarm": alarms.get_alarm,
     "job": _find_job,
+    "group": lambda tx, name: groups.find_group(tx, MessageId(read_hex(name))),
     "delivery": lambda tx, name: deliveries.get_delivery(tx, MessageId(read_hex(name))),
     "message": _find_message,
     "document": lambda tx, name: documents.get_document(tx, *split_name(name)),

@@ -145,6 +145,7 @@ class TestChanges:
         await store.declare_schedule(a_schedule(queue="a"), 9)
         watcher = Watcher()
         with watcher.watch():
+            await store.steps.send(id, "paid", b"1")
             await store.jobs.cancel(id)
             await store.pause_schedule("nightly")
             await store.set_alarm("tea", clock.now_ms() + 5, a_draft(queue="a"))
@@ -155,15 +156,17 @@ class TestChanges:
             await store.kv_delete("space", "k")
         kinds = [(each.kind, each.name) for each in watcher.seen]
         assert kinds == [
-            ("job", id.hex()), ("schedule", "nightly"), ("alarm", "tea"), ("alarm", "tea"),
+            ("event", f"{id.hex()}/paid"), ("job", id.hex()), ("schedule", "nightly"), ("alarm", "tea"),
+            ("alarm", "tea"),
             ("document", "token/1"), ("document", "token/1"), ("kv", "space/k"), ("kv", "space/k"),
         ]  # fmt: skip
-        job, schedule, alarm, gone, *_ = watcher.seen
+        event, job, schedule, alarm, gone, *_ = watcher.seen
+        assert event.answer.is_kept and event.after is None, "what it says is nobody's business"
         now = clock.now_ms()
         assert (job.before.state(now), job.after.state(now)) == ("queued", "cancelled")
         assert isinstance(schedule.before, Schedule) and not schedule.before.paused and schedule.after.paused
         assert alarm.before is None and isinstance(alarm.after, Alarm) and gone.after is None
-        assert watcher.seen[4].before is None and isinstance(watcher.seen[4].after, Document)
+        assert watcher.seen[5].before is None and isinstance(watcher.seen[5].after, Document)
         assert sorted(await trail_of(store, watcher)) == sorted(f"{kind} {name}" for kind, name in kinds)
 
     async def test_a_delivery_that_goes_out_again(self, store: Store) -> None:

@@ -17,6 +17,7 @@ from conveyor.model.verdict import Action, Settlement
 from conveyor.store.groups import Group, GroupDraft, NodeDraft
 from conveyor.store.protocol import Store
 from conveyor.store.records import PULL_OWNER, ClaimRequest, Ending, Evidence
+from conveyor.testing.conformance.changes import Watcher
 from conveyor.testing.conformance.jobs import QUEUE, Desk
 
 PLAIN = "plain"
@@ -258,6 +259,15 @@ class TestGroupLosses:
 @pytest.mark.anyio
 class TestGroupEnds:
     """Cancelled, and overdue."""
+
+    async def test_who_cancels_one_is_recorded(self, circle: Circle) -> None:
+        started = await circle.begin(2)
+        watcher = Watcher()
+        with watcher.watch():
+            await circle.desk.store.groups.cancel(started.id)
+        [change] = watcher.seen
+        assert (change.kind, change.name) == ("group", started.id.hex())
+        assert change.before.state is GroupState.RUNNING and change.after.state is not GroupState.RUNNING
 
     async def test_cancelled(self, desk: Desk, circle: Circle, store: Store) -> None:
         await circle.begin(3)
