@@ -62,8 +62,8 @@ class Settings:
 
     @property
     def work(self) -> Path:
-        """Below it each order has its folder while it is worked on."""
-        return self.data / "work"
+        """Below it each order has its folder while it is worked on; absolute, since FFmpeg works in another."""
+        return (self.data / "work").absolute()
 
     def secret(self) -> bytes:
         """What progress is signed with: given, or made once for this folder."""

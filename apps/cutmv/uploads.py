@@ -16,6 +16,7 @@ from . import clock
 from .child import Limits
 from .errors import MediaError, RefusedError, ToolError
 from .ffmpeg import Tools
+from .logbook import say
 from .probe import probe
 from .recipes import Bench, take_pictures
 from .settings import Settings
@@ -143,6 +144,7 @@ class Uploads:
         except MediaError as refused:
             error = str(refused)
         except (ToolError, ConveyorError, RefusedError, OSError) as trouble:
+            say(f"⚠️ Upload {upload} could not be examined: {type(trouble).__name__}: {trouble}")
             error = f"The file could not be examined: please upload it again. ({type(trouble).__name__})"
         state = UploadState.READY if error is None else UploadState.REFUSED
         text = None if media is None else msgspec.json.encode(media).decode()

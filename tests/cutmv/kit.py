@@ -87,7 +87,7 @@ class Served:
         }
         self.environment: Mapping[str, str] = {
             **plain, "CONVEYOR_URL": f"sqlite:///{folder}/conveyor.db", "CONVEYOR_PORT": str(self.port),
-            "CUTMV_DATA": str(folder / "data"), "CONVEYOR_TOKEN": "test-token-" + "0" * 32,
+            "CUTMV_DATA": "data", "CONVEYOR_TOKEN": "test-token-" + "0" * 32,
             "CUTMV_FFMPEG": TOOLS.ffmpeg, **settings,
         }  # fmt: skip
         self.client = httpx2.Client(base_url=self.url, timeout=30, trust_env=False)
