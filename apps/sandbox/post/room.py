@@ -98,7 +98,7 @@ class Post:
                 await self._server.close()
             await self.courier.close()
 
-    def _new_server(self) -> MailServer | None:
+    def _new_server(self) -> "MailServer | None":
         if self._settings.smtp_port is None:
             return None
         try:
