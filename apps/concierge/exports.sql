@@ -17,7 +17,7 @@ ORDER BY created_at, id LIMIT :limit;
 -- name: audit_extent
 SELECT count(*), max(number) FROM concierge_audit
 WHERE at >= :since AND at < :until AND (:user IS NULL OR actor = :user)
-  AND (:kind IS NULL OR action = :kind OR substr(action, 1, length(:kinds)) = :kinds);
+  AND (:kind IS NULL OR action GLOB :kind);
 
 -- name: audit_page
 SELECT number, '', number, at, actor, role, address, action, target, result,
@@ -26,5 +26,52 @@ SELECT number, '', number, at, actor, role, address, action, target, result,
   lower(hex(hash))
 FROM concierge_audit a
 WHERE number > :after AND number <= :last AND at >= :since AND at < :until AND (:user IS NULL OR actor = :user)
-  AND (:kind IS NULL OR action = :kind OR substr(action, 1, length(:kinds)) = :kinds)
+  AND (:kind IS NULL OR action GLOB :kind)
 ORDER BY number LIMIT :limit;
+
+-- name: add_export
+INSERT INTO concierge_exports (id, user, filters, format, state, created_at, updated_at)
+VALUES (:id, :user, :filters, :format, 'queued', :now, :now) ON CONFLICT (id) DO NOTHING;
+
+-- name: find_export
+SELECT id, user, filters, format, state, rows_done, rows_total, last, key, bytes, sha256, error, created_at, updated_at,
+  ended_at, expires_at
+FROM concierge_exports WHERE id = :id;
+
+-- name: begin_export
+UPDATE concierge_exports SET state = 'running', rows_done = 0, rows_total = coalesce(rows_total, :rows),
+  last = coalesce(last, :last), error = NULL, updated_at = :now
+WHERE id = :id AND state IN ('queued', 'running');
+
+-- name: advance_export
+UPDATE concierge_exports SET rows_done = :rows, updated_at = :now WHERE id = :id AND state = 'running';
+
+-- name: finish_export
+UPDATE concierge_exports SET state = 'ready', rows_done = :rows, rows_total = :rows, key = :key, bytes = :bytes,
+  sha256 = :sha256, updated_at = :now, ended_at = :now, expires_at = :expires
+WHERE id = :id AND state = 'running';
+
+-- name: requeue_export
+UPDATE concierge_exports SET state = 'queued', error = :error, updated_at = :now WHERE id = :id AND state = 'running';
+
+-- name: fail_export
+UPDATE concierge_exports SET state = 'failed', error = :error, updated_at = :now, ended_at = :now
+WHERE id = :id AND state IN ('queued', 'running');
+
+-- name: cancel_export
+UPDATE concierge_exports SET state = 'cancelled', updated_at = :now, ended_at = :now
+WHERE id = :id AND state IN ('queued', 'running');
+
+-- name: expire_export
+UPDATE concierge_exports SET state = 'expired', key = NULL, updated_at = :now WHERE id = :id AND state = 'ready';
+
+-- name: ready_exports
+-- Whose files are due, oldest first; one under a legal hold stays.
+SELECT id, key FROM concierge_exports e
+WHERE state = 'ready' AND expires_at <= :before AND id > :after AND NOT EXISTS (
+  SELECT 1 FROM concierge_holds h WHERE h.lifted_at IS NULL
+    AND (h.kind = 'all' OR (h.kind = 'export' AND h.subject = e.id) OR (h.kind = 'user' AND h.subject = e.user)))
+ORDER BY id LIMIT :limit;
+
+-- name: silent_exports
+SELECT id FROM concierge_exports WHERE state = 'running' AND updated_at < :before ORDER BY id LIMIT :limit;

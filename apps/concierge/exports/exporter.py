@@ -5,7 +5,7 @@ page is read. The object changes from one moment to the next, whole; who is cut 
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,8 +20,8 @@ PAGE_ROWS: Final = 4_096
 KEY_PARTS: Final = 2
 FILE_BYTES_MAX: Final = 50_000_000_000
 
-Tell = Callable[[float, str], None]
-"""How far it is, from 0 to 1, and in words."""
+Tell = Callable[[int], Awaitable[None]]
+"""How many rows are written; whoever raises here ends it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +84,8 @@ class _Stream:
             if piece:
                 yield piece
             self.rows += count
-            self.tell(min(self.rows / max(self.extent.rows, 1), 1.0), self._words())
+            await self.tell(self.rows)
         yield await self.reader.run(encoder.end)
-
-    def _words(self) -> str:
-        return f"{self.rows:,} of {self.extent.rows:,} rows"
 
 
 async def measure(reader: Reader, dataset: Dataset, selection: Bindings) -> Extent:

@@ -37,7 +37,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbi
     user: str | None = None
     """Who wrote the message, or who did what the trail says."""
     kind: str | None = None
-    """Of messages `email` or `sms`; of the trail an action, or the beginning of some: `message.*`."""
+    """Of messages `email` or `sms`; of the trail an action, or a pattern: `message.*`."""
 
     def check(self) -> None:
         """`FieldError`."""
@@ -74,10 +74,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbi
 
     def bindings(self) -> Bindings:
         """For the statements of `exports.sql`."""
-        kind = self.kind or ""
         return {
-            "since": self.since, "until": self.until, "state": self.state, "user": self.user,
-            "kind": self.kind, "kinds": kind.removesuffix("*") if kind.endswith("*") else None,
+            "since": self.since, "until": self.until, "state": self.state, "user": self.user, "kind": self.kind,
         }  # fmt: skip
 
 
