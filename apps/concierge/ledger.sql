@@ -50,8 +50,10 @@ CREATE TABLE IF NOT EXISTS concierge_exports (
   state TEXT NOT NULL,
   rows_done INTEGER NOT NULL DEFAULT 0,
   rows_total INTEGER,
+  last INTEGER,
   key TEXT,
   bytes INTEGER,
+  sha256 TEXT,
   error TEXT,
   queued INTEGER NOT NULL DEFAULT 0,
   created_at INTEGER NOT NULL,
@@ -99,6 +101,31 @@ CREATE TABLE IF NOT EXISTS concierge_heads (
   number INTEGER NOT NULL,
   hash BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What must not be deleted, whatever its age: all that is said of a user, a message, an address or an export, or all.
+CREATE TABLE IF NOT EXISTS concierge_holds (
+  id TEXT PRIMARY KEY,
+  kind TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  placed_by TEXT NOT NULL,
+  placed_at INTEGER NOT NULL,
+  lifted_by TEXT,
+  lifted_at INTEGER
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS concierge_holds_subject ON concierge_holds (kind, subject) WHERE lifted_at IS NULL;
+
+-- What was deleted lies in these objects of the bucket.
+CREATE TABLE IF NOT EXISTS concierge_archives (
+  key TEXT PRIMARY KEY,
+  target TEXT NOT NULL,
+  rows INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  sha256 TEXT NOT NULL,
+  first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL,
+  archived_at INTEGER NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS concierge_counts (
   hour INTEGER NOT NULL,
