@@ -12,10 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from conveyor import Bucket
-
-from .. import clock
-from ..errors import ConciergeError
-from ..words import Target
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.errors import ConciergeError
+from conveyor_apps.concierge.words import Target
 
 PREFIX: Final = "archive/"
 CONTENT_TYPE: Final = "application/gzip"
@@ -40,9 +39,7 @@ class Archive:
     last_at: int
 
 
-async def archive(
-    bucket: Bucket, target: Target, records: Sequence[Any], *, first_at: int, last_at: int
-) -> Archive:
+async def archive(bucket: Bucket, target: Target, records: Sequence[Any], *, first_at: int, last_at: int) -> Archive:
     """Write them, read them back, and compare. `ArchiveError`."""
     lines = b"".join(msgspec.json.encode(each) + b"\n" for each in records)
     body = gzip.compress(lines, compresslevel=LEVEL, mtime=0)

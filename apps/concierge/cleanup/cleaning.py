@@ -5,11 +5,12 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import clock
-from ..context import Context
-from ..jobs import CleanupJob
-from ..settings import KeepingSettings
-from ..words import Target
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.context import Context
+from conveyor_apps.concierge.jobs import CleanupJob
+from conveyor_apps.concierge.settings import KeepingSettings
+from conveyor_apps.concierge.words import Target
+
 from .dead import clean_dead_letters, count_dead_letters
 from .messages import clean_messages, count_messages
 from .temporary import clean_temporary, count_temporary

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from ..context import Context, DeadLetter
-from ..words import Target
+from conveyor_apps.concierge.context import Context, DeadLetter
+from conveyor_apps.concierge.words import Target
+
 from .archiving import archive
 from .keeping import keep
 

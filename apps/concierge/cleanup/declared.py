@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from conveyor import Conveyor, CronRun
-
-from .. import clock
-from ..context import Context, DeadLetter
-from ..jobs import CleanupJob
-from ..settings import DEAD
-from ..words import Target
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.context import Context, DeadLetter
+from conveyor_apps.concierge.jobs import CleanupJob
+from conveyor_apps.concierge.settings import DEAD
+from conveyor_apps.concierge.words import Target
 
 SCHEDULES: Final = {
     Target.TEMP_FILES: "17 * * * *",

@@ -6,11 +6,10 @@ from typing import Final
 
 import msgspec
 
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.audit import Trail, Who
+from conveyor_apps.concierge.errors import FieldError, RefusedError
 from conveyor_apps.tables import Database, Row, Transaction
-
-from .. import clock
-from ..audit import Trail, Who
-from ..errors import FieldError, RefusedError
 
 SUBJECT_CHARS_MAX: Final = 254
 REASON_CHARS_MAX: Final = 500

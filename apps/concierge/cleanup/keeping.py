@@ -1,8 +1,8 @@
 """The record of an archive, written in the transaction that deletes what it holds."""
 
+from conveyor_apps.concierge.audit import SYSTEM, Trail
 from conveyor_apps.tables import Transaction
 
-from ..audit import SYSTEM, Trail
 from .archiving import Archive
 
 

@@ -2,11 +2,11 @@
 
 from typing import Final
 
+from conveyor_apps.concierge.context import Context
+from conveyor_apps.concierge.records import HistoryLine, Message, history_of, read_message, view_of
+from conveyor_apps.concierge.words import Target
 from conveyor_apps.tables import Transaction
 
-from ..context import Context
-from ..records import HistoryLine, Message, history_of, read_message, view_of
-from ..words import Target
 from .archiving import archive
 from .keeping import keep
 

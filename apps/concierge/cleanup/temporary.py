@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from .. import clock
-from ..context import Context
-from ..exports import Exports
-from ..exports.writing import PREFIX
-from ..words import ExportState
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.context import Context
+from conveyor_apps.concierge.exports import Exports
+from conveyor_apps.concierge.exports.writing import PREFIX
+from conveyor_apps.concierge.words import ExportState
 
 BATCH_ROWS: Final = 200
 SILENT_MS: Final = 3_600_000
@@ -20,9 +20,7 @@ async def clean_temporary(context: Context, before: int) -> int:
     """Delete one batch; how many files went."""
     exports = Exports(context.database, context.trail)
     now = clock.now_ms()
-    rows = await context.database.read(
-        lambda tx: tx.rows("silent_exports", before=now - SILENT_MS, limit=BATCH_ROWS)
-    )
+    rows = await context.database.read(lambda tx: tx.rows("silent_exports", before=now - SILENT_MS, limit=BATCH_ROWS))
     for (export,) in rows:
         await exports.fail(export, LOST)
     due = await context.database.read(

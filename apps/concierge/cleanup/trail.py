@@ -3,12 +3,12 @@
 from itertools import takewhile
 from typing import Any, Final
 
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.audit import FACTS, START
+from conveyor_apps.concierge.context import Context
+from conveyor_apps.concierge.words import Target
 from conveyor_apps.tables import Row, Transaction
 
-from .. import clock
-from ..audit import FACTS, START
-from ..context import Context
-from ..words import Target
 from .archiving import archive
 from .keeping import keep
 

@@ -1,21 +1,22 @@
-"""Whether an exported file of the audit trail is what was written, from the file alone.
+"""Whether an exported file of the audit trail, or an archive of it, is what was written, from the file alone.
 
 Each record carries the hash before it and its own, which is over that hash and its facts: one that was edited shows by
-itself, one that was taken out, added or moved shows by its neighbours. In a file with filters there are gaps on purpose;
-they are counted, not accused. With a pepper (`CONVEYOR_PEPPER`) hashes are HMACs, which only who knows it can check;
-without it the links between records still are.
+itself, one that was taken out, added or moved shows by its neighbours. In a file with filters there are gaps on
+purpose; they are counted, not accused. With a pepper (`CONVEYOR_PEPPER`) hashes are HMACs, which only who knows it can
+check; without it the links between records still are.
 """
 
 import csv
+import gzip
 import hashlib
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from ..audit import FACTS, seal
+from conveyor_apps.concierge.audit import FACTS, seal
+
 from .columns import Kind, read_moment
 from .csv_text import restore
 from .datasets import AUDIT
@@ -65,7 +66,7 @@ def verify_file(path: Path, *, pepper: str | None = None, expected: str | None =
     try:
         for record in _records_of(path):
             examined.look(record)
-    except (ValueError, KeyError, TypeError, msgspec.MsgspecError, csv.Error, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, msgspec.MsgspecError, csv.Error, UnicodeDecodeError, OSError) as error:
         raise ExportError(f"`{path.name}` cannot be read as an export of the audit trail: {error}") from error
     return examined.result(_digest_of(path), expected)
 
@@ -118,8 +119,12 @@ def _records_of(path: Path) -> Iterator[dict[str, Any]]:
         start = file.read(4)
     if start == b"PAR1":
         yield from _records_of_parquet(path)
+    elif start.startswith(b"\x1f\x8b"):
+        with gzip.open(path, "rb") as lines:
+            yield from _records_of_json(lines)
     elif start.startswith(b"["):
-        yield from _records_of_json(path)
+        with path.open("rb") as lines:
+            yield from _records_of_json(lines)
     else:
         yield from _records_of_csv(path)
 
@@ -145,15 +150,14 @@ def _read(kind: Kind, cell: str) -> str | int:
             return restore(cell)
 
 
-def _records_of_json(path: Path) -> Iterator[dict[str, Any]]:
-    """One record a line, as it was written."""
+def _records_of_json(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """One record a line, as exports and archives are written."""
     decoder = msgspec.json.Decoder(dict[str, Any])
-    with path.open("rb") as file:
-        for line in islice(file, 1, None):
-            text = line.strip().removesuffix(b",")
-            if text != b"]":
-                record = decoder.decode(text)
-                yield {**record, "at": read_moment(record["at"])}
+    for line in lines:
+        text = line.strip().removesuffix(b",")
+        if text not in {b"[", b"]", b""}:
+            record = decoder.decode(text)
+            yield {**record, "at": read_moment(record["at"])}
 
 
 def _records_of_parquet(path: Path) -> Iterator[dict[str, Any]]:
