@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS concierge_messages (
   once INTEGER NOT NULL,
   state TEXT NOT NULL,
   version INTEGER NOT NULL DEFAULT 1,
-  queued_version INTEGER,
+  carrier TEXT,
   send_at INTEGER,
   attempt INTEGER NOT NULL DEFAULT 0,
   error TEXT,
@@ -29,7 +29,7 @@ CREATE INDEX IF NOT EXISTS concierge_messages_state ON concierge_messages (state
 CREATE INDEX IF NOT EXISTS concierge_messages_reference ON concierge_messages (provider, reference)
   WHERE reference IS NOT NULL;
 CREATE INDEX IF NOT EXISTS concierge_messages_due ON concierge_messages (send_at)
-  WHERE state IN ('approved', 'queued') AND queued_version IS NULL;
+  WHERE state = 'queued' AND carrier IS NULL;
 
 CREATE TABLE IF NOT EXISTS concierge_history (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -66,6 +66,7 @@ CREATE INDEX IF NOT EXISTS concierge_exports_created ON concierge_exports (creat
 CREATE TABLE IF NOT EXISTS concierge_users (
   name TEXT PRIMARY KEY,
   role TEXT NOT NULL,
+  address TEXT NOT NULL,
   password TEXT NOT NULL,
   disabled INTEGER NOT NULL DEFAULT 0,
   created_at INTEGER NOT NULL
@@ -162,9 +163,119 @@ DELETE FROM concierge_audit WHERE number <= :number;
 -- Messages.
 
 -- name: find_message
-SELECT id, channel, recipient, subject, content, priority, once, state, version, queued_version, send_at, attempt,
+SELECT id, channel, recipient, subject, content, priority, once, state, version, carrier, send_at, attempt,
   error, provider, reference, created_by, reviewed_by, created_at, updated_at, sent_at, ended_at
 FROM concierge_messages WHERE id = :id;
 
 -- name: history_of
 SELECT number, at, actor, event, attempt, detail FROM concierge_history WHERE message = :message ORDER BY number;
+
+-- name: add_message
+INSERT INTO concierge_messages (id, channel, recipient, subject, content, priority, once, state, send_at, created_by,
+  created_at, updated_at)
+VALUES (:id, :channel, :recipient, :subject, :content, :priority, :once, :state, :send_at, :created_by, :now, :now);
+
+-- name: set_state
+UPDATE concierge_messages SET state = :state, attempt = :attempt, error = :error, updated_at = :now,
+  ended_at = :ended_at WHERE id = :id;
+
+-- name: set_text
+UPDATE concierge_messages SET recipient = :recipient, subject = :subject, content = :content, priority = :priority,
+  once = :once, send_at = :send_at, version = version + 1, carrier = NULL, updated_at = :now WHERE id = :id;
+
+-- name: set_send_at
+UPDATE concierge_messages SET send_at = :send_at WHERE id = :id;
+
+-- name: set_carrier
+UPDATE concierge_messages SET carrier = :carrier WHERE id = :id;
+
+-- name: set_reviewer
+UPDATE concierge_messages SET reviewed_by = :reviewer WHERE id = :id;
+
+-- name: set_taken
+UPDATE concierge_messages SET provider = :provider, reference = :reference, sent_at = :now WHERE id = :id;
+
+-- name: add_history
+INSERT INTO concierge_history (message, at, actor, event, attempt, detail)
+VALUES (:message, :now, :actor, :event, :attempt, :detail);
+
+-- name: count_event
+INSERT INTO concierge_counts (hour, event, count) VALUES (:now / 3600000, :event, 1)
+ON CONFLICT (hour, event) DO UPDATE SET count = count + 1;
+
+-- name: message_of_receipt
+SELECT id FROM concierge_messages WHERE provider = :provider AND reference = :reference LIMIT 1;
+
+-- name: due
+SELECT id FROM concierge_messages WHERE state = 'queued' AND carrier IS NULL
+  AND (send_at IS NULL OR send_at <= :until) ORDER BY send_at LIMIT :limit;
+
+-- name: inbox
+SELECT id, channel, recipient, subject, content, priority, once, state, version, carrier, send_at, attempt,
+  error, provider, reference, created_by, reviewed_by, created_at, updated_at, sent_at, ended_at
+FROM concierge_messages
+WHERE (created_at, id) < (:at, :id) AND (:channel IS NULL OR channel = :channel)
+  AND (:author IS NULL OR created_by = :author) AND (:recipient IS NULL OR recipient = :recipient)
+ORDER BY created_at DESC, id DESC LIMIT :limit;
+
+-- name: inbox_of_state
+SELECT id, channel, recipient, subject, content, priority, once, state, version, carrier, send_at, attempt,
+  error, provider, reference, created_by, reviewed_by, created_at, updated_at, sent_at, ended_at
+FROM concierge_messages
+WHERE state = :state AND (created_at, id) < (:at, :id) AND (:channel IS NULL OR channel = :channel)
+  AND (:author IS NULL OR created_by = :author) AND (:recipient IS NULL OR recipient = :recipient)
+ORDER BY created_at DESC, id DESC LIMIT :limit;
+
+-- name: states
+SELECT state, count(*) FROM concierge_messages GROUP BY state;
+
+-- name: recent_history
+SELECT number, message, at, actor, event, attempt, detail FROM concierge_history ORDER BY number DESC LIMIT :limit;
+
+-- name: counts
+SELECT event, sum(count) FROM concierge_counts WHERE hour > :now / 3600000 - :hours GROUP BY event;
+
+-- People, and what they come in with.
+
+-- name: add_user
+INSERT INTO concierge_users (name, role, address, password, created_at)
+VALUES (:name, :role, :address, :password, :now) ON CONFLICT (name) DO NOTHING;
+
+-- name: find_user
+SELECT name, role, address, password, disabled, created_at FROM concierge_users WHERE name = :name;
+
+-- name: users
+SELECT name, role, address, password, disabled, created_at FROM concierge_users ORDER BY name LIMIT 1000;
+
+-- name: set_user
+UPDATE concierge_users SET role = :role, address = :address, disabled = :disabled WHERE name = :name;
+
+-- name: set_password
+UPDATE concierge_users SET password = :password WHERE name = :name;
+
+-- name: add_key
+INSERT INTO concierge_keys (hash, kind, user, title, created_at, seen_at, ends_at)
+VALUES (:hash, :kind, :user, :title, :now, :now, :ends_at);
+
+-- name: find_key
+SELECT k.kind, k.user, k.created_at, k.seen_at, k.ends_at, u.role, u.address
+FROM concierge_keys k JOIN concierge_users u ON u.name = k.user WHERE k.hash = :hash AND u.disabled = 0;
+
+-- name: touch_key
+UPDATE concierge_keys SET seen_at = :now WHERE hash = :hash;
+
+-- name: drop_key
+DELETE FROM concierge_keys WHERE hash = :hash;
+
+-- name: drop_keys_of
+DELETE FROM concierge_keys WHERE user = :user AND (:kind IS NULL OR kind = :kind);
+
+-- name: keys_of
+SELECT hex(substr(hash, 1, 6)), title, created_at, seen_at, ends_at FROM concierge_keys
+WHERE user = :user AND kind = 'token' ORDER BY created_at;
+
+-- name: drop_token
+DELETE FROM concierge_keys WHERE user = :user AND kind = 'token' AND hex(substr(hash, 1, 6)) = :id;
+
+-- name: drop_old_keys
+DELETE FROM concierge_keys WHERE ends_at <= :now;

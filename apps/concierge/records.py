@@ -26,8 +26,8 @@ class Message:
     state: State
     version: int
     """Of its text; an edit makes the next."""
-    queued_version: int | None
-    """The one that lies in the queue."""
+    carrier: str | None
+    """The id of the queue's message that carries it; None until it lies there."""
     send_at: int | None
     attempt: int
     error: str | None
@@ -88,12 +88,12 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_message(row: Row) -> Message:
     """Of a row of `find_message`."""
-    (id, channel, recipient, subject, content, priority, once, state, version, queued_version, send_at, attempt,
+    (id, channel, recipient, subject, content, priority, once, state, version, carrier, send_at, attempt,
      error, provider, reference, created_by, reviewed_by, created_at, updated_at, sent_at, ended_at) = row  # fmt: skip
     return Message(
         id=id, channel=Channel(channel), recipient=recipient, subject=subject, content=content,
         priority=Urgency(priority), once=bool(once), state=State(state), version=version,
-        queued_version=queued_version, send_at=send_at, attempt=attempt, error=error, provider=provider,
+        carrier=carrier, send_at=send_at, attempt=attempt, error=error, provider=provider,
         reference=reference, created_by=created_by, reviewed_by=reviewed_by, created_at=created_at,
         updated_at=updated_at, sent_at=sent_at, ended_at=ended_at,
     )  # fmt: skip

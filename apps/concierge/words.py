@@ -27,8 +27,9 @@ class State(StrEnum):
     DRAFT = "draft"
     REVIEW = "review"
     APPROVED = "approved"
-    """By a reviewer, and on its way into the queue; one that goes later waits here."""
+    """By a reviewer; it is queued in the same moment."""
     QUEUED = "queued"
+    """It goes as soon as it is its turn, or at its `send_at`."""
     SENDING = "sending"
     SENT = "sent"
     """A provider has taken it."""
@@ -46,9 +47,9 @@ class State(StrEnum):
 
 FINAL: Final = frozenset({State.DELIVERED, State.FAILED, State.BOUNCED, State.CANCELLED})
 NEXT: Final[Mapping[State, frozenset[State]]] = {
-    State.DRAFT: frozenset({State.REVIEW, State.APPROVED, State.QUEUED, State.CANCELLED}),
+    State.DRAFT: frozenset({State.REVIEW, State.QUEUED, State.CANCELLED}),
     State.REVIEW: frozenset({State.DRAFT, State.APPROVED, State.CANCELLED}),
-    State.APPROVED: frozenset({State.QUEUED, State.DRAFT, State.CANCELLED}),
+    State.APPROVED: frozenset({State.QUEUED}),
     State.QUEUED: frozenset({State.SENDING, State.DRAFT, State.CANCELLED, State.FAILED}),
     State.SENDING: frozenset({State.SENT, State.QUEUED, State.FAILED, State.BOUNCED}),
     State.SENT: frozenset({State.DELIVERED, State.FAILED, State.BOUNCED}),
