@@ -2,7 +2,8 @@
 
 A spreadsheet computes a cell that begins with `=`, `+`, `-` or `@`, also behind blanks, and what it computes may reach
 other cells and the network. Such text gets an apostrophe before it, which a spreadsheet takes for "this is text". So
-does text that begins with an apostrophe itself: whoever reads the file by program takes one off, and has what was there.
+does text that begins with an apostrophe itself: whoever reads the file by program takes one off, and has what was
+there.
 """
 
 import csv

@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from conveyor import Backoff, Conveyor, JobContext
+from conveyor_apps.concierge.context import Context
+from conveyor_apps.concierge.errors import ConciergeError
+from conveyor_apps.concierge.jobs import ExportJob
 
-from ..context import Context
-from ..errors import ConciergeError
-from ..jobs import ExportJob
 from .writing import Writer
 
 QUEUE: Final = "concierge-exports"

@@ -1,6 +1,6 @@
 """What can go wrong with an export."""
 
-from ..errors import ConciergeError
+from conveyor_apps.concierge.errors import ConciergeError
 
 
 class ExportError(ConciergeError):

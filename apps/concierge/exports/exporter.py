@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from conveyor import Bucket
+from conveyor_apps.concierge.words import Format
 
-from ..words import Format
 from .columns import Column
 from .files import CONTENT_TYPES, encoder_of
 from .reading import Bindings, Reader

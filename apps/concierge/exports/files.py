@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from ..words import Format
+from conveyor_apps.concierge.words import Format
+
 from .columns import Column, Encoder
 from .csv_text import CsvEncoder
 from .json_text import JsonEncoder

@@ -3,11 +3,12 @@ somebody who is signed in, and the trail says for whom; the mail that tells of a
 
 from dataclasses import dataclass
 
-from .. import clock
-from ..audit import Who
-from ..context import Context
-from ..errors import RefusedError
-from ..words import ExportState
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.audit import Who
+from conveyor_apps.concierge.context import Context
+from conveyor_apps.concierge.errors import RefusedError
+from conveyor_apps.concierge.words import ExportState
+
 from .standing import Exports
 
 HOUR_MS = 3_600_000

@@ -5,8 +5,8 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, Final
 
-from .errors import ExportError
 from .columns import Column, Kind, Row
+from .errors import ExportError
 
 GROUP_ROWS: Final = 32_768
 """Rows of a group, which are in memory at a time."""

@@ -1,4 +1,4 @@
-"""Reads many rows of the app's database without being in anybody's way: one read-only connection on a thread of its own.
+"""Reads many rows of the app's database and is in nobody's way: one read-only connection on a thread of its own.
 
 Rows come in pages, each a short read that begins behind the row before it. One long read would see one state of
 everything, but while it lasts the database cannot clear its log, which then grows with all that is written meanwhile.
@@ -44,8 +44,8 @@ class Reader:
             self._thread.shutdown(wait=False)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do the work on the thread. Who is cancelled meanwhile comes back when the thread is free: what SQLite is at is
-        cut short."""
+        """Do the work on the thread. Who is cancelled meanwhile comes back when the thread is free; what SQLite is at
+        is cut short."""
         doing = asyncio.get_running_loop().run_in_executor(self._thread, work)
         try:
             return await asyncio.shield(doing)

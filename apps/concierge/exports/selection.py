@@ -1,16 +1,14 @@
-"""What an export is to hold: `filters` of a job, checked.
-
-    {"dataset": "messages", "startDate": "2026-01-01", "endDate": "2026-01-31", "state": "failed", "kind": "sms"}
-"""
+"""What an export is to hold: the `filters` of a job, checked; `{"dataset": "audit", "startDate": "2026-01-01"}`."""
 
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
-from .. import clock
-from ..errors import FieldError
-from ..words import Channel, State
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.errors import FieldError
+from conveyor_apps.concierge.words import Channel, State
+
 from .reading import Bindings
 
 DAY_MS: Final = 86_400_000

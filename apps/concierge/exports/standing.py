@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import msgspec
 
+from conveyor_apps.concierge.audit import SYSTEM, Trail, Who
+from conveyor_apps.concierge.jobs import ExportJob
+from conveyor_apps.concierge.words import ExportState, Format
 from conveyor_apps.tables import Database, Row, Transaction
 
-from ..audit import SYSTEM, Trail, Who
-from ..jobs import ExportJob
-from ..words import ExportState, Format
 from .exporter import Extent, Made
 
 

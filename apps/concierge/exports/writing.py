@@ -1,24 +1,23 @@
 """One export as a job: what is written where, how far it is, who is told at its end."""
 
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from conveyor import JobContext
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.context import Context
+from conveyor_apps.concierge.errors import ConciergeError
+from conveyor_apps.concierge.jobs import CleanupJob, ExportJob
+from conveyor_apps.concierge.statements import all_statements
+from conveyor_apps.concierge.words import ExportState, Format, Target
 
-from .. import clock
-from ..context import Context
-from ..errors import ConciergeError
-from ..jobs import CleanupJob, ExportJob
-from ..statements import all_statements
-from ..words import ExportState, Format, Target
 from .datasets import DATASETS
-from .errors import ExportError, StoppedError
+from .errors import StoppedError
 from .exporter import Extent, Made, export, measure
 from .reading import Reader
 from .selection import Selection, check_filters
-from .standing import Export, Exports
+from .standing import Exports
 
 PREFIX: Final = "exports/"
 TOLD_EVERY_S: Final = 1.0
