@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from conveyor import Backoff, Conveyor, Message, QueueFullError, QueueSettings, Reject, Retry, StoreError
@@ -42,7 +42,7 @@ def declare_receipts(app: Conveyor, settings: Settings, keep: Keep, *, backoff: 
     given = settings.providers
     if given.resend_webhook_secret:
         receiver = app.webhooks.receiver(RESEND_QUEUE, secret=given.resend_webhook_secret.reveal())
-        routes.append(Mount(RESEND_PATH, app=Svix(receiver)))
+        routes.append(Route(RESEND_PATH, Svix(receiver)))
 
         @app.consumer(RESEND_QUEUE, max_batch_size=1, max_retries=ATTEMPTS - 1, retry_delay=backoff)
         async def hear_resend(message: Message[Any]) -> None:
