@@ -11,6 +11,7 @@ import apsw
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+Value = str | float | bytes | None
 
 BUSY_MS: Final = 15_000
 MARK: Final = "-- name: "
@@ -31,12 +32,17 @@ class Transaction:
         self._statements = statements
         self.now_ms = now_ms
 
-    def rows(self, statement: str, **values: str | float | None) -> list[Row]:
+    @property
+    def connection(self) -> apsw.Connection:
+        """For `tx=`: what is sent to a queue of the same file is part of this transaction."""
+        return self._connection
+
+    def rows(self, statement: str, **values: Value) -> list[Row]:
         """Run a statement; `:now` is bound for those that want it."""
-        bindings: dict[str, str | float | None] = {"now": self.now_ms, **values}
+        bindings: dict[str, Value] = {"now": self.now_ms, **values}
         return list(self._connection.execute(self._statements[statement], bindings))
 
-    def change(self, statement: str, **values: str | float | None) -> int:
+    def change(self, statement: str, **values: Value) -> int:
         """Run a statement and say how many rows it changed."""
         self.rows(statement, **values)
         return self._connection.changes()
