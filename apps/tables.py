@@ -58,6 +58,11 @@ class Database:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{path.stem}-db")
         self._connection: apsw.Connection | None = None
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     async def open(self) -> None:
         """Open the file and make the tables that are not there."""
         await self._run(self._open)

@@ -16,6 +16,8 @@ from conveyor_apps.tables import Database, Row, Transaction
 HEAD: Final = "audit"
 START: Final = "audit_start"
 """The last of those that retention took away."""
+FACTS: Final = ("number", "at", "actor", "role", "address", "action", "target", "result")
+"""What a record's hash is over, in this order."""
 TARGET_CHARS_MAX: Final = 200
 _PAGE: Final = 1_000
 _GENESIS: Final = bytes(32)
@@ -131,8 +133,13 @@ class Trail:
         return Examined(records=number - start, first=first, head=_shown(number, before), faults=faults)
 
     def _seal(self, before: bytes, facts: dict[str, Any]) -> bytes:
-        data = before + msgspec.json.encode(facts)
-        return hashlib.sha256(data).digest() if self._pepper is None else hmac.digest(self._pepper, data, "sha256")
+        return seal(before, facts, self._pepper)
+
+
+def seal(before: bytes, facts: dict[str, Any], pepper: bytes | None) -> bytes:
+    """The hash of a record: over the one before it and its facts, in the order of `FACTS`."""
+    data = before + msgspec.json.encode(facts)
+    return hashlib.sha256(data).digest() if pepper is None else hmac.digest(pepper, data, "sha256")
 
 
 def read_record(row: Row) -> Record:
@@ -141,8 +148,7 @@ def read_record(row: Row) -> Record:
 
 
 def _facts(row: Row) -> dict[str, Any]:
-    names = ("number", "at", "actor", "role", "address", "action", "target", "result")
-    return dict(zip(names, row, strict=False))
+    return dict(zip(FACTS, row, strict=False))
 
 
 def _head(tx: Transaction, name: str) -> tuple[int, bytes]:

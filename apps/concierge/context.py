@@ -1,12 +1,15 @@
 """What a processor of jobs is given beside its job."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from conveyor import Bucket
 from conveyor_apps.tables import Database
 
+from .audit import Trail
+from .deliveries import Deliveries
+from .jobs import ExportJob
 from .messages import Messages
 from .providers import DeliveryService
 from .settings import Settings
@@ -33,12 +36,40 @@ class Safety(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """One of them."""
+
+    number: int
+    id: str
+    origin: str
+    """The queue in which it died."""
+    reason: str
+    died_at: int
+    attempts: int
+    body: bytes
+
+
+class DeadLetters(Protocol):
+    """What failed for good, as it lies in the dead letter queue."""
+
+    async def page(self, after: int, limit: int) -> list[DeadLetter]:
+        """Those behind this number, the oldest first."""
+        ...
+
+    async def discard(self, numbers: Sequence[int]) -> int:
+        """Delete these; how many were there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The same for all jobs of a process, but for the last two."""
+    """The same for all jobs of a process."""
 
     settings: Settings
     database: Database
     messages: Messages
+    deliveries: Deliveries
+    trail: Trail
     providers: DeliveryService
     bucket: Bucket
     """Where exports and archives lie."""
@@ -47,6 +78,7 @@ class Context:
     """Tell a user (by name) something as an e-mail through the queue: user, subject, content."""
     enqueue: Callable[[Any, int | None], Awaitable[None]]
     """Send another job; at that moment in milliseconds, or now."""
-    attempt: int = 1
-    version: int = 1
-    """Of the message; an older one than the row's is stale."""
+    start_export: Callable[[ExportJob], Awaitable[None]]
+    """Let a worker of exports write it: `exports.declare_exports(app, context)` gives this."""
+    dead_letters: DeadLetters
+    """Of the queue of messages: `cleanup.dead_letters_of(app)`."""

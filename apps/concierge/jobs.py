@@ -4,6 +4,7 @@ On the wire their fields are in camelCase: `{"type": "email_send", "messageId": 
 """
 
 import re
+import unicodedata
 from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -15,7 +16,8 @@ from .words import Format, Target, Urgency
 J = TypeVar("J")
 
 SUBJECT_CHARS_MAX: Final = 255
-EMAIL_CHARS_MAX: Final = 50_000
+EMAIL_BYTES_MAX: Final = 50_000
+"""In UTF-8: with its quotes and line ends escaped it still fits into a message of a queue."""
 SMS_CHARS_MAX: Final = 1_600
 """Ten segments: Twilio takes no more."""
 ADDRESS_CHARS_MAX: Final = 254
@@ -41,7 +43,7 @@ class EmailJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fi
         check_id("messageId", self.message_id)
         check_email("recipient", self.recipient)
         check_subject("subject", self.subject)
-        check_content("content", self.content, most=EMAIL_CHARS_MAX)
+        check_content("content", self.content, most=EMAIL_BYTES_MAX, size=len(self.content.encode(errors="replace")))
 
 
 class SmsJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="sms_send"):
@@ -57,7 +59,7 @@ class SmsJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fiel
         """`FieldError`."""
         check_id("messageId", self.message_id)
         check_phone("recipient", self.recipient)
-        check_content("content", self.content, most=SMS_CHARS_MAX)
+        check_content("content", self.content, most=SMS_CHARS_MAX, size=len(self.content))
 
 
 class ExportJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="export_generation"):
@@ -163,7 +165,11 @@ def check_subject(field: str, value: str) -> None:
         raise FieldError(field, f"must be one line of 1 to {SUBJECT_CHARS_MAX} characters")
 
 
-def check_content(field: str, value: str, *, most: int) -> None:
+def check_content(field: str, value: str, *, most: int, size: int) -> None:
     """`FieldError`."""
-    if not value.strip() or len(value) > most or any(not sign.isprintable() and sign not in "\n\r\t" for sign in value):
-        raise FieldError(field, f"must be text of 1 to {most:,} characters without control characters")
+    if not value.strip():
+        raise FieldError(field, "is empty")
+    if size > most:
+        raise FieldError(field, f"is longer than {most:,}")
+    if any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\r\t" for sign in value):
+        raise FieldError(field, "holds control characters")

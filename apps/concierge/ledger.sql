@@ -50,10 +50,11 @@ CREATE TABLE IF NOT EXISTS concierge_exports (
   state TEXT NOT NULL,
   rows_done INTEGER NOT NULL DEFAULT 0,
   rows_total INTEGER,
+  last INTEGER,
   key TEXT,
   bytes INTEGER,
+  sha256 TEXT,
   error TEXT,
-  queued INTEGER NOT NULL DEFAULT 0,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
   ended_at INTEGER,
@@ -64,6 +65,7 @@ CREATE INDEX IF NOT EXISTS concierge_exports_created ON concierge_exports (creat
 CREATE TABLE IF NOT EXISTS concierge_users (
   name TEXT PRIMARY KEY,
   role TEXT NOT NULL,
+  address TEXT NOT NULL,
   password TEXT NOT NULL,
   disabled INTEGER NOT NULL DEFAULT 0,
   created_at INTEGER NOT NULL
@@ -98,6 +100,31 @@ CREATE TABLE IF NOT EXISTS concierge_heads (
   number INTEGER NOT NULL,
   hash BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What must not be deleted, whatever its age: all that is said of a user, a message, an address or an export, or all.
+CREATE TABLE IF NOT EXISTS concierge_holds (
+  id TEXT PRIMARY KEY,
+  kind TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  placed_by TEXT NOT NULL,
+  placed_at INTEGER NOT NULL,
+  lifted_by TEXT,
+  lifted_at INTEGER
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS concierge_holds_subject ON concierge_holds (kind, subject) WHERE lifted_at IS NULL;
+
+-- What was deleted lies in these objects of the bucket.
+CREATE TABLE IF NOT EXISTS concierge_archives (
+  key TEXT PRIMARY KEY,
+  target TEXT NOT NULL,
+  rows INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  sha256 TEXT NOT NULL,
+  first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL,
+  archived_at INTEGER NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS concierge_counts (
   hour INTEGER NOT NULL,
@@ -206,3 +233,53 @@ SELECT number, message, at, actor, event, attempt, detail FROM concierge_history
 
 -- name: counts
 SELECT event, sum(count) FROM concierge_counts WHERE hour > :now / 3600000 - :hours GROUP BY event;
+
+-- People, and what they come in with.
+
+-- name: add_user
+INSERT INTO concierge_users (name, role, address, password, created_at)
+VALUES (:name, :role, :address, :password, :now) ON CONFLICT (name) DO NOTHING;
+
+-- name: find_user
+SELECT name, role, address, password, disabled, created_at FROM concierge_users WHERE name = :name;
+
+-- name: users
+SELECT name, role, address, password, disabled, created_at FROM concierge_users ORDER BY name LIMIT 1000;
+
+-- name: set_user
+UPDATE concierge_users SET role = :role, address = :address, disabled = :disabled WHERE name = :name;
+
+-- name: set_password
+UPDATE concierge_users SET password = :password WHERE name = :name;
+
+-- name: add_key
+INSERT INTO concierge_keys (hash, kind, user, title, created_at, seen_at, ends_at)
+VALUES (:hash, :kind, :user, :title, :now, :now, :ends_at);
+
+-- name: find_key
+SELECT k.kind, k.user, k.created_at, k.seen_at, k.ends_at, u.role, u.address
+FROM concierge_keys k JOIN concierge_users u ON u.name = k.user WHERE k.hash = :hash AND u.disabled = 0;
+
+-- name: touch_key
+UPDATE concierge_keys SET seen_at = :now WHERE hash = :hash;
+
+-- name: drop_key
+DELETE FROM concierge_keys WHERE hash = :hash;
+
+-- name: drop_keys_of
+DELETE FROM concierge_keys WHERE user = :user AND (:kind IS NULL OR kind = :kind);
+
+-- name: keys_of
+SELECT hex(substr(hash, 1, 6)), title, created_at, seen_at, ends_at FROM concierge_keys
+WHERE user = :user AND kind = 'token' ORDER BY created_at;
+
+-- name: drop_token
+DELETE FROM concierge_keys WHERE user = :user AND kind = 'token' AND hex(substr(hash, 1, 6)) = :id;
+
+-- name: drop_old_keys
+DELETE FROM concierge_keys WHERE ends_at <= :now;
+
+-- name: list_exports
+SELECT id, user, filters, format, state, rows_done, rows_total, last, key, bytes, sha256, error, created_at, updated_at,
+  ended_at, expires_at
+FROM concierge_exports WHERE (created_at, id) < (:at, :id) ORDER BY created_at DESC, id DESC LIMIT :limit;

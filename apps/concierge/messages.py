@@ -1,6 +1,6 @@
 """The messages: what people do with them, each step with its history and its audit record in one transaction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -72,16 +72,19 @@ class Messages:
             wish.check()
 
         def work(tx: Transaction) -> list[Message]:
-            found: list[Message] = []
+            found: dict[str, Message] = {}
+            added: list[Message] = []
             for wish in wishes:
                 message = find_message(tx, wish.job.message_id)
                 if message is None:
-                    message = self._queue(tx, self._add(tx, wish, State.QUEUED, who))
+                    message = self._add(tx, wish, State.QUEUED, who)
                     self._trail.write(tx, who, "message.send", message.id)
+                    added.append(message)
                 elif message.job() != wish.job:
                     raise RefusedError(f"There is another message `{message.id}` already.", status=409)
-                found.append(message)
-            return found
+                found[message.id] = message
+            found.update((each.id, each) for each in self._queue(tx, added))
+            return list(found.values())
 
         return await self._change(work)
 
@@ -119,7 +122,7 @@ class Messages:
                 raise RefusedError("Somebody else has to review this message.", status=403)
             tx.change("set_reviewer", id=message, reviewer=who.name)
             move(tx, found, State.APPROVED, who.name)
-            return self._queue(tx, move(tx, self._need(tx, message), State.QUEUED, who.name))
+            return self._queue(tx, [move(tx, self._need(tx, message), State.QUEUED, who.name)])[0]
 
         return await self._step(message, who, "message.approve", approve)
 
@@ -141,7 +144,7 @@ class Messages:
                 raise RefusedError(f"The message is {found.state}, no draft.", status=409)
             if send_at is not None:
                 tx.change("set_send_at", id=message, send_at=send_at)
-            return self._queue(tx, move(tx, self._need(tx, message), State.QUEUED, who.name))
+            return self._queue(tx, [move(tx, self._need(tx, message), State.QUEUED, who.name)])[0]
 
         return await self._step(message, who, "message.send", send)
 
@@ -156,15 +159,11 @@ class Messages:
         """Send what is due and does not lie in the queue: what goes later than a day after it was queued, and what a
         crash left behind. How many."""
         until = clock.now_ms() + AHEAD_MS
-        ids = await self._database.read(lambda tx: [str(each) for (each,) in tx.rows("due", until=until, limit=RELAYED_MAX)])
-        for message in ids:
-            await self._change(lambda tx, message=message: [self._queue_again(tx, message)])
-        return len(ids)
+        def work(tx: Transaction) -> list[Message]:
+            ids = [str(each) for (each,) in tx.rows("due", until=until, limit=RELAYED_MAX)]
+            return self._queue(tx, [self._need(tx, each) for each in ids])
 
-    def _queue_again(self, tx: Transaction, message: str) -> Message:
-        found = self._need(tx, message)
-        is_due = found.state is State.QUEUED and found.carrier is None
-        return self._queue(tx, found) if is_due else found
+        return len(await self._change(work))
 
     async def _step(
         self, message: str, who: Who, action: str, step: Callable[[Transaction, Message], Message]
@@ -181,26 +180,33 @@ class Messages:
         messages = await self._database.write(work)
         if self._outbox.joins:
             return messages
-        for message in messages:
-            if message.state is State.QUEUED and message.carrier is None and _is_near(message, clock.now_ms()):
-                [carrier] = await self._outbox.send([outgoing_of(message, clock.now_ms())])
-                await self._database.write(lambda tx, id=message.id, to=carrier: tx.change("set_carrier", id=id, carrier=to))
+        now_ms = clock.now_ms()
+        near = [each for each in messages if each.state is State.QUEUED and each.carrier is None]
+        near = [each for each in near if _is_near(each, now_ms)]
+        carriers = await self._outbox.send([outgoing_of(each, now_ms) for each in near])
+
+        def tell(tx: Transaction) -> None:
+            for message, carrier in zip(near, carriers, strict=True):
+                tx.change("set_carrier", id=message.id, carrier=carrier)
+
+        await self._database.write(tell)
         return messages
 
     def _add(self, tx: Transaction, wish: Wish, state: State, who: Who) -> Message:
         channel, text = _channel(wish.job), _text(wish)
-        tx.change(
-            "add_message", id=wish.job.message_id, channel=channel, state=state, created_by=who.name, **text
-        )  # fmt: skip
+        tx.change("add_message", id=wish.job.message_id, channel=channel, state=state, created_by=who.name, **text)
         note(tx, wish.job.message_id, state, who.name, attempt=0)
         return self._need(tx, wish.job.message_id)
 
-    def _queue(self, tx: Transaction, message: Message) -> Message:
-        if not self._outbox.joins or not _is_near(message, tx.now_ms):
-            return message
-        carrier = self._outbox.send_in(tx, outgoing_of(message, tx.now_ms))
-        tx.change("set_carrier", id=message.id, carrier=carrier)
-        return self._need(tx, message.id)
+    def _queue(self, tx: Transaction, messages: Sequence[Message]) -> list[Message]:
+        """Those that can be sent within the transaction are."""
+        if not self._outbox.joins:
+            return list(messages)
+        near = [each for each in messages if _is_near(each, tx.now_ms)]
+        carriers = self._outbox.send_in(tx, [outgoing_of(each, tx.now_ms) for each in near])
+        for message, carrier in zip(near, carriers, strict=True):
+            tx.change("set_carrier", id=message.id, carrier=carrier)
+        return [self._need(tx, each.id) for each in messages]
 
     def _need(self, tx: Transaction, message: str) -> Message:
         found = find_message(tx, message)

@@ -95,4 +95,6 @@ class ExportState(StrEnum):
     RUNNING = "running"
     READY = "ready"
     FAILED = "failed"
+    CANCELLED = "cancelled"
     EXPIRED = "expired"
+    """Its file is gone."""
