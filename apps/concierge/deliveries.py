@@ -60,13 +60,19 @@ class Deliveries:
         return await self._database.write(lambda tx: _begin(tx, job, carrier))
 
     async def taken(self, message: str, taken: Taken, carrier: Carrier) -> None:
-        """A provider has it."""
+        """A provider has it; its receipt may have been quicker."""
 
         def work(tx: Transaction) -> None:
             found = _held(tx, message, carrier)
-            if found is not None:
-                tx.change("set_taken", id=message, provider=taken.provider, reference=taken.reference)
-                move(tx, found, State.SENT, WORKER, detail=taken.provider)
+            if found is None:
+                return
+            tx.change("set_taken", id=message, provider=taken.provider, reference=taken.reference)
+            found = move(tx, found, State.SENT, WORKER, detail=taken.provider)
+            for state, detail in tx.rows("kept_receipt", provider=taken.provider, reference=taken.reference):
+                receipt = Receipt(
+                    provider=taken.provider, reference=taken.reference, state=State(state), detail=detail
+                )
+                _settle(tx, found, receipt)
 
         await self._database.write(work)
 
@@ -106,18 +112,17 @@ class Deliveries:
         await self._database.write(work)
 
     async def receive(self, receipt: Receipt) -> str | None:
-        """What a provider told later; the message's id, if it is one of ours. The same may come twice, and late."""
+        """What a provider told later; the message's id, if it is known already. The same may come twice, and late."""
 
         def work(tx: Transaction) -> str | None:
-            rows = tx.rows("message_of_receipt", provider=receipt.provider, reference=receipt.reference)
+            values = {"provider": receipt.provider, "reference": receipt.reference}
+            rows = tx.rows("message_of_receipt", **values)
             found = find_message(tx, rows[0][0]) if rows else None
             if found is None:
+                tx.change("forget_receipts")
+                tx.change("keep_receipt", state=receipt.state, detail=receipt.detail, **values)
                 return None
-            if found.state is State.SENT:
-                error = None if receipt.state is State.DELIVERED else receipt.detail or receipt.state
-                move(tx, found, receipt.state, receipt.provider, error=error, detail=receipt.detail)
-            elif found.state is not receipt.state:
-                note(tx, found.id, "late_receipt", receipt.provider, attempt=found.attempt, detail=receipt.state)
+            _settle(tx, found, receipt)
             return found.id
 
         return await self._database.write(work)
@@ -153,6 +158,15 @@ def _begin(tx: Transaction, job: MessageJob, carrier: Carrier) -> Parcel | Later
         message_id=found.id, channel=found.channel, recipient=found.recipient, subject=found.subject,
         content=found.content, key=f"{found.id}.{found.version}", once=found.once,
     )  # fmt: skip
+
+
+def _settle(tx: Transaction, found: Message, receipt: Receipt) -> None:
+    """What a receipt means to its message: the first one is the end of it."""
+    if found.state is State.SENT:
+        error = None if receipt.state is State.DELIVERED else receipt.detail or receipt.state
+        move(tx, found, receipt.state, receipt.provider, error=error, detail=receipt.detail)
+    elif found.state is not receipt.state:
+        note(tx, found.id, "late_receipt", receipt.provider, attempt=found.attempt, detail=receipt.state)
 
 
 def _held(tx: Transaction, message: str, carrier: Carrier) -> Message | None:

@@ -3,6 +3,7 @@
 
 from typing import assert_never
 
+from .cleanup import run_cleanup
 from .context import Context
 from .deliveries import Carrier, Later, Stop
 from .errors import DeliveryError, PermanentError
@@ -23,8 +24,6 @@ async def process(job: Job, context: Context, carrier: Carrier) -> Later | None:
         case ExportJob():
             await run_export(job, context)
         case CleanupJob():
-            from .cleanup import run_cleanup
-
             await run_cleanup(job, context)
         case _:
             assert_never(job)

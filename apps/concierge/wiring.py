@@ -29,6 +29,7 @@ RETRIES: Final = 5
 BACKOFF: Final = Backoff(base_ms=2 * 60_000, factor=2.0)
 """2^attempt minutes: 2, 4, 8, 16, 32."""
 TIMEOUT: Final = "1h"
+RETRY_S_MAX: Final = 86_400
 RELAY: Final = "concierge-relay"
 HINT: Final = "the table of settings is in concierge's README.md"
 
@@ -146,7 +147,7 @@ def build_concierge(
     async def relay(_run: CronRun) -> None:
         await doorway.room().messages.relay()
 
-    endpoints = create_endpoints(doorway.room)
+    endpoints = create_endpoints(doorway.room, https=settings.desk.public_url.startswith("https://"))
     app.mount(endpoints)
     return Concierge(app=app, doorway=doorway, endpoints=endpoints)
 
@@ -205,7 +206,7 @@ async def _work(message: Message[dict[str, Any]], context: Context, backoff: Bac
     except TemporaryError as error:
         context.safety.count("job.retried", type=kind)
         wait_ms = max((error.after_s or 0) * 1000, backoff.delay_ms(message.attempts, 1.0))
-        raise Retry(wait_ms / 1000, reason=str(error)) from None
+        raise Retry(min(wait_ms / 1000, RETRY_S_MAX), reason=str(error)) from None
     except Exception as error:
         context.safety.count("job.retried", type=kind)
         context.safety.capture(error, type=kind, attempt=message.attempts)
