@@ -8,8 +8,8 @@ How the rooms hang together, and who fills which:
 
 - `processors.process(job, context)` picks one of four: `send` for e-mail and SMS (it calls `providers.DeliveryService`),
   `exports.run_export(job, context)` and `cleanup.run_cleanup(job, context)`.
-- `providers.open_providers(settings.providers) -> DeliveryService` is what a room opens; `read_receipts` verifies what
-  comes in at `POST /webhooks/{provider}`.
+- `providers.open_providers(settings.providers) -> DeliveryService` is what a room opens;
+  `providers.receipts.declare_receipts` verifies what comes in at `POST /webhooks/twilio` and `/webhooks/resend`.
 - `exports`: `check_filters(filters)`, `run_export(job, context)`, which writes `concierge_exports` as it goes on, and
   `open_link(room, export, signature)`; `cleanup`: `run_cleanup(job, context)`, `declare_schedules(app, doorway)`.
 - `safety.open_safety(settings.watch) -> Safety` gives `context.safety`: `breadcrumb`, `capture`, `count`, `observe`,

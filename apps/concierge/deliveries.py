@@ -18,6 +18,8 @@ from .records import Message, find_message
 from .words import Channel, State
 
 WORKER: Final = "worker"
+AGAIN_MAX: Final = 3
+"""How often a message goes once more after its recipient's carrier could not deliver it."""
 UNKNOWN: Final = "nobody knows whether it went, and it may go at most once"
 BOUNCING: Final = frozenset({Reason.INVALID, Reason.BLOCKED, Reason.UNSUBSCRIBED})
 
@@ -68,10 +70,12 @@ class Deliveries:
                 return
             tx.change("set_taken", id=message, provider=taken.provider, reference=taken.reference)
             found = move(tx, found, State.SENT, WORKER, detail=taken.provider)
-            for state, detail in tx.rows("kept_receipt", provider=taken.provider, reference=taken.reference):
+            kept = tx.rows("kept_receipt", provider=taken.provider, reference=taken.reference)
+            for state, detail, again_after_s in kept:
                 receipt = Receipt(
-                    provider=taken.provider, reference=taken.reference, state=State(state), detail=detail
-                )
+                    provider=taken.provider, reference=taken.reference, state=State(state), detail=detail,
+                    again_after_s=again_after_s,
+                )  # fmt: skip
                 _settle(tx, found, receipt)
 
         await self._database.write(work)
@@ -115,12 +119,13 @@ class Deliveries:
         """What a provider told later; the message's id, if it is known already. The same may come twice, and late."""
 
         def work(tx: Transaction) -> str | None:
-            values = {"provider": receipt.provider, "reference": receipt.reference}
+            values: dict[str, str | float | None] = {"provider": receipt.provider, "reference": receipt.reference}
             rows = tx.rows("message_of_receipt", **values)
             found = find_message(tx, rows[0][0]) if rows else None
             if found is None:
                 tx.change("forget_receipts")
-                tx.change("keep_receipt", state=receipt.state, detail=receipt.detail, **values)
+                values |= {"state": receipt.state, "detail": receipt.detail, "again_after_s": receipt.again_after_s}
+                tx.change("keep_receipt", **values)
                 return None
             _settle(tx, found, receipt)
             return found.id
@@ -161,12 +166,22 @@ def _begin(tx: Transaction, job: MessageJob, carrier: Carrier) -> Parcel | Later
 
 
 def _settle(tx: Transaction, found: Message, receipt: Receipt) -> None:
-    """What a receipt means to its message: the first one is the end of it."""
-    if found.state is State.SENT:
+    """What a receipt means to its message: the first one is the end of it, unless the carrier of its recipient may take
+    it later. Then it goes once more, as another version: what has the old one's key was taken."""
+    if found.state is State.SENT and _may_go_again(tx, found, receipt):
+        tx.change("send_again", id=found.id, send_at=tx.now_ms + round((receipt.again_after_s or 0) * 1000))
+        move(tx, found, State.QUEUED, receipt.provider, error=receipt.detail, event="sent_again")
+    elif found.state is State.SENT:
         error = None if receipt.state is State.DELIVERED else receipt.detail or receipt.state
         move(tx, found, receipt.state, receipt.provider, error=error, detail=receipt.detail)
     elif found.state is not receipt.state:
         note(tx, found.id, "late_receipt", receipt.provider, attempt=found.attempt, detail=receipt.state)
+
+
+def _may_go_again(tx: Transaction, found: Message, receipt: Receipt) -> bool:
+    if receipt.state is not State.FAILED or receipt.again_after_s is None or found.once:
+        return False
+    return bool(tx.rows("times_again", id=found.id)[0][0] < AGAIN_MAX)
 
 
 def _held(tx: Transaction, message: str, carrier: Carrier) -> Message | None:

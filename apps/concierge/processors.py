@@ -1,6 +1,7 @@
 """What is done for a job of each type. A failure is raised as one of `errors`; what it means to the queue is said in
 `wiring.py`."""
 
+from dataclasses import replace
 from typing import assert_never
 
 from .cleanup import run_cleanup
@@ -9,7 +10,7 @@ from .deliveries import Carrier, Later, Stop
 from .errors import DeliveryError, PermanentError
 from .exports import run_export
 from .jobs import CleanupJob, EmailJob, ExportJob, Job, SmsJob
-from .providers import Parcel, Taken
+from .providers import Parcel, ProviderBusyError, RestingError, Taken
 from .words import Channel
 
 __all__ = ["process"]
@@ -45,6 +46,11 @@ async def _send(job: EmailJob | SmsJob, context: Context, carrier: Carrier) -> L
         await context.deliveries.refused(job.message_id, error, carrier)
         context.safety.breadcrumb("message.refused", **facts, reason=error.reason)
         return None
+    except (RestingError, ProviderBusyError) as error:
+        # Nobody has it, and nobody is to be asked for a while: that is no attempt of this message's
+        await context.deliveries.failed(job.message_id, error, replace(carrier, is_last=False))
+        context.safety.breadcrumb("message.waiting", **facts, error=type(error).__name__)
+        return Later(max(1, round((error.after_s or 1) * 1000)))
     except (DeliveryError, OSError) as error:
         context.safety.breadcrumb("message.failed", **facts, error=type(error).__name__)
         if await context.deliveries.failed(job.message_id, error, carrier):

@@ -19,7 +19,8 @@ from .errors import FieldError, SettingError, TemporaryError
 from .exports import declare_exports
 from .jobs import ExportJob, read_job
 from .processors import process
-from .providers import DeliveryService
+from .providers import DeliveryService, Receipt
+from .providers.receipts import declare_receipts
 from .room import Room, file_of, open_room
 from .settings import ALERTS, DEAD, QUEUE, Settings, read_settings
 
@@ -95,6 +96,12 @@ class Doorway:
         """What processors are given."""
         return self.room().context()
 
+    async def receive(self, receipt: Receipt) -> None:
+        """What a provider told of a message."""
+        room = self.room()
+        await room.deliveries.receive(receipt)
+        room.safety.count("receipt", provider=receipt.provider, state=receipt.state)
+
     async def _facts(self) -> Mapping[str, Any]:
         metrics = await self._app.store.metrics(QUEUE)
         dead = await self._app.store.metrics(DEAD)
@@ -147,7 +154,8 @@ def build_concierge(
     async def relay(_run: CronRun) -> None:
         await doorway.room().messages.relay()
 
-    endpoints = create_endpoints(doorway.room, https=settings.desk.public_url.startswith("https://"))
+    receipts = declare_receipts(app, settings, doorway.receive)
+    endpoints = create_endpoints(doorway.room, receipts, https=settings.desk.public_url.startswith("https://"))
     app.mount(endpoints)
     return Concierge(app=app, doorway=doorway, endpoints=endpoints)
 
