@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from . import clock
-from .answers import answer, read_body, read_json
+from .answers import answer, read_json
 from .entry import Address, address_of
 from .errors import RefusedError
 from .jobs import CleanupJob, EmailJob, ExportJob, Job, SmsJob, read_job
