@@ -1,7 +1,7 @@
 """The messages as their carrier sees them: an attempt begins, and how it ends; receipts later.
 
 The carrier's word is taken only while the row still names it: whoever comes with an older version, as a copy, or after
-the end, is told to let go. What goes at most once is not tried again where an attempt began and nobody knows its end.
+the end, is told to let go. What goes at most once ends here where nobody knows whether it went.
 """
 
 from dataclasses import dataclass
@@ -60,19 +60,23 @@ class Deliveries:
         return await self._database.write(lambda tx: _begin(tx, job, carrier))
 
     async def taken(self, message: str, taken: Taken, carrier: Carrier) -> None:
-        """A provider has it; its receipt may have been quicker."""
+        """A provider has it."""
 
         def work(tx: Transaction) -> None:
             found = _held(tx, message, carrier)
-            if found is None:
-                return
-            tx.change("set_taken", id=message, provider=taken.provider, reference=taken.reference)
-            found = move(tx, found, State.SENT, WORKER, detail=taken.provider)
-            for state, detail in tx.rows("kept_receipt", provider=taken.provider, reference=taken.reference):
-                receipt = Receipt(
-                    provider=taken.provider, reference=taken.reference, state=State(state), detail=detail
-                )
-                _settle(tx, found, receipt)
+            if found is not None:
+                tx.change("set_taken", id=message, provider=taken.provider, reference=taken.reference)
+                move(tx, found, State.SENT, WORKER, detail=taken.provider)
+
+        await self._database.write(work)
+
+    async def waits(self, message: str, error: TemporaryError, carrier: Carrier) -> None:
+        """Nobody could be asked: it waits, and this was no attempt."""
+
+        def work(tx: Transaction) -> None:
+            found = _held(tx, message, carrier)
+            if found is not None:
+                move(tx, found, State.QUEUED, WORKER, error=str(error), event="waiting")
 
         await self._database.write(work)
 
@@ -112,17 +116,19 @@ class Deliveries:
         await self._database.write(work)
 
     async def receive(self, receipt: Receipt) -> str | None:
-        """What a provider told later; the message's id, if it is known already. The same may come twice, and late."""
+        """What a provider told later; the message's id, or None while none has this reference. The same may come
+        twice, and late: the first one that comes to a message that was sent is its end."""
 
         def work(tx: Transaction) -> str | None:
-            values = {"provider": receipt.provider, "reference": receipt.reference}
-            rows = tx.rows("message_of_receipt", **values)
+            rows = tx.rows("message_of_receipt", provider=receipt.provider, reference=receipt.reference)
             found = find_message(tx, rows[0][0]) if rows else None
             if found is None:
-                tx.change("forget_receipts")
-                tx.change("keep_receipt", state=receipt.state, detail=receipt.detail, **values)
                 return None
-            _settle(tx, found, receipt)
+            if found.state is State.SENT:
+                error = None if receipt.state is State.DELIVERED else receipt.detail or receipt.state
+                move(tx, found, receipt.state, receipt.provider, error=error, detail=receipt.detail)
+            elif found.state is not receipt.state:
+                note(tx, found.id, "late_receipt", receipt.provider, attempt=found.attempt, detail=receipt.state)
             return found.id
 
         return await self._database.write(work)
@@ -148,25 +154,13 @@ def _begin(tx: Transaction, job: MessageJob, carrier: Carrier) -> Parcel | Later
         tx.change("set_carrier", id=found.id, carrier=carrier.id)
     if found.state is State.QUEUED:
         found = move(tx, found, State.SENDING, WORKER, attempt=carrier.attempt)
-    elif found.once:
-        move(tx, found, State.FAILED, WORKER, error=UNKNOWN)
-        return Stop.OVER
-    else:
+    else:  # an attempt began, and its worker died or was stopped; how far it came, the providers' marks tell
         tx.change("set_state", id=found.id, state=State.SENDING, attempt=carrier.attempt, error=None, ended_at=None)
         note(tx, found.id, "resumed", WORKER, attempt=carrier.attempt)
     return Parcel(
         message_id=found.id, channel=found.channel, recipient=found.recipient, subject=found.subject,
         content=found.content, key=f"{found.id}.{found.version}", once=found.once,
     )  # fmt: skip
-
-
-def _settle(tx: Transaction, found: Message, receipt: Receipt) -> None:
-    """What a receipt means to its message: the first one is the end of it."""
-    if found.state is State.SENT:
-        error = None if receipt.state is State.DELIVERED else receipt.detail or receipt.state
-        move(tx, found, receipt.state, receipt.provider, error=error, detail=receipt.detail)
-    elif found.state is not receipt.state:
-        note(tx, found.id, "late_receipt", receipt.provider, attempt=found.attempt, detail=receipt.state)
 
 
 def _held(tx: Transaction, message: str, carrier: Carrier) -> Message | None:

@@ -1,4 +1,4 @@
-"""HTTP for the queue: the document's `/api/enqueue-job` and its three addresses below `/debug`, and providers' receipts."""
+"""HTTP for the queue: the document's `/api/enqueue-job` and its three addresses below `/debug`."""
 
 import secrets
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from . import clock
-from .answers import answer, read_body, read_json
+from .answers import answer, read_json
 from .entry import Address, address_of
 from .errors import RefusedError
 from .jobs import CleanupJob, EmailJob, ExportJob, Job, SmsJob, read_job
@@ -17,7 +17,6 @@ from .rights import RIGHTS, Right
 from .room import Room
 from .words import Format, State, Target, Urgency
 
-RECEIPT_BYTES_MAX = 64 << 10
 TEST_ADDRESS = "test@example.com"
 TEST_PHONE = "+15005550006"
 """Twilio's own for tests: nobody has it."""
@@ -69,7 +68,7 @@ class QueueDesk:
         self._room = room
 
     def addresses(self) -> list[Address]:
-        """All of them but the receipts, which are signed instead."""
+        """All of them."""
         found = [
             Address("POST", "/api/enqueue-job", None, self.enqueue_job),
             Address("GET", "/debug/queue-status", Right.WATCH, self.status),
@@ -102,18 +101,6 @@ class QueueDesk:
     async def status(self, request: Request, person: Person) -> Response:
         """How it goes: totals, failure rate, what happened lately, configuration."""
         return answer(await status_of(self._room()))
-
-    async def receive(self, request: Request) -> Response:
-        """A provider's receipts, by its signature; 204 once they are written down."""
-        room, provider = self._room(), request.path_params["provider"]
-        body = await read_body(request, most=RECEIPT_BYTES_MAX)
-        url = room.settings.desk.public_url + request.url.path
-        if request.url.query:
-            url += f"?{request.url.query}"
-        for receipt in room.providers.read_receipts(provider, url, request.headers, body):
-            await room.deliveries.receive(receipt)
-            room.safety.count("receipt", provider=receipt.provider, state=receipt.state)
-        return Response(status_code=204)
 
 
 async def status_of(room: Room) -> dict[str, Any]:

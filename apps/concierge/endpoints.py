@@ -1,11 +1,11 @@
 """Concierge's own HTTP: every address with the right that it needs, and how errors look."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from .answers import SafeHeaders, refuse_error
 from .desk_messages import MessageDesk
@@ -23,13 +23,13 @@ def addresses_of(room: Callable[[], Room]) -> list[Address]:
     return [address for desk in desks for address in desk.addresses()]
 
 
-def create_endpoints(room: Callable[[], Room], *, https: bool) -> Starlette:
-    """The application. Open to everybody are the login, and receipts, which are signed."""
+def create_endpoints(room: Callable[[], Room], receipts: Sequence[BaseRoute], *, https: bool) -> Starlette:
+    """The application. Open to everybody are the login, and `receipts`, which are signed."""
     entry = Entry(room)
     return Starlette(
         routes=[
             Route("/api/login", PeopleDesk(room).log_in, methods=["POST"]),
-            Route("/webhooks/{provider}", QueueDesk(room).receive, methods=["POST"]),
+            *receipts,
             *(Route(each.path, entry.guard(each), methods=[each.method]) for each in addresses_of(room)),
         ],
         middleware=[Middleware(SafeHeaders, https=https)],

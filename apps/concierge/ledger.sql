@@ -42,16 +42,6 @@ CREATE TABLE IF NOT EXISTS concierge_history (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS concierge_history_message ON concierge_history (message, number);
 
--- What came before the provider's answer did.
-CREATE TABLE IF NOT EXISTS concierge_receipts (
-  provider TEXT NOT NULL,
-  reference TEXT NOT NULL,
-  state TEXT NOT NULL,
-  detail TEXT NOT NULL,
-  at INTEGER NOT NULL,
-  PRIMARY KEY (provider, reference)
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE IF NOT EXISTS concierge_exports (
   id TEXT PRIMARY KEY,
   user TEXT NOT NULL,
@@ -293,13 +283,3 @@ DELETE FROM concierge_keys WHERE ends_at <= :now;
 SELECT id, user, filters, format, state, rows_done, rows_total, last, key, bytes, sha256, error, created_at, updated_at,
   ended_at, expires_at
 FROM concierge_exports WHERE (created_at, id) < (:at, :id) ORDER BY created_at DESC, id DESC LIMIT :limit;
-
--- name: keep_receipt
-INSERT INTO concierge_receipts (provider, reference, state, detail, at) VALUES (:provider, :reference, :state, :detail, :now)
-ON CONFLICT (provider, reference) DO UPDATE SET state = excluded.state, detail = excluded.detail;
-
--- name: kept_receipt
-DELETE FROM concierge_receipts WHERE provider = :provider AND reference = :reference RETURNING state, detail;
-
--- name: forget_receipts
-DELETE FROM concierge_receipts WHERE at < :now - 604800000;

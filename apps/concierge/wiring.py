@@ -20,6 +20,8 @@ from .exports import declare_exports
 from .jobs import ExportJob, read_job
 from .processors import process
 from .providers import DeliveryService
+from .providers.opening import open_providers
+from .providers.receipts import declare_receipts
 from .room import Room, file_of, open_room
 from .settings import ALERTS, DEAD, QUEUE, Settings, read_settings
 
@@ -142,18 +144,18 @@ def build_concierge(
     declare_delivery(app, doorway, settings, backoff)
     doorway.start_export = declare_exports(app, doorway.context)
     declare_schedules(app, doorway.context)
+    receipts = declare_receipts(app, settings, lambda receipt: doorway.room().deliveries.receive(receipt))
 
     @app.cron("* * * * *", name=RELAY, timezone="UTC", misfire="latest", overlap="skip")
     async def relay(_run: CronRun) -> None:
         await doorway.room().messages.relay()
 
-    endpoints = create_endpoints(doorway.room, https=settings.desk.public_url.startswith("https://"))
+    endpoints = create_endpoints(doorway.room, receipts, https=settings.desk.public_url.startswith("https://"))
     app.mount(endpoints)
     return Concierge(app=app, doorway=doorway, endpoints=endpoints)
 
 
 def _usual_parts() -> Parts:
-    from .providers.opening import open_providers
     from .safety import open_safety
 
     return Parts(providers=open_providers, safety=open_safety)
@@ -190,7 +192,7 @@ def declare_delivery(app: Conveyor, doorway: Doorway, settings: Settings, backof
 
 
 async def _work(message: Message[dict[str, Any]], context: Context, backoff: Backoff) -> None:
-    """One job; what its failure means to the queue. No word of a message gets into a reason: they are kept and shown."""
+    """One job; what its failure means to the queue. No word of a message gets into a reason: those are shown."""
     try:
         job = read_job(message.body)
     except FieldError as error:
@@ -207,7 +209,7 @@ async def _work(message: Message[dict[str, Any]], context: Context, backoff: Bac
         context.safety.count("job.retried", type=kind)
         wait_ms = max((error.after_s or 0) * 1000, backoff.delay_ms(message.attempts, 1.0))
         raise Retry(min(wait_ms / 1000, RETRY_S_MAX), reason=str(error)) from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # what it says may hold what the message says: only its name goes on
         context.safety.count("job.retried", type=kind)
         context.safety.capture(error, type=kind, attempt=message.attempts)
         raise Retry(reason=type(error).__name__) from None
