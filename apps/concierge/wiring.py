@@ -19,7 +19,7 @@ from .errors import FieldError, SettingError, TemporaryError
 from .exports import declare_exports
 from .jobs import ExportJob, read_job
 from .processors import process
-from .providers import DeliveryService
+from .providers import DeliveryService, Receipt
 from .providers.opening import open_providers
 from .providers.receipts import declare_receipts
 from .room import Room, file_of, open_room
@@ -97,6 +97,10 @@ class Doorway:
         """What processors are given."""
         return self.room().context()
 
+    async def receive(self, receipt: Receipt) -> str | None:
+        """Write down what a provider told; the message's id, or None if it is none of ours, or not yet."""
+        return await self.room().deliveries.receive(receipt)
+
     async def _facts(self) -> Mapping[str, Any]:
         metrics = await self._app.store.metrics(QUEUE)
         dead = await self._app.store.metrics(DEAD)
@@ -144,7 +148,7 @@ def build_concierge(
     declare_delivery(app, doorway, settings, backoff)
     doorway.start_export = declare_exports(app, doorway.context)
     declare_schedules(app, doorway.context)
-    receipts = declare_receipts(app, settings, lambda receipt: doorway.room().deliveries.receive(receipt))
+    receipts = declare_receipts(app, settings, doorway.receive)
 
     @app.cron("* * * * *", name=RELAY, timezone="UTC", misfire="latest", overlap="skip")
     async def relay(_run: CronRun) -> None:
