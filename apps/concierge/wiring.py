@@ -97,9 +97,11 @@ class Doorway:
         """What processors are given."""
         return self.room().context()
 
-    async def receive(self, receipt: Receipt) -> str | None:
-        """Write down what a provider told; the message's id, or None if it is none of ours, or not yet."""
-        return await self.room().deliveries.receive(receipt)
+    async def receive(self, receipt: Receipt) -> None:
+        """What a provider told of a message."""
+        room = self.room()
+        await room.deliveries.receive(receipt)
+        room.safety.count("receipt", provider=receipt.provider, state=receipt.state)
 
     async def _facts(self) -> Mapping[str, Any]:
         metrics = await self._app.store.metrics(QUEUE)
