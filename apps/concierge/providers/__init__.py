@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..sensitive import Sensitive, veiled
 from ..words import Channel, State
 
 
+@veiled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
     """One message as a provider gets it."""
 
     message_id: str
     channel: Channel
-    recipient: str
-    subject: str
+    recipient: Sensitive
+    subject: Sensitive
     """Empty for a text message."""
-    content: str
+    content: Sensitive
     key: str
     """The same at every attempt to send this version of it: Message-ID and idempotency key are made of it."""
     once: bool = False
