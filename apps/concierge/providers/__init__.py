@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..sensitive import Sensitive, veiled
-from ..words import Channel, State
+from conveyor_apps.concierge.sensitive import Sensitive, veiled
+from conveyor_apps.concierge.words import Channel, State
 
 
 @veiled

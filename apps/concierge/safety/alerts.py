@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx2
-import msgspec
 
 from conveyor_apps.tables import Database, Transaction
 
-from .. import clock
-from ..errors import ConciergeError
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.errors import ConciergeError
 
 FAILURES: Final = 0.1
 ENDED_MIN: Final = 20
@@ -102,7 +101,7 @@ async def call_webhook(url: str, alert: Alert) -> None:
     }  # fmt: skip
     try:
         async with httpx2.AsyncClient(timeout=WEBHOOK_S, trust_env=False, follow_redirects=False) as client:
-            response = await client.post(url, content=msgspec.json.encode(body), headers={"content-type": "application/json"})
+            response = await client.post(url, json=body)
     except httpx2.HTTPError as error:
         raise WebhookError(f"the alert webhook cannot be reached: {type(error).__name__}") from None
     if not response.is_success:

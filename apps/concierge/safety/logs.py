@@ -15,7 +15,7 @@ import msgspec
 
 from conveyor import ConveyorError
 
-from .. import clock
+from conveyor_apps.concierge import clock
 from .redaction import redact, safe_error, safe_facts
 
 OURS: Final = "concierge"

@@ -1,7 +1,7 @@
 """Counts and times of all processes, in Prometheus' text format.
 
-Each process sums up for itself and adds to a table every other second and when it ends; one that is killed takes what it
-had not added with it. How messages stand is asked of their own table.
+Each process sums up for itself and adds to a table every other second and when it ends; one that is killed takes what
+it had not added with it. How messages stand is asked of their own table.
 """
 
 import re
@@ -13,13 +13,15 @@ import msgspec
 
 from conveyor_apps.tables import Database, Transaction
 
-from ..words import ExportState, State
+from conveyor_apps.concierge.words import ExportState, State
 
 FLUSH_S: Final = 2.0
 SERIES_MAX: Final = 1_000
 """Of one process; what is new beyond goes under `other`."""
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,47}")
-_NAMES: Final = frozenset({"type", "reason", "provider", "channel", "outcome", "state", "queue", "alert", "event", "target"})
+_NAMES: Final = frozenset({
+    "type", "reason", "provider", "channel", "outcome", "state", "queue", "alert", "event", "target",
+})  # fmt: skip
 
 Key = tuple[str, str]
 """A metric's name, and its labels as JSON."""
@@ -64,7 +66,9 @@ class Meter:
             raise
 
 
-async def metrics_text(database: Database, facts: Callable[[], Awaitable[Mapping[str, Any]]], providers: list[dict[str, object]]) -> str:
+async def metrics_text(
+    database: Database, facts: Callable[[], Awaitable[Mapping[str, Any]]], providers: list[dict[str, object]]
+) -> str:
     """Everything, for `GET /metrics`."""
     rows, states, events, exports, alarms = await database.read(
         lambda tx: (
@@ -102,7 +106,8 @@ def _told(rows: list[tuple[Any, ...]]) -> list[str]:
     for name, labels, count, total in rows:
         is_time = name.endswith("_seconds")
         if name != last:
-            lines += _head(name if is_time else f"{name}_total", "summary" if is_time else "counter", "As processes told.")
+            called, kind = (name, "summary") if is_time else (f"{name}_total", "counter")
+            lines += _head(called, kind, "As processes told.")
             last = name
         shown = ",".join(f'{label}="{value}"' for label, value in msgspec.json.decode(labels).items())
         braced = f"{{{shown}}}" if shown else ""

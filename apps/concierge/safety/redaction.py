@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from pathlib import PurePath
 from typing import Final
 
-from ..errors import ConciergeError, DeliveryError, PermanentError, RefusedError, SettingError
-from ..sensitive import STARS, strike, values_of, words_of
+from conveyor_apps.concierge.errors import ConciergeError, DeliveryError, PermanentError, RefusedError, SettingError
+from conveyor_apps.concierge.sensitive import STARS, strike, values_of, words_of
 
 FACTS: Final = frozenset({
     "alert", "attempt", "attempts", "bytes", "channel", "count", "delay_ms", "error", "event", "export", "job",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import SettingError
+from conveyor_apps.concierge.errors import SettingError
 from .redaction import redact, safe_facts, safe_value
 
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ _HEAD: Final = (
     "event_id", "timestamp", "start_timestamp", "level", "platform", "environment", "release", "type", "sdk",
     "transaction_info",
 )  # fmt: skip
-_SPAN: Final = ("span_id", "parent_span_id", "trace_id", "same_process_as_parent", "op", "status", "start_timestamp", "timestamp", "origin")
+_SPAN: Final = (
+    "span_id", "parent_span_id", "trace_id", "same_process_as_parent", "op", "status", "start_timestamp", "timestamp",
+    "origin",
+)  # fmt: skip
 _FRAME: Final = ("function", "lineno", "module", "in_app")
 
 
@@ -41,8 +44,8 @@ class Sentry:
             raise SettingError(f"environment: `SENTRY_DSN` needs a library that is not installed: {HINT}") from None
         try:
             self._client = sentry_sdk.Client(
-                dsn=dsn, before_send=_before_send, before_send_transaction=_before_transaction, traces_sample_rate=traces,
-                default_integrations=False, auto_enabling_integrations=False, auto_session_tracking=False,
+                dsn=dsn, before_send=_before_send, before_send_transaction=_before_transaction,
+                traces_sample_rate=traces, default_integrations=False, auto_enabling_integrations=False, auto_session_tracking=False,
                 include_local_variables=False, include_source_context=False, send_default_pii=False,
                 max_request_body_size="never", server_name="", send_client_reports=False, enable_logs=False,
             )  # fmt: skip
@@ -101,7 +104,9 @@ class Sentry:
             if scope is not None:
                 scope.capture_message(text, level=level)
 
-    def check_in(self, schedule: str, status: str, *, id: str | None = None, seconds: float | None = None) -> str | None:
+    def check_in(
+        self, schedule: str, status: str, *, id: str | None = None, seconds: float | None = None
+    ) -> str | None:
         """A run of a schedule begins (`in_progress`), or ends (`ok`, `error`); the id of the check-in."""
         if self._client is None:
             return None
@@ -148,21 +153,26 @@ def _before_transaction(event: "Event", _hint: "Hint") -> "Event":
     given: dict[str, Any] = dict(event)  # type: ignore[arg-type]
     built = _common(given)
     built["transaction"] = redact(str(given.get("transaction", "")))
-    spans = [{**_of(each, _SPAN), "description": redact(str(each.get("description") or ""))} for each in given.get("spans", [])]
-    return {**built, "spans": spans}  # type: ignore[return-value,typeddict-item]
+    built["spans"] = [
+        {**_of(each, _SPAN), "description": redact(str(each.get("description") or ""))}
+        for each in given.get("spans", [])
+    ]
+    return built  # type: ignore[return-value]
 
 
 def _common(given: Mapping[str, Any]) -> dict[str, Any]:
     crumbs = given.get("breadcrumbs") or {}
     values = crumbs.get("values", []) if isinstance(crumbs, dict) else crumbs
-    contexts = given.get("contexts", {})
+    contexts: dict[str, Any] = {}
+    for name, context in given.get("contexts", {}).items():
+        if name == "job":
+            contexts[name] = safe_facts(context)
+        elif name == "trace":
+            contexts[name] = {**_of(context, _SPAN), "data": safe_facts(context.get("data") or {})}
     return {
         **_of(given, _HEAD),
         "tags": safe_facts(dict(given.get("tags") or {})),
-        "contexts": {
-            **({"job": safe_facts(contexts["job"])} if "job" in contexts else {}),
-            **({"trace": {**_of(contexts["trace"], _SPAN), "data": safe_facts(contexts["trace"].get("data") or {})}} if "trace" in contexts else {}),
-        },
+        "contexts": contexts,
         "breadcrumbs": {"values": [_crumb(each) for each in values if each.get("category") == OURS]},
     }  # fmt: skip
 
