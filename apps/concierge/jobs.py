@@ -5,12 +5,13 @@ On the wire their fields are in camelCase: `{"type": "email_send", "messageId": 
 
 import re
 import unicodedata
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from . import clock
 from .errors import FieldError
+from .sensitive import MARK, Sensitive, veiled
 from .words import Format, Target, Urgency
 
 J = TypeVar("J")
@@ -30,13 +31,14 @@ _DOMAIN: Final = re.compile(rf"({_LABEL}\.)*{_LABEL}")
 _PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
+@veiled
 class EmailJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="email_send"):
     """An e-mail on its way."""
 
     message_id: str
-    recipient: str
-    subject: str
-    content: str
+    recipient: Sensitive
+    subject: Sensitive
+    content: Sensitive
     priority: Urgency = Urgency.NORMAL
 
     def check(self) -> None:
@@ -47,13 +49,14 @@ class EmailJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fi
         check_content("content", self.content, most=EMAIL_BYTES_MAX, size=len(self.content.encode("utf-8", "replace")))
 
 
+@veiled
 class SmsJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="sms_send"):
     """A text message on its way."""
 
     message_id: str
-    recipient: str
+    recipient: Sensitive
     """E.164: `+491701234567`."""
-    content: str
+    content: Sensitive
     priority: Urgency = Urgency.NORMAL
 
     def check(self) -> None:
@@ -63,11 +66,12 @@ class SmsJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fiel
         check_content("content", self.content, most=SMS_CHARS_MAX, size=len(self.content))
 
 
+@veiled
 class ExportJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="export_generation"):
     """An export to be written."""
 
     export_id: str
-    filters: dict[str, Any]
+    filters: Annotated[dict[str, Any], MARK]
     user_id: str
     format: Format
 

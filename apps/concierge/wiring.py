@@ -13,11 +13,11 @@ from conveyor import Backoff, Conveyor, ConveyorError, CronRun, Message, Reject,
 from . import clock
 from .cleanup import dead_letters_of, declare_schedules
 from .context import Context, Safety
-from .deliveries import Carrier
+from .deliveries import Carrier, Later
 from .endpoints import create_endpoints
 from .errors import FieldError, SettingError, TemporaryError
 from .exports import declare_exports
-from .jobs import ExportJob, read_job
+from .jobs import ExportJob, Job, read_job
 from .processors import process
 from .providers import DeliveryService, Receipt
 from .providers.opening import open_providers
@@ -208,18 +208,23 @@ async def _work(message: Message[dict[str, Any]], context: Context, backoff: Bac
         id=message.id, attempt=message.attempts, version=version if isinstance(version, int) else None,
         is_last=message.attempts > RETRIES,
     )  # fmt: skip
+    with context.safety.job(job, message.attempts):
+        later = await _attempt(job, context, carrier, backoff)
+    if later is not None:
+        raise Snooze(later.wait_ms / 1000)
+
+
+async def _attempt(job: Job, context: Context, carrier: Carrier, backoff: Backoff) -> Later | None:
     kind, began_s = str(job.__struct_config__.tag), clock.monotonic_s()
     try:
-        later = await process(job, context, carrier)
+        return await process(job, context, carrier)
     except TemporaryError as error:
         context.safety.count("job.retried", type=kind)
-        wait_ms = max((error.after_s or 0) * 1000, backoff.delay_ms(message.attempts, 1.0))
+        wait_ms = max((error.after_s or 0) * 1000, backoff.delay_ms(carrier.attempt, 1.0))
         raise Retry(min(wait_ms / 1000, RETRY_S_MAX), reason=str(error)) from None
     except Exception as error:  # noqa: BLE001  # what it says may hold what the message says: only its name goes on
         context.safety.count("job.retried", type=kind)
-        context.safety.capture(error, type=kind, attempt=message.attempts)
+        context.safety.capture(error, type=kind, attempt=carrier.attempt)
         raise Retry(reason=type(error).__name__) from None
     finally:
         context.safety.observe("job", clock.monotonic_s() - began_s, type=kind)
-    if later is not None:
-        raise Snooze(later.wait_ms / 1000)
