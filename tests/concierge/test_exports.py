@@ -112,7 +112,9 @@ async def test_a_second_attempt_writes_the_same_file_whatever_came_meanwhile(
         assert (found.state, found.rows_total) == (ExportState.READY, 100)
 
 
-async def test_nobody_sees_half_a_file_and_what_was_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_sees_half_a_file_and_what_was_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with open_archivist(tmp_path) as archivist, archivist.app.testing() as kit:
         fill(archivist.database.path, 2_000, since=SINCE)
         await archivist.context.bucket.put("exports/export-1.csv", "before")
