@@ -8,6 +8,7 @@ from conveyor import Bucket
 from conveyor_apps.tables import Database
 
 from .audit import Trail
+from .deliveries import Deliveries
 from .jobs import ExportJob
 from .messages import Messages
 from .providers import DeliveryService
@@ -62,11 +63,12 @@ class DeadLetters(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The same for all jobs of a process, but for the last two."""
+    """The same for all jobs of a process."""
 
     settings: Settings
     database: Database
     messages: Messages
+    deliveries: Deliveries
     trail: Trail
     providers: DeliveryService
     bucket: Bucket
@@ -80,6 +82,3 @@ class Context:
     """Let a worker of exports write it: `exports.declare_exports(app, context)` gives this."""
     dead_letters: DeadLetters
     """Of the queue of messages: `cleanup.dead_letters_of(app)`."""
-    attempt: int = 1
-    version: int = 1
-    """Of the message; an older one than the row's is stale."""

@@ -55,7 +55,6 @@ CREATE TABLE IF NOT EXISTS concierge_exports (
   bytes INTEGER,
   sha256 TEXT,
   error TEXT,
-  queued INTEGER NOT NULL DEFAULT 0,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
   ended_at INTEGER,
@@ -279,3 +278,8 @@ DELETE FROM concierge_keys WHERE user = :user AND kind = 'token' AND hex(substr(
 
 -- name: drop_old_keys
 DELETE FROM concierge_keys WHERE ends_at <= :now;
+
+-- name: list_exports
+SELECT id, user, filters, format, state, rows_done, rows_total, last, key, bytes, sha256, error, created_at, updated_at,
+  ended_at, expires_at
+FROM concierge_exports WHERE (created_at, id) < (:at, :id) ORDER BY created_at DESC, id DESC LIMIT :limit;

@@ -31,6 +31,7 @@ from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, declarer
 from conveyor.queue.producer import Queue
+from conveyor.queue.sealing import Sealer
 from conveyor.retention import Declared
 from conveyor.secrets import Secrets
 from conveyor.store.chosen import choose_retention, choose_stores
@@ -54,7 +55,8 @@ class Conveyor:
 
     The store comes from `url`, else from `CONVEYOR_URL`, else from `pyproject.toml`, else it is `sqlite:///conveyor.db`.
     `stores` are others by name, and `routes` say which queues live there: patterns of names, the first match wins.
-    `buckets` are the URLs of those that do not lie on local files, by name or binding.
+    `buckets` are the URLs of those that do not lie on local files, by name or binding. `encrypted` are patterns of the
+    queues whose payloads lie encrypted in the store.
     `wrangler` names a Worker's file (None: none), and `environment` one of its `env`s; if not, `CONVEYOR_WRANGLER` and
     `CLOUDFLARE_ENV` do. Nothing is opened until `async with app:`, a worker, or the first send.
     """
@@ -76,6 +78,7 @@ class Conveyor:
         stores: Mapping[str, str] | None = None,
         routes: Mapping[str, str] | None = None,
         buckets: Mapping[str, str] | None = None,
+        encrypted: Sequence[str] | None = None,
         wrangler: str | os.PathLike[str] | Default | None = Default.WRANGLER,
         environment: str | None = None,
         clock: Clock | None = None,
@@ -94,7 +97,9 @@ class Conveyor:
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = queues_of(self.worker)
         self._handles: dict[str, Queue] = {}
-        self.bindings = Bindings(self.routing, self.worker, self._store, self.ensure_open, name, buckets)
+        self.bindings = Bindings(
+            self.routing, self.worker, self._store, self.ensure_open, name, buckets, encrypted, self.handlers
+        )  # fmt: skip
         self.secrets: Secrets = self.bindings.secrets
         """What `wrangler secret put` wrote for this app: `app.secrets["NAME"]`."""
         self.jobs: Final = Jobs(self)
@@ -154,7 +159,7 @@ class Conveyor:
             key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, ageing=ageing,
             **options,
         )  # fmt: skip
-        return declarer(self._handlers, queue, settings, run_in)
+        return declarer(self._handlers, queue, settings, run_in, self.sealer)
 
     def declare_queue(self, name: str, settings: QueueSettings | None = None) -> Queue:
         """A queue that this app sends to and somebody else consumes; it is made when the app opens, if need be."""
@@ -190,7 +195,7 @@ class Conveyor:
             self._renew_handles()
         handle = self._handles.get(name)
         if handle is None:
-            handle = self._handles[name] = Queue(self._store, self._ids, self._settings_of, name)
+            handle = self._handles[name] = Queue(self._store, self._ids, self._settings_of, name, self.sealer)
         return handle
 
     def kv(self, namespace: str) -> KV:
@@ -283,6 +288,7 @@ class Conveyor:
         self._ids.follow(self._store.clock)
         try:
             handlers = self.handlers()
+            self.sealer.check()
             check_worker(self.worker, self._handlers, self._schedules.declared)
             scheduler, kept = self._schedules.open(), self.retention.wanted
             self._declaring = await declare(self._store, self._queues, handlers, scheduler, self._tell, kept)
@@ -333,6 +339,10 @@ class Conveyor:
         return None if self._loop is None or self._loop.is_closed() else self._loop
 
     @property
+    def sealer(self) -> Sealer:
+        return self.bindings.sealer
+
+    @property
     def store(self) -> Store:
         """The store, open or not."""
         return self._store
@@ -359,7 +369,7 @@ class Conveyor:
     def _renew_handles(self) -> None:
         """What was given out must look again whether the store is open, and which it is."""
         for name, handle in self._handles.items():
-            Queue.__init__(handle, self._store, self._ids, self._settings_of, name)
+            Queue.__init__(handle, self._store, self._ids, self._settings_of, name, self.sealer)
         self.bindings.renew(self._store)
 
     def another_store(self) -> Store:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +19,10 @@ from conveyor.blobs.links import Links
 from conveyor.blobs.model import Backend
 from conveyor.kv import KV, NAMESPACES
 from conveyor.model.settings import check_name
+from conveyor.queue.handler import Handler
+from conveyor.queue.sealing import Sealer
 from conveyor.secrets import Keys, Secrets
-from conveyor.store.chosen import choose_buckets, choose_files, choose_public_url
+from conveyor.store.chosen import choose_buckets, choose_encrypted, choose_files, choose_public_url
 from conveyor.store.protocol import Store
 from conveyor.store.routing import Routing
 from conveyor.wrangler import Worker
@@ -43,8 +45,10 @@ class Bindings:
         ensure_open: Callable[[], Awaitable[None]],
         app: str,
         buckets: Mapping[str, str] | None = None,
+        encrypted: Sequence[str] | None = None,
+        handlers: Callable[[], Sequence[Handler]] = tuple,
     ) -> None:
-        """`buckets` are the URLs of some, as Python gives them."""
+        """`buckets` are the URLs of some, and `encrypted` the patterns of queues, as Python gives them."""
         self._routing = routing
         self._worker = worker
         self._store = self._own = store
@@ -58,6 +62,9 @@ class Bindings:
         self._folder: Path | None = None
         self._passing: weakref.finalize[..., Bindings] | None = None
         self.secrets = Secrets(store, app, self.folder)
+        self._handlers = handlers
+        self.sealer = Sealer(choose_encrypted(encrypted), self._payload_keys, self._leads_to)
+        """Of what goes into encrypted queues."""
 
     def kv(self, namespace: str) -> KV:
         """A namespace by its binding, or by its own name."""
@@ -99,6 +106,7 @@ class Bindings:
         """The handles work on this store from now on."""
         if store is not self._store:
             self._forget_folder()
+            self.sealer.forget()
             self.links = Links(Keys(self.folder), choose_public_url)
         self._store = store
         for namespace, kv in self._kvs.items():
@@ -115,6 +123,14 @@ class Bindings:
             self._titles = {msgspec.json.decode(each.body, type=_Namespace).id: each.name for each in found}
             for namespace, kv in self._kvs.items():
                 kv.namespace = self._name_of(namespace)
+
+    def _payload_keys(self) -> Mapping[str, bytes]:
+        """Made here for stores in memory alone: other machines must have the same."""
+        folder = self.folder()
+        return Keys(lambda: folder).for_payloads(make=self._passing is not None)
+
+    def _leads_to(self, origin: str, queue: str) -> bool:
+        return any(each.queue == origin and each.settings.dead_letter_queue == queue for each in self._handlers())
 
     def folder(self) -> Path:
         """Where files are kept; those of a store in memory are gone with the process."""
