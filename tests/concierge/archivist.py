@@ -85,7 +85,7 @@ class Archivist:
         self.sent: list[tuple[Any, int | None]] = []
         declare_schedules(self.app, lambda: self.context)
         self.context = Context(
-            settings=Settings(data=folder), database=self.database, messages=cast("Any", None), trail=self.trail,
+            settings=Settings(data=folder), database=self.database, messages=cast("Any", None), deliveries=cast("Any", None), trail=self.trail,
             providers=cast("Any", None), bucket=self.app.bucket(BUCKET), safety=self.safety, notify=self._notify,
             enqueue=self._enqueue, start_export=declare_exports(self.app, lambda: self.context),
             dead_letters=dead_letters_of(self.app),
