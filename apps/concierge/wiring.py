@@ -23,6 +23,7 @@ from .providers import DeliveryService, Receipt
 from .providers.opening import open_providers
 from .providers.receipts import declare_receipts
 from .room import Room, file_of, open_room
+from .safety import open_safety
 from .settings import ALERTS, DEAD, QUEUE, Settings, read_settings
 
 BATCH: Final = 10
@@ -144,7 +145,7 @@ def build_concierge(
     except SettingError as error:
         raise ConveyorError(str(error), hint=HINT) from error
     app = Conveyor("concierge", url=url)
-    doorway = Doorway(app, settings, parts or _usual_parts())
+    doorway = Doorway(app, settings, parts or Parts(providers=open_providers, safety=open_safety))
     app.on_open(doorway.open)
     app.on_close(doorway.close)
     declare_delivery(app, doorway, settings, backoff)
@@ -159,12 +160,6 @@ def build_concierge(
     endpoints = create_endpoints(doorway.room, receipts, https=settings.desk.public_url.startswith("https://"))
     app.mount(endpoints)
     return Concierge(app=app, doorway=doorway, endpoints=endpoints)
-
-
-def _usual_parts() -> Parts:
-    from .safety import open_safety
-
-    return Parts(providers=open_providers, safety=open_safety)
 
 
 def declare_delivery(app: Conveyor, doorway: Doorway, settings: Settings, backoff: Backoff) -> None:

@@ -14,30 +14,14 @@ import httpx2
 from conveyor import Backoff
 from conveyor_apps.concierge.audit import SYSTEM
 from conveyor_apps.concierge.people import NewUser
-from conveyor_apps.concierge.providers.opening import open_providers
 from conveyor_apps.concierge.room import Room
 from conveyor_apps.concierge.settings import read_settings
-from conveyor_apps.concierge.wiring import Concierge, Parts, build_concierge
+from conveyor_apps.concierge.wiring import Concierge, build_concierge
 from conveyor_apps.concierge.words import Role
 
 PASSWORD = "correct horse battery"
 SOON = Backoff(base_ms=50)
 WAIT_S = 60.0
-
-
-class Quiet:
-    """Tells nobody."""
-
-    def breadcrumb(self, event: str, **facts: str | float) -> None: ...
-
-    def capture(self, error: BaseException, **facts: str | float) -> None: ...
-
-    def count(self, event: str, **labels: str) -> None: ...
-
-    def observe(self, event: str, seconds: float, **labels: str) -> None: ...
-
-
-PARTS = Parts(providers=open_providers, safety=lambda _settings: Quiet())
 
 
 class Clinic:
@@ -101,7 +85,7 @@ async def clinic(
     settings = read_settings(
         {"CONCIERGE_DATA": str(folder / "data"), "CONCIERGE_RATE": "100000", **(environment or {})}
     )
-    built = build_concierge(settings, url=url or f"sqlite:///{folder}/conveyor.db", backoff=SOON, parts=PARTS)
+    built = build_concierge(settings, url=url or f"sqlite:///{folder}/conveyor.db", backoff=SOON)
     async with built.app:
         people = built.doorway.room().people
         tokens = {}
