@@ -1,7 +1,7 @@
 """The messages as their carrier sees them: an attempt begins, and how it ends; receipts later.
 
 The carrier's word is taken only while the row still names it: whoever comes with an older version, as a copy, or after
-the end, is told to let go. What goes at most once is not tried again where an attempt began and nobody knows its end.
+the end, is told to let go. What goes at most once ends here where nobody knows whether it went.
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Deliveries:
         return await self._database.write(lambda tx: _begin(tx, job, carrier))
 
     async def taken(self, message: str, taken: Taken, carrier: Carrier) -> None:
-        """A provider has it; its receipt may have been quicker."""
+        """A provider has it."""
 
         def work(tx: Transaction) -> None:
             found = _held(tx, message, carrier)
@@ -77,6 +77,16 @@ class Deliveries:
                     again_after_s=again_after_s,
                 )  # fmt: skip
                 _settle(tx, found, receipt)
+
+        await self._database.write(work)
+
+    async def waits(self, message: str, error: TemporaryError, carrier: Carrier) -> None:
+        """Nobody could be asked: it waits, and this was no attempt."""
+
+        def work(tx: Transaction) -> None:
+            found = _held(tx, message, carrier)
+            if found is not None:
+                move(tx, found, State.QUEUED, WORKER, error=str(error), event="waiting")
 
         await self._database.write(work)
 
@@ -116,7 +126,8 @@ class Deliveries:
         await self._database.write(work)
 
     async def receive(self, receipt: Receipt) -> str | None:
-        """What a provider told later; the message's id, if it is known already. The same may come twice, and late."""
+        """What a provider told later; the message's id, or None while none has this reference: then it is kept until
+        one has. The same may come twice, and late."""
 
         def work(tx: Transaction) -> str | None:
             values: dict[str, str | float | None] = {"provider": receipt.provider, "reference": receipt.reference}
@@ -153,10 +164,7 @@ def _begin(tx: Transaction, job: MessageJob, carrier: Carrier) -> Parcel | Later
         tx.change("set_carrier", id=found.id, carrier=carrier.id)
     if found.state is State.QUEUED:
         found = move(tx, found, State.SENDING, WORKER, attempt=carrier.attempt)
-    elif found.once:
-        move(tx, found, State.FAILED, WORKER, error=UNKNOWN)
-        return Stop.OVER
-    else:
+    else:  # an attempt began, and its worker died or was stopped; how far it came, the providers' marks tell
         tx.change("set_state", id=found.id, state=State.SENDING, attempt=carrier.attempt, error=None, ended_at=None)
         note(tx, found.id, "resumed", WORKER, attempt=carrier.attempt)
     return Parcel(

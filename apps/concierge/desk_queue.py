@@ -68,7 +68,7 @@ class QueueDesk:
         self._room = room
 
     def addresses(self) -> list[Address]:
-        """All of them but the receipts, which are signed instead."""
+        """All of them."""
         found = [
             Address("POST", "/api/enqueue-job", None, self.enqueue_job),
             Address("GET", "/debug/queue-status", Right.WATCH, self.status),

@@ -24,7 +24,7 @@ def addresses_of(room: Callable[[], Room]) -> list[Address]:
 
 
 def create_endpoints(room: Callable[[], Room], receipts: Sequence[BaseRoute], *, https: bool) -> Starlette:
-    """The application. Open to everybody are the login, and receipts, which are signed."""
+    """The application. Open to everybody are the login, and `receipts`, which are signed."""
     entry = Entry(room)
     return Starlette(
         routes=[
