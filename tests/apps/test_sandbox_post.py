@@ -26,13 +26,18 @@ def base() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def http(base: str) -> Iterator[httpx2.Client]:
+@pytest.fixture(scope="module")
+def client(base: str) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=base) as client:
         yield client
-        client.delete("/admin/accepted").raise_for_status()
-        for name in ("smtp", "resend", "twilio"):
-            client.delete(f"/admin/mishaps/{name}").raise_for_status()
+
+
+@pytest.fixture
+def http(client: httpx2.Client) -> Iterator[httpx2.Client]:
+    yield client
+    client.delete("/admin/accepted").raise_for_status()
+    for name in ("smtp", "resend", "twilio"):
+        client.delete(f"/admin/mishaps/{name}").raise_for_status()
 
 
 def strike(http: httpx2.Client, provider: str, *mishaps: dict[str, Any]) -> None:

@@ -28,27 +28,28 @@ class PostOffice:
 
     url: str
     settings: Settings
+    http: httpx2.Client
 
     def strike(self, provider: str, *mishaps: dict[str, Any]) -> None:
         """What befalls messages from now on."""
-        httpx2.put(f"{self.url}/admin/mishaps/{provider}", json=list(mishaps)).raise_for_status()
+        self.http.put(f"/admin/mishaps/{provider}", json=list(mishaps)).raise_for_status()
 
     def accepted(self, provider: str) -> list[dict[str, Any]]:
         """What a provider took, whether it said so or not."""
-        found = httpx2.get(f"{self.url}/admin/accepted", params={"provider": provider}).json()
+        found = self.http.get("/admin/accepted", params={"provider": provider}).json()
         return [dict(each) for each in found["accepted"]]
 
     def duplicates(self) -> dict[str, dict[str, int]]:
         """What came more than once."""
-        return dict(httpx2.get(f"{self.url}/admin/accepted").json()["duplicates"])
+        return dict(self.http.get("/admin/accepted").json()["duplicates"])
 
     def calm(self) -> None:
         """Forget everything."""
-        httpx2.delete(f"{self.url}/admin/accepted").raise_for_status()
+        self.http.delete("/admin/accepted").raise_for_status()
         for name in ("smtp", "resend", "twilio"):
-            httpx2.delete(f"{self.url}/admin/mishaps/{name}").raise_for_status()
+            self.http.delete(f"/admin/mishaps/{name}").raise_for_status()
         for name in ("resend", "twilio"):
-            httpx2.delete(f"{self.url}/admin/faults/{name}").raise_for_status()
+            self.http.delete(f"/admin/faults/{name}").raise_for_status()
 
     def but(self, **changes: Any) -> Settings:
         """The settings with other providers."""
@@ -58,10 +59,10 @@ class PostOffice:
 @contextmanager
 def open_post_office(folder: Path) -> Iterator[PostOffice]:
     """A sandbox for the length of the block."""
-    with serving(SandboxSettings(smtp_port=0, receipt_delay_ms=0)) as url:
-        smtp = httpx2.get(f"{url}/admin/mail").json()["smtp"]
+    with serving(SandboxSettings(smtp_port=0, receipt_delay_ms=0)) as url, httpx2.Client(base_url=url) as http:
+        smtp = http.get("/admin/mail").json()["smtp"]
         authority = folder / "sandbox-ca.pem"
-        authority.write_bytes(httpx2.get(f"{url}/admin/ca.pem").content)
+        authority.write_bytes(http.get("/admin/ca.pem").content)
         providers = ProviderSettings(
             smtp_url=Secret(f"smtp://user:p%40ss@{smtp['host']}:{smtp['starttls']}"),
             smtp_ca=str(authority),
@@ -74,7 +75,7 @@ def open_post_office(folder: Path) -> Iterator[PostOffice]:
             twilio_sender="+15005550006",
             timeout_s=TIMEOUT_S,
         )
-        yield PostOffice(url, Settings(data=folder, providers=providers))
+        yield PostOffice(url, Settings(data=folder, providers=providers), http)
 
 
 def email_to(recipient: str, key: str = "m1.1", *, once: bool = False, subject: str = "Termin Ä") -> Parcel:

@@ -49,7 +49,7 @@ async def test_a_mail_arrives_as_it_was_written(office: PostOffice, providers: d
     taken = await providers["smtp"].send(email_to("b@x.test", "m1.1"))
     [row] = office.accepted("smtp")
     assert taken.reference == row["reference"] == message_id_of("m1.1", SENDER)
-    raw = httpx2.get(f"{office.url}/inbox/{row['number']}.eml").content
+    raw = office.http.get(f"/inbox/{row['number']}.eml").content
     mail = message_from_bytes(raw, policy=email.policy.default)
     assert (mail["subject"], mail["from"], mail["to"]) == ("Termin Ä", SENDER, "b@x.test")
     assert mail["auto-submitted"] == "auto-generated"
@@ -58,7 +58,7 @@ async def test_a_mail_arrives_as_it_was_written(office: PostOffice, providers: d
 
 
 async def test_a_mail_goes_by_tls_from_the_first_byte_too(office: PostOffice) -> None:
-    smtp = httpx2.get(f"{office.url}/admin/mail").json()["smtp"]
+    smtp = office.http.get("/admin/mail").json()["smtp"]
     office.calm()
     [provider] = new_providers(office.but(smtp_url=Secret(f"smtps://u:p@127.0.0.1:{smtp['tls']}"), order=("smtp",)))
     await provider.send(email_to("b@x.test"))
@@ -107,7 +107,7 @@ async def test_a_login_a_certificate_or_a_strip_of_tls_that_fails_says_nothing_o
     office: PostOffice, tmp_path: Path
 ) -> None:
     office.calm()
-    port = httpx2.get(f"{office.url}/admin/mail").json()["smtp"]["starttls"]
+    port = office.http.get("/admin/mail").json()["smtp"]["starttls"]
     with serving(SandboxSettings(smtp_port=0, smtp_tls=False)) as stripped:
         open_port = httpx2.get(f"{stripped}/admin/mail").json()["smtp"]["starttls"]
         cases = {
@@ -248,7 +248,7 @@ def httpx2_now(office: PostOffice) -> int:
     from email.utils import parsedate_to_datetime
 
     path = f"/twilio/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
-    listed = httpx2.get(office.url + path, auth=(ACCOUNT, TOKEN)).json()["messages"]
+    listed = office.http.get(path, auth=(ACCOUNT, TOKEN)).json()["messages"]
     return int(parsedate_to_datetime(listed[0]["date_created"]).timestamp())
 
 
