@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import httpx2
 
-from conveyor import Backoff
 from conveyor_apps.concierge.audit import SYSTEM
 from conveyor_apps.concierge.people import NewUser
 from conveyor_apps.concierge.room import Room
@@ -22,7 +21,6 @@ from conveyor_apps.sandbox import SandboxSettings
 from conveyor_apps.sandbox.serve import serving
 
 PASSWORD = "correct horse battery"
-SOON = Backoff(base_ms=50)
 WAIT_S = 60.0
 
 
@@ -121,9 +119,9 @@ async def clinic(
 ) -> AsyncIterator[Clinic]:
     """Open one. Without settings of providers nothing is sent: each attempt fails for a while."""
     settings = read_settings(
-        {"CONCIERGE_DATA": str(folder / "data"), "CONCIERGE_RATE": "100000", **(environment or {})}
+        {"CONCIERGE_DATA": str(folder / "data"), "CONCIERGE_RATE": "100000", "CONCIERGE_RETRY_MS": "20", **(environment or {})}
     )
-    built = build_concierge(settings, url=url or f"sqlite:///{folder}/conveyor.db", backoff=SOON)
+    built = build_concierge(settings, url=url or f"sqlite:///{folder}/conveyor.db")
     async with built.app:
         people = built.doorway.room().people
         tokens = {}

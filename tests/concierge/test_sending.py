@@ -54,7 +54,7 @@ async def test_each_message_comes_to_its_own_end(tmp_path: Path, office: PostOff
         assert (await house.history("twice")) == ["queued", "sending", "retrying", "sending", "sent"]
         assert (await house.app.store.metrics("dlq")).backlog_messages == 1
         dead = await house.app.store.peek("dlq", limit=10)
-        assert [each.dead.reason for each in dead if each.dead is not None] == ["retries"]
+        assert [each.dead.reason for each in dead if each.dead is not None] == ["smtp: refused with 451"]
         status = (await house.as_(Role.AUDITOR).get("/debug/queue-status")).json()
         assert status["totals"]["failed"] == 2
         assert status["failureRate"] == pytest.approx(0.4)
