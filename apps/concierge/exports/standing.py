@@ -46,7 +46,7 @@ class Exports:
     async def add(self, job: ExportJob) -> Export:
         """As it stands; a new one if nobody has put it there before."""
         filters = msgspec.json.encode(job.filters).decode()
-        values = {"id": job.export_id, "user": job.user_id, "filters": filters, "format": job.format}
+        values: dict[str, str] = {"id": job.export_id, "user": job.user_id, "filters": filters, "format": job.format}
         await self._database.write(lambda tx: tx.change("add_export", **values))
         export = await self.find(job.export_id)
         assert export is not None
