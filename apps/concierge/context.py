@@ -1,6 +1,7 @@
 """What a processor of jobs is given beside its job."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,11 +13,26 @@ from .deliveries import Deliveries
 from .jobs import ExportJob
 from .messages import Messages
 from .providers import DeliveryService
+from .sensitive import SensitiveBytes, veiled
 from .settings import Settings
 
 
 class Safety(Protocol):
-    """Tells operators how it goes, without names, addresses and contents. Nothing here raises or waits."""
+    """Tells operators how it goes, without names, addresses and contents. Nothing here raises or waits, but for the
+    first three."""
+
+    async def open(self, database: Database) -> None:
+        """Once the tables are there; what was told before is not lost."""
+        ...
+
+    async def close(self) -> None:
+        """Write down and send off what is left."""
+        ...
+
+    def job(self, job: object, attempt: int) -> AbstractContextManager[None]:
+        """Around one attempt of a job: what is told within it is of this job, and what its sensitive fields hold is
+        struck out of it."""
+        ...
 
     def breadcrumb(self, event: str, **facts: str | float) -> None:
         """One step of the way; ids, states, numbers and codes only."""
@@ -35,6 +51,7 @@ class Safety(Protocol):
         ...
 
 
+@veiled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """One of them."""
@@ -46,7 +63,7 @@ class DeadLetter:
     reason: str
     died_at: int
     attempts: int
-    body: bytes
+    body: SensitiveBytes
 
 
 class DeadLetters(Protocol):

@@ -5,12 +5,13 @@ On the wire their fields are in camelCase: `{"type": "email_send", "messageId": 
 
 import re
 import unicodedata
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from . import clock
 from .errors import FieldError
+from .sensitive import MARK, Sensitive, veiled
 from .words import Format, Target, Urgency
 
 J = TypeVar("J")
@@ -25,17 +26,19 @@ FILTERS_MAX: Final = 20
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _LOCAL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_DOMAIN: Final = re.compile(r"(?=.{1,253}\Z)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN: Final = re.compile(rf"({_LABEL}\.)*{_LABEL}")
 _PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
+@veiled
 class EmailJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="email_send"):
     """An e-mail on its way."""
 
     message_id: str
-    recipient: str
-    subject: str
-    content: str
+    recipient: Sensitive
+    subject: Sensitive
+    content: Sensitive
     priority: Urgency = Urgency.NORMAL
 
     def check(self) -> None:
@@ -43,16 +46,17 @@ class EmailJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fi
         check_id("messageId", self.message_id)
         check_email("recipient", self.recipient)
         check_subject("subject", self.subject)
-        check_content("content", self.content, most=EMAIL_BYTES_MAX, size=len(self.content.encode(errors="replace")))
+        check_content("content", self.content, most=EMAIL_BYTES_MAX, size=len(self.content.encode("utf-8", "replace")))
 
 
+@veiled
 class SmsJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="sms_send"):
     """A text message on its way."""
 
     message_id: str
-    recipient: str
+    recipient: Sensitive
     """E.164: `+491701234567`."""
-    content: str
+    content: Sensitive
     priority: Urgency = Urgency.NORMAL
 
     def check(self) -> None:
@@ -62,11 +66,12 @@ class SmsJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fiel
         check_content("content", self.content, most=SMS_CHARS_MAX, size=len(self.content))
 
 
+@veiled
 class ExportJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="export_generation"):
     """An export to be written."""
 
     export_id: str
-    filters: dict[str, Any]
+    filters: Annotated[dict[str, Any], MARK]
     user_id: str
     format: Format
 
@@ -130,14 +135,11 @@ def _join(at: str, name: str) -> str:
 
 
 def _problem(text: str) -> str:
-    if text.startswith("Invalid enum value") or text.startswith("Invalid value"):
+    if text.startswith(("Invalid enum value", "Invalid value")):
         return "is none of the values that it may have"
-    return "is not of the right type" if not text.startswith("Expected") else "must be " + _expected(text)
-
-
-def _expected(text: str) -> str:
-    """`Expected `str`, got `int``: what was expected."""
-    return text.removeprefix("Expected ").partition(", got")[0]
+    if text.startswith("Expected "):
+        return "must be " + text.removeprefix("Expected ").partition(", got")[0]
+    return "is not what it should be"
 
 
 def check_id(field: str, value: str) -> None:

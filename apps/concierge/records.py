@@ -8,18 +8,20 @@ from conveyor_apps.tables import Row, Transaction
 
 from . import clock
 from .jobs import EmailJob, MessageJob, SmsJob
+from .sensitive import Sensitive, veiled
 from .words import Channel, State, Urgency
 
 
+@veiled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One message; times are milliseconds since the epoch."""
 
     id: str
     channel: Channel
-    recipient: str
-    subject: str
-    content: str
+    recipient: Sensitive
+    subject: Sensitive
+    content: Sensitive
     priority: Urgency
     once: bool
     """At most once: what may have gone is not sent again."""
@@ -50,6 +52,7 @@ class Message:
         return SmsJob(message_id=self.id, recipient=self.recipient, content=self.content, priority=self.priority)
 
 
+@veiled
 class MessageView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """As people see it. In lists without recipient, subject and content for those who may not read them."""
 
@@ -69,9 +72,9 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     updated_at: str
     sent_at: str | None
     ended_at: str | None
-    recipient: str | None = None
-    subject: str | None = None
-    content: str | None = None
+    recipient: Sensitive | None = None
+    subject: Sensitive | None = None
+    content: Sensitive | None = None
 
 
 class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +84,7 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
     at: str
     actor: str
     event: str
-    """The state that it went into, or `edited`, `rejected`, `retrying`, `waiting`, `resumed`,
+    """The state that it went into, or `edited`, `rejected`, `retrying`, `waiting`, `resumed`, `sent_again`,
     `late_receipt`."""
     attempt: int
     detail: str

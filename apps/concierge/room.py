@@ -68,6 +68,7 @@ class Room:
         try:
             await self.providers.close()
         finally:
+            await self.safety.close()
             await self.database.close()
 
 
@@ -87,6 +88,7 @@ async def open_room(
     """Open the file, and put everyone in their place."""
     database = Database(path, all_statements(), clock.now_ms)
     await database.open()
+    await safety.open(database)
     trail = Trail(database, pepper=os.environ.get("CONVEYOR_PEPPER"))
     outbox = Outbox(app, joins=joins)
     messages, people = Messages(database, outbox, trail), People(database, trail, settings.desk)

@@ -76,6 +76,8 @@ class WatchSettings:
     """Who is told how it goes."""
 
     sentry_dsn: Secret = field(default_factory=Secret)
+    traces_percent: int = 100
+    """Of the attempts of jobs, how many Sentry is sent a trace of."""
     alert_webhook: str = ""
 
 
@@ -126,7 +128,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             link_hours=read.number("CONCIERGE_LINK_HOURS", 24, least=1, most=168),
         ),
         watch=WatchSettings(
-            sentry_dsn=read.secret("SENTRY_DSN"), alert_webhook=read.url("CONCIERGE_ALERT_WEBHOOK", "")
+            sentry_dsn=read.secret("SENTRY_DSN"),
+            traces_percent=read.number("CONCIERGE_TRACES_PERCENT", 100, least=0, most=100),
+            alert_webhook=read.url("CONCIERGE_ALERT_WEBHOOK", ""),
         ),
     )
 

@@ -13,16 +13,17 @@ from conveyor import Backoff, Conveyor, ConveyorError, CronRun, Message, Reject,
 from . import clock
 from .cleanup import dead_letters_of, declare_schedules
 from .context import Context, Safety
-from .deliveries import Carrier
+from .deliveries import Carrier, Later
 from .endpoints import create_endpoints
 from .errors import FieldError, SettingError, TemporaryError
 from .exports import declare_exports
-from .jobs import ExportJob, read_job
+from .jobs import ExportJob, Job, read_job
 from .processors import process
-from .providers import DeliveryService
+from .providers import DeliveryService, Receipt
 from .providers.opening import open_providers
 from .providers.receipts import declare_receipts
 from .room import Room, file_of, open_room
+from .safety import open_safety
 from .settings import ALERTS, DEAD, QUEUE, Settings, read_settings
 
 BATCH: Final = 10
@@ -97,6 +98,12 @@ class Doorway:
         """What processors are given."""
         return self.room().context()
 
+    async def receive(self, receipt: Receipt) -> None:
+        """What a provider told of a message."""
+        room = self.room()
+        await room.deliveries.receive(receipt)
+        room.safety.count("receipt", provider=receipt.provider, state=receipt.state)
+
     async def _facts(self) -> Mapping[str, Any]:
         metrics = await self._app.store.metrics(QUEUE)
         dead = await self._app.store.metrics(DEAD)
@@ -138,13 +145,13 @@ def build_concierge(
     except SettingError as error:
         raise ConveyorError(str(error), hint=HINT) from error
     app = Conveyor("concierge", url=url)
-    doorway = Doorway(app, settings, parts or _usual_parts())
+    doorway = Doorway(app, settings, parts or Parts(providers=open_providers, safety=open_safety))
     app.on_open(doorway.open)
     app.on_close(doorway.close)
     declare_delivery(app, doorway, settings, backoff)
     doorway.start_export = declare_exports(app, doorway.context)
     declare_schedules(app, doorway.context)
-    receipts = declare_receipts(app, settings, lambda receipt: doorway.room().deliveries.receive(receipt))
+    receipts = declare_receipts(app, settings, doorway.receive)
 
     @app.cron("* * * * *", name=RELAY, timezone="UTC", misfire="latest", overlap="skip")
     async def relay(_run: CronRun) -> None:
@@ -153,12 +160,6 @@ def build_concierge(
     endpoints = create_endpoints(doorway.room, receipts, https=settings.desk.public_url.startswith("https://"))
     app.mount(endpoints)
     return Concierge(app=app, doorway=doorway, endpoints=endpoints)
-
-
-def _usual_parts() -> Parts:
-    from .safety import open_safety
-
-    return Parts(providers=open_providers, safety=open_safety)
 
 
 def declare_delivery(app: Conveyor, doorway: Doorway, settings: Settings, backoff: Backoff) -> None:
@@ -202,18 +203,23 @@ async def _work(message: Message[dict[str, Any]], context: Context, backoff: Bac
         id=message.id, attempt=message.attempts, version=version if isinstance(version, int) else None,
         is_last=message.attempts > RETRIES,
     )  # fmt: skip
+    with context.safety.job(job, message.attempts):
+        later = await _attempt(job, context, carrier, backoff)
+    if later is not None:
+        raise Snooze(later.wait_ms / 1000)
+
+
+async def _attempt(job: Job, context: Context, carrier: Carrier, backoff: Backoff) -> Later | None:
     kind, began_s = str(job.__struct_config__.tag), clock.monotonic_s()
     try:
-        later = await process(job, context, carrier)
+        return await process(job, context, carrier)
     except TemporaryError as error:
         context.safety.count("job.retried", type=kind)
-        wait_ms = max((error.after_s or 0) * 1000, backoff.delay_ms(message.attempts, 1.0))
+        wait_ms = max((error.after_s or 0) * 1000, backoff.delay_ms(carrier.attempt, 1.0))
         raise Retry(min(wait_ms / 1000, RETRY_S_MAX), reason=str(error)) from None
     except Exception as error:  # noqa: BLE001  # what it says may hold what the message says: only its name goes on
         context.safety.count("job.retried", type=kind)
-        context.safety.capture(error, type=kind, attempt=message.attempts)
+        context.safety.capture(error, type=kind, attempt=carrier.attempt)
         raise Retry(reason=type(error).__name__) from None
     finally:
         context.safety.observe("job", clock.monotonic_s() - began_s, type=kind)
-    if later is not None:
-        raise Snooze(later.wait_ms / 1000)

@@ -21,7 +21,7 @@ from conveyor.kv import KV, NAMESPACES
 from conveyor.model.settings import check_name
 from conveyor.queue.handler import Handler
 from conveyor.queue.sealing import Sealer
-from conveyor.secrets import Keys, Secrets
+from conveyor.secrets import Keys, Secrets, is_of_one_machine
 from conveyor.store.chosen import choose_buckets, choose_encrypted, choose_files, choose_public_url
 from conveyor.store.protocol import Store
 from conveyor.store.routing import Routing
@@ -125,9 +125,9 @@ class Bindings:
                 kv.namespace = self._name_of(namespace)
 
     def _payload_keys(self) -> Mapping[str, bytes]:
-        """Made here for stores in memory alone: other machines must have the same."""
+        """Made here where no other machine needs the same."""
         folder = self.folder()
-        return Keys(lambda: folder).for_payloads(make=self._passing is not None)
+        return Keys(lambda: folder).for_payloads(make=self._passing is not None or is_of_one_machine(self._routing.url))
 
     def _leads_to(self, origin: str, queue: str) -> bool:
         return any(each.queue == origin and each.settings.dead_letter_queue == queue for each in self._handlers())

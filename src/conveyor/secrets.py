@@ -21,7 +21,7 @@ import msgspec
 
 from conveyor.model.errors import InvalidKeyError, InvalidSettingError, StoreClosedError, StoreError
 from conveyor.queue.sealing import VARIABLE, Sealer
-from conveyor.store.chosen import choose_encrypted, make_folder
+from conveyor.store.chosen import choose_encrypted, choose_files, make_folder
 from conveyor.store.protocol import DocumentStore, Store
 
 SECRETS: Final = "secret"
@@ -192,9 +192,15 @@ async def delete_secret(store: DocumentStore, app: str, name: str) -> bool:
     return await store.delete_document(SECRETS, f"{app}/{name}")
 
 
-def sealer_here(folder: Callable[[], Path]) -> Sealer:
+def sealer_here(url: str) -> Sealer:
     """For whoever works on a store without an app: the queues that the settings name are encrypted."""
-    return Sealer(choose_encrypted(), Keys(folder).for_payloads)
+    keys, is_local = Keys(lambda: choose_files(url)), is_of_one_machine(url)
+    return Sealer(choose_encrypted(), lambda: keys.for_payloads(make=is_local))
+
+
+def is_of_one_machine(url: str) -> bool:
+    """Whether a key that is made beside this store is beside it for all who use it."""
+    return url.startswith("sqlite:")
 
 
 def _derived(key: bytes, purpose: bytes) -> bytes:

@@ -245,11 +245,19 @@ async def test_what_was_sent_before_still_arrives(url: str) -> None:
         assert app.got == [{"name": NAME}, {"sealed": "too"}]
 
 
-async def test_it_does_not_start_without_a_key(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_is_made_only_where_no_other_machine_needs_it(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(VARIABLE)
-    with pytest.raises(InvalidSettingError, match="conveyor keys make"):
-        async with Clinic(url):
-            pass
+    if url.startswith("postgres"):
+        with pytest.raises(InvalidSettingError, match="conveyor keys make"):
+            async with Clinic(url):
+                pass
+        return
+    async with Clinic(url) as app:
+        await app.queue("mail").send({"name": NAME})
+    [file] = tmp_path.rglob("secrets.key")
+    assert file.stat().st_mode & 0o077 == 0
 
 
 async def test_a_chain_hands_results_on_sealed(url: str, dump: Dump) -> None:

@@ -3,19 +3,21 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from conveyor_apps.concierge.sensitive import Sensitive, veiled
 from conveyor_apps.concierge.words import Channel, State
 
 
+@veiled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
     """One message as a provider gets it."""
 
     message_id: str
     channel: Channel
-    recipient: str
-    subject: str
+    recipient: Sensitive
+    subject: Sensitive
     """Empty for a text message."""
-    content: str
+    content: Sensitive
     key: str
     """The same at every attempt to send this version of it: Message-ID and idempotency key are made of it."""
     once: bool = False

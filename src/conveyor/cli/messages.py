@@ -23,7 +23,6 @@ from conveyor.model.message import COST_MAX, DELAY_MS_MAX, PEEK_MESSAGES_MAX, PR
 from conveyor.model.settings import QueueSettings
 from conveyor.queue.producer import Queue, SentMessage
 from conveyor.secrets import sealer_here
-from conveyor.store.chosen import choose_files
 from conveyor.store.protocol import Store
 
 _TYPES = tuple(each.value for each in ContentType)
@@ -79,7 +78,7 @@ def send(
         async def settings_of(name: str) -> QueueSettings:
             return (await store.get_queue(name)).settings
 
-        sealer = sealer_here(lambda: choose_files(chosen_url(url)))
+        sealer = sealer_here(chosen_url(url))
         handle = Queue(store, IdSource(store.clock), settings_of, queue, sealer)
         seconds = None if delay is None else delay / 1000
         return await handle.send(
