@@ -63,8 +63,8 @@ class Exports:
 
     async def begin(self, export: str, extent: Extent) -> Extent | None:
         """An attempt begins; what it is to hold, which the first one said. None if it was cancelled."""
-        values = {"id": export, "rows": extent.rows, "last": extent.last}
-        if not await self._database.write(lambda tx: tx.change("begin_export", **values)):
+        rows, last = extent.rows, extent.last
+        if not await self._database.write(lambda tx: tx.change("begin_export", id=export, rows=rows, last=last)):
             return None
         found = await self.find(export)
         if found is None or found.rows_total is None or found.last is None:
