@@ -29,3 +29,8 @@ def read_iso(text: str) -> int:
     """The moment in milliseconds; one without a zone is UTC, a date alone its midnight. `ValueError`."""
     moment = datetime.fromisoformat(text)
     return round((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def moment(moment_ms: int) -> datetime:
+    """A moment in UTC."""
+    return datetime.fromtimestamp(moment_ms / 1000, UTC)

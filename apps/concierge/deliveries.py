@@ -1,7 +1,7 @@
 """The messages as their carrier sees them: an attempt begins, and how it ends; receipts later.
 
 The carrier's word is taken only while the row still names it: whoever comes with an older version, as a copy, or after
-the end, is told to let go. What goes at most once is not tried again where an attempt began and nobody knows its end.
+the end, is told to let go. What goes at most once ends here where nobody knows whether it went.
 """
 
 from dataclasses import dataclass
@@ -70,6 +70,16 @@ class Deliveries:
 
         await self._database.write(work)
 
+    async def waits(self, message: str, error: TemporaryError, carrier: Carrier) -> None:
+        """Nobody could be asked: it waits, and this was no attempt."""
+
+        def work(tx: Transaction) -> None:
+            found = _held(tx, message, carrier)
+            if found is not None:
+                move(tx, found, State.QUEUED, WORKER, error=str(error), event="waiting")
+
+        await self._database.write(work)
+
     async def refused(self, message: str, error: PermanentError, carrier: Carrier) -> None:
         """It will never arrive."""
         state = State.BOUNCED if error.reason in BOUNCING else State.FAILED
@@ -106,7 +116,8 @@ class Deliveries:
         await self._database.write(work)
 
     async def receive(self, receipt: Receipt) -> str | None:
-        """What a provider told later; the message's id, if it is one of ours. The same may come twice, and late."""
+        """What a provider told later; the message's id, or None while none has this reference. The same may come
+        twice, and late: the first one that comes to a message that was sent is its end."""
 
         def work(tx: Transaction) -> str | None:
             rows = tx.rows("message_of_receipt", provider=receipt.provider, reference=receipt.reference)
@@ -143,10 +154,7 @@ def _begin(tx: Transaction, job: MessageJob, carrier: Carrier) -> Parcel | Later
         tx.change("set_carrier", id=found.id, carrier=carrier.id)
     if found.state is State.QUEUED:
         found = move(tx, found, State.SENDING, WORKER, attempt=carrier.attempt)
-    elif found.once:
-        move(tx, found, State.FAILED, WORKER, error=UNKNOWN)
-        return Stop.OVER
-    else:
+    else:  # an attempt began, and its worker died or was stopped; how far it came, the providers' marks tell
         tx.change("set_state", id=found.id, state=State.SENDING, attempt=carrier.attempt, error=None, ended_at=None)
         note(tx, found.id, "resumed", WORKER, attempt=carrier.attempt)
     return Parcel(

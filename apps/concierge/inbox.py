@@ -44,7 +44,7 @@ class Inbox:
         author: str | None = None, recipient: str | None = None,
     ) -> Page:  # fmt: skip
         """Those that fit. `FieldError` for a cursor that is none."""
-        at, id = (2**62, "") if cursor is None else _read_cursor(cursor)
+        at, id = read_cursor(cursor)
         values = {"channel": channel, "author": author, "recipient": recipient, "id": id}
 
         def work(tx: Transaction) -> list[Message]:
@@ -57,7 +57,7 @@ class Inbox:
         if len(found) <= limit:
             return Page(found, None)
         last = found[limit - 1]
-        return Page(found[:limit], _write_cursor(last.created_at, last.id))
+        return Page(found[:limit], write_cursor(last.created_at, last.id))
 
     async def totals(self) -> Totals:
         """Of all messages."""
@@ -76,11 +76,15 @@ class Inbox:
         return await self._database.read(work)
 
 
-def _write_cursor(at: int, id: str) -> str:
+def write_cursor(at: int, id: str) -> str:
+    """For the last one of a page."""
     return base64.urlsafe_b64encode(f"{at}:{id}".encode()).decode().rstrip("=")
 
 
-def _read_cursor(text: str) -> tuple[int, str]:
+def read_cursor(text: str | None) -> tuple[int, str]:
+    """Before which moment and id the page lies; without a cursor before any. `FieldError`."""
+    if text is None:
+        return 2**62, ""
     try:
         at, _, id = base64.urlsafe_b64decode(text[:400] + "=" * (-len(text) % 4)).decode().partition(":")
         return min(int(at), 2**62), id

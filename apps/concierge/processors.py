@@ -1,21 +1,24 @@
 """What is done for a job of each type. A failure is raised as one of `errors`; what it means to the queue is said in
 `wiring.py`."""
 
-from typing import assert_never
+from typing import Final, assert_never
 
+from .cleanup import run_cleanup
 from .context import Context
 from .deliveries import Carrier, Later, Stop
 from .errors import DeliveryError, PermanentError
 from .exports import run_export
 from .jobs import CleanupJob, EmailJob, ExportJob, Job, SmsJob
-from .providers import Parcel, Taken
+from .providers import Parcel, ProviderBusyError, RestingError, Taken
 from .words import Channel
 
 __all__ = ["process"]
 
+WAIT_S: Final = 10.0
+
 
 async def process(job: Job, context: Context, carrier: Carrier) -> Later | None:
-    """Do it; `Later` if it is too early. `TemporaryError` and `UnknownError` where another attempt may help, also
+    """Do it; `Later` if it is too early, or nobody can do it now: that is no attempt. `TemporaryError` and `UnknownError` where another attempt may help, also
     whatever else is raised; what can never be done is recorded, and raises nothing."""
     match job:
         case EmailJob() | SmsJob():
@@ -23,8 +26,6 @@ async def process(job: Job, context: Context, carrier: Carrier) -> Later | None:
         case ExportJob():
             await run_export(job, context)
         case CleanupJob():
-            from .cleanup import run_cleanup
-
             await run_cleanup(job, context)
         case _:
             assert_never(job)
@@ -46,6 +47,9 @@ async def _send(job: EmailJob | SmsJob, context: Context, carrier: Carrier) -> L
         await context.deliveries.refused(job.message_id, error, carrier)
         context.safety.breadcrumb("message.refused", **facts, reason=error.reason)
         return None
+    except (ProviderBusyError, RestingError) as error:
+        await context.deliveries.waits(job.message_id, error, carrier)
+        return Later(round((error.after_s or WAIT_S) * 1000))
     except (DeliveryError, OSError) as error:
         context.safety.breadcrumb("message.failed", **facts, error=type(error).__name__)
         if await context.deliveries.failed(job.message_id, error, carrier):

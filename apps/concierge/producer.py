@@ -92,7 +92,7 @@ class Producer:
         address = await self._people.address_of(user)
         if address is None:
             return
-        name = hashlib.sha256("\0".join((user, subject, content)).encode()).hexdigest()[:24]
+        name = hashlib.sha256(f"{user}\0{subject}\0{content}".encode()).hexdigest()[:24]
         job = EmailJob(message_id=f"notice-{name}", recipient=address, subject=subject, content=content)
         await self.enqueue_email(job)
 

@@ -84,7 +84,8 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
     at: str
     actor: str
     event: str
-    """The state that it went into, or `edited`, `retrying`, `resumed`, `late_receipt`."""
+    """The state that it went into, or `edited`, `rejected`, `retrying`, `waiting`, `resumed`,
+    `late_receipt`."""
     attempt: int
     detail: str
 

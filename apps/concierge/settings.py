@@ -48,6 +48,15 @@ class ProviderSettings:
     twilio_token: Secret = field(default_factory=Secret)
     twilio_sender: str = ""
     timeout_s: int = 30
+    smtp_ca: str = ""
+    """A file of certificates to trust beside the system's, for a mail server with its own authority."""
+    order: tuple[str, ...] = ("smtp", "resend", "twilio")
+    """Who is asked first; who is not named here is not asked."""
+    unknown: str = "same"
+    """After an attempt whose end nobody knows: `same` tries the same provider again, and no other; `fail_over` tries
+    the next, and a message may come twice."""
+    circuit_failures: int = 5
+    circuit_open_s: int = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +148,11 @@ def read_providers(read: "Environment") -> ProviderSettings:
         twilio_token=read.secret("TWILIO_AUTH_TOKEN"),
         twilio_sender=read.text("TWILIO_FROM", ""),
         timeout_s=read.number("PROVIDER_TIMEOUT_S", 30, least=1, most=600),
+        smtp_ca=read.text("SMTP_CA", ""),
+        order=tuple(read.text("CONCIERGE_PROVIDERS", "smtp,resend,twilio").replace(" ", "").split(",")),
+        unknown=read.choice("CONCIERGE_UNKNOWN", "same", "fail_over"),
+        circuit_failures=read.number("PROVIDER_CIRCUIT_FAILURES", 5, least=1, most=1_000),
+        circuit_open_s=read.number("PROVIDER_CIRCUIT_OPEN_S", 30, least=1, most=3_600),
     )
 
 
@@ -153,6 +167,12 @@ class Environment:
 
     def secret(self, name: str) -> Secret:
         return Secret(self.text(name, ""))
+
+    def choice(self, name: str, default: str, *others: str) -> str:
+        value = self.text(name, default)
+        if value not in {default, *others}:
+            raise SettingError(f"environment: `{name}` must be one of {', '.join((default, *others))}")
+        return value
 
     def url(self, name: str, default: str) -> str:
         value = self.text(name, default).rstrip("/")

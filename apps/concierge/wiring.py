@@ -17,10 +17,14 @@ from .deliveries import Carrier, Later
 from .endpoints import create_endpoints
 from .errors import FieldError, SettingError, TemporaryError
 from .exports import declare_exports
+from .exports.declared import QUEUE as EXPORTS
 from .jobs import ExportJob, Job, read_job
 from .processors import process
 from .providers import DeliveryService
+from .providers.opening import open_providers
+from .providers.receipts import RESEND_QUEUE, TWILIO_QUEUE, declare_receipts
 from .room import Room, file_of, open_room
+from .safety import open_safety, redact
 from .settings import ALERTS, DEAD, QUEUE, Settings, read_settings
 
 BATCH: Final = 10
@@ -29,7 +33,9 @@ RETRIES: Final = 5
 BACKOFF: Final = Backoff(base_ms=2 * 60_000, factor=2.0)
 """2^attempt minutes: 2, 4, 8, 16, 32."""
 TIMEOUT: Final = "1h"
+RETRY_S_MAX: Final = 86_400
 RELAY: Final = "concierge-relay"
+WATCH: Final = "concierge-watch"
 HINT: Final = "the table of settings is in concierge's README.md"
 
 OpenProviders = Callable[[Settings], Awaitable[DeliveryService]]
@@ -59,6 +65,7 @@ class Doorway:
         self._settings = settings
         self._parts = parts
         self._room: Room | None = None
+        self._emit: Callable[[Any], None] | None = None
         self.start_export: Callable[[ExportJob], Awaitable[None]] = _nobody
 
     async def open(self) -> None:
@@ -77,10 +84,14 @@ class Doorway:
         except BaseException:
             await providers.close()
             raise
+        self._emit = self._app.emit
+        self._app.emit = safety.listen(self._emit)
 
     async def close(self) -> None:
         """Close the room."""
         if self._room is not None:
+            if self._emit is not None:
+                self._app.emit = self._emit
             await self._room.close()
             self._room = None
 
@@ -134,27 +145,37 @@ def build_concierge(
         settings = settings or read_settings(os.environ)
     except SettingError as error:
         raise ConveyorError(str(error), hint=HINT) from error
-    app = Conveyor("concierge", url=url)
+    app = Conveyor("concierge", url=url, encrypted=_encrypted(url))
     doorway = Doorway(app, settings, parts or _usual_parts())
     app.on_open(doorway.open)
     app.on_close(doorway.close)
     declare_delivery(app, doorway, settings, backoff)
     doorway.start_export = declare_exports(app, doorway.context)
     declare_schedules(app, doorway.context)
+    receipts = declare_receipts(app, settings, lambda receipt: doorway.room().deliveries.receive(receipt))
+
+    @app.cron("* * * * *", name=WATCH, timezone="UTC", misfire="latest", overlap="skip")
+    async def watch(_run: CronRun) -> None:
+        room = doorway.room()
+        await room.safety.look(room.facts, room.providers.status())
 
     @app.cron("* * * * *", name=RELAY, timezone="UTC", misfire="latest", overlap="skip")
     async def relay(_run: CronRun) -> None:
         await doorway.room().messages.relay()
 
-    endpoints = create_endpoints(doorway.room)
+    endpoints = create_endpoints(doorway.room, receipts, https=settings.desk.public_url.startswith("https://"))
     app.mount(endpoints)
     return Concierge(app=app, doorway=doorway, endpoints=endpoints)
 
 
-def _usual_parts() -> Parts:
-    from .providers.opening import open_providers
-    from .safety import open_safety
+def _encrypted(url: str | None) -> list[str]:
+    """The queues whose payloads lie encrypted: where a key is given, and where one can be made beside the store."""
+    chosen = url or os.environ.get("CONVEYOR_URL") or "sqlite:"
+    is_keyed = chosen.startswith(("sqlite:", "memory:")) or bool(os.environ.get("CONVEYOR_SECRETS_KEY"))
+    return [QUEUE, EXPORTS, RESEND_QUEUE, TWILIO_QUEUE] if is_keyed else []
 
+
+def _usual_parts() -> Parts:
     return Parts(providers=open_providers, safety=open_safety)
 
 
@@ -189,7 +210,7 @@ def declare_delivery(app: Conveyor, doorway: Doorway, settings: Settings, backof
 
 
 async def _work(message: Message[dict[str, Any]], context: Context, backoff: Backoff) -> None:
-    """One job; what its failure means to the queue. No word of a message gets into a reason: they are kept and shown."""
+    """One job; what its failure means to the queue. No word of a message gets into a reason: those are shown."""
     try:
         job = read_job(message.body)
     except FieldError as error:
@@ -212,8 +233,8 @@ async def _attempt(job: Job, context: Context, carrier: Carrier, backoff: Backof
     except TemporaryError as error:
         context.safety.count("job.retried", type=kind)
         wait_ms = max((error.after_s or 0) * 1000, backoff.delay_ms(carrier.attempt, 1.0))
-        raise Retry(wait_ms / 1000, reason=str(error)) from None
-    except Exception as error:
+        raise Retry(min(wait_ms / 1000, RETRY_S_MAX), reason=redact(str(error))) from None
+    except Exception as error:  # noqa: BLE001  # what it says may hold what the message says: only its name goes on
         context.safety.count("job.retried", type=kind)
         context.safety.capture(error, type=kind, attempt=carrier.attempt)
         raise Retry(reason=type(error).__name__) from None

@@ -21,6 +21,7 @@ from .errors import SandboxError
 from .faults import FaultBook, Faults
 from .gate import Gate, Sleep
 from .perplexity import Perplexity
+from .post import Post
 from .prose import Prose
 from .provider import Provider, World
 from .settings import ProviderName, SandboxSettings
@@ -37,13 +38,15 @@ def create_sandbox(settings: SandboxSettings, *, sleep: Sleep = anyio.sleep) -> 
     world = World(seed=settings.seed, catalogue=catalogue, prose=Prose(seed=settings.seed), clock=clock)
     faults = FaultBook(_starting_faults(settings), seed=settings.seed)
     calls = CallLog()
+    post = Post(settings, clock, sleep)
     gates = [
         Gate(provider=provider, faults=faults, calls=calls, sleep=sleep, body_bytes_max=settings.body_bytes_max)
-        for provider in _providers(world, settings)
+        for provider in [*_providers(world, settings), *post.providers()]
     ]
     admin = Admin(settings=settings, world=world, faults=faults, calls=calls)
     return Starlette(
-        routes=[*(gate.mount() for gate in gates), *admin.routes()],
+        routes=[*(gate.mount() for gate in gates), *post.routes(), *admin.routes()],
+        lifespan=lambda _: post.open(),
         exception_handlers={SandboxError: refuse_by_error},
         middleware=[Middleware(HostGuard)],
     )

@@ -43,6 +43,7 @@ def read_settings(arguments: Sequence[str] | None) -> SandboxSettings:
         first_day=flags.first_day,
         gone_movie_ids=tuple(flags.gone),
         cache_tokens_min=flags.cache_tokens_min,
+        smtp_port=flags.smtp_port,
         faults=_faults(flags.fault),
     )
 
@@ -54,7 +55,7 @@ def _announce(url: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m conveyor_apps.sandbox",
-        description="Stand in for TMDB, Brave, Anthropic, xAI and Perplexity on loopback.",
+        description="Stand in for TMDB, Brave, Anthropic, xAI, Perplexity, Twilio, Resend and SMTP on loopback.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address; any other is refused")
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port (default)")
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         "--gone", type=int, action="append", default=[], metavar="ID", help="a movie TMDB lists but answers 404 for"
     )
     parser.add_argument("--cache-tokens-min", type=int, default=0, help="shortest prompt Anthropic's cache keeps")
+    parser.add_argument("--smtp-port", type=int, metavar="PORT", help="take mail there, too; 0 takes any free port")
     parser.add_argument("--fault", action="append", default=[], metavar="PROVIDER:NAME=VALUE", help=FAULT_HELP)
     return parser
 

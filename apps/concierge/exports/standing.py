@@ -56,6 +56,11 @@ class Exports:
         rows = await self._database.read(lambda tx: tx.rows("find_export", id=export))
         return read_export(rows[0]) if rows else None
 
+    async def page(self, at: int, id: str, limit: int) -> list[Export]:
+        """Those that were made before this moment and id, the newest first."""
+        rows = await self._database.read(lambda tx: tx.rows("list_exports", at=at, id=id, limit=limit))
+        return [read_export(row) for row in rows]
+
     async def begin(self, export: str, extent: Extent) -> Extent | None:
         """An attempt begins; what it is to hold, which the first one said. None if it was cancelled."""
         values = {"id": export, "rows": extent.rows, "last": extent.last}

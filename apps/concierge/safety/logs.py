@@ -14,8 +14,8 @@ from typing import IO, Any, Final
 import msgspec
 
 from conveyor import ConveyorError
-
 from conveyor_apps.concierge import clock
+
 from .redaction import redact, safe_error, safe_facts
 
 OURS: Final = "concierge"

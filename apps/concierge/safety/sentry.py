@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from conveyor_apps.concierge.errors import SettingError
+
 from .redaction import redact, safe_facts, safe_value
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class Sentry:
         try:
             self._client = sentry_sdk.Client(
                 dsn=dsn, before_send=_before_send, before_send_transaction=_before_transaction,
-                traces_sample_rate=traces, default_integrations=False, auto_enabling_integrations=False, auto_session_tracking=False,
-                include_local_variables=False, include_source_context=False, send_default_pii=False,
+                traces_sample_rate=traces, default_integrations=False, auto_enabling_integrations=False,
+                auto_session_tracking=False, include_local_variables=False, include_source_context=False, send_default_pii=False,
                 max_request_body_size="never", server_name="", send_client_reports=False, enable_logs=False,
             )  # fmt: skip
         except sentry_sdk.utils.BadDsn:
