@@ -47,7 +47,8 @@ class Sentry:
             self._client = sentry_sdk.Client(
                 dsn=dsn, before_send=_before_send, before_send_transaction=_before_transaction,
                 traces_sample_rate=traces, default_integrations=False, auto_enabling_integrations=False,
-                auto_session_tracking=False, include_local_variables=False, include_source_context=False, send_default_pii=False,
+                auto_session_tracking=False, include_local_variables=False, include_source_context=False,
+                send_default_pii=False,
                 max_request_body_size="never", server_name="", send_client_reports=False, enable_logs=False,
             )  # fmt: skip
         except sentry_sdk.utils.BadDsn:
