@@ -89,7 +89,7 @@ class Database:
         connection.set_busy_timeout(BUSY_MS)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
-        connection.execute("BEGIN IMMEDIATE; " + self._statements["schema"] + " COMMIT;").fetchall()
+        connection.execute("BEGIN IMMEDIATE;\n" + self._statements["schema"] + "\nCOMMIT;").fetchall()
         self._connection = connection
 
     def _close(self) -> None:

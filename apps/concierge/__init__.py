@@ -4,15 +4,11 @@ How the rooms hang together, and who fills which:
 
     endpoints -> producer -> queue `message-delivery` -> processors -> providers | exports | cleanup
                     |                                        |
-                    +------------- messages (states and history, one transaction with the send) -------------+
+                    +------------ messages (states and history, in one transaction with the send) ------------+
 
-- `processors.process(job, context)` picks one of four: `send` for e-mail and SMS (it calls `providers.DeliveryService`),
-  `exports.run_export(job, context)` and `cleanup.run_cleanup(job, context)`.
-- `providers.open_providers(settings.providers) -> DeliveryService` is what a room opens; `read_receipts` verifies what
-  comes in at `POST /webhooks/{provider}`.
-- `exports`: `check_filters(filters)`, `run_export(job, context)`, which writes `concierge_exports` as it goes on, and
-  `open_link(room, export, signature)`; `cleanup`: `run_cleanup(job, context)`, `declare_schedules(app, doorway)`.
-- `safety.open_safety(settings.watch) -> Safety` gives `context.safety`: `breadcrumb`, `capture`, `count`, `observe`,
-  and is told of every event by `messages` and `processors`; `safety.redact(text)` cleans what goes into logs.
+- `processors.process(job, context, carrier)` picks one of four: e-mail and SMS go to `providers.DeliveryService`, exports to
+  `exports.run_export`, cleanups to `cleanup.run_cleanup`.
+- `providers.opening` opens the carriers that the settings name; `providers.receipts` takes in what they tell later.
+- `safety` tells operators how it goes, without names, addresses and contents.
 - `audit.Trail` records who saw and did what, chained by hashes, in the transaction of the change itself.
 """

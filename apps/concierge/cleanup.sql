@@ -22,9 +22,7 @@ ORDER BY archived_at DESC, key LIMIT :limit;
 
 -- name: old_messages
 -- Of those that nothing changes any more, the oldest; none that somebody holds.
-SELECT id, channel, recipient, subject, content, priority, once, state, version, queued_version, send_at, attempt,
-  error, provider, reference, created_by, reviewed_by, created_at, updated_at, sent_at, ended_at
-FROM concierge_messages m
+SELECT id FROM concierge_messages m
 WHERE created_at < :before AND updated_at < :before AND state IN ('sent', 'delivered', 'failed', 'bounced', 'cancelled')
   AND NOT EXISTS (SELECT 1 FROM concierge_holds h WHERE h.lifted_at IS NULL AND (h.kind = 'all'
     OR (h.kind = 'message' AND h.subject = m.id) OR (h.kind = 'recipient' AND h.subject = m.recipient)

@@ -18,6 +18,8 @@ from .records import Message, find_message
 from .words import Channel, State
 
 WORKER: Final = "worker"
+AGAIN_MAX: Final = 3
+"""How often a message goes once more after its recipient's carrier could not deliver it."""
 UNKNOWN: Final = "nobody knows whether it went, and it may go at most once"
 BOUNCING: Final = frozenset({Reason.INVALID, Reason.BLOCKED, Reason.UNSUBSCRIBED})
 
@@ -64,9 +66,17 @@ class Deliveries:
 
         def work(tx: Transaction) -> None:
             found = _held(tx, message, carrier)
-            if found is not None:
-                tx.change("set_taken", id=message, provider=taken.provider, reference=taken.reference)
-                move(tx, found, State.SENT, WORKER, detail=taken.provider)
+            if found is None:
+                return
+            tx.change("set_taken", id=message, provider=taken.provider, reference=taken.reference)
+            found = move(tx, found, State.SENT, WORKER, detail=taken.provider)
+            kept = tx.rows("kept_receipt", provider=taken.provider, reference=taken.reference)
+            for state, detail, again_after_s in kept:
+                receipt = Receipt(
+                    provider=taken.provider, reference=taken.reference, state=State(state), detail=detail,
+                    again_after_s=again_after_s,
+                )  # fmt: skip
+                _settle(tx, found, receipt)
 
         await self._database.write(work)
 
@@ -116,19 +126,19 @@ class Deliveries:
         await self._database.write(work)
 
     async def receive(self, receipt: Receipt) -> str | None:
-        """What a provider told later; the message's id, or None while none has this reference. The same may come
-        twice, and late: the first one that comes to a message that was sent is its end."""
+        """What a provider told later; the message's id, or None while none has this reference: then it is kept until
+        one has. The same may come twice, and late."""
 
         def work(tx: Transaction) -> str | None:
-            rows = tx.rows("message_of_receipt", provider=receipt.provider, reference=receipt.reference)
+            values: dict[str, str | float | None] = {"provider": receipt.provider, "reference": receipt.reference}
+            rows = tx.rows("message_of_receipt", **values)
             found = find_message(tx, rows[0][0]) if rows else None
             if found is None:
+                tx.change("forget_receipts")
+                values |= {"state": receipt.state, "detail": receipt.detail, "again_after_s": receipt.again_after_s}
+                tx.change("keep_receipt", **values)
                 return None
-            if found.state is State.SENT:
-                error = None if receipt.state is State.DELIVERED else receipt.detail or receipt.state
-                move(tx, found, receipt.state, receipt.provider, error=error, detail=receipt.detail)
-            elif found.state is not receipt.state:
-                note(tx, found.id, "late_receipt", receipt.provider, attempt=found.attempt, detail=receipt.state)
+            _settle(tx, found, receipt)
             return found.id
 
         return await self._database.write(work)
@@ -161,6 +171,25 @@ def _begin(tx: Transaction, job: MessageJob, carrier: Carrier) -> Parcel | Later
         message_id=found.id, channel=found.channel, recipient=found.recipient, subject=found.subject,
         content=found.content, key=f"{found.id}.{found.version}", once=found.once,
     )  # fmt: skip
+
+
+def _settle(tx: Transaction, found: Message, receipt: Receipt) -> None:
+    """What a receipt means to its message: the first one is the end of it, unless the carrier of its recipient may take
+    it later. Then it goes once more, as another version: what has the old one's key was taken."""
+    if found.state is State.SENT and _may_go_again(tx, found, receipt):
+        tx.change("send_again", id=found.id, send_at=tx.now_ms + round((receipt.again_after_s or 0) * 1000))
+        move(tx, found, State.QUEUED, receipt.provider, error=receipt.detail, event="sent_again")
+    elif found.state is State.SENT:
+        error = None if receipt.state is State.DELIVERED else receipt.detail or receipt.state
+        move(tx, found, receipt.state, receipt.provider, error=error, detail=receipt.detail)
+    elif found.state is not receipt.state:
+        note(tx, found.id, "late_receipt", receipt.provider, attempt=found.attempt, detail=receipt.state)
+
+
+def _may_go_again(tx: Transaction, found: Message, receipt: Receipt) -> bool:
+    if receipt.state is not State.FAILED or receipt.again_after_s is None or found.once:
+        return False
+    return bool(tx.rows("times_again", id=found.id)[0][0] < AGAIN_MAX)
 
 
 def _held(tx: Transaction, message: str, carrier: Carrier) -> Message | None:

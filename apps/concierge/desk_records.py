@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from . import clock
 from .answers import answer, number_in, read_json
-from .cleanup import HoldKind, preview_cleanup
+from .cleanup import preview_cleanup
+from .cleanup.holds import HoldKind
 from .entry import Address, address_of
 from .errors import FieldError, RefusedError
 from .exports import Export, make_link

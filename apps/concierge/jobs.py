@@ -26,7 +26,8 @@ FILTERS_MAX: Final = 20
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _LOCAL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_DOMAIN: Final = re.compile(r"(?=.{1,253}\Z)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN: Final = re.compile(rf"({_LABEL}\.)*{_LABEL}")
 _PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
@@ -45,7 +46,7 @@ class EmailJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fi
         check_id("messageId", self.message_id)
         check_email("recipient", self.recipient)
         check_subject("subject", self.subject)
-        check_content("content", self.content, most=EMAIL_BYTES_MAX, size=len(self.content.encode(errors="replace")))
+        check_content("content", self.content, most=EMAIL_BYTES_MAX, size=len(self.content.encode("utf-8", "replace")))
 
 
 @veiled
@@ -134,14 +135,11 @@ def _join(at: str, name: str) -> str:
 
 
 def _problem(text: str) -> str:
-    if text.startswith("Invalid enum value") or text.startswith("Invalid value"):
+    if text.startswith(("Invalid enum value", "Invalid value")):
         return "is none of the values that it may have"
-    return "is not of the right type" if not text.startswith("Expected") else "must be " + _expected(text)
-
-
-def _expected(text: str) -> str:
-    """`Expected `str`, got `int``: what was expected."""
-    return text.removeprefix("Expected ").partition(", got")[0]
+    if text.startswith("Expected "):
+        return "must be " + text.removeprefix("Expected ").partition(", got")[0]
+    return "is not what it should be"
 
 
 def check_id(field: str, value: str) -> None:

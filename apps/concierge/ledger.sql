@@ -42,6 +42,17 @@ CREATE TABLE IF NOT EXISTS concierge_history (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS concierge_history_message ON concierge_history (message, number);
 
+-- What came before the provider's answer did.
+CREATE TABLE IF NOT EXISTS concierge_receipts (
+  provider TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  state TEXT NOT NULL,
+  detail TEXT NOT NULL,
+  again_after_s REAL,
+  at INTEGER NOT NULL,
+  PRIMARY KEY (provider, reference)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS concierge_exports (
   id TEXT PRIMARY KEY,
   user TEXT NOT NULL,
@@ -202,6 +213,13 @@ VALUES (:message, :now, :actor, :event, :attempt, :detail);
 INSERT INTO concierge_counts (hour, event, count) VALUES (:now / 3600000, :event, 1)
 ON CONFLICT (hour, event) DO UPDATE SET count = count + 1;
 
+-- name: send_again
+UPDATE concierge_messages SET version = version + 1, carrier = NULL, send_at = :send_at, provider = NULL,
+  reference = NULL, sent_at = NULL WHERE id = :id;
+
+-- name: times_again
+SELECT count(*) FROM concierge_history WHERE message = :id AND event = 'sent_again';
+
 -- name: message_of_receipt
 SELECT id FROM concierge_messages WHERE provider = :provider AND reference = :reference LIMIT 1;
 
@@ -283,3 +301,16 @@ DELETE FROM concierge_keys WHERE ends_at <= :now;
 SELECT id, user, filters, format, state, rows_done, rows_total, last, key, bytes, sha256, error, created_at, updated_at,
   ended_at, expires_at
 FROM concierge_exports WHERE (created_at, id) < (:at, :id) ORDER BY created_at DESC, id DESC LIMIT :limit;
+
+-- name: keep_receipt
+INSERT INTO concierge_receipts (provider, reference, state, detail, again_after_s, at)
+VALUES (:provider, :reference, :state, :detail, :again_after_s, :now)
+ON CONFLICT (provider, reference) DO UPDATE SET state = excluded.state, detail = excluded.detail,
+  again_after_s = excluded.again_after_s;
+
+-- name: kept_receipt
+DELETE FROM concierge_receipts WHERE provider = :provider AND reference = :reference 
+RETURNING state, detail, again_after_s;
+
+-- name: forget_receipts
+DELETE FROM concierge_receipts WHERE at < :now - 604800000;

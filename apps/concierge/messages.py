@@ -112,7 +112,9 @@ class Messages:
 
     async def submit(self, message: str, who: Who) -> Message:
         """A draft, for review. `RefusedError`."""
-        return await self._step(message, who, "message.submit", lambda tx, found: move(tx, found, State.REVIEW, who.name))
+        return await self._step(
+            message, who, "message.submit", lambda tx, found: move(tx, found, State.REVIEW, who.name)
+        )
 
     async def approve(self, message: str, who: Who, *, own: bool = False) -> Message:
         """Reviewed: it is queued. `RefusedError`; with 403 for one's own, unless `own`."""
@@ -157,9 +159,9 @@ class Messages:
     async def relay(self) -> int:
         """Send what is due and does not lie in the queue: what goes later than a day after it was queued, and what a
         crash left behind. How many."""
-        until = clock.now_ms() + AHEAD_MS
+
         def work(tx: Transaction) -> list[Message]:
-            ids = [str(each) for (each,) in tx.rows("due", until=until, limit=RELAYED_MAX)]
+            ids = [str(each) for (each,) in tx.rows("due", until=tx.now_ms + AHEAD_MS, limit=RELAYED_MAX)]
             return self._queue(tx, [self._need(tx, each) for each in ids])
 
         return len(await self._change(work))

@@ -18,7 +18,7 @@ from .settings import DeskSettings
 from .words import Role
 
 SESSION: Final = "session"
-TOKEN: Final = "token"
+TOKEN: Final = "token"  # noqa: S105  # what a key is, not one
 PREFIX: Final = "cge_"
 TOKEN_DAYS_MAX: Final = 365
 TOUCH_MS: Final = 30_000

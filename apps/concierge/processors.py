@@ -18,7 +18,9 @@ WAIT_S: Final = 10.0
 
 
 async def process(job: Job, context: Context, carrier: Carrier) -> Later | None:
-    """Do it; `Later` if it is too early, or nobody can do it now: that is no attempt. `TemporaryError` and `UnknownError` where another attempt may help, also
+    """Do it; `Later` if it is too early, or nobody can do it now: that is no attempt.
+
+    `TemporaryError` and `UnknownError` where another attempt may help, also
     whatever else is raised; what can never be done is recorded, and raises nothing."""
     match job:
         case EmailJob() | SmsJob():

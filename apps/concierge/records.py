@@ -84,7 +84,7 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
     at: str
     actor: str
     event: str
-    """The state that it went into, or `edited`, `rejected`, `retrying`, `waiting`, `resumed`,
+    """The state that it went into, or `edited`, `rejected`, `retrying`, `waiting`, `resumed`, `sent_again`,
     `late_receipt`."""
     attempt: int
     detail: str

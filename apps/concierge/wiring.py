@@ -20,7 +20,7 @@ from .exports import declare_exports
 from .exports.declared import QUEUE as EXPORTS
 from .jobs import ExportJob, Job, read_job
 from .processors import process
-from .providers import DeliveryService
+from .providers import DeliveryService, Receipt
 from .providers.opening import open_providers
 from .providers.receipts import RESEND_QUEUE, TWILIO_QUEUE, declare_receipts
 from .room import Room, file_of, open_room
@@ -105,6 +105,12 @@ class Doorway:
         """What processors are given."""
         return self.room().context()
 
+    async def receive(self, receipt: Receipt) -> None:
+        """What a provider told of a message."""
+        room = self.room()
+        await room.deliveries.receive(receipt)
+        room.safety.count("receipt", provider=receipt.provider, state=receipt.state)
+
     async def _facts(self) -> Mapping[str, Any]:
         metrics = await self._app.store.metrics(QUEUE)
         dead = await self._app.store.metrics(DEAD)
@@ -146,13 +152,13 @@ def build_concierge(
     except SettingError as error:
         raise ConveyorError(str(error), hint=HINT) from error
     app = Conveyor("concierge", url=url, encrypted=_encrypted(url))
-    doorway = Doorway(app, settings, parts or _usual_parts())
+    doorway = Doorway(app, settings, parts or Parts(providers=open_providers, safety=open_safety))
     app.on_open(doorway.open)
     app.on_close(doorway.close)
     declare_delivery(app, doorway, settings, backoff)
     doorway.start_export = declare_exports(app, doorway.context)
     declare_schedules(app, doorway.context)
-    receipts = declare_receipts(app, settings, lambda receipt: doorway.room().deliveries.receive(receipt))
+    receipts = declare_receipts(app, settings, doorway.receive)
 
     @app.cron("* * * * *", name=WATCH, timezone="UTC", misfire="latest", overlap="skip")
     async def watch(_run: CronRun) -> None:
@@ -173,10 +179,6 @@ def _encrypted(url: str | None) -> list[str]:
     chosen = url or os.environ.get("CONVEYOR_URL") or "sqlite:"
     is_keyed = chosen.startswith(("sqlite:", "memory:")) or bool(os.environ.get("CONVEYOR_SECRETS_KEY"))
     return [QUEUE, EXPORTS, RESEND_QUEUE, TWILIO_QUEUE] if is_keyed else []
-
-
-def _usual_parts() -> Parts:
-    return Parts(providers=open_providers, safety=open_safety)
 
 
 def declare_delivery(app: Conveyor, doorway: Doorway, settings: Settings, backoff: Backoff) -> None:

@@ -52,7 +52,7 @@ NEXT: Final[Mapping[State, frozenset[State]]] = {
     State.APPROVED: frozenset({State.QUEUED}),
     State.QUEUED: frozenset({State.SENDING, State.DRAFT, State.CANCELLED, State.FAILED}),
     State.SENDING: frozenset({State.SENT, State.QUEUED, State.FAILED, State.BOUNCED}),
-    State.SENT: frozenset({State.DELIVERED, State.FAILED, State.BOUNCED}),
+    State.SENT: frozenset({State.DELIVERED, State.FAILED, State.BOUNCED, State.QUEUED}),
     State.DELIVERED: frozenset(),
     State.FAILED: frozenset(),
     State.BOUNCED: frozenset(),

@@ -3,7 +3,7 @@
 from typing import Final
 
 from conveyor_apps.concierge.context import Context
-from conveyor_apps.concierge.records import HistoryLine, Message, history_of, read_message, view_of
+from conveyor_apps.concierge.records import HistoryLine, Message, find_message, history_of, view_of
 from conveyor_apps.concierge.words import Target
 from conveyor_apps.tables import Transaction
 
@@ -17,8 +17,8 @@ async def clean_messages(context: Context, before: int) -> int:
     """Archive and delete one batch; how many messages went. One that changed or was held meanwhile stays."""
 
     def find(tx: Transaction) -> list[tuple[Message, list[HistoryLine]]]:
-        rows = [read_message(row) for row in tx.rows("old_messages", before=before, limit=BATCH_ROWS)]
-        return [(message, history_of(tx, message.id)) for message in rows]
+        rows = [find_message(tx, id) for (id,) in tx.rows("old_messages", before=before, limit=BATCH_ROWS)]
+        return [(message, history_of(tx, message.id)) for message in rows if message is not None]
 
     found = await context.database.read(find)
     if not found:

@@ -11,7 +11,9 @@ from .declared import declare_exports, run_export
 from .links import Link, make_link
 from .selection import Selection, check_filters
 from .standing import Export, Exports
+from .verifying import FileExamined, verify_file
 
 __all__ = [
-    "Export", "Exports", "Link", "Selection", "check_filters", "declare_exports", "make_link", "run_export",
+    "Export", "Exports", "FileExamined", "Link", "Selection", "check_filters", "declare_exports", "make_link",
+    "run_export", "verify_file",
 ]  # fmt: skip

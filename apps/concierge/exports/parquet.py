@@ -84,18 +84,20 @@ class ParquetEncoder:
         ]
         self._waiting.append(self._arrow.record_batch(arrays, schema=self._schema))
         self._rows += len(rows)
-        return self._write_group() if self._rows >= GROUP_ROWS else b""
+        if self._rows >= GROUP_ROWS:
+            self._write_waiting()
+        return self._sink.take()
 
     def end(self) -> bytes:
-        self._write_group()
+        self._write_waiting()
         self._writer.close()
         self._file.close()
         return self._sink.take()
 
-    def _write_group(self) -> bytes:
+    def _write_waiting(self) -> None:
+        """As one group."""
         if self._rows:
             group = self._arrow.Table.from_batches(self._waiting, schema=self._schema)
             self._writer.write_table(group, row_group_size=self._rows)
             self._waiting.clear()
             self._rows = 0
-        return self._sink.take()

@@ -9,6 +9,7 @@ check; without it the links between records still are.
 import csv
 import gzip
 import hashlib
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -66,7 +67,7 @@ def verify_file(path: Path, *, pepper: str | None = None, expected: str | None =
     try:
         for record in _records_of(path):
             examined.look(record)
-    except (ValueError, KeyError, TypeError, msgspec.MsgspecError, csv.Error, UnicodeDecodeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, msgspec.MsgspecError, csv.Error, EOFError, zlib.error, OSError) as error:
         raise ExportError(f"`{path.name}` cannot be read as an export of the audit trail: {error}") from error
     return examined.result(_digest_of(path), expected)
 

@@ -1,8 +1,8 @@
 """Receipts come in: each provider's signed webhook becomes a message of a queue of its own, once, and from there it is
-handed on until somebody knows what message it is about.
+handed on.
 
-A provider may tell of a message before its answer to it was written down, and Twilio tells nothing twice: hence the
-queues, whose messages wait.
+Twilio tells nothing twice, and Resend for a day alone: hence the queues, which keep what was told until it is written
+down.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,10 +11,10 @@ from typing import Any, Final
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from conveyor import Backoff, Conveyor, Message, QueueFullError, QueueSettings, Reject, Retry, StoreError
+from conveyor import Backoff, Conveyor, Message, QueueFullError, QueueSettings, Reject, StoreError
 from conveyor_apps.concierge.settings import Settings
 
 from .opening import RESEND_PATH, TWILIO_PATH
@@ -24,38 +24,39 @@ from .twilio import BODY_BYTES_MAX, is_signed, read_callback, read_form
 
 RESEND_QUEUE: Final = "resend-events"
 TWILIO_QUEUE: Final = "twilio-callbacks"
-ATTEMPTS: Final = 8
+RETRIES: Final = 8
 BACKOFF: Final = Backoff(base_ms=1_000, factor=3.0, most_ms=600_000)
-"""A message of ours is known within seconds; what is not after half an hour is none of ours."""
 REPLAY_MS: Final = 86_400_000
 """Twilio's callbacks bear no time: one that comes again within a day is not taken again, and later changes nothing."""
 SVIX: Final = b"svix-"
 STANDARD: Final = b"webhook-"
 
-Keep = Callable[[Receipt], Awaitable[str | None]]
-"""Writes a receipt down; the message's id, or None if no message of ours has this reference."""
+Keep = Callable[[Receipt], Awaitable[None]]
+"""Writes a receipt down, also one that came before its message's reference was known."""
 
 
-def declare_receipts(app: Conveyor, settings: Settings, keep: Keep, *, backoff: Backoff = BACKOFF) -> list[BaseRoute]:
+def declare_receipts(app: Conveyor, settings: Settings, keep: Keep) -> list[BaseRoute]:
     """The ways in for the providers that have a secret, and the consumers behind them."""
     routes: list[BaseRoute] = []
     given = settings.providers
     if given.resend_webhook_secret:
         receiver = app.webhooks.receiver(RESEND_QUEUE, secret=given.resend_webhook_secret.reveal())
-        routes.append(Mount(RESEND_PATH, app=Svix(receiver)))
+        routes.append(Route(RESEND_PATH, Svix(receiver)))
 
-        @app.consumer(RESEND_QUEUE, max_batch_size=1, max_retries=ATTEMPTS - 1, retry_delay=backoff)
+        @app.consumer(RESEND_QUEUE, max_batch_size=1, max_retries=RETRIES, retry_delay=BACKOFF)
         async def hear_resend(message: Message[Any]) -> None:
-            await _hand_on(_event(message.body), keep, message)
+            receipt = _event(message.body)
+            if receipt is not None:
+                await keep(receipt)
 
     if given.twilio_token:
         app.declare_queue(TWILIO_QUEUE, QueueSettings(dedupe_window_ms=REPLAY_MS))
         callbacks = TwilioCallbacks(app, settings.desk.public_url, given.twilio_token.reveal())
         routes.append(Route(TWILIO_PATH, callbacks.take, methods=["POST"]))
 
-        @app.consumer(TWILIO_QUEUE, max_batch_size=1, max_retries=ATTEMPTS - 1, retry_delay=backoff)
+        @app.consumer(TWILIO_QUEUE, max_batch_size=1, max_retries=RETRIES, retry_delay=BACKOFF)
         async def hear_twilio(message: Message[Receipt]) -> None:
-            await _hand_on(message.body, keep, message)
+            await keep(message.body)
 
     return routes
 
@@ -65,12 +66,6 @@ def _event(body: object) -> Receipt | None:
         return read_event(body if isinstance(body, bytes) else msgspec.json.encode(body))
     except ValueError as error:
         raise Reject("signed, and yet no event of Resend's") from error
-
-
-async def _hand_on(receipt: Receipt | None, keep: Keep, message: Message[Any]) -> None:
-    if receipt is None or await keep(receipt) is not None or message.attempts >= ATTEMPTS:
-        return
-    raise Retry(reason="no message has this reference, or not yet")
 
 
 class Svix:

@@ -2,7 +2,7 @@
 
 The rule for an attempt whose end nobody knows (the connection broke, or the process died, after all was said):
 
-- first the provider is asked whether it has the message, if it can say so;
+- first the provider is asked whether it has the message, if it can say so: at once, and before each other attempt;
 - what goes at most once is never tried again: `UnknownError`, every time;
 - anything else is tried again with the same provider and the same key, and with no other, however long that one is
   down. With `Unknown.FAIL_OVER` the next provider is tried at once; then a recipient may get it twice.
@@ -128,7 +128,10 @@ class Route:
             taken = await stop.provider.send(parcel)
         except UnknownError:
             circuit.failed(leave)
-            raise
+            found = await self._ask_for(parcel, mark)
+            if found is None:
+                raise
+            return found
         except (PermanentError, TemporaryError) as error:
             if isinstance(error, ProviderDownError):
                 circuit.failed(leave)

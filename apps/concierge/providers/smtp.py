@@ -5,11 +5,11 @@ and to the end of the mail is an answer; a connection that breaks between is one
 """
 
 import asyncio
+import contextlib
 import email.policy
 import hashlib
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -29,6 +29,8 @@ from .trouble import ProviderDownError, say
 STARTTLS_PORT: Final = 587
 TLS_PORT: Final = 465
 ADDRESS_CHARS_MAX: Final = 254
+SPECIAL: Final = frozenset(' ,;:<>()[]"\\')
+"""Signs that an address may quote, and nobody's has; lists and headers are made of them."""
 LOCAL_CHARS_MAX: Final = 64
 CLOSE_S_MAX: Final = 2.0
 MAILBOX_AFTER_S: Final = 900.0
@@ -113,7 +115,7 @@ class SmtpProvider:
     async def close(self) -> None:
         """There is nothing to let go of."""
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[aiosmtplib.SMTP]:
         """A client that has been let in, over TLS. `ProviderDownError`."""
         host = self._host
@@ -134,8 +136,9 @@ class SmtpProvider:
             except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
                 raise ProviderDownError(self.name, f"no connection: {_name(error)}") from error
             yield client
+            await _take_leave(client)
         finally:
-            await _hang_up(client)
+            client.close()
 
     async def _address(self, client: aiosmtplib.SMTP, recipient: str) -> None:
         """Say from whom and to whom: until here the server has nothing."""
@@ -201,11 +204,8 @@ def read_address(text: str) -> Address:
         address = Address(addr_spec=text)
     except (ValueError, IndexError):
         raise ValueError("not of the form name@domain") from None
-    if (
-        (address.username, address.domain) != (local, domain)
-        or not domain
-        or any(sign in text for sign in ' ,;:<>()[]"\\')
-    ):
+    is_plain = not set(text) & SPECIAL and (address.username, address.domain) == (local, domain)
+    if not is_plain or not local or not domain:
         raise ValueError("not one plain address")
     return address
 
@@ -215,16 +215,11 @@ def message_id_of(key: str, sender: str) -> str:
     return f"<{hashlib.sha256(key.encode()).hexdigest()[:40]}@{sender.rpartition('@')[2]}>"
 
 
-async def _hang_up(client: aiosmtplib.SMTP) -> None:
-    """Politely where there is time for it."""
-    try:
-        if client.is_connected:
-            async with asyncio.timeout(CLOSE_S_MAX):
-                await client.quit()
-    except (aiosmtplib.SMTPException, OSError, TimeoutError):
-        pass  # the mail is where it is
-    finally:
-        client.close()
+async def _take_leave(client: aiosmtplib.SMTP) -> None:
+    """Politely; the mail is where it is, whatever the server says to that."""
+    with contextlib.suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
+        async with asyncio.timeout(CLOSE_S_MAX):
+            await client.quit()
 
 
 def _name(error: BaseException) -> str:

@@ -6,14 +6,14 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import format_datetime
+from email.utils import formatdate
 from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
-from conveyor_apps.sandbox.clock import SandboxClock
+from conveyor_apps.sandbox.clock import SandboxClock, wall_s
 from conveyor_apps.sandbox.provider import (
     Ask,
     Endpoint,
@@ -159,7 +159,7 @@ class Twilio:
             sender=sender,
             body=body,
             callback=callback,
-            created=format_datetime(now),
+            created=formatdate(wall_s()),  # held against the clock of whoever asks for it
             fate=mishap.fate,
         )
         self._texts[sid] = text
