@@ -5,7 +5,7 @@ import json
 import ssl
 from collections.abc import Iterator
 from email.message import EmailMessage
-from typing import Any
+from typing import Any, cast
 
 import aiosmtplib
 import httpx2
@@ -73,7 +73,7 @@ class Client(aiosmtplib.SMTP):
         transport = self.transport
         super().close()
         if transport is not None:
-            transport.abort()
+            cast("asyncio.WriteTransport", transport).abort()
 
 
 async def hang_up(client: aiosmtplib.SMTP) -> None:

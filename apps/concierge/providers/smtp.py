@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
-from typing import Final
+from typing import Final, cast
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -230,7 +230,7 @@ class _Client(aiosmtplib.SMTP):
         transport = self.transport
         super().close()
         if transport is not None:
-            transport.abort()
+            cast("asyncio.WriteTransport", transport).abort()
 
 
 async def _take_leave(client: aiosmtplib.SMTP) -> None:
