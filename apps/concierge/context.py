@@ -1,6 +1,6 @@
 """What a processor of jobs is given beside its job."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,6 +34,22 @@ class Safety(Protocol):
         struck out of it."""
         ...
 
+    def listen(self, emit: Callable[[Any], None]) -> Callable[[Any], None]:
+        """The queue's own events on their way to its log: with the kinds of errors, and none of their words."""
+        ...
+
+    async def look(
+        self, facts: Callable[[], Awaitable[Mapping[str, Any]]], providers: list[dict[str, object]]
+    ) -> object:
+        """Once a minute: tell what is wrong, and what is not any more."""
+        ...
+
+    async def text(
+        self, facts: Callable[[], Awaitable[Mapping[str, Any]]], providers: list[dict[str, object]]
+    ) -> str:
+        """All that was counted, in Prometheus' text format."""
+        ...
+
     def breadcrumb(self, event: str, **facts: str | float) -> None:
         """One step of the way; ids, states, numbers and codes only."""
         ...
@@ -64,6 +80,9 @@ class DeadLetter:
     died_at: int
     attempts: int
     body: SensitiveBytes
+    """As it lies there: perhaps encrypted."""
+    opened: SensitiveBytes
+    """The same, if there is a key for it; empty if there is none."""
 
 
 class DeadLetters(Protocol):

@@ -72,6 +72,7 @@ class QueueDesk:
         found = [
             Address("POST", "/api/enqueue-job", None, self.enqueue_job),
             Address("GET", "/debug/queue-status", Right.WATCH, self.status),
+            Address("GET", "/metrics", Right.WATCH, self.metrics),
         ]
         for method in ("GET", "POST"):  # the document's are GET
             found.append(Address(method, "/debug/enqueue-test", Right.SEND, self.enqueue_test, changes=True))
@@ -101,6 +102,12 @@ class QueueDesk:
     async def status(self, request: Request, person: Person) -> Response:
         """How it goes: totals, failure rate, what happened lately, configuration."""
         return answer(await status_of(self._room()))
+
+    async def metrics(self, request: Request, person: Person) -> Response:
+        """What was counted, for Prometheus."""
+        room = self._room()
+        text = await room.safety.text(room.facts, room.providers.status())
+        return Response(text, media_type="text/plain; version=1.0.0")
 
 
 async def status_of(room: Room) -> dict[str, Any]:

@@ -152,7 +152,6 @@ class Messages:
 
     async def cancel(self, message: str, who: Who) -> Message:
         """It does not go. `RefusedError` with 409 once somebody has begun to send it."""
-
         return await self._step(
             message, who, "message.cancel", lambda tx, found: move(tx, found, State.CANCELLED, who.name)
         )

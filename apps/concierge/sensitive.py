@@ -4,7 +4,6 @@ A field says so by its type, `recipient: Sensitive`, and its class by `@veiled`:
 error's text, a local variable in a report) then shows stars. `words_of` gives what is to be struck out elsewhere.
 """
 
-import functools
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_args, get_type_hints
@@ -18,6 +17,7 @@ Sensitive: TypeAlias = Annotated[str, MARK]
 """Text that is shown to nobody by itself."""
 SensitiveBytes: TypeAlias = Annotated[bytes, MARK]
 STARS: Final = "***"
+_KNOWN: Final[dict[type[object], frozenset[str]]] = {}
 _WORD: Final = re.compile(r"\w{2,}")
 
 
@@ -29,15 +29,17 @@ def veiled(kind: type[T]) -> type[T]:
         shown = (f"{name}={STARS if name in hidden else repr(getattr(self, name))}" for name in _fields(kind))
         return f"{kind.__name__}({', '.join(shown)})"
 
-    kind.__repr__ = show  # type: ignore[method-assign,assignment]
+    kind.__repr__ = show  # type: ignore[method-assign]
     return kind
 
 
-@functools.cache
-def sensitive_fields(kind: type) -> frozenset[str]:
+def sensitive_fields(kind: type[object]) -> frozenset[str]:
     """The names of those that are."""
-    hints = get_type_hints(kind, include_extras=True)
-    return frozenset(name for name, hint in hints.items() if _is_sensitive(hint))
+    found = _KNOWN.get(kind)
+    if found is None:
+        hints = get_type_hints(kind, include_extras=True)
+        found = _KNOWN[kind] = frozenset(name for name, hint in hints.items() if _is_sensitive(hint))
+    return found
 
 
 def values_of(thing: object) -> Iterator[str]:
@@ -63,8 +65,8 @@ def strike(text: str, words: frozenset[str]) -> str:
 
 
 def _fields(kind: type) -> tuple[str, ...]:
-    found = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", ())
-    return tuple(found)
+    found: tuple[str, ...] | None = getattr(kind, "__struct_fields__", None)
+    return tuple(getattr(kind, "__dataclass_fields__", ())) if found is None else found
 
 
 def _is_sensitive(hint: Any) -> bool:

@@ -17,13 +17,14 @@ from .deliveries import Carrier, Later
 from .endpoints import create_endpoints
 from .errors import FieldError, SettingError, TemporaryError
 from .exports import declare_exports
+from .exports.declared import QUEUE as EXPORTS
 from .jobs import ExportJob, Job, read_job
 from .processors import process
 from .providers import DeliveryService, Receipt
 from .providers.opening import open_providers
-from .providers.receipts import declare_receipts
+from .providers.receipts import RESEND_QUEUE, TWILIO_QUEUE, declare_receipts
 from .room import Room, file_of, open_room
-from .safety import open_safety
+from .safety import open_safety, redact
 from .settings import ALERTS, DEAD, QUEUE, Settings, read_settings
 
 BATCH: Final = 10
@@ -32,6 +33,7 @@ RETRIES: Final = 5
 TIMEOUT: Final = "1h"
 RETRY_S_MAX: Final = 86_400
 RELAY: Final = "concierge-relay"
+WATCH: Final = "concierge-watch"
 HINT: Final = "the table of settings is in concierge's README.md"
 
 OpenProviders = Callable[[Settings], Awaitable[DeliveryService]]
@@ -61,6 +63,7 @@ class Doorway:
         self._settings = settings
         self._parts = parts
         self._room: Room | None = None
+        self._emit: Callable[[Any], None] | None = None
         self.start_export: Callable[[ExportJob], Awaitable[None]] = _nobody
 
     async def open(self) -> None:
@@ -79,10 +82,14 @@ class Doorway:
         except BaseException:
             await providers.close()
             raise
+        self._emit = self._app.emit
+        self._app.emit = safety.listen(self._emit)
 
     async def close(self) -> None:
         """Close the room."""
         if self._room is not None:
+            if self._emit is not None:
+                self._app.emit = self._emit
             await self._room.close()
             self._room = None
 
@@ -147,7 +154,7 @@ def build_concierge(
         settings = settings or read_settings(os.environ)
     except SettingError as error:
         raise ConveyorError(str(error), hint=HINT) from error
-    app = Conveyor("concierge", url=url)
+    app = Conveyor("concierge", url=url, encrypted=_encrypted(url))
     doorway = Doorway(app, settings, parts or Parts(providers=open_providers, safety=open_safety))
     app.on_open(doorway.open)
     app.on_close(doorway.close)
@@ -156,6 +163,11 @@ def build_concierge(
     declare_schedules(app, doorway.context)
     receipts = declare_receipts(app, settings, doorway.receive)
 
+    @app.cron("* * * * *", name=WATCH, timezone="UTC", misfire="latest", overlap="skip")
+    async def watch(_run: CronRun) -> None:
+        room = doorway.room()
+        await room.safety.look(room.facts, room.providers.status())
+
     @app.cron("* * * * *", name=RELAY, timezone="UTC", misfire="latest", overlap="skip")
     async def relay(_run: CronRun) -> None:
         await doorway.room().messages.relay()
@@ -163,6 +175,13 @@ def build_concierge(
     endpoints = create_endpoints(doorway.room, receipts, https=settings.desk.public_url.startswith("https://"))
     app.mount(endpoints)
     return Concierge(app=app, doorway=doorway, endpoints=endpoints)
+
+
+def _encrypted(url: str | None) -> list[str]:
+    """The queues whose payloads lie encrypted: where a key is given, and where one can be made beside the store."""
+    chosen = url or os.environ.get("CONVEYOR_URL") or "sqlite:"
+    is_keyed = chosen.startswith(("sqlite:", "memory:")) or bool(os.environ.get("CONVEYOR_SECRETS_KEY"))
+    return [QUEUE, EXPORTS, RESEND_QUEUE, TWILIO_QUEUE] if is_keyed else []
 
 
 def declare_delivery(app: Conveyor, doorway: Doorway, settings: Settings) -> None:
@@ -220,7 +239,7 @@ async def _attempt(job: Job, context: Context, carrier: Carrier, backoff: Backof
     except TemporaryError as error:
         context.safety.count("job.retried", type=kind)
         wait_ms = max((error.after_s or 0) * 1000, backoff.delay_ms(carrier.attempt, 1.0))
-        raise Retry(min(wait_ms / 1000, RETRY_S_MAX), reason=str(error)) from None
+        raise Retry(min(wait_ms / 1000, RETRY_S_MAX), reason=redact(str(error))) from None
     except Exception as error:  # noqa: BLE001  # what it says may hold what the message says: only its name goes on
         context.safety.count("job.retried", type=kind)
         context.safety.capture(error, type=kind, attempt=carrier.attempt)

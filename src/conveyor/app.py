@@ -228,7 +228,7 @@ class Conveyor:
 
         return Webhooks(
             self.name, lambda: self._store, self._ids, self.ensure_open, self.bindings.folder, self.declare_queue,
-            emit=self._tell, chance=random.Random(),
+            emit=self._tell, chance=random.Random(), sealer=self.sealer,
         )  # fmt: skip
 
     async def pause(self, queue: str) -> None:

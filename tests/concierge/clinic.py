@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import anyio
 import httpx2
 
 from conveyor_apps.concierge.audit import SYSTEM
-from conveyor_apps.concierge.people import NewUser
+from conveyor_apps.concierge.passwords import hash_password
 from conveyor_apps.concierge.room import Room
 from conveyor_apps.concierge.settings import read_settings
 from conveyor_apps.concierge.wiring import Concierge, build_concierge
 from conveyor_apps.concierge.words import Role
 from conveyor_apps.sandbox import SandboxSettings
 from conveyor_apps.sandbox.serve import serving
+from conveyor_apps.tables import Transaction
 
 PASSWORD = "correct horse battery"
 WAIT_S = 60.0
@@ -113,6 +115,22 @@ class Clinic:
             await client.aclose()
 
 
+async def _admit_everybody(room: Room) -> dict[Role, str]:
+    """One of each role; their passwords are hashed once for all tests."""
+
+    def work(tx: Transaction) -> None:
+        for role in Role:
+            tx.change("add_user", name=role, role=role, address=f"{role}@clinic.test", password=_hashed())
+
+    await room.database.write(work)
+    return {role: await room.people.add_token(role, "tests", SYSTEM, days=1) for role in Role}
+
+
+@functools.cache
+def _hashed() -> str:
+    return hash_password(PASSWORD)
+
+
 @contextlib.asynccontextmanager
 async def clinic(
     folder: Path, environment: Mapping[str, str] | None = None, *, url: str | None = None
@@ -123,11 +141,7 @@ async def clinic(
     )
     built = build_concierge(settings, url=url or f"sqlite:///{folder}/conveyor.db")
     async with built.app:
-        people = built.doorway.room().people
-        tokens = {}
-        for role in Role:
-            await people.add(NewUser(name=role, role=role, address=f"{role}@clinic.test", password=PASSWORD))
-            tokens[role] = await people.add_token(role, "tests", SYSTEM, days=1)
+        tokens = await _admit_everybody(built.doorway.room())
         running = Clinic(built, tokens)
         try:
             yield running

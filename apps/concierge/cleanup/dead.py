@@ -72,7 +72,7 @@ def _is_held(letter: DeadLetter, holds: set[tuple[str, str]]) -> bool:
     if not holds:
         return False
     try:
-        body = msgspec.json.decode(letter.body, type=_Body)
+        body = msgspec.json.decode(letter.opened, type=_Body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return True
     subjects = {

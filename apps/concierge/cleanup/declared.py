@@ -1,9 +1,9 @@
 """Cleanup on conveyor: its schedules, and the dead letters that it looks after."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
-from conveyor import Conveyor, CronRun
+from conveyor import Conveyor, ConveyorError, CronRun
 from conveyor_apps.concierge import clock
 from conveyor_apps.concierge.context import Context, DeadLetter
 from conveyor_apps.concierge.jobs import CleanupJob
@@ -47,10 +47,16 @@ class StoredDeadLetters:
                 number=each.seq, id=each.id.hex(), origin="" if each.dead is None else each.dead.origin_queue,
                 reason="" if each.dead is None else each.dead.reason,
                 died_at=each.sent_at if each.dead is None else each.dead.dead_at, attempts=each.attempts,
-                body=each.body,
+                body=each.body, opened=self._open(each),
             )
             for each in found
         ]  # fmt: skip
+
+    def _open(self, message: Any) -> bytes:
+        try:
+            return self._app.sealer.open_peeked(message)
+        except ConveyorError:  # its key is not here
+            return b""
 
     async def discard(self, numbers: Sequence[int]) -> int:
         return len(await self._app.store.discard(self._queue, numbers)) if numbers else 0

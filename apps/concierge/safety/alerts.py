@@ -14,10 +14,9 @@ from typing import Any, Final
 
 import httpx2
 
-from conveyor_apps.tables import Database, Transaction
-
 from conveyor_apps.concierge import clock
 from conveyor_apps.concierge.errors import ConciergeError
+from conveyor_apps.tables import Database, Transaction
 
 FAILURES: Final = 0.1
 ENDED_MIN: Final = 20

@@ -7,15 +7,17 @@ where, and of its error the kind and place. A library's own text is left out: it
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from types import TracebackType
 from typing import IO, Any, Final
 
 import msgspec
 
 from conveyor import ConveyorError
-
 from conveyor_apps.concierge import clock
+
 from .redaction import redact, safe_error, safe_facts
 
 OURS: Final = "concierge"
@@ -65,22 +67,29 @@ class Hooks:
         self._lines = lines
         root = logging.getLogger()
         self._former: tuple[Any, ...] = (
-            root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook,
+            root.handlers[:], root.level, warnings.showwarning, sys.excepthook, threading.excepthook,
+            sys.unraisablehook,
         )  # fmt: skip
         root.handlers = [lines]
         root.setLevel(logging.WARNING)
+        warnings.showwarning = self._warn  # type: ignore[assignment]
         sys.excepthook = self._crash
         threading.excepthook = lambda given: lines.crash("thread.crashed", given.exc_value)
         sys.unraisablehook = lambda given: lines.crash("unraisable", given.exc_value)
 
     def _crash(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, (KeyboardInterrupt, ConveyorError)):
-            self._former[2](kind, error, trace)
+            self._former[3](kind, error, trace)
         else:
             self._lines.crash("process.crashed", error)
+
+    def _warn(self, message: Warning | str, kind: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        self._lines.say("warning", {"type": kind.__name__, "place": f"{PurePath(filename).name}:{lineno}"}, "warning")
 
     def undo(self) -> None:
         """As it was."""
         root = logging.getLogger()
-        root.handlers, level, sys.excepthook, threading.excepthook, sys.unraisablehook = self._former
+        (
+            root.handlers, level, warnings.showwarning, sys.excepthook, threading.excepthook, sys.unraisablehook,
+        ) = self._former  # fmt: skip
         root.setLevel(level)

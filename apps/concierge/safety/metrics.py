@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from conveyor_apps.tables import Database, Transaction
-
 from conveyor_apps.concierge.words import ExportState, State
+from conveyor_apps.tables import Database, Transaction
 
 FLUSH_S: Final = 2.0
 SERIES_MAX: Final = 1_000

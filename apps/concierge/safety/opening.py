@@ -8,10 +8,10 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from conveyor_apps.tables import Database
-
 from conveyor_apps.concierge import clock
 from conveyor_apps.concierge.settings import Settings
+from conveyor_apps.tables import Database
+
 from .alerts import Alert, call_webhook, look
 from .logs import Hooks, Lines
 from .metrics import FLUSH_S, Meter, metrics_text

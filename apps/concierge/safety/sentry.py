@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from conveyor_apps.concierge.errors import SettingError
+
 from .redaction import redact, safe_facts, safe_value
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ _SPAN: Final = (
     "span_id", "parent_span_id", "trace_id", "same_process_as_parent", "op", "status", "start_timestamp", "timestamp",
     "origin",
 )  # fmt: skip
+_CHECK_IN: Final = (*_HEAD, "check_in_id", "monitor_slug", "monitor_config", "status", "duration")
 _FRAME: Final = ("function", "lineno", "module", "in_app")
-
 
 class Sentry:
     """A project of theirs; without a DSN nothing is made and nothing sent."""
@@ -45,8 +46,8 @@ class Sentry:
         try:
             self._client = sentry_sdk.Client(
                 dsn=dsn, before_send=_before_send, before_send_transaction=_before_transaction,
-                traces_sample_rate=traces, default_integrations=False, auto_enabling_integrations=False, auto_session_tracking=False,
-                include_local_variables=False, include_source_context=False, send_default_pii=False,
+                traces_sample_rate=traces, default_integrations=False, auto_enabling_integrations=False,
+                auto_session_tracking=False, include_local_variables=False, include_source_context=False,
                 max_request_body_size="never", server_name="", send_client_reports=False, enable_logs=False,
             )  # fmt: skip
         except sentry_sdk.utils.BadDsn:
@@ -134,10 +135,11 @@ class Sentry:
                 scope.set_tag(name, str(value))
             yield scope
 
-
 def _before_send(event: "Event", hint: "Hint") -> "Event":
     """The event anew, of what may be sent."""
     given: dict[str, Any] = dict(event)  # type: ignore[arg-type]
+    if given.get("type") == "check_in":
+        return _of(given, _CHECK_IN)  # type: ignore[return-value]
     built = _common(given)
     error = (hint.get("exc_info") or (None, None, None))[1]
     values = given.get("exception", {}).get("values", [])
@@ -148,7 +150,6 @@ def _before_send(event: "Event", hint: "Hint") -> "Event":
         built["message"] = redact(str(message))
     return built  # type: ignore[return-value]
 
-
 def _before_transaction(event: "Event", _hint: "Hint") -> "Event":
     given: dict[str, Any] = dict(event)  # type: ignore[arg-type]
     built = _common(given)
@@ -158,7 +159,6 @@ def _before_transaction(event: "Event", _hint: "Hint") -> "Event":
         for each in given.get("spans", [])
     ]
     return built  # type: ignore[return-value]
-
 
 def _common(given: Mapping[str, Any]) -> dict[str, Any]:
     crumbs = given.get("breadcrumbs") or {}
@@ -176,11 +176,9 @@ def _common(given: Mapping[str, Any]) -> dict[str, Any]:
         "breadcrumbs": {"values": [_crumb(each) for each in values if each.get("category") == OURS]},
     }  # fmt: skip
 
-
 def _crumb(given: Mapping[str, Any]) -> dict[str, Any]:
     kept = _of(given, ("timestamp", "category", "level", "type"))
     return {**kept, "message": redact(str(given.get("message", ""))), "data": safe_facts(given.get("data") or {})}
-
 
 def _exception(given: Mapping[str, Any], error: BaseException | None) -> dict[str, Any]:
     """Its kind and where it was; its words where it is one of ours."""
@@ -193,10 +191,8 @@ def _exception(given: Mapping[str, Any], error: BaseException | None) -> dict[st
         "stacktrace": {"frames": [_frame(each) for each in frames]},
     }
 
-
 def _frame(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**_of(given, _FRAME), "filename": PurePath(str(given.get("filename", ""))).name}
-
 
 def _of(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: given[name] for name in names if name in given}
