@@ -19,7 +19,7 @@ async function enter(person) {
   session = person;
   find("#door").hidden = true;
   find("#house").hidden = false;
-  find("#who").textContent = `${person.name}, ${person.role}`;
+  find("#who").textContent = person.name === person.role ? person.name : `${person.name}, ${person.role}`;
   for (const each of document.querySelectorAll("[data-right]")) {
     each.hidden = !may(each.dataset.right);
     if (each instanceof HTMLOptionElement) each.disabled = each.hidden;

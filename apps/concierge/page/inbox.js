@@ -49,7 +49,7 @@ function row(message) {
     make("button", { type: "button", "data-id": message.id, onclick: () => open(message.id) },
       pill(message.state),
       make("span", { class: "subject" }, message.subject || (message.recipient ? "Text message" : message.id)),
-      moment(message.sendAt ?? message.createdAt),
+      moment(message.sendAt ?? message.createdAt, true),
       make("span", { class: "to" }, message.recipient ?? `by ${message.createdBy}`),
       make("span", { class: "mark" }, [CHANNELS[message.channel], message.priority === "normal" ? "" : message.priority].filter(Boolean).join(" · ")),
     ));
