@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from .answers import SafeHeaders, refuse_error
 from .desk_messages import MessageDesk
+from .desk_page import page_routes
 from .desk_people import PeopleDesk
 from .desk_queue import QueueDesk
 from .desk_records import RecordDesk
@@ -24,10 +25,11 @@ def addresses_of(room: Callable[[], Room]) -> list[Address]:
 
 
 def create_endpoints(room: Callable[[], Room], receipts: Sequence[BaseRoute], *, https: bool) -> Starlette:
-    """The application. Open to everybody are the login, and `receipts`, which are signed."""
+    """The application. Open to everybody are the page, the login, and `receipts`, which are signed."""
     entry = Entry(room)
     return Starlette(
         routes=[
+            *page_routes(),
             Route("/api/login", PeopleDesk(room).log_in, methods=["POST"]),
             *receipts,
             *(Route(each.path, entry.guard(each), methods=[each.method]) for each in addresses_of(room)),

@@ -101,6 +101,8 @@ class Settings:
     """Concierge's own tables where the queue's store has no file for them, and what is temporary."""
     workers: int = 10
     """Messages at a time, over all processes."""
+    retry_s: float = 120
+    """Before the second attempt; each further one takes twice as long: 2^attempt minutes."""
     desk: DeskSettings = field(default_factory=DeskSettings)
     providers: ProviderSettings = field(default_factory=ProviderSettings)
     keeping: KeepingSettings = field(default_factory=KeepingSettings)
@@ -114,6 +116,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         data=Path(read.text("CONCIERGE_DATA", "concierge-data")),
         workers=read.number("CONCIERGE_WORKERS", 10, least=1, most=250),
+        retry_s=read.number("CONCIERGE_RETRY_MS", 120_000, least=1, most=3_600_000) / 1000,
         desk=DeskSettings(
             public_url=read.url("CONCIERGE_URL", f"http://127.0.0.1:{port}"),
             idle_minutes=read.number("CONCIERGE_IDLE_MINUTES", 30, least=1, most=1_440),

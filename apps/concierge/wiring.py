@@ -30,8 +30,6 @@ from .settings import ALERTS, DEAD, QUEUE, Settings, read_settings
 BATCH: Final = 10
 BATCH_TIMEOUT: Final = "30s"
 RETRIES: Final = 5
-BACKOFF: Final = Backoff(base_ms=2 * 60_000, factor=2.0)
-"""2^attempt minutes: 2, 4, 8, 16, 32."""
 TIMEOUT: Final = "1h"
 RETRY_S_MAX: Final = 86_400
 RELAY: Final = "concierge-relay"
@@ -125,9 +123,14 @@ class Doorway:
                 "maxBatchTimeoutMs": operating.max_batch_timeout_ms if operating else 30_000,
                 "maxRetries": operating.max_retries if operating else RETRIES,
                 "maxConcurrency": operating.max_concurrency if operating else self._settings.workers,
-                "retryDelay": "2^attempt minutes",
+                "retryDelaysMs": [_backoff(self._settings).delay_ms(each, 1.0) for each in range(1, RETRIES + 1)],
             },
         }  # fmt: skip
+
+
+def _backoff(settings: Settings) -> Backoff:
+    """2^attempt minutes: 2, 4, 8, 16, 32."""
+    return Backoff(base_ms=round(settings.retry_s * 1000), factor=2.0)
 
 
 async def _nobody(_job: ExportJob) -> None:
@@ -144,7 +147,7 @@ class Concierge:
 
 
 def build_concierge(
-    settings: Settings | None = None, *, url: str | None = None, backoff: Backoff = BACKOFF, parts: Parts | None = None
+    settings: Settings | None = None, *, url: str | None = None, parts: Parts | None = None
 ) -> Concierge:
     """Build the application; settings that are not given are read from the environment. `ConveyorError`."""
     try:
@@ -155,7 +158,7 @@ def build_concierge(
     doorway = Doorway(app, settings, parts or Parts(providers=open_providers, safety=open_safety))
     app.on_open(doorway.open)
     app.on_close(doorway.close)
-    declare_delivery(app, doorway, settings, backoff)
+    declare_delivery(app, doorway, settings)
     doorway.start_export = declare_exports(app, doorway.context)
     declare_schedules(app, doorway.context)
     receipts = declare_receipts(app, settings, doorway.receive)
@@ -181,8 +184,9 @@ def _encrypted(url: str | None) -> list[str]:
     return [QUEUE, EXPORTS, RESEND_QUEUE, TWILIO_QUEUE] if is_keyed else []
 
 
-def declare_delivery(app: Conveyor, doorway: Doorway, settings: Settings, backoff: Backoff) -> None:
+def declare_delivery(app: Conveyor, doorway: Doorway, settings: Settings) -> None:
     """The document's consumer, and whoever hears of those that died without a word."""
+    backoff = _backoff(settings)
 
     # Batches of ten are claimed, and each message of one is a call of its own: nothing waits 30 s for nine others, and
     # what becomes of one is nothing to its neighbours.

@@ -16,6 +16,7 @@ from conveyor_apps.concierge.audit import Trail
 from conveyor_apps.concierge.cleanup import Holds, cleaning, preview_cleanup, run_cleanup
 from conveyor_apps.concierge.cleanup import trail as trail_room
 from conveyor_apps.concierge.cleanup.archiving import ArchiveError
+from conveyor_apps.concierge.cleanup.dead import clean_dead_letters, count_dead_letters
 from conveyor_apps.concierge.cleanup.holds import HoldKind
 from conveyor_apps.concierge.errors import FieldError, RefusedError
 from conveyor_apps.concierge.exports.exporter import Extent
@@ -163,7 +164,8 @@ async def test_one_job_does_a_bounded_share_and_sends_the_next(tmp_path: Path, m
     monkeypatch.setattr(cleaning, "BATCHES_MAX", 2)
     async with open_archivist(tmp_path) as archivist, archivist.app.testing():
         fill(archivist.database.path, 14, since=clock.now_ms() - 91 * DAY_MS)
-        job, rows = asked(Target.MESSAGE_QUEUE), []
+        job = asked(Target.MESSAGE_QUEUE)
+        rows: list[int] = []
         while not rows or archivist.sent:
             archivist.sent.clear()
             rows.append((await run_cleanup(job, archivist.context)).rows)
@@ -227,9 +229,9 @@ async def test_dead_letters_are_archived_and_discarded(tmp_path: Path) -> None:
         job = asked(Target.MESSAGE_QUEUE)
         assert (await preview_cleanup(job, archivist.context)).rows == 0  # they died just now
         future = clock.now_ms() + 10_000
-        assert await cleaning.count_dead_letters(archivist.context, future) == (3, 1)
-        assert await cleaning.clean_dead_letters(archivist.context, future) == 3
-        assert await cleaning.clean_dead_letters(archivist.context, future) == 0
+        assert await count_dead_letters(archivist.context, future) == (3, 1)
+        assert await clean_dead_letters(archivist.context, future) == 3
+        assert await clean_dead_letters(archivist.context, future) == 0
         left = await archivist.context.dead_letters.page(0, 10)
         assert [json.loads(each.body)["messageId"] for each in left] == ["msg-2"]
         assert len(await archived(archivist)) == 3

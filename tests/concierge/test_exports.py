@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pyarrow.parquet
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from conveyor import JobProgress, JobState
@@ -57,7 +57,7 @@ async def test_an_export_holds_what_was_asked_for(tmp_path: Path, format: Format
             case Format.JSON:
                 ids = [row["id"] for row in json.loads(body)]
             case Format.PARQUET:
-                ids = pyarrow.parquet.read_table(io.BytesIO(body)).column("id").to_pylist()
+                ids = pq.read_table(io.BytesIO(body)).column("id").to_pylist()
         assert ids == [f"msg-{number:012}" for number in range(20, ROWS + 1, 20)]
         found = await archivist.exports.find("export-1")
         assert found is not None

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from conveyor_apps.concierge import clock
@@ -117,9 +117,9 @@ async def test_what_was_taken_out_is_a_gap_that_a_file_of_dates_does_not_have(tm
 
 async def test_one_cell_of_csv_or_parquet_shows(tmp_path: Path) -> None:
     table = await exported(tmp_path, Format.PARQUET)
-    rows = pyarrow.parquet.read_table(table)
-    changed = rows.set_column(3, "role", pyarrow.array(["admin"] * 13 + ["owner"]))
-    pyarrow.parquet.write_table(changed, table)
+    rows = pq.read_table(table)
+    changed = rows.set_column(3, "role", pa.array(["admin"] * 13 + ["owner"]))
+    pq.write_table(changed, table)
     assert [fault.number for fault in verify_file(table).faults] == [14]
     (tmp_path / "sheet").mkdir()
     sheet = await exported(tmp_path / "sheet", Format.CSV)

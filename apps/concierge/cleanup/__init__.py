@@ -9,8 +9,8 @@ Each works in batches that are bounded; one that was cut short is done again, an
 
 from .cleaning import Cleaned, preview_cleanup, run_cleanup
 from .declared import dead_letters_of, declare_schedules
-from .holds import Hold, Holds
+from .holds import Hold, HoldKind, Holds
 
 __all__ = [
-    "Cleaned", "Hold", "Holds", "dead_letters_of", "declare_schedules", "preview_cleanup", "run_cleanup",
+    "Cleaned", "Hold", "HoldKind", "Holds", "dead_letters_of", "declare_schedules", "preview_cleanup", "run_cleanup",
 ]  # fmt: skip

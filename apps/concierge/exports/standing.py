@@ -46,7 +46,7 @@ class Exports:
     async def add(self, job: ExportJob) -> Export:
         """As it stands; a new one if nobody has put it there before."""
         filters = msgspec.json.encode(job.filters).decode()
-        values = {"id": job.export_id, "user": job.user_id, "filters": filters, "format": job.format}
+        values: dict[str, str] = {"id": job.export_id, "user": job.user_id, "filters": filters, "format": job.format}
         await self._database.write(lambda tx: tx.change("add_export", **values))
         export = await self.find(job.export_id)
         assert export is not None
@@ -63,8 +63,8 @@ class Exports:
 
     async def begin(self, export: str, extent: Extent) -> Extent | None:
         """An attempt begins; what it is to hold, which the first one said. None if it was cancelled."""
-        values = {"id": export, "rows": extent.rows, "last": extent.last}
-        if not await self._database.write(lambda tx: tx.change("begin_export", **values)):
+        rows, last = extent.rows, extent.last
+        if not await self._database.write(lambda tx: tx.change("begin_export", id=export, rows=rows, last=last)):
             return None
         found = await self.find(export)
         if found is None or found.rows_total is None or found.last is None:

@@ -90,7 +90,7 @@ class Writer:
         until = clock.iso((found.expires_at if found else None) or clock.now_ms())
         text = NOTICE.format(
             export=job.export_id, rows=made.rows, size=made.size, until=until, sha256=made.sha256,
-            url=f"{self._context.settings.desk.public_url}/exports/{job.export_id}",
+            url=f"{self._context.settings.desk.public_url}/#/exports/{job.export_id}",
         )  # fmt: skip
         await self._context.notify(job.user_id, "Your export is ready", text)
 

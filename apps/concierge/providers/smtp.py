@@ -138,7 +138,10 @@ class SmtpProvider:
             yield client
             await _take_leave(client)
         finally:
+            transport = client.transport
             client.close()
+            if transport is not None:
+                transport.abort()  # a TLS connection that is closed politely waits for the other side
 
     async def _address(self, client: aiosmtplib.SMTP, recipient: str) -> None:
         """Say from whom and to whom: until here the server has nothing."""
