@@ -172,10 +172,9 @@ def status(*, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
     totals = found["totals"]
-    click.echo(f"{found['status']}: {totals['total']} messages, {totals['queued']} queued, {totals['processing']} on")
-    click.echo(
-        f"their way, {totals['failed']} failed ({found['failureRate']:.1%}), {found['deadLetters']} dead letters"
-    )
+    stand = f"{totals['total']} messages, {totals['queued']} queued, {totals['processing']} being sent"
+    click.echo(f"{found['status']}: {stand}, {totals['failed']} failed ({found['failureRate']:.1%})")
+    click.echo(f"{found['backlog']} jobs in the queue, {found['deadLetters']} dead letters")
     for each in found["recentActivity"]:
         click.echo(f"{each['at']}  {each['event']:<12} {each['message']}")
 

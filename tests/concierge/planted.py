@@ -10,7 +10,6 @@ import threading
 import warnings
 from typing import Any
 
-from conveyor import Backoff
 from conveyor_apps.concierge.errors import PermanentError, Reason, TemporaryError
 from conveyor_apps.concierge.providers import Parcel, Taken
 from conveyor_apps.concierge.safety import open_safety
@@ -92,6 +91,6 @@ async def open_clumsy(_settings: Settings) -> Any:
 
 
 concierge = build_concierge(
-    read_settings(os.environ), backoff=Backoff(base_ms=20), parts=Parts(providers=open_clumsy, safety=open_safety)
+    read_settings({**os.environ, "CONCIERGE_RETRY_MS": "20"}), parts=Parts(providers=open_clumsy, safety=open_safety)
 )
 app = concierge.app
