@@ -27,7 +27,10 @@ SELECT state, count(*) FROM concierge_exports GROUP BY state;
 
 -- name: oldest_queued
 SELECT min(max(coalesce(send_at, 0), updated_at)) FROM concierge_messages
-WHERE state = 'queued' AND coalesce(send_at, 0) <= :now;
+WHERE state = 'queued' AND attempt = 0 AND coalesce(send_at, 0) <= :now;
+
+-- name: exports_failed
+SELECT count(*) FROM concierge_exports WHERE state = 'failed' AND ended_at > :now - :since;
 
 -- name: alarms
 SELECT name, raised_at, detail FROM concierge_alarms ORDER BY name;

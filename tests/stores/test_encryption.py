@@ -312,7 +312,7 @@ async def test_children_open_and_seal(
     (tmp_path / "apart.py").write_text(APART)
     monkeypatch.setenv("CONVEYOR_URL", url)
     app = load_app("apart.py:app")
-    shout: Any = sys.modules.pop("apart").shout  # type: ignore[attr-defined]
+    shout: Any = sys.modules.pop("apart").shout
     async with app:
         loud, absent = await shout.enqueue(NAME), await shout.options(max_retries=0).enqueue("nobody")
         await work(app, lambda: _is(loud.state(), JobState.SUCCEEDED))

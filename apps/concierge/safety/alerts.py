@@ -1,7 +1,7 @@
 """What is wrong, looked for once a minute: told when it begins and when it is over, to a webhook and to Sentry.
 
-    failures     more than a tenth of the messages that ended in the last hour have failed, of 20 at least
-    backlog      a message that could go has waited for 10 minutes
+    failures     more than a tenth of the messages that ended in the last two hours have failed, of 20 at least
+    backlog      a message that could go has waited for 10 minutes for its first attempt
     dead_letters messages lie in the dead letter queue
     circuit      a provider is not called any more, since it fails
     exports      an export has failed in the last hour
@@ -21,6 +21,7 @@ from conveyor_apps.tables import Database, Transaction
 FAILURES: Final = 0.1
 ENDED_MIN: Final = 20
 WAITED_MS: Final = 10 * 60_000
+HOUR_MS: Final = 3_600_000
 WEBHOOK_S: Final = 10.0
 _FAILED: Final = ("failed", "bounced")
 _GOOD: Final = ("sent", "delivered")
@@ -73,10 +74,11 @@ async def _find_wrong(
         depth: Mapping[str, Any] = await facts()
     except Exception as error:  # noqa: BLE001  # whatever keeps it from answering is what is told
         return {"queue": f"the queue does not answer: {type(error).__name__}"}
-    counts, oldest = await database.read(
-        lambda tx: (dict(tx.rows("counts", hours=1)), tx.rows("oldest_queued")[0][0])
+    rows, [[oldest]], [[exports]] = await database.read(
+        lambda tx: (tx.rows("counts", hours=2), tx.rows("oldest_queued"), tx.rows("exports_failed", since=HOUR_MS))
     )
-    failed, good = (sum(int(counts.get(each, 0)) for each in names) for names in (_FAILED, _GOOD))
+    counts: dict[str, int] = dict(rows)
+    failed, good = sum(counts.get(each, 0) for each in _FAILED), sum(counts.get(each, 0) for each in _GOOD)
     if failed + good >= ENDED_MIN and failed > FAILURES * (failed + good):
         wrong["failures"] = f"{failed:,} of {failed + good:,} messages have failed within the last two hours"
     waited_ms = 0 if oldest is None else clock.now_ms() - int(oldest)
@@ -87,8 +89,8 @@ async def _find_wrong(
     for each in providers:
         if str(each.get("circuit")) == "open":
             wrong[f"circuit.{each.get('name')}"] = f"{each.get('name')} fails and is not called"
-    if counts.get("export_failed"):
-        wrong["exports"] = f"{int(counts['export_failed']):,} exports have failed within the last two hours"
+    if exports:
+        wrong["exports"] = f"{exports:,} exports have failed within the last hour"
     return wrong
 
 

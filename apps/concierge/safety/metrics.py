@@ -12,9 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from conveyor_apps.concierge.words import ExportState, State
-from conveyor_apps.tables import Database, Transaction
+from conveyor_apps.tables import Database, Row, Transaction
 
 FLUSH_S: Final = 2.0
+ALL_HOURS: Final = 24 * 366 * 100
 SERIES_MAX: Final = 1_000
 """Of one process; what is new beyond goes under `other`."""
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,47}")
@@ -69,12 +70,9 @@ async def metrics_text(
     database: Database, facts: Callable[[], Awaitable[Mapping[str, Any]]], providers: list[dict[str, object]]
 ) -> str:
     """Everything, for `GET /metrics`."""
-    rows, states, events, exports, alarms = await database.read(
-        lambda tx: (
-            tx.rows("metrics"), dict(tx.rows("states")), tx.rows("counts", hours=24 * 366 * 10),
-            dict(tx.rows("exports_by_state")), tx.rows("alarms"),
-        )
-    )  # fmt: skip
+    rows, kept, events, written, alarms = await database.read(_read)
+    states: dict[str, int] = dict(kept)
+    exports: dict[str, int] = dict(written)
     try:
         depth: Mapping[str, Any] = await facts()
     except Exception:  # noqa: BLE001  # a store that does not answer is what this metric is for
@@ -98,6 +96,11 @@ async def metrics_text(
         *_told(rows),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _read(tx: Transaction) -> tuple[list[Row], list[Row], list[Row], list[Row], list[Row]]:
+    events = tx.rows("counts", hours=ALL_HOURS)
+    return tx.rows("metrics"), tx.rows("states"), events, tx.rows("exports_by_state"), tx.rows("alarms")
 
 
 def _told(rows: list[tuple[Any, ...]]) -> list[str]:

@@ -114,8 +114,7 @@ class Sentry:
         from sentry_sdk.crons import capture_checkin
 
         with self._scope({}):
-            found: str = capture_checkin(monitor_slug=schedule, check_in_id=id, status=status, duration=seconds)
-        return found
+            return capture_checkin(monitor_slug=schedule, check_in_id=id, status=status, duration=seconds)
 
     async def close(self) -> None:
         """Send what is left, for a moment at most."""
@@ -137,7 +136,7 @@ class Sentry:
 
 def _before_send(event: "Event", hint: "Hint") -> "Event":
     """The event anew, of what may be sent."""
-    given: dict[str, Any] = dict(event)  # type: ignore[arg-type]
+    given: dict[str, Any] = dict(event)
     if given.get("type") == "check_in":
         return _of(given, _CHECK_IN)  # type: ignore[return-value]
     built = _common(given)
@@ -151,7 +150,7 @@ def _before_send(event: "Event", hint: "Hint") -> "Event":
     return built  # type: ignore[return-value]
 
 def _before_transaction(event: "Event", _hint: "Hint") -> "Event":
-    given: dict[str, Any] = dict(event)  # type: ignore[arg-type]
+    given: dict[str, Any] = dict(event)
     built = _common(given)
     built["transaction"] = redact(str(given.get("transaction", "")))
     built["spans"] = [
