@@ -337,6 +337,7 @@ async def test_a_kit_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
         await app.queue("mail").send(NAME)
         [message] = await app.store.peek("mail", limit=1)
         assert is_sealed(message.body)
+        kit.assert_enqueued("mail", body=NAME, count=1)
         await kit.drain()
         assert (await app.store.metrics("mail")).backlog_messages == 0
 
