@@ -34,7 +34,7 @@ demo: $(VENV)/run.stamp  ## run plotburn end to end against a sandbox: no keys, 
 cutmv: $(VENV)/cutmv.stamp  ## cut videos in the browser: http://127.0.0.1:8787 (ARGS="--port 9000")
 	@$(BIN)/python -m conveyor_apps.cutmv $(ARGS)
 
-concierge: $(VENV)/run.stamp  ## messages that must arrive, with a sandbox beside them: http://127.0.0.1:8787 (ARGS="serve --port 9000")
+concierge: $(VENV)/concierge.stamp  ## messages that must arrive, with a sandbox beside them: http://127.0.0.1:8787 (ARGS="serve --port 9000")
 	@$(BIN)/python -m conveyor_apps.concierge $(ARGS)
 
 test: lint types contracts  ## lint, types, import contracts and all tests: what CI runs
@@ -81,6 +81,7 @@ lock:  ## pin requirements/*.txt anew from pyproject.toml (needs uv)
 	@$(COMPILE) pyproject.toml --group dev --output-file requirements/dev.txt
 	@$(COMPILE) pyproject.toml --constraints requirements/dev.txt --output-file requirements/run.txt
 	@printf 'imageio-ffmpeg\n' | $(COMPILE) - --constraints requirements/dev.txt --output-file requirements/cutmv.txt
+	@printf 'aiosmtpd\naiosmtplib\npyarrow\n' | $(COMPILE) - --constraints requirements/dev.txt --output-file requirements/concierge.txt
 	@$(COMPILE) --group build --constraints requirements/dev.txt --output-file requirements/build.txt
 	@echo "pinned: $$(grep -c == requirements/run.txt) to run, $$(grep -c == requirements/dev.txt) to develop"
 
@@ -109,6 +110,10 @@ $(VENV)/run.stamp: $(VENV)/pyvenv.cfg requirements/run.txt requirements/build.tx
 # FFmpeg comes with pip where the system has none.
 $(VENV)/cutmv.stamp: $(VENV)/run.stamp requirements/cutmv.txt
 	@command -v "$${CUTMV_FFMPEG:-ffmpeg}" >/dev/null || $(BIN)/python -m pip install --require-hashes --requirement requirements/cutmv.txt
+	@touch $@
+
+$(VENV)/concierge.stamp: $(VENV)/run.stamp requirements/concierge.txt
+	@$(BIN)/python -m pip install --require-hashes --requirement requirements/concierge.txt
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt

@@ -4,6 +4,7 @@ A record that was edited, taken away, put elsewhere or cut off shows in `verify`
 HMAC, which whoever can only write to the database cannot make. No record holds an address or a content of messages.
 """
 
+import functools
 import hashlib
 import hmac
 from dataclasses import dataclass
@@ -113,8 +114,7 @@ class Trail:
         start, before = await self._database.read(lambda tx: _head(tx, START))
         first, number, faults = start + 1, start, list[Fault]()
         while True:
-            after = number
-            rows = await self._database.read(lambda tx, after=after: tx.rows("records_after", after=after, limit=_PAGE))
+            rows = await self._database.read(functools.partial(_page_after, number))
             for row in rows:
                 if row[0] != number + 1:
                     faults.append(Fault(number=number + 1, problem="is missing"))
@@ -149,6 +149,10 @@ def read_record(row: Row) -> Record:
 
 def _facts(row: Row) -> dict[str, Any]:
     return dict(zip(FACTS, row, strict=False))
+
+
+def _page_after(number: int, tx: Transaction) -> list[Row]:
+    return tx.rows("records_after", after=number, limit=_PAGE)
 
 
 def _head(tx: Transaction, name: str) -> tuple[int, bytes]:

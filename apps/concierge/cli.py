@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 import msgspec
@@ -17,6 +17,7 @@ from conveyor import ConveyorError
 
 from . import clock
 from .audit import SYSTEM, Who
+from .commands_records import cleanup, verify
 from .desk_queue import shown_job, status_of, test_jobs
 from .errors import ConciergeError
 from .jobs import EmailJob
@@ -44,6 +45,9 @@ and four people are there, one of each role, whose passwords are shown.
   concierge queue status                     totals, failure rate, what happened lately
   concierge queue consumer                   a worker without a server
   concierge users add mia --role clinician   an account; its password is asked for
+  concierge verify                           whether the audit trail is as it was written
+  concierge verify trail.csv                 whether an exported file of it is
+  concierge cleanup message_queue --dry-run  what policy would take away
 
 \b
 Settings (all in README.md):
@@ -168,8 +172,9 @@ def status(*, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
     totals = found["totals"]
-    click.echo(f"{found['status']}: {totals['total']} messages, {totals['queued']} queued, {totals['processing']} on")
-    click.echo(f"their way, {totals['failed']} failed ({found['failureRate']:.1%}), {found['deadLetters']} dead letters")
+    stand = f"{totals['total']} messages, {totals['queued']} queued, {totals['processing']} being sent"
+    click.echo(f"{found['status']}: {stand}, {totals['failed']} failed ({found['failureRate']:.1%})")
+    click.echo(f"{found['backlog']} jobs in the queue, {found['deadLetters']} dead letters")
     for each in found["recentActivity"]:
         click.echo(f"{each['at']}  {each['event']:<12} {each['message']}")
 
@@ -216,19 +221,8 @@ def add_user(name: str, role: str, address: str, password: str) -> None:
     click.echo(f"{name}: {role}")
 
 
-@main.command()
-@click.option("--expected", help="The head of an earlier examination, `NUMBER:HASH`.")
-def verify(expected: str | None) -> None:
-    """Read the whole audit trail, and say what is not as it was written. Exit code 1 if there is such a thing."""
-
-    async def examine(room: Room) -> Any:
-        return await room.trail.verify(expected=expected)
-
-    examined = _run(examine)
-    for fault in examined.faults:
-        click.echo(f"record {fault.number} {fault.problem}")
-    click.echo(f"{examined.records} records, head {examined.head}")
-    sys.exit(1 if examined.faults else 0)
+main.add_command(verify)
+main.add_command(cleanup)
 
 
 def _run(work: Callable[[Room], Awaitable[T]]) -> T:

@@ -14,11 +14,11 @@ from .cleanup import preview_cleanup
 from .cleanup.holds import HoldKind
 from .entry import Address, address_of
 from .errors import FieldError, RefusedError
-from .exports import Export, make_link
+from .exports import Export, Rows, Selection, check_filters, make_link
 from .inbox import read_cursor, write_cursor
 from .jobs import CleanupJob, ExportJob
 from .people import Person
-from .rights import Right
+from .rights import RIGHTS, Right
 from .room import Room
 from .words import Format, Target
 
@@ -95,6 +95,7 @@ class RecordDesk:
     async def add_export(self, request: Request, person: Person) -> Response:
         """One more; 202."""
         new: NewExport = await read_json(request, NewExport)
+        _check_rows(person, check_filters(new.filters))
         id = f"export-{secrets.token_hex(8)}"
         job = ExportJob(export_id=id, filters=new.filters, user_id=person.name, format=new.format)
         await self._room().producer.enqueue_export(job, who=person.at(address_of(request)))
@@ -107,7 +108,9 @@ class RecordDesk:
     async def link(self, request: Request, person: Person) -> Response:
         """Where its file is to be had, for a while."""
         room = self._room()
-        link = await make_link(room.context(), request.path_params["export"], person.at(address_of(request)))
+        export = await self._need(request.path_params["export"])
+        _check_rows(person, check_filters(msgspec.json.decode(export.filters)))
+        link = await make_link(room.context(), export.id, person.at(address_of(request)))
         return answer(
             {"url": link.url, "expiresAt": clock.iso(link.expires_at), "sha256": link.sha256, "size": link.size}
         )
@@ -179,6 +182,12 @@ class RecordDesk:
         if found is None:
             raise RefusedError("There is no such export.", status=404)
         return found
+
+
+def _check_rows(person: Person, selection: Selection) -> None:
+    """`RefusedError` if the file holds what this person may not read."""
+    if selection.dataset is Rows.MESSAGES and Right.READ not in RIGHTS[person.role]:
+        raise RefusedError(f"As {person.role} you may not read messages.", status=403)
 
 
 def _is_head(text: str) -> bool:

@@ -22,6 +22,7 @@ EMAIL_BYTES_MAX: Final = 50_000
 SMS_CHARS_MAX: Final = 1_600
 """Ten segments: Twilio takes no more."""
 ADDRESS_CHARS_MAX: Final = 254
+LOCAL_CHARS_MAX: Final = 64
 FILTERS_MAX: Final = 20
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -151,7 +152,8 @@ def check_id(field: str, value: str) -> None:
 def check_email(field: str, value: str) -> None:
     """One plain address, without a name: no header can be smuggled in with it. `FieldError`."""
     local, _, domain = value.rpartition("@")
-    if len(value) > ADDRESS_CHARS_MAX or len(local) > 64 or not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain):
+    is_short = len(value) <= ADDRESS_CHARS_MAX and len(local) <= LOCAL_CHARS_MAX
+    if not is_short or not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain):
         raise FieldError(field, "must be one e-mail address, such as mia@example.com")
 
 

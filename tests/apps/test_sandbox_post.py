@@ -5,7 +5,7 @@ import json
 import ssl
 from collections.abc import Iterator
 from email.message import EmailMessage
-from typing import Any
+from typing import Any, cast
 
 import aiosmtplib
 import httpx2
@@ -26,13 +26,18 @@ def base() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def http(base: str) -> Iterator[httpx2.Client]:
+@pytest.fixture(scope="module")
+def client(base: str) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=base) as client:
         yield client
-        client.delete("/admin/accepted").raise_for_status()
-        for name in ("smtp", "resend", "twilio"):
-            client.delete(f"/admin/mishaps/{name}").raise_for_status()
+
+
+@pytest.fixture
+def http(client: httpx2.Client) -> Iterator[httpx2.Client]:
+    yield client
+    client.delete("/admin/accepted").raise_for_status()
+    for name in ("smtp", "resend", "twilio"):
+        client.delete(f"/admin/mishaps/{name}").raise_for_status()
 
 
 def strike(http: httpx2.Client, provider: str, *mishaps: dict[str, Any]) -> None:
@@ -46,7 +51,7 @@ def send(http: httpx2.Client, to: str, *, tls: bool = False, key: str = "any") -
     mail.add_alternative(f"<p>{SCRIPT}</p>", subtype="html")
     smtp = http.get("/admin/mail").json()["smtp"]
     context = ssl.create_default_context(cadata=http.get("/admin/ca.pem").text)
-    client = aiosmtplib.SMTP(
+    client = Client(
         hostname=smtp["host"], port=smtp["tls" if tls else "starttls"], use_tls=tls, start_tls=not tls,
         username="user", password=key, tls_context=context, timeout=30,
     )  # fmt: skip
@@ -61,14 +66,21 @@ def send(http: httpx2.Client, to: str, *, tls: bool = False, key: str = "any") -
     asyncio.run(hand_in())
 
 
+class Client(aiosmtplib.SMTP):
+    """Hangs up at once: a TLS connection that is closed politely outlives its loop."""
+
+    def close(self) -> None:
+        transport = self.transport
+        super().close()
+        if transport is not None:
+            cast("asyncio.WriteTransport", transport).abort()
+
+
 async def hang_up(client: aiosmtplib.SMTP) -> None:
-    """At once: a TLS connection that is closed politely outlives its loop."""
-    transport = client.transport
+    """What is closed is so when the loop has turned."""
     client.close()
-    if transport is not None:
-        transport.abort()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 def accepted(http: httpx2.Client) -> Any:
@@ -133,7 +145,7 @@ def test_nobody_mails_without_a_login(http: httpx2.Client) -> None:
 
     async def write_in_the_open() -> int:
         smtp = http.get("/admin/mail").json()["smtp"]
-        client = aiosmtplib.SMTP(hostname=smtp["host"], port=smtp["starttls"], start_tls=False)
+        client = Client(hostname=smtp["host"], port=smtp["starttls"], start_tls=False)
         try:
             await client.connect()
             return (await client.execute_command(b"MAIL", b"FROM:<a@x.test>")).code
@@ -246,7 +258,7 @@ def test_without_a_port_there_is_no_mail_server() -> None:
 
 def test_starttls_that_somebody_strips_is_not_offered() -> None:
     async def greet(host: str, port: int) -> list[str]:
-        client = aiosmtplib.SMTP(hostname=host, port=port, start_tls=False)
+        client = Client(hostname=host, port=port, start_tls=False)
         try:
             await client.connect()
             await client.ehlo()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import apsw
 
@@ -23,6 +23,7 @@ from conveyor_apps.tables import Database
 
 ANN: Final = Who("ann", "admin", "127.0.0.1")
 DAY_MS: Final = 86_400_000
+Facts: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 
 FILL: Final = """
 INSERT INTO concierge_messages (id, channel, recipient, subject, content, priority, once, state, version, attempt,
@@ -52,6 +53,24 @@ def fill(path: Path, rows: int, *, since: int, first: int = 1) -> None:
 
 class Quiet:
     """A `Safety` that remembers what was captured."""
+
+    async def open(self, database: Database) -> None:
+        """Not looked at."""
+
+    async def close(self) -> None:
+        """Not looked at."""
+
+    def job(self, job: object, attempt: int) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def listen(self, emit: Callable[[Any], None]) -> Callable[[Any], None]:
+        return emit
+
+    async def look(self, facts: Facts, providers: list[dict[str, object]]) -> object:
+        return None
+
+    async def text(self, facts: Facts, providers: list[dict[str, object]]) -> str:
+        return ""
 
     def __init__(self) -> None:
         self.captured: list[BaseException] = []

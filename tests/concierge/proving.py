@@ -51,6 +51,14 @@ def are_over(file: Path, wanted: int) -> bool:
     return sum(states.get(each, 0) for each in FINAL) >= wanted
 
 
+def say(figures: str) -> None:
+    """On the terminal (`-s`), and where `FAULTS_RESULTS` says."""
+    sys.stdout.write(f"\n{figures}\n")
+    if path := os.environ.get("FAULTS_RESULTS"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{figures}\n")
+
+
 def wait_until(check: Callable[[], Any], *, seconds: float, every: float = 0.2) -> Any:
     """The first answer that is true."""
     deadline = time.monotonic() + seconds

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,8 +18,8 @@ import anyio
 import pytest
 
 from concierge.clinic import clinic, post_office
-from concierge.proving import are_over, house, judge, lot, rows_of, states_of, strike, wait_until
-from conveyor_apps.concierge.jobs import EmailJob
+from concierge.proving import are_over, house, judge, lot, rows_of, say, states_of, strike, wait_until
+from conveyor_apps.concierge.jobs import EmailJob, MessageJob, SmsJob
 from conveyor_apps.concierge.room import Room
 from conveyor_apps.concierge.settings import read_settings
 from conveyor_apps.concierge.wiring import build_concierge
@@ -38,8 +40,8 @@ async def test_a_hundred_messages_come_to_one_end_each(tmp_path: Path) -> None:
     jobs, once = lot(100)
     with post_office(tmp_path) as office:
         strike(office)
-        async with clinic(tmp_path, {**office.environment, "PROVIDER_CIRCUIT_OPEN_S": "1"}) as clinic_, clinic_.working():
-            await enqueue(clinic_.room, jobs, once)
+        async with clinic(tmp_path, {**office.environment, "PROVIDER_CIRCUIT_OPEN_S": "1"}) as open_clinic, open_clinic.working():
+            await enqueue(open_clinic.room, jobs, once)
             with anyio.fail_after(100):
                 while not are_over(tmp_path / "conveyor.db", len(jobs)):
                     await anyio.sleep(0.1)
@@ -48,11 +50,12 @@ async def test_a_hundred_messages_come_to_one_end_each(tmp_path: Path) -> None:
     assert verdict.dead >= 1
 
 
-async def enqueue(room: Room, jobs: list, once: set[str]) -> None:  # type: ignore[type-arg]
+async def enqueue(room: Room, jobs: Sequence[MessageJob], once: set[str]) -> None:
     for job in jobs:
-        if job.message_id in once:
-            send = room.producer.enqueue_email if isinstance(job, EmailJob) else room.producer.enqueue_sms
-            await send(job, once=True)
+        if job.message_id in once and isinstance(job, EmailJob):
+            await room.producer.enqueue_email(job, once=True)
+        elif job.message_id in once and isinstance(job, SmsJob):
+            await room.producer.enqueue_sms(job, once=True)
     for start in range(0, len(jobs), 100):
         await room.producer.enqueue_batch([each for each in jobs[start : start + 100] if each.message_id not in once])
 
@@ -76,14 +79,14 @@ async def test_thousands_of_messages_come_to_one_end_each_though_workers_are_kil
         took_s = time.monotonic() - began
         wait_until(lambda: not rows_of(served.file, WAITING)[0][0], seconds=120)
         verdict = judge(served.file, served.office, jobs, once)
-    print(f"\n{len(jobs):,} messages in {took_s:.1f} s, enqueued in {enqueued_s:.1f} s, {kills} workers killed: {verdict}")
+    say(f"{len(jobs):,} messages in {took_s:.1f} s, enqueued in {enqueued_s:.1f} s, {kills} workers killed: {verdict}")
     assert verdict.faults == []
 
 
 WAITING = "SELECT count(*) FROM messages m JOIN queues q USING (lane) WHERE q.name IN ('message-delivery', 'concierge-alerts')"
 
 
-async def produce(environment, jobs, once) -> None:  # type: ignore[no-untyped-def]
+async def produce(environment: Mapping[str, str], jobs: Sequence[MessageJob], once: set[str]) -> None:
     """From another process than the server's."""
     built = build_concierge(read_settings(environment), url=environment["CONVEYOR_URL"])
     async with built.app:
@@ -107,7 +110,7 @@ async def test_a_thousand_messages_over_a_minute_go_when_they_are_to_go(tmp_path
         wait_until(lambda: are_over(served.file, count), seconds=120)
         late = sorted(each for (each,) in rows_of(served.file, LATE))
     at = [round(late[min(len(late) - 1, int(len(late) * share))]) for share in (0.5, 0.9, 0.99)]
-    print(f"\n{count:,} over a minute: first {late[0]} ms late, p50 {at[0]} ms, p90 {at[1]} ms, p99 {at[2]} ms, most {late[-1]} ms")
+    say(f"{count:,} over a minute: first {late[0]} ms late, p50 {at[0]} ms, p90 {at[1]} ms, p99 {at[2]} ms, most {late[-1]} ms")
     assert late[0] >= 0
     assert at[2] <= 1_000
 
@@ -135,11 +138,12 @@ async def test_what_is_urgent_overtakes_ten_thousand_that_are_not(tmp_path: Path
             waits = []
             for number in range(20):
                 await producer.enqueue_email(mail(f"high{number}", Urgency.HIGH))
-                wait_until(lambda id=f"high{number}": rows_of(served.file, SENT.format(id)), seconds=60, every=0.02)  # type: ignore[misc]
+                sent = SENT.format(f"high{number}")
+                wait_until(functools.partial(rows_of, served.file, sent), seconds=60, every=0.02)
                 waits.append(rows_of(served.file, WAITED.format(f"high{number}"))[0][0])
             left = states_of(served.file).get("queued", 0)
     waits.sort()
-    print(f"\nurgent ones begin {waits[0]} to {waits[-1]} ms after they were enqueued, p50 {waits[10]} ms, {left:,} others waiting")
+    say(f"urgent ones begin {waits[0]} to {waits[-1]} ms after they were enqueued, p50 {waits[10]} ms, {left:,} others waiting")
     assert left > 0
     assert waits[-1] <= 1_000
 

@@ -23,9 +23,10 @@ from conveyor_apps.concierge.exports import exporter, make_link, run_export
 from conveyor_apps.concierge.exports.reading import Reader
 from conveyor_apps.concierge.exports.writing import key_of
 from conveyor_apps.concierge.jobs import CleanupJob
-from conveyor_apps.concierge.words import ExportState, Format, Target
+from conveyor_apps.concierge.words import ExportState, Format, Role, Target
 
 from .archivist import ANN, Archivist, fill, open_archivist, wanted
+from .clinic import clinic
 
 pytestmark = pytest.mark.anyio
 SINCE = 1_760_000_000_000
@@ -225,3 +226,25 @@ async def test_a_file_goes_when_its_time_is_over(tmp_path: Path) -> None:
         assert await archivist.keys() == []
         with pytest.raises(RefusedError):
             await make_link(archivist.context, "export-1", ANN)
+
+
+async def test_an_auditor_gets_the_trail_and_no_messages(tmp_path: Path) -> None:
+    async with clinic(tmp_path) as running, running.working():
+        auditor, admin = running.as_(Role.AUDITOR), running.as_(Role.ADMIN)
+        refused = await auditor.post("/api/exports", json={"filters": {}, "format": "csv"})
+        assert refused.status_code == 403
+        asked = await admin.post("/api/exports", json={"filters": {}, "format": "csv"})
+        trail = await auditor.post("/api/exports", json={"filters": {"dataset": "audit"}, "format": "json"})
+        assert (asked.status_code, trail.status_code) == (202, 202)
+        for export in (asked.json()["id"], trail.json()["id"]):
+            async with asyncio.timeout(60):
+                while (await admin.get(f"/api/exports/{export}")).json()["state"] != "ready":
+                    await asyncio.sleep(0.05)
+        assert (await auditor.post(f"/api/exports/{asked.json()['id']}/link", json={})).status_code == 403
+        assert (await admin.post(f"/api/exports/{asked.json()['id']}/link", json={})).status_code == 200
+        assert (await auditor.post(f"/api/exports/{trail.json()['id']}/link", json={})).status_code == 200
+        listed = (await admin.get("/api/messages")).json()["items"]
+        assert sorted(each["recipient"] for each in listed) == [
+            "admin@clinic.test",
+            "auditor@clinic.test",
+        ]  # the notices

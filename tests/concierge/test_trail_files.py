@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
+from click.testing import CliRunner
 
 from conveyor_apps.concierge import clock
 from conveyor_apps.concierge.audit import Who
 from conveyor_apps.concierge.cleanup import run_cleanup
+from conveyor_apps.concierge.commands_records import cleanup, verify
 from conveyor_apps.concierge.exports import run_export, verify_file
 from conveyor_apps.concierge.exports.errors import ExportError
 from conveyor_apps.concierge.jobs import CleanupJob
@@ -163,3 +165,30 @@ async def test_an_archive_of_the_trail_proves_itself_and_what_is_left_follows_it
         assert (former.last, latter.first) == (6, 7)
         first = next(csv.DictReader(new.read_text(encoding="utf-8").splitlines()))
         assert f"6:{first['previous']}" == former.head
+
+
+async def test_the_command_says_it_by_its_exit_code(tmp_path: Path) -> None:
+    path = await exported(tmp_path, Format.CSV, pepper="a pepper")
+    sha256 = verify_file(path, pepper="a pepper").sha256
+    call = CliRunner(env={"CONVEYOR_PEPPER": "a pepper"}).invoke
+    sound = call(verify, [str(path), "--sha256", sha256])
+    assert sound.exit_code == 0
+    assert json.loads(sound.output)["records"] == 14
+    assert call(verify, [str(path), "--sha256", "0" * 64]).exit_code == 1
+    assert call(verify, [str(path), "--expected", f"15:{'0' * 64}"]).exit_code == 1
+    assert call(verify, [str(path), "--expected", "15"]).exit_code == 2
+    without = CliRunner(env={"CONVEYOR_PEPPER": None}).invoke(verify, [str(path)])
+    assert (without.exit_code, "CONVEYOR_PEPPER" in without.output) == (1, True)
+    path.write_text("nothing", encoding="utf-8")
+    assert call(verify, [str(path)]).exit_code == 2
+
+
+def test_the_commands_open_the_tables_by_themselves(tmp_path: Path) -> None:
+    environment = {"CONVEYOR_URL": f"sqlite:///{tmp_path}/conveyor.db", "CONCIERGE_DATA": str(tmp_path / "data")}
+    call = CliRunner(env=environment).invoke
+    seen = call(cleanup, ["message_queue", "--dry-run"])
+    assert (seen.exit_code, json.loads(seen.output)["isDry"]) == (0, True)
+    assert call(cleanup, ["message_queue", "--older-than", "yesterday"]).exit_code == 2
+    assert call(cleanup, ["temp_files"]).exit_code == 0
+    whole = call(verify, [])
+    assert (whole.exit_code, json.loads(whole.output)["records"]) == (0, 1)

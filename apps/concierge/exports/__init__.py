@@ -9,11 +9,11 @@ They have a queue and workers of their own: one takes minutes, and messages do n
 
 from .declared import declare_exports, run_export
 from .links import Link, make_link
-from .selection import Selection, check_filters
+from .selection import Rows, Selection, check_filters
 from .standing import Export, Exports
 from .verifying import FileExamined, verify_file
 
 __all__ = [
-    "Export", "Exports", "FileExamined", "Link", "Selection", "check_filters", "declare_exports", "make_link",
+    "Export", "Exports", "FileExamined", "Link", "Rows", "Selection", "check_filters", "declare_exports", "make_link",
     "run_export", "verify_file",
 ]  # fmt: skip

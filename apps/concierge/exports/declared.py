@@ -26,12 +26,14 @@ def declare_exports(
         errors={ConciergeError: None}, timeout=TIMEOUT, unique=lambda job: job.export_id,
     )  # fmt: skip
     async def generate(job: ExportJob, running: JobContext) -> None:
-        writer = Writer(context())
-        try:
-            await writer.write(job, running)
-        except Exception as error:
-            await writer.give_up(job, error, is_last=running.attempt > RETRIES)
-            raise
+        here = context()
+        writer = Writer(here)
+        with here.safety.job(job, running.attempt):
+            try:
+                await writer.write(job, running)
+            except Exception as error:
+                await writer.give_up(job, error, is_last=running.attempt > RETRIES)
+                raise
 
     async def start(job: ExportJob) -> None:
         await generate.enqueue(job)

@@ -7,6 +7,7 @@ import msgspec
 
 from conveyor_apps.concierge import clock
 from conveyor_apps.concierge.errors import FieldError
+from conveyor_apps.concierge.jobs import decode
 from conveyor_apps.concierge.words import Channel, State
 
 from .reading import Bindings
@@ -78,11 +79,12 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbi
 
 
 def check_filters(filters: dict[str, Any]) -> Selection:
-    """`FieldError` names the filter."""
+    """`FieldError` names the filter, and does not repeat what it says."""
     try:
-        selection = msgspec.convert(filters, type=Selection)
-    except msgspec.ValidationError as error:
-        raise FieldError("filters", f"cannot be read: {error}") from None
+        selection: Selection = decode(filters, Selection)
+    except FieldError as error:
+        field = "filters" if error.field == "body" else f"filters.{error.field}"
+        raise FieldError(field, str(error).partition("` ")[2]) from None
     selection.check()
     return selection
 

@@ -8,6 +8,7 @@ import * as records from "./records.js";
 const SECTIONS = { inbox: "message.list", review: "message.review", compose: "message.compose", exports: "export", audit: "audit", queue: "queue.watch" };
 const KEYS = { i: "inbox", v: "review", c: "compose", e: "exports", t: "audit", q: "queue" };
 const LOADS = { inbox: inbox.load, review: inbox.loadReviews, exports: records.loadFiles, audit: records.loadRecords, queue: records.loadQueue };
+const REFRESHES = { inbox: inbox.refresh, queue: records.loadQueue };
 const REFRESH_MS = 30000;
 let session = null;
 let shown = null;
@@ -19,7 +20,7 @@ async function enter(person) {
   session = person;
   find("#door").hidden = true;
   find("#house").hidden = false;
-  find("#who").textContent = `${person.name}, ${person.role}`;
+  find("#who").textContent = person.name === person.role ? person.name : `${person.name}, ${person.role}`;
   for (const each of document.querySelectorAll("[data-right]")) {
     each.hidden = !may(each.dataset.right);
     if (each instanceof HTMLOptionElement) each.disabled = each.hidden;
@@ -89,7 +90,7 @@ addEventListener("signed-out", () => { if (session) { leave(); accuse(find("#log
 
 // What others do shows, while somebody looks.
 setInterval(() => {
-  if (session && !document.hidden && ["inbox", "queue"].includes(shown)) LOADS[shown]().catch(() => {});
+  if (session && !document.hidden) REFRESHES[shown]?.().catch(() => {});
 }, REFRESH_MS);
 
 document.addEventListener("keydown", (event) => {

@@ -30,11 +30,13 @@ const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-export function moment(text) {
+// `isShort` is for lists: of another day no clock.
+export function moment(text, isShort = false) {
   if (!text) return "";
   const when = new Date(text);
-  const today = when.toDateString() === new Date().toDateString();
-  return make("time", { datetime: text, title: FULL.format(when) }, today ? CLOCK.format(when) : `${DAY.format(when)}, ${CLOCK.format(when)}`);
+  const isToday = when.toDateString() === new Date().toDateString();
+  const words = [isToday ? null : DAY.format(when), isToday || !isShort ? CLOCK.format(when) : null];
+  return make("time", { datetime: text, title: FULL.format(when) }, words.filter(Boolean).join(", "));
 }
 
 const LOOKS = {

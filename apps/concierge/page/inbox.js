@@ -7,6 +7,7 @@ const detail = find("#detail");
 const filter = find("#inbox-filter");
 let next = null;
 let shown = null;
+let isLong = false;
 let session = null;
 let edit = () => {};
 
@@ -27,14 +28,23 @@ function query(cursor) {
 
 export async function load() {
   const page = await ask("GET", `/api/messages?${query()}`);
+  const held = list.contains(document.activeElement) ? document.activeElement.dataset.id : null;
   list.replaceChildren(...page.items.map(row));
+  if (held) list.querySelector(`[data-id="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
+  isLong = false;
   after(page);
   mark();
+}
+
+// By itself only while nobody looks at older ones.
+export async function refresh() {
+  if (!isLong) await load();
 }
 
 async function more() {
   const page = await ask("GET", `/api/messages?${query(next)}`);
   list.append(...page.items.map(row));
+  isLong = true;
   after(page);
 }
 
@@ -49,7 +59,7 @@ function row(message) {
     make("button", { type: "button", "data-id": message.id, onclick: () => open(message.id) },
       pill(message.state),
       make("span", { class: "subject" }, message.subject || (message.recipient ? "Text message" : message.id)),
-      moment(message.sendAt ?? message.createdAt),
+      moment(message.sendAt ?? message.createdAt, true),
       make("span", { class: "to" }, message.recipient ?? `by ${message.createdBy}`),
       make("span", { class: "mark" }, [CHANNELS[message.channel], message.priority === "normal" ? "" : message.priority].filter(Boolean).join(" · ")),
     ));

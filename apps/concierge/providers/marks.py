@@ -74,7 +74,7 @@ class MemoryMarks:
 
     async def end(self, mark: Mark, taken: Taken | None) -> None:
         if self._marks.get(mark.key) == mark:
-            self._marks[mark.key] = replace(mark, reference=taken and taken.reference, is_open=False)
+            self._marks[mark.key] = replace(mark, reference=None if taken is None else taken.reference, is_open=False)
 
     async def is_known(self, taken: Taken) -> bool:
         return any(each.taken() == taken for each in self._marks.values())

@@ -6,7 +6,9 @@ and to the end of the mail is an answer; a connection that breaks between is one
 
 import asyncio
 import contextlib
+import email.errors
 import email.policy
+import functools
 import hashlib
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
-from typing import Final
+from typing import Final, cast
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -70,12 +72,6 @@ def read_mail_host(url: str, *, sender: str, timeout_s: float, authority: str = 
         raise SettingError("environment: `SMTP_URL` is no URL") from None
     if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or not (parts.username and parts.password):
         raise SettingError("environment: `SMTP_URL` must be `smtp://user:password@host` or `smtps://...`")
-    context = ssl.create_default_context()
-    if authority:
-        try:
-            context.load_verify_locations(cafile=authority)
-        except OSError as error:
-            raise SettingError(f"environment: `SMTP_CA` cannot be read: {error.strerror or error}") from None
     is_tls = parts.scheme == "smtps"
     return MailHost(
         hostname=parts.hostname,
@@ -85,8 +81,20 @@ def read_mail_host(url: str, *, sender: str, timeout_s: float, authority: str = 
         password=unquote(parts.password),
         sender=sender,
         timeout_s=timeout_s,
-        context=context,
+        context=_trust(authority),
     )
+
+
+@functools.cache
+def _trust(authority: str) -> ssl.SSLContext:
+    """The certificates to trust: reading them takes longer than a mail. `SettingError`."""
+    context = ssl.create_default_context()
+    if authority:
+        try:
+            context.load_verify_locations(cafile=authority)
+        except OSError as error:
+            raise SettingError(f"environment: `SMTP_CA` cannot be read: {error.strerror or error}") from None
+    return context
 
 
 class SmtpProvider:
@@ -119,7 +127,7 @@ class SmtpProvider:
     async def _connected(self) -> AsyncIterator[aiosmtplib.SMTP]:
         """A client that has been let in, over TLS. `ProviderDownError`."""
         host = self._host
-        client = aiosmtplib.SMTP(
+        client = _Client(
             hostname=host.hostname,
             port=host.port,
             use_tls=host.is_tls,
@@ -138,10 +146,7 @@ class SmtpProvider:
             yield client
             await _take_leave(client)
         finally:
-            transport = client.transport
             client.close()
-            if transport is not None:
-                transport.abort()  # a TLS connection that is closed politely waits for the other side
 
     async def _address(self, client: aiosmtplib.SMTP, recipient: str) -> None:
         """Say from whom and to whom: until here the server has nothing."""
@@ -205,7 +210,7 @@ def read_address(text: str) -> Address:
         raise ValueError("too long, or no plain ASCII")
     try:
         address = Address(addr_spec=text)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, email.errors.MessageError):
         raise ValueError("not of the form name@domain") from None
     is_plain = not set(text) & SPECIAL and (address.username, address.domain) == (local, domain)
     if not is_plain or not local or not domain:
@@ -216,6 +221,16 @@ def read_address(text: str) -> Address:
 def message_id_of(key: str, sender: str) -> str:
     """The Message-ID of what has this key: the same every time, and saying nothing."""
     return f"<{hashlib.sha256(key.encode()).hexdigest()[:40]}@{sender.rpartition('@')[2]}>"
+
+
+class _Client(aiosmtplib.SMTP):
+    """Closes at once: a TLS connection that is closed politely waits for the other side, long after nobody cares."""
+
+    def close(self) -> None:
+        transport = self.transport
+        super().close()
+        if transport is not None:
+            cast("asyncio.WriteTransport", transport).abort()
 
 
 async def _take_leave(client: aiosmtplib.SMTP) -> None:

@@ -1,7 +1,9 @@
 """One bounded HTTP request, and what is known where it fails: whether the provider can have taken it, or not."""
 
 import asyncio
+import functools
 import math
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -68,6 +70,12 @@ class Answer:
         return min(max(wait, 0.0), AFTER_S_MAX) if math.isfinite(wait) else default
 
 
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    """The system's certificates: reading them takes longer than a request."""
+    return httpx2.create_ssl_context(trust_env=False)
+
+
 class Wire:
     """The way to one provider."""
 
@@ -75,10 +83,13 @@ class Wire:
         self._name = name
         self._base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
-        timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_S_MAX, timeout_s))
-        limits = httpx2.Limits(max_connections=CONNECTIONS, keepalive_expiry=KEEP_ALIVE_S)
         self._client = httpx2.AsyncClient(
-            timeout=timeout, limits=limits, auth=auth, trust_env=False, follow_redirects=False
+            verify=_trust(),
+            timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_S_MAX, timeout_s)),
+            limits=httpx2.Limits(max_connections=CONNECTIONS, keepalive_expiry=KEEP_ALIVE_S),
+            auth=auth,
+            trust_env=False,
+            follow_redirects=False,
         )
 
     async def ask(self, ask: Ask) -> Answer:
