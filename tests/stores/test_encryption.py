@@ -18,9 +18,12 @@ from conveyor import Conveyor, JobContext, JobState, Message, Retry
 from conveyor.loader import load_app
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.message import Peeked
+from conveyor.model.verdict import Action, Settlement
 from conveyor.queue.sealing import Sealer, is_sealed
 from conveyor.rotation import rotate
 from conveyor.secrets import Keys, put_secret
+from conveyor.store.records import ClaimRequest
+from conveyor.testing.factories import an_owner
 from conveyor.testing.harness import Harness
 from kit.postgres import the_server
 
@@ -213,6 +216,23 @@ async def test_rotation_seals_all_anew_and_the_old_key_may_go(
         assert app.dead == [{"fails": NAME}]
 
 
+async def test_what_somebody_works_on_is_left_to_the_next_rotation(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Clinic(url) as app:
+        await app.queue("mail").send({"name": NAME})
+    monkeypatch.setenv(VARIABLE, f"{NEW},{OLD}")
+    async with Clinic(url) as app:
+        keys = Keys(app.bindings.folder)
+        sealer = Sealer((), keys.for_payloads)
+        owner = await app.store.register_owner(an_owner())
+        request = ClaimRequest(queue="mail", owner=owner, limit=1, calls=1, batch_size=1, batch_timeout_ms=0)
+        [lease] = (await app.store.claim(request)).leases
+        done = await rotate(app.store, keys, sealer)
+        assert (done.messages, done.busy) == (0, 1)
+        await app.store.settle(owner, [Settlement(lease.seq, lease.claim, Action.RELEASE)])
+        again = await rotate(app.store, keys, sealer)
+        assert (again.messages, again.busy) == (1, 0)
+
+
 async def test_what_does_not_open_is_a_dead_letter_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Clinic(url) as app:
         await app.queue("mail").send({"name": NAME})
@@ -337,6 +357,7 @@ async def test_a_kit_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
         await app.queue("mail").send(NAME)
         [message] = await app.store.peek("mail", limit=1)
         assert is_sealed(message.body)
+        kit.assert_enqueued("mail", body=NAME, count=1)
         await kit.drain()
         assert (await app.store.metrics("mail")).backlog_messages == 0
 

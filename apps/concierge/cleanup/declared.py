@@ -54,9 +54,10 @@ class StoredDeadLetters:
 
     def _open(self, message: Any) -> bytes:
         try:
-            return self._app.sealer.open_peeked(message)
+            opened: bytes = self._app.sealer.opened(message).body
         except ConveyorError:  # its key is not here
             return b""
+        return opened
 
     async def discard(self, numbers: Sequence[int]) -> int:
         return len(await self._app.store.discard(self._queue, numbers)) if numbers else 0

@@ -41,6 +41,7 @@ class Sentry:
             return
         try:
             import sentry_sdk
+            from sentry_sdk.utils import BadDsn
         except ImportError:
             raise SettingError(f"environment: `SENTRY_DSN` needs a library that is not installed: {HINT}") from None
         try:
@@ -50,7 +51,7 @@ class Sentry:
                 auto_session_tracking=False, include_local_variables=False, include_source_context=False,
                 max_request_body_size="never", server_name="", send_client_reports=False, enable_logs=False,
             )  # fmt: skip
-        except sentry_sdk.utils.BadDsn:
+        except BadDsn:
             raise SettingError("environment: `SENTRY_DSN` is no DSN") from None
 
     @contextmanager

@@ -109,14 +109,14 @@ class Sealer:
             self._check_place(letter, lease.queue, place)
         return self._open(letter, lease.queue), letter.content_type
 
-    def open_peeked(self, message: Peeked) -> bytes:
-        """The body of a message that somebody looks at, wherever it lies. `SealedBodyError`."""
+    def opened(self, message: Peeked) -> Peeked:
+        """A message that somebody looks at, wherever it lies, as it was sent. `SealedBodyError`."""
         if not is_sealed(message.body):
-            return message.body
+            return message
         letter = _read(message.queue, message.body)
         if letter.place not in (_ANY_MESSAGE, _message(message.id)) and not letter.place.startswith(_RESULT):
             self._check_place(letter, letter.queue, _message(message.id))
-        return self._open(letter, message.queue)
+        return replace(message, body=self._open(letter, message.queue), content_type=letter.content_type)
 
     def open_kept(self, queue: str, place: str, body: bytes) -> bytes:
         """What `keep` has kept. An empty `queue` stands for any. `SealedBodyError`."""
