@@ -22,6 +22,8 @@ from .words import Channel, Role, State, Urgency
 
 PAGE = 50
 REASON_CHARS_MAX = 300
+LOOK_S = 600.0
+LOOKS_MAX = 10_000
 THEN = ("draft", "review", "send")
 
 
@@ -95,6 +97,7 @@ class MessageDesk:
 
     def __init__(self, room: Callable[[], Room]) -> None:
         self._room = room
+        self._looks: dict[tuple[str, str, str], float] = {}
 
     def addresses(self) -> list[Address]:
         """All of them."""
@@ -125,9 +128,20 @@ class MessageDesk:
             recipient=recipient,
         )  # fmt: skip
         shown = f"{len(page.items)} from {page.items[0].id} to {page.items[-1].id}" if page.items else "none"
-        await self._room().trail.record(person.at(address_of(request)), Right.LIST, shown)
+        if self._is_news(person, request.url.query, shown):
+            await self._room().trail.record(person.at(address_of(request)), Right.LIST, shown)
         items = [msgspec.structs.replace(view_of(each, with_text=reads), content=None) for each in page.items]
         return answer({"items": items, "next": page.next})
+
+    def _is_news(self, person: Person, query: str, shown: str) -> bool:
+        """Whether somebody sees others than lately: a page that looks every few seconds is one look."""
+        now_s, look = clock.monotonic_s(), (person.name, query, shown)
+        if now_s - self._looks.get(look, -LOOK_S) < LOOK_S:
+            return False
+        if len(self._looks) >= LOOKS_MAX:
+            self._looks.clear()
+        self._looks[look] = now_s
+        return True
 
     async def show(self, request: Request, person: Person) -> Response:
         """One, with its text for those who may read it; that they did is recorded first."""

@@ -100,7 +100,7 @@ class Entry:
         room = self._room()
         person = await self._find(request, room)
         if person is None:
-            wait_s = room.logins.take(f"unknown {address_of(request)}")
+            wait_s = room.rates.take(f"from {address_of(request)}")
             if wait_s:
                 raise too_many(wait_s)
             raise RefusedError("Sign in first, or send a token.", status=401)

@@ -3,7 +3,7 @@
 Only what is signed for others bears the world's time, since they hold it against theirs.
 """
 
-import time as world_time
+import time as real
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
@@ -12,7 +12,7 @@ DAY_S: Final = 86_400
 
 def wall_s() -> int:
     """Tell the world's time, for signatures."""
-    return int(world_time.time())
+    return int(real.time())
 
 
 class SandboxClock:

@@ -95,9 +95,9 @@ class Reply:
 
     content: bytes
     media_type: str = "application/json"
+    status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
-    status: int = 200
     wait_s: float = 0
     """What was asked is done at once, and answered so much later."""
     is_cut: bool = False

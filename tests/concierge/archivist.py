@@ -12,7 +12,7 @@ import apsw
 from conveyor import Conveyor
 from conveyor_apps.concierge import clock
 from conveyor_apps.concierge.audit import Trail, Who
-from conveyor_apps.concierge.cleanup import dead_letters_of, declare_schedules
+from conveyor_apps.concierge.cleanup import Holds, dead_letters_of, declare_schedules
 from conveyor_apps.concierge.context import Context
 from conveyor_apps.concierge.exports import Exports, declare_exports
 from conveyor_apps.concierge.jobs import ExportJob
@@ -99,6 +99,7 @@ class Archivist:
         self.database = Database(folder / "concierge.db", all_statements(), lambda: self.now or clock.now_ms())
         self.trail = Trail(self.database, pepper=pepper)
         self.exports = Exports(self.database, self.trail)
+        self.holds = Holds(self.database, self.trail)
         self.safety = Quiet()
         self.notices: list[tuple[str, str, str]] = []
         self.sent: list[tuple[Any, int | None]] = []

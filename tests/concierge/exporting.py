@@ -47,7 +47,7 @@ async def main(folder: Path, format: Format) -> None:
             "state": found.state, "rows": found.rows_done, "bytes": info.size, "sha256": found.sha256,
             "seconds": round(took, 1), "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "progress": len(fractions), "is_rising": fractions == sorted(fractions), "last": notes[-1], "key": key,
-            "is_same": info.sha256 == found.sha256,  # S3 is not told the sum of what goes in parts
+            "is_same": info.sha256 == found.sha256, "attempts": (await archivist.app.jobs.get(job.id).info()).attempts,  # S3 is not told the sum of what goes in parts
         }  # fmt: skip
     sys.stdout.write(json.dumps(result))
 

@@ -13,7 +13,7 @@ import pytest
 from conveyor import Conveyor
 from conveyor_apps.concierge import clock
 from conveyor_apps.concierge.audit import Trail
-from conveyor_apps.concierge.cleanup import Holds, cleaning, preview_cleanup, run_cleanup
+from conveyor_apps.concierge.cleanup import cleaning, preview_cleanup, run_cleanup
 from conveyor_apps.concierge.cleanup import trail as trail_room
 from conveyor_apps.concierge.cleanup.archiving import ArchiveError
 from conveyor_apps.concierge.cleanup.dead import clean_dead_letters, count_dead_letters
@@ -92,7 +92,7 @@ async def test_nobody_may_ask_for_what_policy_keeps(tmp_path: Path) -> None:
 async def test_what_is_held_stays_until_the_hold_is_lifted(tmp_path: Path) -> None:
     async with open_archivist(tmp_path) as archivist, archivist.app.testing():
         fill(archivist.database.path, 12, since=clock.now_ms() - 91 * DAY_MS)  # every fourth by bea
-        holds = Holds(archivist.database, archivist.trail)
+        holds = archivist.holds
         message = await holds.place(ANN, HoldKind.MESSAGE, "msg-000000000001", "a complaint")
         await holds.place(ANN, HoldKind.USER, "bea", "an inquiry")
         await holds.place(ANN, HoldKind.RECIPIENT, "person2@example.com", "a lawsuit")
@@ -125,7 +125,7 @@ async def test_what_changes_or_is_held_between_archive_and_delete_stays(
             if is_first:
                 is_first.clear()
                 await archivist.run("UPDATE concierge_messages SET state = 'bounced' WHERE id = 'msg-000000000002'")
-                holds = Holds(archivist.database, archivist.trail)
+                holds = archivist.holds
                 await holds.place(ANN, HoldKind.MESSAGE, "msg-000000000003", "just now")
             return await write(work)
 
@@ -203,7 +203,7 @@ async def test_the_trail_goes_from_its_beginning_and_stays_a_chain(
         await archivist.record_at(long_ago + 20, "bea", "message.send", "msg-1")
         await archivist.record_at(long_ago + 30, "ann", "logout", "ann")
         await archivist.record_at(clock.now_ms() - DAY_MS, "ann", "login", "ann")
-        holds = Holds(archivist.database, archivist.trail)
+        holds = archivist.holds
         hold = await holds.place(ANN, HoldKind.MESSAGE, "msg-1", "a complaint")
         job = asked(Target.AUDIT_LOGS)
         seen = await preview_cleanup(job, archivist.context)
@@ -224,7 +224,7 @@ async def test_dead_letters_are_archived_and_discarded(tmp_path: Path) -> None:
     async with open_archivist(tmp_path) as archivist, archivist.app, app:
         for number in range(4):
             await archivist.app.queue(DEAD).send({"type": "email_send", "messageId": f"msg-{number}"})
-        holds = Holds(archivist.database, archivist.trail)
+        holds = archivist.holds
         await holds.place(ANN, HoldKind.MESSAGE, "msg-2", "a complaint")
         job = asked(Target.MESSAGE_QUEUE)
         assert (await preview_cleanup(job, archivist.context)).rows == 0  # they died just now

@@ -16,8 +16,8 @@ from conveyor_apps.concierge.words import Role
 
 pytestmark = pytest.mark.anyio
 
-WAYS = {
-    "admin": set(Right),
+WAYS: dict[str, set[str]] = {
+    "admin": {right.value for right in Right},
     "clinician": {"message.list", "message.read", "message.compose", "message.review", "message.send", "queue.watch"},
     "assistant": {"message.list", "message.read", "message.compose"},
     "auditor": {"message.list", "queue.watch", "export", "audit"},
@@ -40,7 +40,7 @@ def _path(address: Address) -> str:
 
 
 async def _ask(client: httpx2.AsyncClient, address: Address) -> httpx2.Response:
-    body = None if address.method in ("GET", "DELETE") else {}
+    body: dict[str, str] | None = None if address.method in ("GET", "DELETE") else {}
     return await client.request(address.method, _path(address), json=body)
 
 
@@ -89,6 +89,18 @@ async def test_whoever_may_not_read_sees_neither_recipient_nor_words(tmp_path: P
             ("auditor", "message.history"), ("auditor", "message.list"), ("assistant", "message.compose"),
         ]  # fmt: skip
         assert (await house.as_(Role.AUDITOR).get("/api/audit/verify")).json()["faults"] == []
+
+
+async def test_a_page_that_looks_again_and_again_is_one_look(tmp_path: Path) -> None:
+    async with clinic(tmp_path) as house:
+        for path in ("", "?state=review", "", "?state=review", ""):
+            assert (await house.as_(Role.CLINICIAN).get(f"/api/messages{path}")).status_code == 200
+        trail = (await house.as_(Role.AUDITOR).get("/api/audit?action=message.list")).json()["items"]
+        assert len(trail) == 2
+        await house.as_(Role.CLINICIAN).post("/api/messages", json=MAIL)
+        await house.as_(Role.CLINICIAN).get("/api/messages")
+        trail = (await house.as_(Role.AUDITOR).get("/api/audit?action=message.list")).json()["items"]
+        assert len(trail) == 3
 
 
 async def test_assistants_change_their_own_drafts_only(tmp_path: Path) -> None:

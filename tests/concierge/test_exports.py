@@ -17,7 +17,7 @@ import pytest
 from conveyor import JobProgress, JobState
 from conveyor_apps.concierge import clock
 from conveyor_apps.concierge.audit import Who
-from conveyor_apps.concierge.cleanup import run_cleanup
+from conveyor_apps.concierge.cleanup import HoldKind, run_cleanup
 from conveyor_apps.concierge.errors import RefusedError
 from conveyor_apps.concierge.exports import exporter, make_link, run_export
 from conveyor_apps.concierge.exports.reading import Reader
@@ -222,6 +222,9 @@ async def test_a_file_goes_when_its_time_is_over(tmp_path: Path) -> None:
         later = CleanupJob(target=Target.TEMP_FILES, older_than=clock.iso(clock.now_ms() + 10**10))
         assert (await run_cleanup(later, archivist.context)).rows == 0  # nobody may hurry it
         await archivist.run("UPDATE concierge_exports SET expires_at = expires_at - :day", day=86_400_001)
+        hold = await archivist.holds.place(ANN, HoldKind.EXPORT, "export-1", "a complaint")
+        assert (await run_cleanup(later, archivist.context)).rows == 0
+        await archivist.holds.lift(ANN, hold)
         assert (await run_cleanup(later, archivist.context)).rows == 1
         assert await archivist.keys() == []
         with pytest.raises(RefusedError):

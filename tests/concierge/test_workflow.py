@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from concierge.clinic import Clinic, clinic
-from conveyor_apps.concierge.jobs import CleanupJob, EmailJob, ExportJob, SmsJob
+from conveyor_apps.concierge.jobs import CleanupJob, EmailJob, ExportJob, Job, SmsJob
 from conveyor_apps.concierge.words import Format, Role, Target
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +78,7 @@ async def enqueue_mail(house: Clinic, id: str) -> str:
 @pytest.mark.parametrize("url", [None, "memory://"], ids=["in the queue's file", "beside it"])
 async def test_a_message_and_its_place_in_the_queue_are_one(tmp_path: Path, url: str | None) -> None:
     async with clinic(tmp_path, url=url) as house:
-        jobs = [
+        jobs: list[Job] = [
             EmailJob(message_id="a", recipient="a@example.com", subject="s", content="c"),
             SmsJob(message_id="b", recipient="+491701234567", content="c"),
             ExportJob(export_id="e", filters={}, user_id="auditor", format=Format.CSV),

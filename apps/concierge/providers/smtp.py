@@ -1,7 +1,8 @@
 """E-mail by SMTP, over TLS or not at all.
 
 A mail's Message-ID is made of its key, so that it is the same at every attempt. What the server says to the recipient
-and to the end of the mail is an answer; a connection that breaks between is one whose end nobody knows.
+and to the end of the mail is an answer; a connection that breaks between is one whose end nobody knows. What the client
+raises names the recipient: nothing of it is handed on but codes and names of errors.
 """
 
 import asyncio
@@ -142,7 +143,7 @@ class SmtpProvider:
                 async with asyncio.timeout(host.timeout_s):
                     await client.connect()
             except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
-                raise ProviderDownError(self.name, f"no connection: {_name(error)}") from error
+                raise ProviderDownError(self.name, f"no connection: {_name(error)}") from None
             yield client
             await _take_leave(client)
         finally:
@@ -155,11 +156,11 @@ class SmtpProvider:
                 await client.mail(self._host.sender)
                 await client.rcpt(recipient)
         except aiosmtplib.SMTPSenderRefused as error:
-            raise ProviderDownError(self.name, f"our sender is refused with {error.code}") from error
+            raise ProviderDownError(self.name, f"our sender is refused with {error.code}") from None
         except aiosmtplib.SMTPResponseException as error:
-            raise self._refused(error.code) from error
+            raise self._refused(error.code) from None
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            raise ProviderDownError(self.name, f"connection lost: {_name(error)}") from error
+            raise ProviderDownError(self.name, f"connection lost: {_name(error)}") from None
 
     async def _hand_in(self, client: aiosmtplib.SMTP, data: bytes) -> None:
         """Say what: where the answer to that is lost, the server may have the mail."""
@@ -167,9 +168,9 @@ class SmtpProvider:
             async with asyncio.timeout(self._host.timeout_s):
                 await client.data(data)
         except aiosmtplib.SMTPResponseException as error:
-            raise self._refused(error.code) from error
+            raise self._refused(error.code) from None
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            raise UnknownError(say(self.name, f"no answer to the mail: {_name(error)}")) from error
+            raise UnknownError(say(self.name, f"no answer to the mail: {_name(error)}")) from None
 
     def _refused(self, code: int) -> PermanentError | TemporaryError:
         words = say(self.name, f"refused with {code}")

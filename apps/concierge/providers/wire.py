@@ -112,9 +112,11 @@ class Wire:
                 finally:
                     await response.aclose()
         except UNSENT as error:
-            raise ProviderDownError(self._name, f"cannot be reached: {type(error).__name__}") from error
+            raise ProviderDownError(
+                self._name, f"cannot be reached: {type(error).__name__}"
+            ) from None  # it knows the request
         except (httpx2.HTTPError, TimeoutError) as error:
-            raise UnknownError(say(self._name, f"no answer: {type(error).__name__}")) from error
+            raise UnknownError(say(self._name, f"no answer: {type(error).__name__}")) from None  # it knows the request
 
     async def close(self) -> None:
         """Let go of connections."""
