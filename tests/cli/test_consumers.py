@@ -29,7 +29,7 @@ def test_wranglers_worker_consumer(terminal: Terminal, spelling: str) -> None:
     [row] = terminal.ok("queues", *spelling.split(), "list", "jobs", "--json").json
     assert row == {
         "queue": "jobs", "type": "worker", "script": "jsworker", "batch_size": 30, "max_retries": 2, "retry_delay": "1s",
-        "dead_letter_queue": "jobs-dlq", "batch_timeout": "4s", "max_concurrency": 3,
+        "dead_letter_queue": "jobs-dlq", "batch_timeout": "4s", "max_concurrency": 3, "dispatch": "queue",
     }  # fmt: skip
     assert "jobs-dlq" in [each["name"] for each in terminal.ok("queues", "list", "--json").json]
     assert terminal.ok("queues", "consumer", "http", "list", "jobs", "--json").json == []
@@ -58,6 +58,20 @@ def test_terms_that_are_not_named_stay_as_they_are(terminal: Terminal) -> None:
     changed = terminal.ok("queues", "consumer", "update", "jobs", "--max-concurrency", "2", "--json").json
     assert (changed["batch_size"], changed["retry_delay"], changed["max_concurrency"]) == (7, "5m", 2)
     assert terminal.run("queues", "consumer", "update", "jobs").code == 2
+
+
+def test_a_mode_of_dispatch_and_the_way_back(terminal: Terminal) -> None:
+    terminal.ok("queues", "create", "jobs")
+    terminal.ok("queues", "consumer", "add", "jobs", "shop", "--dispatch", "immediate")
+    terms = ["--dispatch", "cron", "--dispatch-messages", "5", "--dispatch-cron", "*/2 * * * *"]
+    changed = terminal.ok("queues", "consumer", "update", "jobs", *terms, "--json").json
+    assert changed["dispatch"] == "cron: 5 at */2 * * * *"
+    assert terminal.ok("queues", "info", "jobs", "--json").json["dispatch"] == "cron: 5 at */2 * * * *"
+    refused = terminal.run("queues", "consumer", "update", "jobs", "--dispatch-cron", "61 * * * *")
+    assert (refused.code, "minute `61` is out of range" in refused.err) == (1, True)
+    assert terminal.run("queues", "consumer", "update", "jobs", "--dispatch", "soon").code == 2
+    back = terminal.ok("queues", "consumer", "update", "jobs", "--dispatch", "queue", "--json").json
+    assert back["dispatch"] == "queue"
 
 
 def test_one_consumer_a_queue(terminal: Terminal) -> None:

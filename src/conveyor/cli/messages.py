@@ -79,7 +79,7 @@ def send(
             return (await store.get_queue(name)).settings
 
         sealer = sealer_here(chosen_url(url))
-        handle = Queue(store, IdSource(store.clock), settings_of, queue, sealer)
+        handle = Queue(store, IdSource(store.clock), settings_of, queue, sealer=sealer)
         seconds = None if delay is None else delay / 1000
         return await handle.send(
             value, content_type=content_type, delay=seconds, priority=priority, key=key, dedupe=dedupe, cost=cost

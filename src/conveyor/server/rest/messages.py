@@ -282,7 +282,7 @@ class MessageRoom:
 
             if len(self._handles) >= HANDLES_MAX:
                 self._handles.clear()
-            handle = self._handles[name] = Queue(store, self._ids, settings_of, name, sealer)
+            handle = self._handles[name] = Queue(store, self._ids, settings_of, name, sealer=sealer)
         return handle
 
     def operations(self) -> tuple[Operation, ...]:
