@@ -192,3 +192,14 @@ def test_schedules_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         assert "nightly" in problem
     finally:
         process.stop()
+
+
+def test_a_subscription_over_http(run: Run) -> None:
+    ok(run, "queues", "create", "heard")
+    events = ("--source", "kv", "--events", "namespace.created")
+    made = ok(run, "queues", "subscription", "create", "heard", *events)
+    assert ok(run, "queues", "subscription", "list", "heard") == [made]
+    one = ("heard", "--id", made["id"])
+    assert ok(run, "queues", "subscription", "update", *one, "--enabled", "false") == made | {"enabled": False}
+    ok(run, "queues", "subscription", "delete", *one, "--force")
+    assert ok(run, "queues", "subscription", "list", "heard") == []

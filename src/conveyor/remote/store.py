@@ -26,6 +26,7 @@ from conveyor.remote.reports import NoNotices, NoReports
 from conveyor.remote.schedules import OwnSchedules
 from conveyor.remote.sending import Outbox
 from conveyor.remote.steps import NoSteps
+from conveyor.remote.subscriptions import OwnSubscriptions
 from conveyor.remote.values import OwnValues
 from conveyor.remote.wire import (
     Judged,
@@ -79,6 +80,7 @@ class RemoteStore(Absent, Undivided):
         self._ids = IdSource(self.clock)
         self._directory = Directory(self.client, self.clock)
         self._letters = OwnLetters(self.client)
+        self.subscriptions = OwnSubscriptions(self.client, self._directory)
         self._schedules = OwnSchedules(self.client)
         self._values = OwnValues(self.client, self.clock)
         self._outboxes: dict[str, Outbox] = {}
