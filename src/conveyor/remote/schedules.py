@@ -55,7 +55,7 @@ class OwnSchedules:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def list(self) -> list[Schedule]:
+    async def list_all(self) -> list[Schedule]:
         found: list[Schedule] = []
         query = {"limit": str(PAGE_ROWS)}
         while True:

@@ -287,7 +287,7 @@ class RemoteStore(Absent, Undivided):
         return self._schedules
 
     async def list_schedules(self) -> list[Schedule]:
-        return [] if self.address.is_cloudflare else await self._schedules.list()
+        return [] if self.address.is_cloudflare else await self._schedules.list_all()
 
     async def get_schedule(self, name: str) -> Schedule:
         return await self._own_schedules.get(name)
