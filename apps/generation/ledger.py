@@ -1,0 +1,194 @@
+"""The records as they are kept: each change is one transaction, with the event that tells of it.
+
+    queued -> processing -> completed
+                  |  ^  `-> failed         failed -> processing   if its job is sent again by hand
+                  v  |
+               retrying                    any but the final ones -> cancelled
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from conveyor_apps.tables import Database, Row, Transaction
+
+from . import clock
+from .errors import RefusedError
+from .events import Event, body_of
+from .records import (
+    Failure,
+    Generation,
+    GenerationRequest,
+    Parameters,
+    ProviderName,
+    State,
+    VideoResult,
+)
+
+
+class Ledger:
+    """All generations. `new_event_id` makes the id by which a receiver knows an event: the `webhook-id`."""
+
+    def __init__(self, database: Database, new_event_id: Callable[[], str]) -> None:
+        self._database = database
+        self._new_event_id = new_event_id
+
+    # What callers ask for
+
+    async def add(
+        self, id: str, request: GenerationRequest, provider: ProviderName, model: str, idempotency: str | None
+    ) -> tuple[Generation, bool]:
+        """A new one and True, or the one that was made before with this user's idempotency key.
+        `RefusedError` if that one was asked for otherwise."""
+
+        def work(tx: Transaction) -> tuple[Generation, bool]:
+            rows = tx.rows("find_by_idempotency", user_id=request.user_id, idempotency=idempotency)
+            if rows:
+                found = _get(tx, rows[0][0])
+                if not _is_same(found, request):
+                    raise RefusedError("This idempotency key was used for another request.", status=422)
+                return found, False
+            tx.change(
+                "add_generation", id=id, user_id=request.user_id, idempotency=idempotency, prompt=request.prompt,
+                parameters=_json(request.parameters), provider=provider, model=model, priority=request.priority,
+            )  # fmt: skip
+            return _get(tx, id), True
+
+        return await self._database.write(work)
+
+    async def get(self, id: str) -> Generation | None:
+        """One as it stands."""
+        return await self._database.read(lambda tx: _find(tx, id))
+
+    async def list(
+        self, *, user_id: str | None = None, state: State | None = None, before: str | None = None, limit: int = 50
+    ) -> list[Generation]:
+        """The newest first; those older than `before`, an id."""
+        rows = await self._database.read(
+            lambda tx: tx.rows("list_generations", user_id=user_id, state=state, before=before, limit=limit)
+        )
+        return [_read(row) for row in rows]
+
+    async def position(self, id: str) -> int | None:
+        """1 for the next; None for one that does not wait."""
+
+        def work(tx: Transaction) -> int | None:
+            found = _find(tx, id)
+            if found is None or found.state not in (State.QUEUED, State.RETRYING):
+                return None
+            return 1 + int(tx.rows("ahead_of", id=id)[0][0])
+
+        return await self._database.read(work)
+
+    async def set_job(self, id: str, job_id: str) -> None:
+        """It was sent, as this job."""
+        await self._database.write(lambda tx: tx.change("set_job", id=id, job_id=job_id))
+
+    async def unsent(self, *, for_ms: int) -> list[Generation]:
+        """Whose job was not sent though they are so old: the process died between the two."""
+
+        def work(tx: Transaction) -> list[Generation]:
+            return [_get(tx, id) for (id,) in tx.rows("unsent", before=tx.now_ms - for_ms)]
+
+        return await self._database.read(work)
+
+    # What the job does
+
+    async def start(self, id: str, *, attempt: int, job_id: str) -> Generation | None:
+        """It is being worked on; None if that is over, or it is not there. The first start is told."""
+
+        def work(tx: Transaction) -> Generation | None:
+            found = _find(tx, id)
+            if found is None or found.state in (State.COMPLETED, State.CANCELLED):
+                return None
+            if found.state is State.PROCESSING and found.attempt == attempt:  # it comes back from a pause
+                return found
+            tx.change("start", id=id, attempt=attempt)
+            tx.change("set_job", id=id, job_id=job_id)
+            started = _get(tx, id)
+            if found.state is not State.RETRYING and not tx.rows("has_event", id=id, event=Event.STARTED):
+                self._tell(tx, Event.STARTED, started)
+            return started
+
+        return await self._database.write(work)
+
+    async def move(self, id: str, progress: float, note: str) -> None:
+        """How far it is, from 0 to 1, and what is being done."""
+        await self._database.write(lambda tx: tx.change("move", id=id, progress=progress, note=note))
+
+    async def retry(self, id: str, failure: Failure) -> None:
+        """A try has failed; another comes."""
+        await self._database.write(lambda tx: tx.change("retry", id=id, error=_json(failure)))
+
+    async def complete(self, id: str, result: VideoResult) -> Generation:
+        """The video is there. The same call may come twice; what had ended before stays so."""
+        return await self._end(id, State.COMPLETED, Event.COMPLETED, result=_json(result))
+
+    async def fail(self, id: str, failure: Failure) -> Generation:
+        """It came to nothing; as `complete`."""
+        return await self._end(id, State.FAILED, Event.FAILED, error=_json(failure))
+
+    async def cancel(self, id: str) -> Generation:
+        """Nobody wants it any more; as `complete`. `RefusedError` for one that is not there."""
+        return await self._end(id, State.CANCELLED, Event.CANCELLED)
+
+    async def _end(
+        self, id: str, state: State, event: Event, *, result: str | None = None, error: str | None = None
+    ) -> Generation:
+        def work(tx: Transaction) -> Generation:
+            _get(tx, id)
+            changed = tx.change("end", id=id, state=state, result=result, error=error)
+            ended = _get(tx, id)
+            if changed:
+                self._tell(tx, event, ended)
+            return ended
+
+        return await self._database.write(work)
+
+    def _tell(self, tx: Transaction, event: Event, generation: Generation) -> None:
+        body = body_of(event, generation, clock.iso(tx.now_ms))
+        tx.change("add_event", event_id=self._new_event_id(), id=generation.id, event=event, body=_json(body))
+
+
+def _get(tx: Transaction, id: str) -> Generation:
+    found = _find(tx, id)
+    if found is None:
+        raise RefusedError("There is no such generation.", status=404)
+    return found
+
+
+def _find(tx: Transaction, id: str) -> Generation | None:
+    rows = tx.rows("find_generation", id=id)
+    return _read(rows[0]) if rows else None
+
+
+def _is_same(found: Generation, request: GenerationRequest) -> bool:
+    return (
+        found.prompt == request.prompt
+        and found.parameters == request.parameters
+        and found.priority == request.priority
+        and (request.provider is None or found.provider is request.provider)
+        and (not request.model or found.model == request.model)
+    )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _read(row: Row) -> Generation:
+    (
+        id, user_id, prompt, parameters, provider, model, priority, state, progress, note, job_id, attempt, operation,
+        result, error, seq, created_at, started_at, submitted_at, ended_at, updated_at,
+    ) = row  # fmt: skip
+    return Generation(
+        id=id, user_id=user_id, prompt=prompt, parameters=msgspec.json.decode(parameters, type=Parameters),
+        provider=ProviderName(provider), model=model, priority=priority, state=State(state), progress=progress,
+        note=note, job_id=job_id, attempt=attempt, operation=operation,
+        result=None if result is None else msgspec.json.decode(result, type=VideoResult),
+        error=None if error is None else msgspec.json.decode(error, type=Failure),
+        seq=seq, created_at=clock.iso(created_at), started_at=clock.iso_or_none(started_at),
+        submitted_at=clock.iso_or_none(submitted_at), ended_at=clock.iso_or_none(ended_at),
+        updated_at=clock.iso(updated_at),
+    )  # fmt: skip
