@@ -6,7 +6,7 @@
                retrying                    any but the final ones -> cancelled
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -80,6 +80,10 @@ class Ledger:
             return 1 + int(tx.rows("ahead_of", id=id)[0][0])
 
         return await self._database.read(work)
+
+    async def line(self, limit: int) -> Sequence[str]:
+        """The ids of those that wait, the next one first."""
+        return [str(id) for (id,) in await self._database.read(lambda tx: tx.rows("line", limit=limit))]
 
     async def set_job(self, id: str, job_id: str) -> None:
         """It was sent, as this job."""

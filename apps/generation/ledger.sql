@@ -85,6 +85,9 @@ SELECT count(*) FROM generations other JOIN generations this ON this.id = :id
 WHERE other.state IN ('queued', 'retrying') AND this.state IN ('queued', 'retrying')
   AND (other.priority > this.priority OR (other.priority = this.priority AND other.number < this.number));
 
+-- name: line
+SELECT id FROM generations WHERE state IN ('queued', 'retrying') ORDER BY priority DESC, number LIMIT :limit;
+
 -- name: set_job
 UPDATE generations SET job_id = :job_id WHERE id = :id;
 
