@@ -105,10 +105,10 @@ class Ledger:
         """It was sent, as this job."""
         await self._database.write(lambda tx: tx.change("set_job", id=id, job_id=job_id))
 
-    async def unsent(self, *, for_ms: int) -> list[Generation]:
+    async def unsent(self, *, for_ms: int) -> Sequence[Generation]:
         """Whose job was not sent though they are so old: the process died between the two."""
 
-        def work(tx: Transaction) -> list[Generation]:
+        def work(tx: Transaction) -> Sequence[Generation]:
             return [_get(tx, id) for (id,) in tx.rows("unsent", before=tx.now_ms - for_ms)]
 
         return await self._database.read(work)

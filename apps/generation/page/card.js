@@ -2,15 +2,14 @@
 
 const VIP = 5;
 export const FINAL = ["completed", "failed", "cancelled"];
-const MODELS = new Map();
+const TITLES = new Map();
 
-export function nameModels(providers) {
-  for (const provider of providers) for (const model of provider.models) MODELS.set(model.name, model.title);
+export function nameProviders(providers) {
+  for (const provider of providers) TITLES.set(provider.name, provider.title);
 }
 
-export function showSeconds(ms) {
-  if (ms === null || ms === undefined) return "";
-  const seconds = ms / 1000;
+export function showSeconds(seconds) {
+  if (seconds === null || seconds === undefined) return "";
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 }
@@ -82,10 +81,12 @@ export class Card {
     this.find(".headline").textContent = headline;
     this.find(".note").textContent = this.isOver ? "" : view.note ?? "";
     const bar = this.find("progress");
-    bar.value = view.state === "completed" ? 1 : view.progress;
+    bar.value = view.progress;
+    bar.hidden = this.isOver;
     bar.setAttribute("aria-label", `Progress of ${view.prompt}`);
-    bar.setAttribute("aria-valuetext", headline || "done");
-    this.find(".facts").textContent = this.facts().join(" · ");
+    bar.setAttribute("aria-valuetext", headline);
+    this.find(".facts").textContent = this.facts();
+    this.find(".times").textContent = this.times();
     this.say(view.state === "failed" ? view.error?.message : null);
     this.find(".cancel").hidden = this.isOver;
     this.find(".retry").hidden = !["failed", "cancelled"].includes(view.state);
@@ -95,29 +96,38 @@ export class Card {
   facts() {
     const { view } = this;
     const { duration, aspectRatio, resolution } = view.parameters;
-    const facts = [MODELS.get(view.model) ?? view.model, `${duration} s`, aspectRatio, resolution];
+    const facts = [TITLES.get(view.provider) ?? view.provider, `${duration} s`, aspectRatio, resolution];
     if (view.priority >= VIP) facts.unshift("VIP");
     if (view.attempt > 1) facts.push(`attempt ${view.attempt}`);
-    if (view.state === "completed") {
-      facts.push(`waited ${showSeconds(view.timings.waitMs)}, made in ${showSeconds(view.timings.processingMs)}`);
-    }
-    return facts;
+    return facts.join(" · ");
   }
 
+  times() {
+    const { state, timings, result } = this.view;
+    if (state !== "completed") return "";
+    const waited = timings.waitSeconds >= 0.1 ? `waited ${showSeconds(timings.waitSeconds)}, ` : "";
+    return `${waited}made in ${showSeconds(timings.processingSeconds)} · ${showBytes(result.size)}`;
+  }
+
+  // A still picture until somebody wants to see it move; the player's own controls only then.
   play() {
-    if (this.find("video") || !view_url(this.view)) return;
-    const video = make("video", { controls: true, preload: "metadata", playsInline: true, loop: true, muted: true, src: `${view_url(this.view)}#t=0.1` });
+    if (this.find("video")) return;
+    const address = `/api/generations/${this.view.id}/video`;
+    const video = make("video", { preload: "metadata", playsInline: true, src: `${address}#t=0.1`, tabIndex: -1 });
     video.setAttribute("aria-label", this.view.prompt);
     video.addEventListener("error", () => this.say("This video is not kept any more."));
-    this.find(".scene").replaceWith(video);
+    const button = make("button", { type: "button", className: "play" });
+    button.setAttribute("aria-label", `Play: ${this.view.prompt}`);
+    button.addEventListener("click", () => {
+      button.remove();
+      Object.assign(video, { controls: true, tabIndex: 0, currentTime: 0 });
+      video.focus();
+      video.play();
+    });
+    this.find(".scene").replaceWith(video, button);
     const link = this.find(".download");
-    link.href = `${view_url(this.view)}?download=1`;
+    link.href = `${address}?download=1`;
     link.download = "";
     link.hidden = false;
-    if (this.view.result.size) link.title = showBytes(this.view.result.size);
   }
-}
-
-function view_url(view) {
-  return view.result?.videoUrl ? `/api/generations/${view.id}/video` : null;
 }

@@ -1,7 +1,7 @@
 // The page: a prompt becomes a generation, what is under way is watched, what is done can be played.
 
 import { ask, newKey } from "./api.js";
-import { Card, nameModels, showSeconds } from "./card.js";
+import { Card, nameProviders, showSeconds } from "./card.js";
 import { Live } from "./live.js";
 
 const PAGE = 12;
@@ -37,15 +37,13 @@ function segments(selector, name, values, chosen, show = String) {
 
 async function learn() {
   const options = await ask("GET", "/api/options");
-  nameModels(options.providers);
+  nameProviders(options.providers);
   for (const provider of options.providers) {
-    for (const model of provider.models) {
-      const option = Object.assign(document.createElement("option"), { value: model.name, textContent: model.title });
-      option.dataset.provider = provider.name;
-      option.selected = provider.name === options.provider && model.name === options.model;
-      find("#model").append(option);
-    }
+    const option = Object.assign(document.createElement("option"), { value: provider.name, textContent: provider.title, title: provider.model });
+    option.selected = provider.name === options.provider;
+    find("#provider").append(option);
   }
+  find("#prompt").maxLength = options.promptCharsMax;
   const { duration, aspectRatio, resolution } = options.parameters;
   segments("#durations", "duration", duration.values, duration.default);
   segments("#shapes", "aspectRatio", aspectRatio.values, aspectRatio.default);
@@ -61,8 +59,7 @@ function wish() {
     userId: user,
     prompt: form.get("prompt").trim(),
     parameters: { duration: Number(form.get("duration")), aspectRatio: form.get("aspectRatio"), resolution: form.get("resolution") },
-    provider: find("#model").selectedOptions[0].dataset.provider,
-    model: form.get("model"),
+    provider: form.get("provider"),
     priority: form.get("vip") ? 9 : 0,
   };
 }
@@ -186,13 +183,12 @@ const MODES = {
 };
 
 function tellStatus(status) {
-  const { queue, processing } = status;
   find("#mode").textContent = `mode: ${status.mode}`;
   find("#mode").title = MODES[status.mode] ?? "";
   find("#mode-words").textContent = MODES[status.mode] ?? "";
   const figures = {
-    waiting: queue.waiting, running: queue.running, wait: showSeconds(queue.averageWaitMs) || "–",
-    pace: Number(queue.processedPerMinute.toFixed(1)), success: processing.successRate === null ? "–" : `${Math.round(processing.successRate * 100)} %`,
+    waiting: status.waiting, running: status.running, wait: showSeconds(status.averageWaitSeconds) || "–",
+    pace: status.processedPerMinute, success: status.successRate === null ? "–" : `${Math.round(status.successRate * 100)} %`,
   };
   for (const [name, value] of Object.entries(figures)) find(`[data-figure=${name}]`).textContent = value;
 }

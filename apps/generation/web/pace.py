@@ -1,7 +1,7 @@
 """How often one user may ask for a video: some at once, and then one now and then. Of few users at a time, so that
 nobody's invented names fill the memory."""
 
-from collections.abc import Callable
+import asyncio
 from typing import Final
 
 USERS_MAX: Final = 10_000
@@ -10,14 +10,13 @@ USERS_MAX: Final = 10_000
 class Pace:
     """`a_minute` for each name, and as many at once. Of each is known when it will have all of them again."""
 
-    def __init__(self, a_minute: int, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, a_minute: int) -> None:
         self._step_s = 60 / a_minute
-        self._monotonic_s = monotonic_s
         self._full_at: dict[str, float] = {}
 
     def take(self, name: str) -> float:
         """0 if there was one left, else the seconds until there is."""
-        now = self._monotonic_s()
+        now = asyncio.get_running_loop().time()
         full_at = max(now, self._full_at.get(name, now)) + self._step_s
         if full_at - now > 60.0 + 1e-9:
             return full_at - now - 60.0

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from conveyor import ConveyorError, QueueFullError
 
-from ..errors import RefusedError
+from conveyor_apps.generation.errors import RefusedError
 
 PROBLEM = "application/problem+json"
 
