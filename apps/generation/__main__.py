@@ -1,4 +1,4 @@
-"""`python -m conveyor_apps.generation`: starts the server with its workers; without a provider's key, a sandbox beside it.
+"""`python -m conveyor_apps.generation`: the server with its workers; without a provider's key, a sandbox beside it.
 
 It becomes `conveyor serve`, or `conveyor work` for a worker without HTTP; arguments that are not its own are handed on.
 """
@@ -8,15 +8,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from .errors import SettingError
 from .settings import DispatchMode, read_settings
+from .web.options import SANDBOX
 
 TARGET: Final = "conveyor_apps.generation:app"
 KEYS: Final = ("VEO3_API_KEY", "OMNI_API_KEY", "AGENT_PLATFORM_TOKEN")
 SANDBOX_POLL_S: Final = "1"
-"""The sandbox is quick; the document's 5 s would be most of the time."""
+"""The sandbox is quick: after the document's 5 s its videos would have been there for long."""
 TEACHING: Final = """\
 first steps:
   python -m conveyor_apps.generation              no key needed: a sandbox makes short test videos
@@ -54,10 +56,17 @@ def read_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     return parser.parse_known_args(arguments)
 
 
-def plan(
-    flags: argparse.Namespace, further: Sequence[str], environment: Mapping[str, str]
-) -> tuple[list[str], dict[str, str], bool]:
-    """The command, its environment, and whether a sandbox goes beside it. `SettingError`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be started."""
+
+    command: list[str]
+    environment: dict[str, str]
+    with_sandbox: bool
+
+
+def make_plan(flags: argparse.Namespace, further: Sequence[str], environment: Mapping[str, str]) -> Plan:
+    """From the flags, conveyor's own arguments, and the environment."""
     given = dict(environment)
     if flags.port is not None:  # videos are linked from there
         given["CONVEYOR_PORT"] = str(flags.port)
@@ -66,4 +75,47 @@ def plan(
     with_sandbox = flags.sandbox
     if with_sandbox is None:
         with_sandbox = flags.verb == "serve" and not any(given.get(name, "").strip() for name in KEYS)
-    return [sys.executable, "-m", "conveyor", flags.verb, TARGET, *further], given, with_sandbox
+    command = [sys.executable, "-m", "conveyor", flags.verb, TARGET, *further]
+    return Plan(command=command, environment=given, with_sandbox=with_sandbox)
+
+
+def start_sandbox(environment: Mapping[str, str]) -> dict[str, str]:
+    """Start it, and say where and with which keys the providers are. It lives as long as the pipe is open that this
+    process holds, whatever it becomes. `SettingError`."""
+    held_by_it, held_by_us = os.pipe()
+    os.set_inheritable(held_by_us, True)
+    command = [sys.executable, "-m", "conveyor_apps.generation.beside"]
+    beside = subprocess.Popen(  # it is not waited for: the pipe ends it
+        command, stdin=held_by_it, stdout=subprocess.PIPE, env=dict(environment), text=True, start_new_session=True
+    )
+    os.close(held_by_it)
+    assert beside.stdout is not None
+    with beside.stdout as said:
+        url = said.readline().strip()
+    if not url:
+        raise SettingError("the sandbox did not start, see above; or set a provider's key")
+    return {
+        "VEO3_BASE_URL": f"{url}/gemini", "VEO3_API_KEY": SANDBOX,
+        "OMNI_BASE_URL": f"{url}/omni", "OMNI_API_KEY": SANDBOX,
+        "AGENT_PLATFORM_BASE_URL": f"{url}/agent-platform", "AGENT_PLATFORM_TOKEN": SANDBOX,
+        "GOOGLE_CLOUD_PROJECT": SANDBOX,
+        "GENERATION_POLL_S": environment.get("GENERATION_POLL_S", "").strip() or SANDBOX_POLL_S,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Become it, or say what is missing."""
+    flags, further = read_flags(sys.argv[1:])
+    plan = make_plan(flags, further, os.environ)
+    environment = plan.environment
+    try:
+        if plan.with_sandbox:
+            environment |= start_sandbox(environment)
+        read_settings(environment)
+    except SettingError as error:
+        sys.exit(f"generation: {error}")
+    os.execve(plan.command[0], plan.command, environment)  # noqa: S606  # no shell is what we want
+
+
+if __name__ == "__main__":
+    main()

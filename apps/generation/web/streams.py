@@ -17,8 +17,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
 from conveyor import JobEvent, JobLog, JobNotFoundError, JobProgress
-
 from conveyor_apps.generation.room import Room
+
 from .problems import TooManyError
 from .views import GenerationView, Views
 
