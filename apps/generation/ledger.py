@@ -23,8 +23,24 @@ from .records import (
     Parameters,
     ProviderName,
     State,
+    Submission,
+    SubmissionState,
     VideoResult,
 )
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that Next.js is told of; `id` is its `webhook-id`."""
+
+    id: str
+    seq: int
+    """Within its generation."""
+    event: str
+    body: str
+    """JSON."""
+    created_at: str
+    handed_at: str | None
+    """When the webhooks got it."""
 
 
 class Ledger:
@@ -136,6 +152,65 @@ class Ledger:
     async def cancel(self, id: str) -> Generation:
         """Nobody wants it any more; as `complete`. `RefusedError` for one that is not there."""
         return await self._end(id, State.CANCELLED, Event.CANCELLED)
+
+    # Orders at a provider
+
+    async def submission(self, id: str) -> Submission:
+        """The one that is begun or taken, else the next one."""
+
+        def work(tx: Transaction) -> Submission:
+            rows = tx.rows("last_submission", id=id)
+            if not rows:
+                return Submission(number=1)
+            number, state, operation, taken_at = rows[0]
+            if state in (SubmissionState.REFUSED, SubmissionState.FAILED):
+                return Submission(number=number + 1)
+            return Submission(
+                number=number, state=SubmissionState(state), operation=operation, taken_ms=taken_at or 0
+            )  # fmt: skip
+
+        return await self._database.read(work)
+
+    async def begin_submission(self, id: str, number: int) -> bool:
+        """Whether the caller is the one who may send it: of all processes, at all times, one is."""
+        return await self._database.write(lambda tx: tx.change("begin_submission", id=id, number=number) > 0)
+
+    async def take_submission(self, id: str, number: int, operation: str) -> None:
+        """The provider has taken it."""
+
+        def work(tx: Transaction) -> None:
+            if tx.change("take_submission", id=id, number=number, operation=operation):
+                tx.change("set_operation", id=id, operation=operation)
+
+        await self._database.write(work)
+
+    async def close_submission(self, id: str, number: int, state: SubmissionState) -> None:
+        """It was refused, or came to nothing: the next try submits anew."""
+        await self._database.write(lambda tx: tx.change("close_submission", id=id, number=number, state=state))
+
+    # Events
+
+    async def unhanded(self, id: str) -> list[tuple[str, str, bytes]]:
+        """The id, name and body of its events that the webhooks have not got, the first first."""
+        rows = await self._database.read(lambda tx: tx.rows("unhanded_of", id=id))
+        return [(event_id, event, body.encode()) for event_id, event, body in rows]
+
+    async def hand(self, event_id: str) -> None:
+        """The webhooks have got it."""
+        await self._database.write(lambda tx: tx.change("hand_event", event_id=event_id))
+
+    async def silent(self, *, for_ms: int) -> list[str]:
+        """Generations with events so old that the webhooks have not got."""
+        rows = await self._database.read(lambda tx: tx.rows("unhanded", before=tx.now_ms - for_ms))
+        return [str(id) for (id,) in rows]
+
+    async def events(self, id: str) -> list[EventRow]:
+        """All that happened, the first first."""
+        rows = await self._database.read(lambda tx: tx.rows("events_of", id=id))
+        return [
+            EventRow(id=a, seq=b, event=c, body=d, created_at=clock.iso(e), handed_at=clock.iso_or_none(f))
+            for a, b, c, d, e, f in rows
+        ]
 
     async def _end(
         self, id: str, state: State, event: Event, *, result: str | None = None, error: str | None = None

@@ -54,6 +54,8 @@ class Host:
     model: str = ""
     project: str = ""
     location: str = ""
+    storage_uri: str = ""
+    """`gs://bucket/folder` for the Agent Platform's videos; empty: they come within its answers."""
 
 
 GEMINI: Final = Host(base_url="https://generativelanguage.googleapis.com", model="veo-3.1-generate-preview")
@@ -139,6 +141,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             base_url=read.url("AGENT_PLATFORM_BASE_URL", f"https://{location}-aiplatform.googleapis.com"),
             key=read.secret("AGENT_PLATFORM_TOKEN"), model=read.text("AGENT_PLATFORM_MODEL", AGENT_PLATFORM.model),
             project=read.text("GOOGLE_CLOUD_PROJECT", ""), location=location,
+            storage_uri=read.text("AGENT_PLATFORM_STORAGE_URI", ""),
         ),
         omni=Host(
             base_url=read.url("OMNI_BASE_URL", OMNI.base_url), key=read.secret("OMNI_API_KEY") or veo_key,

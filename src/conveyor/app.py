@@ -137,13 +137,17 @@ class Conveyor:
         fair: bool = False,
         key_weights: Mapping[str, int] | None = None,
         ageing: Duration | None = "1m",
+        dispatch: str = "queue",
+        dispatch_cron: str = "* * * * *",
+        dispatch_messages: int = 1,
         run_in: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the function that handles a queue's messages: it takes a `Message[T]` or a `Batch[T]`.
 
         Without `dead_letter_queue` it is `<queue>-dlq`; None deletes what failed for good. `run_in="process"` runs it
-        in a child process that may be killed at its `timeout`. What a wrangler file says of the queue stands where
-        nothing is said here. Raises `InvalidSettingError`, also where the two differ.
+        in a child process that may be killed at its `timeout`. `dispatch` is "queue", "immediate", "cron" or "alarm"
+        (docs/how-to/dispatch.md). What a wrangler file says of the queue stands where nothing is said here. Raises
+        `InvalidSettingError`, also where the two differ, and `CronSyntaxError`.
         """
         options = self.worker.options_of(
             queue, max_batch_size=max_batch_size, max_batch_timeout=max_batch_timeout, max_retries=max_retries,
@@ -152,7 +156,7 @@ class Conveyor:
         settings = read_consumer(
             script=self.name, alert_queue=alert_queue, timeout=timeout, ordered=ordered, fair=fair,
             key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, ageing=ageing,
-            **options,
+            dispatch=dispatch, dispatch_cron=dispatch_cron, dispatch_messages=dispatch_messages, **options,
         )  # fmt: skip
         return declarer(self._handlers, queue, settings, run_in)
 

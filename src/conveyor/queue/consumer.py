@@ -220,7 +220,7 @@ class Consumer:
         """Whether what waits here to be started takes a slot, a part of a rate or a turn that others may want."""
         settings = self.settings
         return (
-            settings.max_concurrency is not None
+            settings.calls_max is not None
             or settings.rate is not None
             or settings.key_rate is not None
             or settings.fair

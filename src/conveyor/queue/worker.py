@@ -160,8 +160,8 @@ class Worker:
 
     def free_calls(self, consumer: Consumer) -> int:
         free = min(self._free, self._share - consumer.running)
-        if consumer.settings.max_concurrency is not None:
-            free = min(free, consumer.settings.max_concurrency - consumer.running)
+        if consumer.settings.calls_max is not None:
+            free = min(free, consumer.settings.calls_max - consumer.running)
         if consumer.handler.run_in is RunIn.PROCESS and self._isolation is not None:
             free = min(free, self._isolation.size - self._in_children)
         return max(0, free)

@@ -123,7 +123,7 @@ class Belt(Limits):
 
     def _free_slots(self, queue: Queue, request: ClaimRequest) -> int | None:
         """Handler calls that may start; None where nobody counts them."""
-        limit = self._consumer(queue.name).max_concurrency
+        limit = self._consumer(queue.name).calls_max
         if limit is None or request.owner == PULL_OWNER:
             return None
         held = sum(calls for (name, _), calls in self._tables.slots.items() if name == queue.name)

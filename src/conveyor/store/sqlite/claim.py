@@ -63,15 +63,15 @@ def _limit(tx: Transaction, row: QueueRow, request: ClaimRequest) -> int:
     """Messages that may be taken: whole batches, and no more handler calls than the queue has free slots."""
     batches = max(1, request.limit // request.batch_size)
     if _is_limited(row, request):
-        assert row.consumer is not None and row.consumer.max_concurrency is not None
+        assert row.consumer is not None and row.consumer.calls_max is not None
         held = tx.row("sum_slots", row.lane)
         assert held is not None
-        batches = min(batches, request.calls, max(0, row.consumer.max_concurrency - int(held[0])))
+        batches = min(batches, request.calls, max(0, row.consumer.calls_max - int(held[0])))
     return batches * request.batch_size
 
 
 def _is_limited(row: QueueRow, request: ClaimRequest) -> bool:
-    return request.lease_ms is None and row.consumer is not None and row.consumer.max_concurrency is not None
+    return request.lease_ms is None and row.consumer is not None and row.consumer.calls_max is not None
 
 
 def _hold_slots(tx: Transaction, row: QueueRow, request: ClaimRequest, taken: int) -> int:
