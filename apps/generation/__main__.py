@@ -32,28 +32,31 @@ with a provider (apps/generation/README.md has all settings):
   OMNI_API_KEY=...  python -m conveyor_apps.generation
   VEO3_API_KEY=... GENERATION_PROVIDER=gemini  python -m conveyor_apps.generation
 
-how waiting generations are started, at any time, also while some wait:
-  --mode immediate   each at once, all side by side       up to 10 a minute
-  --mode cron        one a minute, in their order         up to 1 a minute and tick
-  --mode alarm       one after the other, without a pause 10 to 100 a minute
-  --mode queue       several at once (GENERATION_WORKERS) more than that; the default
+how those that wait are started; change it whenever you like, also while some wait:
+  --mode immediate   each the moment it is asked for, side by side       fewer than 10 a minute
+  --mode cron        once a minute the next one                          time does not matter
+  --mode alarm       one after the other, the first after a second       10 to 100 a minute
+  --mode queue       several at once, GENERATION_WORKERS of them         the default, for all else
 """
 
 
 def read_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Ours, and those that are conveyor's."""
     parser = argparse.ArgumentParser(
-        prog="python -m conveyor_apps.generation", description="Video generation jobs: API, workers, and a page.",
+        prog="python -m conveyor_apps.generation", usage="%(prog)s [serve|work] [options] [conveyor's own options]",
+        description="Makes videos from prompts: an API, a page, and the workers. `work` is a worker without HTTP.",
         epilog=TEACHING, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("verb", nargs="?", choices=("serve", "work"), default="serve", help="work: no HTTP, only jobs")
     parser.add_argument("--port", type=int, help="where to listen on 127.0.0.1 (8787)")
     parser.add_argument("--mode", choices=[each.value for each in DispatchMode], help="see below (queue)")
     parser.add_argument(
         "--sandbox", action=argparse.BooleanOptionalAction, default=None,
-        help="make test videos on this machine; without this flag, where no provider's key is set",
+        help="test videos, made on this machine; so it is, too, where no provider's key is set",
     )  # fmt: skip
-    return parser.parse_known_args(arguments)
+    verb, rest = (arguments[0], arguments[1:]) if arguments[:1] in (["serve"], ["work"]) else ("serve", arguments)
+    flags, further = parser.parse_known_args(rest)
+    flags.verb = verb
+    return flags, further
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
