@@ -115,21 +115,22 @@ class Ledger:
 
     # What the job does
 
-    async def start(self, id: str, *, attempt: int, job_id: str) -> Generation | None:
-        """It is being worked on; None if that is over, or it is not there. The first start is told."""
+    async def start(self, id: str, *, attempt: int, job_id: str) -> tuple[Generation | None, bool]:
+        """It is being worked on, and whether this is another attempt; None if that is over, or it is not there. The
+        first start is told."""
 
-        def work(tx: Transaction) -> Generation | None:
+        def work(tx: Transaction) -> tuple[Generation | None, bool]:
             found = _find(tx, id)
             if found is None or found.state in (State.COMPLETED, State.CANCELLED):
-                return None
+                return None, False
             if found.state is State.PROCESSING and found.attempt == attempt:  # it comes back from a pause
-                return found
+                return found, False
             tx.change("start", id=id, attempt=attempt)
             tx.change("set_job", id=id, job_id=job_id)
             started = _get(tx, id)
-            if found.state is not State.RETRYING and not tx.rows("has_event", id=id, event=Event.STARTED):
+            if not tx.rows("has_event", id=id, event=Event.STARTED):
                 self._tell(tx, Event.STARTED, started)
-            return started
+            return started, True
 
         return await self._database.write(work)
 

@@ -14,6 +14,7 @@ import msgspec
 
 from conveyor import Bucket, JobContext, RateLimited
 
+from . import clock
 from .ledger import Ledger
 from .logbook import Component, Logbook
 from .provider_errors import (
@@ -34,6 +35,8 @@ SUBMITTED: Final = 0.1
 MADE: Final = 0.9
 EXPECTED_S: Final = 60.0
 """What a video takes, to say how far it may be where the provider does not."""
+LIMIT_S_MAX: Final = 120.0
+"""The longest that a job holds its place because its provider is asked too often."""
 
 
 class Clock(Protocol):
@@ -65,7 +68,7 @@ class Workflow:
 
     def __init__(
         self, settings: Settings, ledger: Ledger, statistics: Statistics, log: Logbook, *,
-        providers: Mapping[ProviderName, VideoProvider], bucket: Bucket, hand: Hand, clock: Callable[[], Clock],
+        providers: Mapping[ProviderName, VideoProvider], bucket: Bucket, hand: Hand, time: Callable[[], Clock],
         in_place: Callable[[], Awaitable[bool]],
     ) -> None:  # fmt: skip
         self._settings = settings
@@ -75,18 +78,18 @@ class Workflow:
         self._providers = providers
         self._bucket = bucket
         self._hand = hand
-        self._clock = clock
+        self._clock = time
         self._in_place = in_place
         self._submitter = Submitter(ledger)
 
     async def run(self, job: GenerationJob, context: JobContext) -> VideoResult | None:
         """The whole of it; None for one that has ended otherwise. `ProviderError`, `RateLimited`."""
         id = job.generation_id
-        generation = await self._ledger.start(id, attempt=context.attempt, job_id=context.id)
+        generation, is_new = await self._ledger.start(id, attempt=context.attempt, job_id=context.id)
         if generation is None:
             self._log.info(Component.GENERATION, "Nothing to do", generationId=id, userId=job.user_id)
             return None
-        if not generation.operation:
+        if is_new:
             self._log.info(
                 Component.GENERATION, "Starting generation", **_names(generation), attempt=context.attempt,
                 provider=generation.provider, model=generation.model, jobId=context.id,
@@ -95,14 +98,13 @@ class Workflow:
         try:
             return await self._make(generation, context)
         except ProviderLimitedError as error:
-            await self._statistics.count(RATE_LIMIT_HITS)
-            self._log.warn(Component.PROVIDER, "Rate limited", **_names(generation), after=error.after_s)
+            await self._limited(generation, error)
             raise RateLimited(error.after_s, scope="key", reason=str(error)) from error
         except ProviderError as error:
             await self._failed(generation, context, error)
             raise
 
-    async def _make(self, generation: Generation, context: JobContext) -> VideoResult:
+    async def _make(self, generation: Generation, context: JobContext) -> VideoResult | None:
         provider = self._providers.get(generation.provider)
         if provider is None:
             raise ProviderRefusedError(generation.provider, "it is not set up here")
@@ -110,31 +112,37 @@ class Workflow:
         await self._watch(generation, taken, provider, context)
         await self._move(generation, context, MADE, "Storing the video")
         stored = await context.step(f"store-{taken.number}", self._store, generation, taken.operation, type=Stored)
-        now_ms, started_ms = self._clock().now_ms(), _ms(generation.started_at)
+        now_ms = self._clock().now_ms()
+        took_ms = now_ms - clock.read_iso(generation.started_at or clock.iso(now_ms))
         ended = await self._ledger.complete(
             generation.id,
             VideoResult(
                 video_url=f"{self._settings.public_url}/api/generations/{generation.id}/video", key=stored.key,
                 size=stored.size, content_type=stored.content_type, duration=generation.parameters.duration,
-                processing_time=max(0, now_ms - started_ms),
+                processing_time=max(0, took_ms),
             ),
         )  # fmt: skip
         self._log.info(
             Component.GENERATION, "Generation completed", **_names(generation), status=ended.state,
-            duration=now_ms - started_ms, attempt=context.attempt,
+            duration=took_ms, attempt=context.attempt,
         )  # fmt: skip
         await self._hand(generation.id)
-        if ended.result is None:  # cancelled while it was stored
-            raise ProviderRefusedError(generation.provider, f"it is {ended.state}")
         return ended.result
 
     async def _submit(self, generation: Generation, provider: VideoProvider, context: JobContext) -> Submission:
-        present = await self._ledger.submission(generation.id)
-        if present.state is None:
-            await self._move(generation, context, 0.0, "Asking the provider")
-        return await context.step(
-            f"submit-{present.number}", self._submitter.submit, generation, present.number, provider, type=Submission
-        )
+        """In this try, which may have to wait: in its place, where the next one must not overtake it."""
+        while True:
+            present = await self._ledger.submission(generation.id)
+            if present.state is None:
+                await self._move(generation, context, 0.0, "Asking the provider")
+            try:
+                name, submit = f"submit-{present.number}", self._submitter.submit
+                return await context.step(name, submit, generation, present.number, provider, type=Submission)
+            except ProviderLimitedError as error:
+                if error.after_s > LIMIT_S_MAX or not await self._in_place():
+                    raise
+                await self._limited(generation, error)
+                await self._clock().sleep(error.after_s)
 
     async def _watch(
         self, generation: Generation, taken: Submission, provider: VideoProvider, context: JobContext
@@ -165,9 +173,10 @@ class Workflow:
         except ProviderRefusedError:
             raise
         except ProviderError as error:
-            self._log.warn(Component.PROVIDER, "Poll failed", **_names(generation), error=str(error))
             if isinstance(error, ProviderLimitedError):
-                await self._statistics.count(RATE_LIMIT_HITS)
+                await self._limited(generation, error)
+            else:
+                self._log.warn(Component.PROVIDER, "Poll failed", **_names(generation), error=str(error))
             return False
         match found:
             case Done():
@@ -221,6 +230,20 @@ class Workflow:
         )  # fmt: skip
         await self._hand(generation.id)
 
+    async def _limited(self, generation: Generation, error: ProviderLimitedError) -> None:
+        await self._statistics.count(RATE_LIMIT_HITS)
+        self._log.warn(Component.PROVIDER, "Rate limited", **_names(generation), after=error.after_s, error=str(error))
+
     async def _move(self, generation: Generation, context: JobContext, fraction: float, note: str) -> None:
         await self._ledger.move(generation.id, fraction, note)
         context.progress(fraction, note)
+
+
+def _names(generation: Generation) -> dict[str, str]:
+    return {"generationId": generation.id, "userId": generation.user_id}
+
+
+def _code(error: ProviderError) -> str:
+    if isinstance(error, SubmissionInDoubtError):
+        return "submission_in_doubt"
+    return error.code.lower() or "provider_error"

@@ -34,7 +34,7 @@ class Gemini:
         return (
             Endpoint(name="submit", method="POST", path=f"{models}:predictLongRunning", answer=self._submit),
             Endpoint(name="poll", method="GET", path=f"{models}/operations/{{id}}", answer=self._poll),
-            Endpoint(name="file", method="GET", path="/v1beta/files/{id}:download", answer=redirect_to_file),
+            Endpoint(name="file", method="GET", path="/{version}/files/{id}:download", answer=redirect_to_file),
             Endpoint(name="download", method="GET", path="/download/{id}.mp4", answer=self._download, is_slow=True),
         )
 

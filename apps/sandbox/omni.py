@@ -64,7 +64,7 @@ class Omni:
         ]
         return (
             *own,
-            Endpoint(name="file", method="GET", path="/v1beta/files/{id}:download", answer=redirect_to_file),
+            Endpoint(name="file", method="GET", path="/{version}/files/{id}:download", answer=redirect_to_file),
             Endpoint(name="download", method="GET", path="/download/{id}.mp4", answer=self._download, is_slow=True),
         )
 

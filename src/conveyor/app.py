@@ -30,6 +30,7 @@ from conveyor.model.settings import Default, QueueSettings, check_name, read_con
 from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, declarer
+from conveyor.queue.immediate import Here
 from conveyor.queue.producer import Queue
 from conveyor.retention import Declared
 from conveyor.secrets import Secrets
@@ -115,6 +116,8 @@ class Conveyor:
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
         self._portal = Portal(self)
+        self.here: Final = Here()
+        """The queues on which this process works."""
 
     # Declarations
 
@@ -194,7 +197,7 @@ class Conveyor:
             self._renew_handles()
         handle = self._handles.get(name)
         if handle is None:
-            handle = self._handles[name] = Queue(self._store, self._ids, self._settings_of, name)
+            handle = self._handles[name] = Queue(self._store, self._ids, self._settings_of, name, self.here)
         return handle
 
     def kv(self, namespace: str) -> KV:
@@ -363,7 +366,7 @@ class Conveyor:
     def _renew_handles(self) -> None:
         """What was given out must look again whether the store is open, and which it is."""
         for name, handle in self._handles.items():
-            Queue.__init__(handle, self._store, self._ids, self._settings_of, name)
+            Queue.__init__(handle, self._store, self._ids, self._settings_of, name, self.here)
         self.bindings.renew(self._store)
 
     def another_store(self) -> Store:
@@ -379,6 +382,7 @@ class Conveyor:
             await work_embedded(
                 self._store, handlers, self.scheduler(), app=self.name, target=self.target, concurrency=concurrency,
                 emit=self._tell, another_store=None if self.routing.is_in_memory else self.another_store,
+                here=self.here,
             )  # fmt: skip
 
     def _tell(self, event: Event) -> None:

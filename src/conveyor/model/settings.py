@@ -133,6 +133,11 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.dispatch in {Dispatch.CRON, Dispatch.ALARM}
 
     @property
+    def batch_wait_ms(self) -> int:
+        """How long an incomplete batch waits for more: not where it has another moment of its own."""
+        return self.max_batch_timeout_ms if self.dispatch is Dispatch.QUEUE else 0
+
+    @property
     def gates_keys(self) -> bool:
         """Whether keys mean anything here; if not, no row or index is written for them."""
         return self.ordered or self.fair or self.key_concurrency is not None or self.key_rate is not None
