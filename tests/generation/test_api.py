@@ -191,8 +191,6 @@ def test_a_vip_waits_behind_vips_only_and_may_leave(served: Served) -> None:
     assert served.finished(vip["id"])["state"] == "completed"
     late = served.client.post(f"/api/generations/{vip['id']}/cancel", json={})
     assert problem(served, late, 409)["detail"]
-    for id in waiting[1:]:
-        assert served.finished(id)["state"] == "completed"
     assert served.ask("GET", "/api/queue/status", 200)["successRate"] > 0
 
 

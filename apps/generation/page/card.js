@@ -10,6 +10,7 @@ const FAILURES = {
   invalid_argument: "The provider did not accept this prompt. Other words may help.",
   timeout: "The provider took too long. You can try again.",
   empty: "The provider ended without a video. You can try again.",
+  not_found: "The provider knows nothing of this video any more. You can try again.",
   unreachable: "The provider cannot be reached. You can try again later.",
   unavailable: "The provider is out of order. You can try again later.",
   internal: "The provider had a fault of its own. You can try again.",
