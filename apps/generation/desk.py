@@ -6,7 +6,9 @@ from typing import Final
 
 from .errors import RefusedError
 from .ledger import Ledger
+from .logbook import Component, Logbook
 from .records import Generation, GenerationJob, GenerationRequest, State
+from .relay import Hand
 from .settings import Settings
 from .status import QueueStatus, Statistics
 
@@ -17,23 +19,22 @@ Send = Callable[[GenerationJob, int], Awaitable[str]]
 """Sends the job of a generation, with its priority: the job's id. Of jobs for one generation only one waits or runs."""
 Withdraw = Callable[[str], Awaitable[None]]
 """Ends the job with this id, if it has not ended."""
-Relay = Callable[[str], Awaitable[None]]
-"""Hands a generation's events to the webhooks."""
 
 
 class Desk:
     """Takes requests, and says how they stand."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, statistics: Statistics, *, send: Send, withdraw: Withdraw,
-        relay: Relay,
+        self, settings: Settings, ledger: Ledger, statistics: Statistics, log: Logbook, *, send: Send,
+        withdraw: Withdraw, hand: Hand,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._ledger = ledger
         self._statistics = statistics
         self._send = send
         self._withdraw = withdraw
-        self._relay = relay
+        self._log = log
+        self._hand = hand
 
     async def create(self, request: GenerationRequest, idempotency_key: str | None = None) -> Generation:
         """A new generation, and its job; with a key that this user sent before, the one that was made then.
@@ -52,7 +53,12 @@ class Desk:
     async def send(self, generation: Generation) -> None:
         """Send its job: again, if nobody knows whether it was."""
         job = GenerationJob(generation_id=generation.id, user_id=generation.user_id)
-        await self._ledger.set_job(generation.id, await self._send(job, generation.priority))
+        job_id = await self._send(job, generation.priority)
+        await self._ledger.set_job(generation.id, job_id)
+        self._log.info(
+            Component.QUEUE, "Job added to queue", generationId=generation.id, userId=generation.user_id, jobId=job_id,
+            priority=generation.priority,
+        )  # fmt: skip
 
     async def get(self, id: str) -> Generation | None:
         """One as it stands."""
@@ -75,7 +81,8 @@ class Desk:
             raise RefusedError(f"It has ended: {ended.state}.", status=409)
         if ended.job_id:
             await self._withdraw(ended.job_id)
-        await self._relay(id)
+        self._log.info(Component.GENERATION, "Generation cancelled", generationId=id, userId=ended.user_id)
+        await self._hand(id)
         return ended
 
     async def status(self) -> QueueStatus:

@@ -5,6 +5,11 @@ GenerationError
   RefusedError     a caller asked for what cannot be; the text is for people, and is shown to them
 """
 
+from typing import Final
+
+CODES: Final = {404: "not_found", 409: "conflict", 422: "invalid"}
+"""Of refusals that name none."""
+
 
 class GenerationError(Exception):
     """The root."""
@@ -15,8 +20,11 @@ class SettingError(GenerationError):
 
 
 class RefusedError(GenerationError):
-    """What was asked for cannot be done: the HTTP status, and a text that is shown to people."""
+    """What was asked for cannot be done: the HTTP status, a text that is shown to people, a code for programs, and what
+    helps."""
 
-    def __init__(self, text: str, *, status: int = 400) -> None:
+    def __init__(self, text: str, *, status: int = 400, code: str = "", hint: str = "") -> None:
         self.status = status
+        self.code = code or CODES.get(status, "refused")
+        self.hint = hint
         super().__init__(text)

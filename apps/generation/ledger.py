@@ -6,7 +6,7 @@
                retrying                    any but the final ones -> cancelled
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,8 +23,24 @@ from .records import (
     Parameters,
     ProviderName,
     State,
+    Submission,
+    SubmissionState,
     VideoResult,
 )
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that Next.js is told of; `id` is its `webhook-id`."""
+
+    id: str
+    seq: int
+    """Within its generation."""
+    event: str
+    body: str
+    """JSON."""
+    created_at: str
+    handed_at: str | None
+    """When the webhooks got it."""
 
 
 class Ledger:
@@ -81,35 +97,40 @@ class Ledger:
 
         return await self._database.read(work)
 
+    async def line(self, limit: int) -> Sequence[str]:
+        """The ids of those that wait, the next one first."""
+        return [str(id) for (id,) in await self._database.read(lambda tx: tx.rows("line", limit=limit))]
+
     async def set_job(self, id: str, job_id: str) -> None:
         """It was sent, as this job."""
         await self._database.write(lambda tx: tx.change("set_job", id=id, job_id=job_id))
 
-    async def unsent(self, *, for_ms: int) -> list[Generation]:
+    async def unsent(self, *, for_ms: int) -> Sequence[Generation]:
         """Whose job was not sent though they are so old: the process died between the two."""
 
-        def work(tx: Transaction) -> list[Generation]:
+        def work(tx: Transaction) -> Sequence[Generation]:
             return [_get(tx, id) for (id,) in tx.rows("unsent", before=tx.now_ms - for_ms)]
 
         return await self._database.read(work)
 
     # What the job does
 
-    async def start(self, id: str, *, attempt: int, job_id: str) -> Generation | None:
-        """It is being worked on; None if that is over, or it is not there. The first start is told."""
+    async def start(self, id: str, *, attempt: int, job_id: str) -> tuple[Generation | None, bool]:
+        """It is being worked on, and whether this is another attempt; None if that is over, or it is not there. The
+        first start is told."""
 
-        def work(tx: Transaction) -> Generation | None:
+        def work(tx: Transaction) -> tuple[Generation | None, bool]:
             found = _find(tx, id)
             if found is None or found.state in (State.COMPLETED, State.CANCELLED):
-                return None
+                return None, False
             if found.state is State.PROCESSING and found.attempt == attempt:  # it comes back from a pause
-                return found
+                return found, False
             tx.change("start", id=id, attempt=attempt)
             tx.change("set_job", id=id, job_id=job_id)
             started = _get(tx, id)
-            if found.state is not State.RETRYING and not tx.rows("has_event", id=id, event=Event.STARTED):
+            if not tx.rows("has_event", id=id, event=Event.STARTED):
                 self._tell(tx, Event.STARTED, started)
-            return started
+            return started, True
 
         return await self._database.write(work)
 
@@ -132,6 +153,65 @@ class Ledger:
     async def cancel(self, id: str) -> Generation:
         """Nobody wants it any more; as `complete`. `RefusedError` for one that is not there."""
         return await self._end(id, State.CANCELLED, Event.CANCELLED)
+
+    # Orders at a provider
+
+    async def submission(self, id: str) -> Submission:
+        """The one that is begun or taken, else the next one."""
+
+        def work(tx: Transaction) -> Submission:
+            rows = tx.rows("last_submission", id=id)
+            if not rows:
+                return Submission(number=1)
+            number, state, operation, taken_at = rows[0]
+            if state in (SubmissionState.REFUSED, SubmissionState.FAILED):
+                return Submission(number=number + 1)
+            return Submission(
+                number=number, state=SubmissionState(state), operation=operation, taken_ms=taken_at or 0
+            )  # fmt: skip
+
+        return await self._database.read(work)
+
+    async def begin_submission(self, id: str, number: int) -> bool:
+        """Whether the caller is the one who may send it: of all processes, at all times, one is."""
+        return await self._database.write(lambda tx: tx.change("begin_submission", id=id, number=number) > 0)
+
+    async def take_submission(self, id: str, number: int, operation: str) -> None:
+        """The provider has taken it."""
+
+        def work(tx: Transaction) -> None:
+            if tx.change("take_submission", id=id, number=number, operation=operation):
+                tx.change("set_operation", id=id, operation=operation)
+
+        await self._database.write(work)
+
+    async def close_submission(self, id: str, number: int, state: SubmissionState) -> None:
+        """It was refused, or came to nothing: the next try submits anew."""
+        await self._database.write(lambda tx: tx.change("close_submission", id=id, number=number, state=state))
+
+    # Events
+
+    async def unhanded(self, id: str) -> list[tuple[str, str, bytes]]:
+        """The id, name and body of its events that the webhooks have not got, the first first."""
+        rows = await self._database.read(lambda tx: tx.rows("unhanded_of", id=id))
+        return [(event_id, event, body.encode()) for event_id, event, body in rows]
+
+    async def hand(self, event_id: str) -> None:
+        """The webhooks have got it."""
+        await self._database.write(lambda tx: tx.change("hand_event", event_id=event_id))
+
+    async def silent(self, *, for_ms: int) -> list[str]:
+        """Generations with events so old that the webhooks have not got."""
+        rows = await self._database.read(lambda tx: tx.rows("unhanded", before=tx.now_ms - for_ms))
+        return [str(id) for (id,) in rows]
+
+    async def events(self, id: str) -> list[EventRow]:
+        """All that happened, the first first."""
+        rows = await self._database.read(lambda tx: tx.rows("events_of", id=id))
+        return [
+            EventRow(id=a, seq=b, event=c, body=d, created_at=clock.iso(e), handed_at=clock.iso_or_none(f))
+            for a, b, c, d, e, f in rows
+        ]
 
     async def _end(
         self, id: str, state: State, event: Event, *, result: str | None = None, error: str | None = None

@@ -85,6 +85,9 @@ SELECT count(*) FROM generations other JOIN generations this ON this.id = :id
 WHERE other.state IN ('queued', 'retrying') AND this.state IN ('queued', 'retrying')
   AND (other.priority > this.priority OR (other.priority = this.priority AND other.number < this.number));
 
+-- name: line
+SELECT id FROM generations WHERE state IN ('queued', 'retrying') ORDER BY priority DESC, number LIMIT :limit;
+
 -- name: set_job
 UPDATE generations SET job_id = :job_id WHERE id = :id;
 
@@ -110,10 +113,11 @@ UPDATE generations SET state = :state, result = :result, error = :error, note = 
 WHERE id = :id AND state IN ('queued', 'processing', 'retrying');
 
 -- name: last_submission
-SELECT number, state, operation FROM submissions WHERE generation = :id ORDER BY number DESC LIMIT 1;
+SELECT number, state, operation, taken_at FROM submissions WHERE generation = :id ORDER BY number DESC LIMIT 1;
 
 -- name: begin_submission
-INSERT INTO submissions (generation, number, state, begun_at) VALUES (:id, :number, 'begun', :now);
+-- Whoever inserts the row may submit; nobody else may, ever.
+INSERT INTO submissions (generation, number, state, begun_at) VALUES (:id, :number, 'begun', :now) ON CONFLICT DO NOTHING;
 
 -- name: take_submission
 UPDATE submissions SET state = 'taken', operation = :operation, taken_at = :now
@@ -123,9 +127,7 @@ WHERE generation = :id AND number = :number AND state = 'begun';
 UPDATE submissions SET state = :state WHERE generation = :id AND number = :number AND state IN ('begun', 'taken');
 
 -- name: set_operation
-UPDATE generations SET operation = :operation, submitted_at = CASE WHEN :operation = '' THEN submitted_at ELSE :now END,
-  seq = seq + 1, updated_at = :now
-WHERE id = :id;
+UPDATE generations SET operation = :operation, submitted_at = :now, seq = seq + 1, updated_at = :now WHERE id = :id;
 
 -- name: add_event
 INSERT INTO events (id, generation, seq, event, body, created_at)

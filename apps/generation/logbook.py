@@ -89,9 +89,10 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def make_logbook(now_ms: Callable[[], int], environment: Mapping[str, str] = os.environ) -> Logbook:
+def make_logbook(
+    now_ms: Callable[[], int], environment: Mapping[str, str] = os.environ, *, write: Write | None = None
+) -> Logbook:
     """As the environment says: `CONVEYOR_LOG` the style, `GENERATION_LOG_LEVEL` the least level."""
     level = environment.get("GENERATION_LOG_LEVEL", "").strip().upper()
-    return Logbook(
-        now_ms, style=environment.get("CONVEYOR_LOG", ""), least=Level(level) if level in list(Level) else Level.INFO
-    )
+    least = Level(level) if level in list(Level) else Level.INFO
+    return Logbook(now_ms, style=environment.get("CONVEYOR_LOG", ""), least=least, write=write)

@@ -144,6 +144,30 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     updated_at: str
 
 
+class SubmissionState(StrEnum):
+    """How one order at a provider stands."""
+
+    BEGUN = "begun"
+    """It was about to be sent. Where nobody is at it any more, nobody knows whether it was."""
+    TAKEN = "taken"
+    """The provider has told its operation's name."""
+    REFUSED = "refused"
+    """The provider did not take it."""
+    FAILED = "failed"
+    """It was taken, and came to nothing."""
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """One order at a provider: at most one of a generation is begun or taken."""
+
+    number: int
+    """1 for the first."""
+    state: SubmissionState | None = None
+    """None: it has not begun."""
+    operation: str = ""
+    taken_ms: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationJob:
     """The payload of the job: the record has the rest."""

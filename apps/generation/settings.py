@@ -78,6 +78,8 @@ class Settings:
     webhook_secret: Secret = field(default_factory=Secret)
     """What webhooks are signed with: `whsec_…`; empty: one is made, see `generation webhook-secret`."""
     dispatch: DispatchMode = DispatchMode.QUEUE
+    user_rate: int = 30
+    """Generations that one user may ask for in a minute."""
     workers: int = 4
     """Generations at a time in the mode `queue`, over all processes."""
     tries: int = TRIES
@@ -107,14 +109,15 @@ class Settings:
             ProviderName.OMNI: self.omni,
         }[provider]
 
-    def missing_keys(self) -> list[str]:
-        """The variables without which the usual provider cannot work."""
-        host = self.host(self.provider)
+    def missing_keys(self, provider: ProviderName | None = None) -> list[str]:
+        """The variables without which this provider, else the usual one, cannot work."""
+        provider = provider or self.provider
+        host = self.host(provider)
         names = {
             ProviderName.GEMINI: {"VEO3_API_KEY": host.key},
             ProviderName.AGENT_PLATFORM: {"AGENT_PLATFORM_TOKEN": host.key, "GOOGLE_CLOUD_PROJECT": host.project},
             ProviderName.OMNI: {"OMNI_API_KEY": host.key},
-        }[self.provider]
+        }[provider]
         return sorted(name for name, value in names.items() if not value)
 
     def check(self) -> None:
@@ -149,6 +152,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         nextjs_url=read.url("NEXTJS_URL", "http://localhost:3000"),
         webhook_secret=read.secret("GENERATION_WEBHOOK_SECRET"),
         dispatch=read.choice("GENERATION_DISPATCH", DispatchMode, DispatchMode.QUEUE),
+        user_rate=read.number("GENERATION_USER_RATE", 30, least=1, most=100_000),
         workers=read.number("GENERATION_WORKERS", 4, least=1, most=250),
         tries=read.number("GENERATION_TRIES", TRIES, least=1, most=20),
         poll_s=read.number("GENERATION_POLL_S", 5, least=1, most=60),

@@ -1,5 +1,6 @@
 """How the queue does: the document's metrics, over the last hour or the last full minute."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -63,22 +64,28 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     webhooks: WebhookStatus
 
 
+Deliveries = Callable[[], Awaitable[WebhookStatus]]
+"""How the latest deliveries stand."""
+
+
 class Statistics:
     """Counts, and says what it has counted."""
 
-    def __init__(self, database: Database, mode: DispatchMode) -> None:
+    def __init__(self, database: Database, mode: DispatchMode, deliveries: Deliveries) -> None:
         self._database = database
         self._mode = mode
+        self._deliveries = deliveries
 
     async def count(self, name: str, number: int = 1) -> None:
         """Something happened."""
         await self._database.write(lambda tx: tx.change("tally", name=name, count=number))
 
     async def status(self) -> QueueStatus:
-        """All of it, on one snapshot."""
-        return await self._database.read(self._status)
+        """All of it."""
+        webhooks = await self._deliveries()
+        return await self._database.read(lambda tx: self._status(tx, webhooks))
 
-    def _status(self, tx: Transaction) -> QueueStatus:
+    def _status(self, tx: Transaction, webhooks: WebhookStatus) -> QueueStatus:
         states = {str(state): int(number) for state, number in tx.rows("states")}
         total = {str(name): (int(a), int(b)) for name, a, b, _ in tx.rows("tallied")}
         wait_ms, took_ms = tx.rows("waits", since=tx.now_ms - HOUR_MS)[0]
@@ -103,7 +110,7 @@ class Statistics:
                 errors=total.get(PROVIDER_ERRORS, (0, 0))[0],
                 rate_limit_hits=total.get(RATE_LIMIT_HITS, (0, 0))[0],
             ),
-            webhooks=WebhookStatus(sent=0, pending=0, failed=0, retried=0),
+            webhooks=webhooks,
         )
 
 

@@ -35,6 +35,7 @@ from conveyor.model.beside import (
     GroupTimeoutError,
     ScheduleBusyError,
 )
+from conveyor.model.dispatch import Dispatch
 from conveyor.model.errors import (
     BodyDecodeError,
     BodyTooLargeError,
@@ -95,6 +96,7 @@ __all__ = [
     "ConveyorError",
     "CronRun",
     "CronSyntaxError",
+    "Dispatch",
     "Group",
     "GroupGoneError",
     "GroupInfo",

@@ -31,6 +31,7 @@ from conveyor.model.settings import Default, QueueSettings, check_name, read_con
 from conveyor.model.verdict import Backoff
 from conveyor.portal import Portal
 from conveyor.queue.handler import Handler, declarer
+from conveyor.queue.immediate import Here
 from conveyor.queue.producer import Queue
 from conveyor.retention import Declared
 from conveyor.secrets import Secrets
@@ -116,6 +117,8 @@ class Conveyor:
         self._opening: list[Hook] = []
         self._closing: list[Hook] = []
         self._portal = Portal(self)
+        self.here: Final = Here()
+        """The queues on which this process works."""
 
     # Declarations
 
@@ -138,13 +141,17 @@ class Conveyor:
         fair: bool = False,
         key_weights: Mapping[str, int] | None = None,
         ageing: Duration | None = "1m",
+        dispatch: str = "queue",
+        dispatch_cron: str = "* * * * *",
+        dispatch_messages: int = 1,
         run_in: str | None = None,
     ) -> Callable[[F], F]:
         """Declare the function that handles a queue's messages: it takes a `Message[T]` or a `Batch[T]`.
 
         Without `dead_letter_queue` it is `<queue>-dlq`; None deletes what failed for good. `run_in="process"` runs it
-        in a child process that may be killed at its `timeout`. What a wrangler file says of the queue stands where
-        nothing is said here. Raises `InvalidSettingError`, also where the two differ.
+        in a child process that may be killed at its `timeout`. `dispatch` is "queue", "immediate", "cron" or "alarm"
+        (docs/how-to/dispatch.md). What a wrangler file says of the queue stands where nothing is said here. Raises
+        `InvalidSettingError`, also where the two differ, and `CronSyntaxError`.
         """
         options = self.worker.options_of(
             queue, max_batch_size=max_batch_size, max_batch_timeout=max_batch_timeout, max_retries=max_retries,
@@ -153,7 +160,7 @@ class Conveyor:
         settings = read_consumer(
             script=self.name, alert_queue=alert_queue, timeout=timeout, ordered=ordered, fair=fair,
             key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, ageing=ageing,
-            **options,
+            dispatch=dispatch, dispatch_cron=dispatch_cron, dispatch_messages=dispatch_messages, **options,
         )  # fmt: skip
         return declarer(self._handlers, queue, settings, run_in)
 
@@ -191,7 +198,7 @@ class Conveyor:
             self._renew_handles()
         handle = self._handles.get(name)
         if handle is None:
-            handle = self._handles[name] = Queue(self._store, self._ids, self._settings_of, name)
+            handle = self._handles[name] = Queue(self._store, self._ids, self._settings_of, name, self.here)
         return handle
 
     def kv(self, namespace: str) -> KV:
@@ -364,7 +371,7 @@ class Conveyor:
     def _renew_handles(self) -> None:
         """What was given out must look again whether the store is open, and which it is."""
         for name, handle in self._handles.items():
-            Queue.__init__(handle, self._store, self._ids, self._settings_of, name)
+            Queue.__init__(handle, self._store, self._ids, self._settings_of, name, self.here)
         self.bindings.renew(self._store)
 
     def another_store(self) -> Store:
@@ -380,6 +387,7 @@ class Conveyor:
             await work_embedded(
                 self._store, handlers, self.scheduler(), app=self.name, target=self.target, concurrency=concurrency,
                 emit=self._tell, another_store=None if self.routing.is_in_memory else self.another_store,
+                here=self.here,
             )  # fmt: skip
 
     def _tell(self, event: Event) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from conveyor.audit.act import acting
-from conveyor.cron.dialect import Syntax, read
 from conveyor.cron.schedule import Declared
 from conveyor.cron.scheduler import Scheduler
+from conveyor.model.cron_dialect import Syntax, read
 from conveyor.model.duration import SECOND_MS
 from conveyor.model.errors import ConveyorError, InvalidSettingError, QueueExistsError, StoreError
 from conveyor.model.events import DeclarationDelayed, Emit, QueueStray

@@ -17,6 +17,7 @@ from conveyor.model.events import Emit, ScheduleDelayed
 from conveyor.queue.board import Board
 from conveyor.queue.handler import Handler
 from conveyor.queue.heartbeat import Heartbeat, keep_alive
+from conveyor.queue.immediate import Here
 from conveyor.queue.isolation import ChildPool
 from conveyor.queue.notices import Announcer
 from conveyor.queue.outcome import show_error
@@ -41,6 +42,7 @@ async def work(
     on_start: Callable[[Worker], None],
     on_stuck: OnStuck | None = None,
     grace_s: float = GRACE_S,
+    here: Here | None = None,
 ) -> None:
     """Until the worker is stopped or this is cancelled. `on_start` is given the worker, to stop it by."""
     chance = random.Random()
@@ -58,6 +60,7 @@ async def work(
         random=chance,
         on_stuck=on_stuck,
         grace_s=grace_s,
+        here=here,
     )
     on_start(worker)
     firing = asyncio.create_task(_fire(scheduler, store, emit)) if scheduler is not None else None
@@ -118,6 +121,7 @@ async def work_embedded(
     concurrency: int,
     emit: Emit,
     another_store: Callable[[], Store] | None,
+    here: Here | None = None,
 ) -> None:
     """Be an owner of one's own, kept alive by a thread (or by a task, where the store cannot be opened twice)."""
     info = OwnerInfo(app=app, host=machine_of(store), pid=os.getpid(), supervisor_pid=os.getpid())
@@ -142,6 +146,7 @@ async def work_embedded(
                 concurrency=concurrency,
                 emit=emit,
                 on_start=workers.append,
+                here=here,
             )
         )
         try:

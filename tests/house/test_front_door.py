@@ -32,6 +32,7 @@ NAMES = {
     "BodyTooLargeError",
     "ConflictError",
     "CronSyntaxError",
+    "Dispatch",
     "Group",
     "GroupGoneError",
     "GroupInfo",

@@ -11,9 +11,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from conveyor.cron.expression import CronExpression
 from conveyor.cron.schedule import CronRun, Misfire, Tick, read_declared
 from conveyor.cron.scheduler import Scheduler
+from conveyor.model.cron_expression import CronExpression
 from conveyor.model.events import Event
 from conveyor.model.ids import IdSource
 from conveyor.model.settings import ConsumerSettings

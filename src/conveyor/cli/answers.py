@@ -19,6 +19,7 @@ import msgspec
 from conveyor.audit.act import acting
 from conveyor.audit.trail import operator
 from conveyor.cli.acts import name_act
+from conveyor.model.dispatch import Dispatch
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import (
     ConveyorError,
@@ -29,6 +30,7 @@ from conveyor.model.errors import (
 )
 from conveyor.model.events import Event, StoreLost
 from conveyor.model.message import ContentType, Lease, Peeked
+from conveyor.model.settings import ConsumerSettings
 from conveyor.store.chosen import choose_stores
 from conveyor.store.protocol import Store
 from conveyor.store.routing import Routing
@@ -271,6 +273,13 @@ def show_duration(milliseconds: int) -> str:
         if milliseconds >= size and milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
     return "0s" if milliseconds == 0 else f"{milliseconds}ms"
+
+
+def show_dispatch(settings: ConsumerSettings) -> str:
+    """As in `cron: 5 at * * * * *`."""
+    if settings.dispatch is Dispatch.CRON:
+        return f"{settings.dispatch}: {settings.dispatch_messages} at {settings.dispatch_cron}"
+    return str(settings.dispatch)
 
 
 def show_body(message: Peeked | Lease) -> object:

@@ -15,9 +15,11 @@ from conveyor.cli.answers import (
     print_rows,
     queue_argument,
     say,
+    show_dispatch,
     show_duration,
     store_options,
 )
+from conveyor.model.dispatch import TICK_MESSAGES_MAX, Dispatch
 from conveyor.model.errors import ConsumerConflictError, NotFoundError
 from conveyor.model.message import DELAY_MS_MAX, PULL_MS_MAX
 from conveyor.model.settings import BATCH_TIMEOUT_MS_MAX, ConsumerSettings, ConsumerType, check_name
@@ -48,6 +50,12 @@ def _shared_options(command: Command) -> Command:
 def _worker_options(command: Command) -> Command:
     timeout = DurationType(most_ms=BATCH_TIMEOUT_MS_MAX)
     limit = click.option("--max-concurrency", type=click.IntRange(1, 10_000), help="Calls at once, in all processes.")
+    for names, kind, words in (
+        (("--dispatch-messages",), click.IntRange(1, TICK_MESSAGES_MAX), "With cron: messages at a tick; 1 is usual."),
+        (("--dispatch-cron",), click.STRING, "With cron: when it ticks, in UTC; every minute is usual."),
+        (("--dispatch",), click.Choice([str(each) for each in Dispatch]), "What sets it going; queue is usual."),
+    ):
+        command = click.option(*names, type=kind, help=words)(command)
     command = click.option(
         "--batch-timeout", "max_batch_timeout_ms", type=timeout, help="How long a batch waits to be full; 5 s."
     )(limit(command))
@@ -202,6 +210,8 @@ def _settings(kind: ConsumerType, script: str, terms: dict[str, Any]) -> Consume
 
 def _given(terms: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in terms.items() if value is not None}
+    if (dispatch := given.pop("dispatch", None)) is not None:
+        given["dispatch"] = Dispatch(dispatch)
     if (delay_ms := given.pop("retry_delay_ms", None)) is not None:
         given["retry_delay"] = Backoff(base_ms=delay_ms)
     return given
@@ -254,4 +264,5 @@ def _row(name: str, settings: ConsumerSettings) -> dict[str, Any]:
     return row | {
         "batch_timeout": show_duration(settings.max_batch_timeout_ms),
         "max_concurrency": settings.max_concurrency,
+        "dispatch": show_dispatch(settings),
     }

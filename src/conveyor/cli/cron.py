@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from conveyor.cli.answers import ask, chosen_stores, print_facts, print_rows, say, show_moment, store_options
-from conveyor.cron.expression import CronExpression, Syntax
 from conveyor.model.beside import ScheduleNotFoundError
+from conveyor.model.cron_expression import CronExpression, Syntax
 from conveyor.store.protocol import Store
 from conveyor.store.records import Run, Schedule
 

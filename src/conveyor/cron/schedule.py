@@ -17,7 +17,7 @@ from conveyor.model.settings import RETRIES_MAX, check_name
 from conveyor.store.records import ScheduleDraft
 
 if TYPE_CHECKING:
-    from conveyor.cron.expression import CronExpression
+    from conveyor.model.cron_expression import CronExpression
 
 
 E = TypeVar("E", bound=Enum)

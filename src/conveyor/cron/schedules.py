@@ -59,7 +59,7 @@ class Schedules:
         max_retries: int = 0,
     ) -> Callable[[F], F]:
         """Declare a function that runs by the clock; it takes a `CronRun`. `CronSyntaxError`, `InvalidSettingError`."""
-        from conveyor.cron.expression import CronExpression, Syntax
+        from conveyor.model.cron_expression import CronExpression, Syntax
 
         parsed = CronExpression.parse(expression, syntax=read_choice(Syntax, "syntax", syntax), timezone=timezone)
 

@@ -131,8 +131,11 @@ class Jobs:
         dead_letter_queue: str | None = None,
         alert_queue: str | None = None,
         ageing: Duration | None = "1m",
+        dispatch: str = "queue",
+        dispatch_cron: str = "* * * * *",
+        dispatch_messages: int = 1,
     ) -> None:
-        """The limits of a queue in which jobs of this app lie, as for `app.consumer`. Raises `InvalidSettingError`.
+        """The terms of a queue in which jobs of this app lie, as for `app.consumer`. Raises `InvalidSettingError`.
 
         Without `dead_letter_queue` it is `<queue>-dlq`: jobs always have one, so that each can be tried again.
         """
@@ -142,7 +145,8 @@ class Jobs:
             script=self._app.name, max_batch_size=1, max_batch_timeout=0, max_retries=0, retry_delay=0,
             max_concurrency=max_concurrency, dead_letter_queue=dead_letter_queue or f"{name}-dlq",
             alert_queue=alert_queue, timeout="15m", ordered=ordered, key_concurrency=key_concurrency, rate=rate,
-            key_rate=key_rate, fair=fair, key_weights=key_weights, ageing=ageing,
+            key_rate=key_rate, fair=fair, key_weights=key_weights, ageing=ageing, dispatch=dispatch,
+            dispatch_cron=dispatch_cron, dispatch_messages=dispatch_messages,
         )  # fmt: skip
 
     def _add(self, declared: Declared) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from conveyor.model.dispatch import EVERY_MINUTE, TICK_MESSAGES_MAX, Dispatch, ticks_of
 from conveyor.model.duration import DAY_MS, MINUTE_MS, SECOND_MS, Duration, read_duration_ms
 from conveyor.model.errors import InvalidMessageError, InvalidSettingError
 from conveyor.model.message import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, BODY_BYTES_MAX, DELAY_MS_MAX, KEY_CHARS_MAX
@@ -108,6 +109,33 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What has waited so long, and longer than all that goes before it by priority, is lifted; None: never."""
     tracks_jobs: bool = False
     """Its messages carry jobs: what becomes of them is kept."""
+    dispatch: Dispatch = Dispatch.QUEUE
+    """What sets its handler going; a change of it loses and reorders nothing that waits."""
+    dispatch_cron: str = EVERY_MINUTE
+    """For `cron`: when it ticks, in UTC."""
+    dispatch_messages: int = 1
+    """For `cron`: messages that go at a tick, over all processes."""
+
+    @property
+    def calls_max(self) -> int | None:
+        """Handler calls running at once, over all processes, as the mode of dispatch has it; None counts nothing."""
+        match self.dispatch:
+            case Dispatch.ALARM:
+                return 1
+            case Dispatch.CRON:
+                return self.max_concurrency or 1
+            case Dispatch.QUEUE | Dispatch.IMMEDIATE:
+                return self.max_concurrency
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether a message that is ready may have to wait for its moment."""
+        return self.dispatch in {Dispatch.CRON, Dispatch.ALARM}
+
+    @property
+    def batch_wait_ms(self) -> int:
+        """How long an incomplete batch waits for more: not where it has another moment of its own."""
+        return self.max_batch_timeout_ms if self.dispatch is Dispatch.QUEUE else 0
 
     @property
     def gates_keys(self) -> bool:
@@ -158,6 +186,7 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
             if rate is not None:
                 rate.check(name)
         _check_weights(self.key_weights, fair=self.fair)
+        _check_dispatch(self)
 
 
 def read_consumer(
@@ -169,6 +198,7 @@ def read_consumer(
     key_rate: str | None,
     key_weights: Mapping[str, int] | None,
     ageing: Duration | None = MINUTE_MS / SECOND_MS,
+    dispatch: str = Dispatch.QUEUE,
     **settings: Any,
 ) -> ConsumerSettings:
     """From what people write. `InvalidSettingError`, `InvalidDurationError`."""
@@ -184,8 +214,16 @@ def read_consumer(
         key_rate=read_rate(key_rate, name="key_rate"),
         key_weights=dict(key_weights or {}),
         ageing_ms=None if ageing is None else read_duration_ms(ageing, name="ageing", most_ms=RETENTION_MS_MAX),
+        dispatch=read_dispatch(dispatch),
         **settings,
     )
+
+
+def read_dispatch(value: str) -> Dispatch:
+    """`InvalidSettingError`."""
+    if value not in set(Dispatch):
+        raise InvalidSettingError("dispatch", value, f"must be one of {', '.join(f'`{each}`' for each in Dispatch)}")
+    return Dispatch(value)
 
 
 def gating_of(consumer: ConsumerSettings | None) -> tuple[object, ...]:
@@ -217,6 +255,16 @@ def _check_weights(weights: Mapping[str, int], *, fair: bool) -> None:
         if not isinstance(key, str) or not 1 <= len(key) <= KEY_CHARS_MAX:
             raise InvalidSettingError("key_weights", key, f"must be text of 1 to {KEY_CHARS_MAX} characters")
         _within(f"key_weights[{key!r}]", weight, 1, WEIGHT_MAX)
+
+
+def _check_dispatch(settings: ConsumerSettings) -> None:
+    _within("dispatch_messages", settings.dispatch_messages, 1, TICK_MESSAGES_MAX)
+    if settings.dispatch_cron != EVERY_MINUTE:
+        ticks_of(settings.dispatch_cron)
+    if settings.dispatch is not Dispatch.QUEUE and settings.type is not ConsumerType.WORKER:
+        raise InvalidSettingError(
+            "dispatch", str(settings.dispatch), "is for workers; whoever pulls takes what is ready"
+        )
 
 
 def _within(name: str, value: int | None, least: int, most: int) -> None:

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
-from enum import Enum
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Iterator
+from typing import Final
 
 from conveyor.model.events import ClaimFailed, Emit, LeasesReturned, QueueReloaded
 from conveyor.model.message import CLAIM_MESSAGES_MAX, Lease
 from conveyor.model.settings import ConsumerSettings, ConsumerType
+from conveyor.queue.desk import Desk, Portion, Ran
 from conveyor.queue.handler import Handler, Takes
+from conveyor.queue.immediate import Line
 from conveyor.queue.outcome import release, show_error
 from conveyor.queue.pace import Pace
 from conveyor.queue.settle import NO_SLOT, Settler
@@ -32,42 +33,6 @@ RETRY_S_FIRST: Final = 0.1
 RETRY_S_MAX: Final = 5.0
 OPENING_S_MIN: Final = 0.005
 _NEVER: Final = -1
-
-Portion: TypeAlias = tuple[Sequence[Lease], int]
-"""What one call gets, and how many slots of its queue's `max_concurrency` it holds: 1, or 0 if the queue has no
-limit."""
-
-
-class Ran(Enum):
-    """What became of a call that was to run alone."""
-
-    TO_ITS_END = "to its end"
-    NOT = "not"
-
-
-class Desk(Protocol):
-    """What a consumer needs of its worker."""
-
-    def free_calls(self, consumer: Consumer) -> int:
-        """Handler calls that could start now."""
-        ...
-
-    def fill_soon(self) -> None:
-        """There are leases to be started."""
-        ...
-
-    def leases_of(self, queue: str) -> Iterator[Lease]:
-        """Those of all calls that are running."""
-        ...
-
-    @property
-    def suspects_max(self) -> int:
-        """Crash suspects at once."""
-        ...
-
-    async def run_alone(self, consumer: Consumer, leases: Sequence[Lease]) -> Ran:
-        """Run a crash suspect in a child of its own until its call is over."""
-        ...
 
 
 class Consumer:
@@ -115,6 +80,7 @@ class Consumer:
         self._suspects: asyncio.Task[None] | None = None
         self._alone: list[Portion] = []
         """Crash suspects, from their claim to the end of their calls."""
+        self.line = Line(store, owner, self)
 
     def start(self) -> None:
         """Begin to claim."""
@@ -129,6 +95,7 @@ class Consumer:
             if task is not None:
                 task.cancel()
         self._hungry.set()
+        await self.line.close()
         pending = [task for task in (*self._tasks, self._opening, self._suspects) if task is not None]
         if pending:
             await asyncio.wait(pending)
@@ -208,7 +175,7 @@ class Consumer:
 
     def _wanted_calls(self) -> int:
         """For how many more calls to claim messages now."""
-        free, waiting = self._desk.free_calls(self), len(self.ready)
+        free, waiting = max(0, self._desk.free_calls(self) - self.line.calls), len(self.ready)
         if self._takes_from_others():
             self._target = free
             return max(0, free - waiting)
@@ -220,7 +187,7 @@ class Consumer:
         """Whether what waits here to be started takes a slot, a part of a rate or a turn that others may want."""
         settings = self.settings
         return (
-            settings.max_concurrency is not None
+            settings.calls_max is not None
             or settings.rate is not None
             or settings.key_rate is not None
             or settings.fair
@@ -234,14 +201,13 @@ class Consumer:
             limit=calls * size,
             calls=calls,
             batch_size=size,
-            batch_timeout_ms=self.settings.max_batch_timeout_ms if size > 1 else 0,
+            batch_timeout_ms=self.settings.batch_wait_ms if size > 1 else 0,
         )
         claimed = await self._ask(request)
         if claimed is None:
             return
-        self._claimed_at = self._clock.monotonic()
         self._is_dry = len(claimed.leases) < request.limit and wakes == self._wakes
-        self.ready.extend(self._cut(claimed, size))
+        self._add(claimed, size)
         if claimed.version != self._version:
             await self._reload()
         if self._is_stopping or not self._is_open:
@@ -251,6 +217,29 @@ class Consumer:
         self._open_at(claimed.opens_at)
         if claimed.suspects and (self._suspects is None or self._suspects.done()):
             self._suspects = asyncio.create_task(self._run_suspects())
+
+    def _add(self, claimed: Claimed, size: int) -> None:
+        self._claimed_at = self._clock.monotonic()
+        self.ready.extend(self._cut(claimed, size))
+
+    @property
+    def spare_calls(self) -> int:
+        """Calls that could start at once with what is sent now."""
+        if self._is_stopping or not self._is_open or self._is_in_doubt:
+            return 0
+        return max(0, self._desk.free_calls(self) - len(self.ready))
+
+    def begin(self, claimed: Claimed, size: int) -> None:
+        """What the transaction of a send has leased to us."""
+        self._slots += claimed.calls
+        self._add(claimed, size)
+        if self._is_stopping or not self._is_open:
+            self.release_ready()
+            return
+        if claimed.version != self._version:
+            self._must_reload = True
+            self._hungry.set()
+        self._desk.fill_soon()
 
     async def _ask(self, request: ClaimRequest) -> Claimed | None:
         """The answer, or None after a pause if the store refuses."""
@@ -293,7 +282,7 @@ class Consumer:
     async def _reconcile(self) -> None:
         """State what is held here: what else the store holds in our name was claimed by a claim whose answer was
         lost, or given back by a settlement whose answer was."""
-        async with self._claiming:
+        async with self._claiming, self.line.at_rest():
             try:
                 await self.settler.keep_back(self.queue)
                 held = [(lease.seq, lease.claim) for lease in self._held()]
@@ -331,8 +320,8 @@ class Consumer:
         self._must_reload = False
         self._version = info.version
         self._is_open = self._delivers_here(info)
-        self.settings = info.consumer or self.settings
-        if not self._is_open:
+        before, self.settings = self.settings, info.consumer or self.settings
+        if not self._is_open or (self.settings.is_paced and before.dispatch is not self.settings.dispatch):
             self.release_ready()
         if not is_first and not is_same:
             self._emit(QueueReloaded(queue=self.queue, version=info.version, is_open=self._is_open))

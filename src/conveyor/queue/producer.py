@@ -26,6 +26,7 @@ from conveyor.model.message import (
 )
 from conveyor.model.settings import RETENTION_MS_MAX, RETRIES_MAX, QueueSettings
 from conveyor.queue.encoding import encode_body, encode_json
+from conveyor.queue.immediate import Here
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueMetrics
 
@@ -66,10 +67,11 @@ class Outgoing:
 class Queue:
     """A queue by its name, for those who send to it."""
 
-    __slots__ = ("_fresh_until", "_ids", "_lookup", "_monotonic", "_settings", "_store", "name")
+    __slots__ = ("_fresh_until", "_here", "_ids", "_lookup", "_monotonic", "_settings", "_store", "name")
 
-    def __init__(self, store: Store, ids: IdSource, lookup: Lookup, name: str) -> None:
+    def __init__(self, store: Store, ids: IdSource, lookup: Lookup, name: str, here: Here | None = None) -> None:
         self.name = name
+        self._here = here
         self._store = store
         self._ids = ids
         self._lookup = lookup
@@ -184,8 +186,9 @@ class Queue:
         return [SentMessage(sent.id.hex(), sent.deduped) for sent in await joined.append(drafts)]
 
     async def _append(self, drafts: list[Draft]) -> list[Sent]:
+        line = None if self._here is None else self._here.line_to(self.name)
         try:
-            return await self._store.append(drafts)
+            return await (self._store.append(drafts) if line is None else line.send(drafts))
         except QueueNotFoundError:
             self._fresh_until = -math.inf
             raise

@@ -27,11 +27,13 @@ from conveyor.model.events import (
 from conveyor.model.message import Lease
 from conveyor.model.verdict import Settlement
 from conveyor.queue.board import Board
-from conveyor.queue.consumer import Consumer, Portion, Ran
+from conveyor.queue.consumer import Consumer
 from conveyor.queue.delivery import Fence
+from conveyor.queue.desk import Portion, Ran
 from conveyor.queue.dispatch import Call, Dispatcher, Interruption
 from conveyor.queue.frames import Isolation
 from conveyor.queue.handler import Handler, RunIn
+from conveyor.queue.immediate import Here
 from conveyor.queue.isolation import SUSPECTS_MAX
 from conveyor.queue.settle import Ended, Settler
 from conveyor.queue.term import forget_ended, has_ended
@@ -82,6 +84,7 @@ class Worker:
         grace_s: float = GRACE_S,
         weights: Mapping[str, int] | None = None,
         on_stuck: OnStuck | None = None,
+        here: Here | None = None,
     ) -> None:
         self._clock = store.clock
         self._store = store
@@ -92,6 +95,7 @@ class Worker:
         self._concurrency = concurrency
         self._grace_s = grace_s
         self._on_stuck = on_stuck
+        self._here = here or Here()
         fence = Fence(owner, store.join)
         self._dispatcher = Dispatcher(random, emit, isolation, fence, concurrency=concurrency, on_end=self._end)
         self._settlers: dict[Store, Settler] = {}
@@ -130,6 +134,7 @@ class Worker:
         unsubscribe = self._store.subscribe(self._wake)
         for consumer in self._consumers:
             consumer.start()
+            self._here.enter(consumer.line)
         ticking = asyncio.create_task(self._tick_forever())
         try:
             await self._stop_wanted.wait()
@@ -160,8 +165,8 @@ class Worker:
 
     def free_calls(self, consumer: Consumer) -> int:
         free = min(self._free, self._share - consumer.running)
-        if consumer.settings.max_concurrency is not None:
-            free = min(free, consumer.settings.max_concurrency - consumer.running)
+        if consumer.settings.calls_max is not None:
+            free = min(free, consumer.settings.calls_max - consumer.running)
         if consumer.handler.run_in is RunIn.PROCESS and self._isolation is not None:
             free = min(free, self._isolation.size - self._in_children)
         return max(0, free)
@@ -326,6 +331,8 @@ class Worker:
         """Give back what has not begun, wait for what has, cut it short, write it all down; how much is left
         unwritten."""
         self._is_stopping = True
+        for consumer in self._consumers:
+            self._here.leave(consumer.line)
         patience_s = NOW_S if self._stop_now.is_set() else LAST_WORDS_S
         end_at = self._clock.monotonic() + self._grace_s + 2 * patience_s
         closing = asyncio.create_task(self._stop_consumers())

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.clock import Clock
+from conveyor.model.dispatch import Dispatch
 from conveyor.model.errors import InvalidTransactionError, StoreUnsupportedError
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft
@@ -173,6 +174,7 @@ def check_consumer(queue: str, settings: ConsumerSettings) -> None:
         "key_rate": settings.key_rate is not None,
         "fair": settings.fair,
         "alert_queue": settings.alert_queue is not None,
+        "dispatch": settings.dispatch is not Dispatch.QUEUE,
     }
     for name, is_wanted in wanted.items():
         if is_wanted:

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
-from conveyor.cron.expression import CronExpression
 from conveyor.cron.schedule import CronRun, Declared, Misfire, Overlap
 from conveyor.cron.scheduler import Scheduler, make_cron_handler
+from conveyor.model.cron_expression import CronExpression
 from conveyor.model.events import Emit
 from conveyor.queue.handler import Handler
 from conveyor.queue.producer import Queue

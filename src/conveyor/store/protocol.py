@@ -58,6 +58,10 @@ class MessageStore(Protocol):
         """T2. `QueueNotFoundError`."""
         ...
 
+    async def append_and_claim(self, drafts: Sequence[Draft], request: ClaimRequest) -> tuple[list[Sent], Claimed]:
+        """T1 and then T2, in one transaction that is as safe as a send: what was sent may come leased. As `append`."""
+        ...
+
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
     ) -> Settled:

@@ -72,6 +72,7 @@ async def _run(
             on_start=started,
             on_stuck=lambda seqs: control.say(Report(stuck=sorted(seqs))),
             grace_s=grace_s,
+            here=app.here,
         )
 
 

@@ -11,8 +11,8 @@ from croniter import CroniterBadDateError, croniter  # type: ignore[import-untyp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conveyor.cron.expression import CronExpression, Syntax
 from conveyor.model.beside import CronSyntaxError
+from conveyor.model.cron_expression import CronExpression, Syntax
 
 
 def ms(moment: str) -> int:

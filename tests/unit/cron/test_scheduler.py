@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from conveyor.cron.expression import CronExpression
 from conveyor.cron.schedule import CronRun, Declared, Tick, read_declared
 from conveyor.cron.scheduler import MISSED_TICKS_MAX, CronHandler, Scheduler
 from conveyor.model.beside import ScheduleNotFoundError
+from conveyor.model.cron_expression import CronExpression
 from conveyor.model.duration import HOUR_MS, MINUTE_MS
 from conveyor.model.errors import QueueFullError, StoreFullError
 from conveyor.model.events import Event, ScheduleDelayed, ScheduleFailed, ScheduleFired

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from conveyor.cron.dialect import Syntax, read
 from conveyor.model.beside import CronSyntaxError
+from conveyor.model.cron_dialect import Syntax, read
 from conveyor.server.cloudflare.dialect import Refusal, moment, succeed
 from conveyor.server.cloudflare.scripts import Script, find_script
 from conveyor.server.endpoint import Answer, Call, Endpoint

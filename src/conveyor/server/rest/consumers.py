@@ -7,6 +7,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from conveyor.model.dispatch import Dispatch
 from conveyor.model.duration import DAY_MS
 from conveyor.model.message import DELAY_MS_MAX
 from conveyor.model.rate import read_rate
@@ -57,6 +58,12 @@ class Consumer(Asked, frozen=True, kw_only=True):
     """What has waited so long, and longer than all that goes before it by priority, is lifted; null: never."""
     tracks_jobs: bool = False
     """Jobs lie in it, whose state and history are kept."""
+    dispatch: Dispatch = _DEFAULT.dispatch
+    """What sets its handler going."""
+    dispatch_cron: Annotated[str, Meta(max_length=256)] = _DEFAULT.dispatch_cron
+    """For `cron`: when it ticks, in UTC."""
+    dispatch_messages: int = _DEFAULT.dispatch_messages
+    """For `cron`: messages that go at a tick."""
 
 
 class ConsumerShown(Told, frozen=True, kw_only=True):
@@ -81,6 +88,9 @@ class ConsumerShown(Told, frozen=True, kw_only=True):
     key_weights: dict[str, int]
     ageing_ms: int | None
     tracks_jobs: bool
+    dispatch: Dispatch
+    dispatch_cron: str
+    dispatch_messages: int
 
 
 def read_consumer(asked: Consumer) -> ConsumerSettings:

@@ -6,8 +6,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from conveyor.cron.expression import CronExpression, Syntax
 from conveyor.model.beside import ScheduleNotFoundError
+from conveyor.model.cron_expression import CronExpression, Syntax
 from conveyor.model.errors import ConflictError
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.rest.operation import Operation, read_query

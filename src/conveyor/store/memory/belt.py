@@ -7,11 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import assert_never
 
 from conveyor.model.batching import cut_batches, round_to_batches
+from conveyor.model.dispatch import Dispatch
 from conveyor.model.errors import LeaseLostError, QueueFullError
 from conveyor.model.ids import show_id
 from conveyor.model.job import RECORD_MS
 from conveyor.model.message import Draft, Peeked, Sent
 from conveyor.model.verdict import Action, DeadReason, Settlement
+from conveyor.store.admission import Admission, admit_all, admit_at_tick, admit_by_alarm
 from conveyor.store.groups import end_of
 from conveyor.store.memory.limits import Limits
 from conveyor.store.memory.rows import Dedupe, Message, Queue
@@ -86,6 +88,9 @@ class Belt(Limits):
         return Sent(draft.id)
 
     async def claim(self, request: ClaimRequest) -> Claimed:
+        return self._claim(request)
+
+    def _claim(self, request: ClaimRequest) -> Claimed:
         queue, now = self._queue(request.queue), self._now()
         if request.owner == PULL_OWNER:
             self._return_pulled(self._tables.in_queue(queue.name))
@@ -94,6 +99,9 @@ class Belt(Limits):
         if queue.throttled_until > now:
             return Claimed(leases=[], opens_at=queue.throttled_until, version=queue.version)
         return self._claim_open(queue, request)
+
+    async def append_and_claim(self, drafts: Sequence[Draft], request: ClaimRequest) -> tuple[list[Sent], Claimed]:
+        return self._append(drafts), self._claim(request)
 
     def _may_own(self, owner: int) -> bool:
         """An owner that was reaped would hold its leases for ever."""
@@ -104,9 +112,14 @@ class Belt(Limits):
         slots = self._free_slots(queue, request)
         if slots is not None:
             limit = min(limit, slots * request.batch_size)
+        admission = self._admit(queue, request)
+        if admission.most is not None:
+            limit = min(limit, admission.most)
         if limit == 0:  # a freed slot wakes
-            return Claimed(leases=[], version=queue.version)
-        taken, opens_at = self._choose(queue, request, limit)
+            return Claimed(leases=[], opens_at=admission.opens_at, version=queue.version)
+        taken, opens_at = self._choose(queue, request, limit, admission)
+        if (served := admission.after(len(taken))) is not None:
+            self._tables.ticks[queue.name] = served
         lease_until = self._lease_until(request)
         leases = [message.lease(request.owner, lease_until, self._now()) for message in taken]
         calls = 0 if slots is None else -(-len(leases) // request.batch_size)
@@ -117,21 +130,31 @@ class Belt(Limits):
             leases=leases,
             calls=calls,
             opens_at=opens_at,
-            suspects=any(m.crash_suspect and self._is_due(m) for m in self._tables.in_queue(queue.name)),
+            suspects=any(m.crash_suspect and m.is_due(admission.due) for m in self._tables.in_queue(queue.name)),
             version=queue.version,
         )
 
     def _free_slots(self, queue: Queue, request: ClaimRequest) -> int | None:
         """Handler calls that may start; None where nobody counts them."""
-        limit = self._consumer(queue.name).max_concurrency
+        limit = self._consumer(queue.name).calls_max
         if limit is None or request.owner == PULL_OWNER:
             return None
         held = sum(calls for (name, _), calls in self._tables.slots.items() if name == queue.name)
         return max(0, min(request.calls, limit - held))
 
-    def _choose(self, queue: Queue, request: ClaimRequest, limit: int) -> tuple[list[Message], int | None]:
+    def _admit(self, queue: Queue, request: ClaimRequest) -> Admission:
+        consumer, now = self._consumer(queue.name), self._now()
+        if not consumer.is_paced or request.owner == PULL_OWNER:
+            return admit_all(now)
+        if consumer.dispatch is Dispatch.ALARM:
+            return admit_by_alarm(now, is_busy=any(m.leased for m in self._tables.in_queue(queue.name)))
+        return admit_at_tick(consumer, now, self._tables.ticks.get(queue.name))
+
+    def _choose(
+        self, queue: Queue, request: ClaimRequest, limit: int, admission: Admission
+    ) -> tuple[list[Message], int | None]:
         lane = [m for m in self._tables.in_queue(queue.name) if not m.leased and m.crash_suspect == request.suspects]
-        due = sorted(filter(self._is_due, lane), key=Message.place)
+        due = sorted((m for m in lane if m.is_due(admission.due)), key=Message.place)
         gate = self._gate(queue)
         if gate.window is not None and not gate.window.fits(self._now(), 1):
             return [], gate.window.opens_at(self._now(), 1)
@@ -154,13 +177,11 @@ class Belt(Limits):
             taken, left = self._take_turns(queue, gate, due, most, is_final=True), []
         self._close_gate(queue, gate, taken, left)
         if len(ready) == limit:
-            return taken, None
-        moments = [m.ready_at for m in lane if m.ready_at > self._now()]
-        moments += [moment for moment in (opens_at, gate.opens_at, self._next_opening(queue)) if moment is not None]
+            return taken, admission.opens_at
+        first = min((m.ready_at for m in lane if m.ready_at > admission.due), default=None)
+        others = (admission.opens_for(first), opens_at, admission.opens_at, gate.opens_at, self._next_opening(queue))
+        moments = [moment for moment in others if moment is not None]
         return taken, min(moments, default=None)
-
-    def _is_due(self, message: Message) -> bool:
-        return not message.leased and message.ready_at <= self._now()
 
     def _lease_until(self, request: ClaimRequest) -> int | None:
         return None if request.lease_ms is None else self._now() + request.lease_ms

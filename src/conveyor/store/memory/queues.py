@@ -41,6 +41,7 @@ class Queues(Limits):
         for slot in [slot for slot in self._tables.slots if slot[0] == name]:
             del self._tables.slots[slot]
         self._forget_limits(name, windows=True)
+        self._tables.ticks.pop(name, None)
         del self._tables.queues[name]
 
     async def get_queue(self, name: str) -> QueueInfo:

@@ -13,6 +13,7 @@ from conveyor.model.rate import Window
 from conveyor.model.report import Word
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.step import JobEvent, StepKind, StepRecord
+from conveyor.store.admission import Served
 from conveyor.store.gates import Candidate, Turn
 from conveyor.store.groups import Group, Member
 from conveyor.store.notices import Notice
@@ -54,6 +55,10 @@ class Message:
     @property
     def attempts(self) -> int:
         return self.claims - self.releases
+
+    def is_due(self, due: int) -> bool:
+        """Whether it waits to be claimed, and was ready by then."""
+        return not self.leased and self.ready_at <= due
 
     def place(self) -> tuple[int, int, int]:
         """Its place in the order of claims."""
@@ -225,6 +230,8 @@ class Tables:
     rests: dict[tuple[str, str], int] = field(default_factory=dict)
     lines: dict[tuple[str, int], list[Turn]] = field(default_factory=dict)
     """Fair queues, by queue and priority."""
+    ticks: dict[str, Served] = field(default_factory=dict)
+    """The last one at which something went, by queue."""
     owners: dict[int, OwnerRow] = field(default_factory=dict)
     schedules: dict[str, ScheduleEntry] = field(default_factory=dict)
     runs: dict[tuple[str, int], RunEntry] = field(default_factory=dict)

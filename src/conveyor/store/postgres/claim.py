@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from conveyor.model.batching import cut_batches
+from conveyor.model.dispatch import Dispatch
 from conveyor.model.message import Lease
 from conveyor.model.verdict import DeadReason
+from conveyor.store.admission import Admission, Served, admit_all, admit_at_tick, admit_by_alarm
 from conveyor.store.postgres import keys, leases
 from conveyor.store.postgres.append import CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
@@ -44,9 +46,11 @@ async def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
         return Claimed(leases=[], opens_at=row.throttled_until, version=row.version)
     if row.is_judged or _is_limited(row, request):
         await tx.lock_lane(row.lane)
-    limit = await _limit(tx, row, request)
+    admission = await _admit(tx, row, request)
+    tx.due = admission.due
+    limit = await _limit(tx, row, request, admission.most)
     if limit == 0:
-        return Claimed(leases=[], version=row.version)
+        return Claimed(leases=[], opens_at=admission.opens_at, version=row.version)
     shelf = keys.SUSPECT if request.suspects else keys.OPEN
     if row.is_judged:
         leased, opens_at = await take_judged(tx, row, request, shelf, limit)
@@ -57,25 +61,41 @@ async def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
             taken, opens_at = await _take(tx, row, request, shelf, limit), None
         leased = [_lease(found, row.name, shelf) for found in taken]
     calls = await _hold_slots(tx, row, request, len(leased))
+    if (served := admission.after(len(leased))) is not None:
+        await tx.run("write_tick", row.name, served.tick, served.messages)
     next_ready_at, has_suspects = await _look_ahead(tx, row, shelf)
     if len(leased) < limit:
-        opens_at = _earlier(opens_at, next_ready_at)
+        opens_at = _earlier(opens_at, admission.opens_for(next_ready_at))
+    opens_at = _earlier(opens_at, admission.opens_at)
     return Claimed(leases=leased, calls=calls, opens_at=opens_at, suspects=has_suspects, version=row.version)
 
 
-async def _limit(tx: Transaction, row: QueueRow, request: ClaimRequest) -> int:
+async def _admit(tx: Transaction, row: QueueRow, request: ClaimRequest) -> Admission:
+    consumer = row.consumer
+    if consumer is None or not consumer.is_paced or request.lease_ms is not None:
+        return admit_all(tx.now)
+    if consumer.dispatch is Dispatch.ALARM:
+        found = await tx.row("has_leased", row.lane)
+        assert found is not None
+        return admit_by_alarm(tx.now, is_busy=found[0])
+    found = await tx.row("read_tick", row.name)
+    return admit_at_tick(consumer, tx.now, None if found is None else Served(*found))
+
+
+async def _limit(tx: Transaction, row: QueueRow, request: ClaimRequest, most: int | None) -> int:
     """Messages that may be taken: whole batches, and no more handler calls than the queue has free slots."""
     batches = max(1, request.limit // request.batch_size)
     if _is_limited(row, request):
-        assert row.consumer is not None and row.consumer.max_concurrency is not None
+        assert row.consumer is not None and row.consumer.calls_max is not None
         held = await tx.row("sum_slots", row.lane)
         assert held is not None
-        batches = min(batches, request.calls, max(0, row.consumer.max_concurrency - int(held[0])))
-    return batches * request.batch_size
+        batches = min(batches, request.calls, max(0, row.consumer.calls_max - int(held[0])))
+    limit = batches * request.batch_size
+    return limit if most is None else min(limit, most)
 
 
 def _is_limited(row: QueueRow, request: ClaimRequest) -> bool:
-    return request.lease_ms is None and row.consumer is not None and row.consumer.max_concurrency is not None
+    return request.lease_ms is None and row.consumer is not None and row.consumer.calls_max is not None
 
 
 async def _hold_slots(tx: Transaction, row: QueueRow, request: ClaimRequest, taken: int) -> int:
@@ -87,7 +107,7 @@ async def _hold_slots(tx: Transaction, row: QueueRow, request: ClaimRequest, tak
 
 
 async def _look_ahead(tx: Transaction, row: QueueRow, shelf: int) -> tuple[int | None, bool]:
-    found = await tx.row("look_ahead", row.priorities, row.lane, shelf, tx.now)
+    found = await tx.row("look_ahead", row.priorities, row.lane, shelf, tx.due)
     assert found is not None
     return found[0], found[1]
 
@@ -115,13 +135,13 @@ async def _take_head(tx: Transaction, request: ClaimRequest, level: Level, limit
     found: list[_Found] = []
     start = marks.start(level)
     if start != HEAD:
-        found = await tx.rows("claim_ready", *level, tx.now, *start, limit, request.owner, *until)
+        found = await tx.rows("claim_ready", *level, tx.due, *start, limit, request.owner, *until)
         if found:
             marks.moved(level, (found[-1][_READY_AT], found[-1][_SEQ]), changes)
         if len(found) == limit or not marks.is_worth_a_look(level):
             return found
     began = marks.monotonic()
-    earlier = await tx.rows("claim_ready", *level, tx.now, *HEAD, limit - len(found), request.owner, *until)
+    earlier = await tx.rows("claim_ready", *level, tx.due, *HEAD, limit - len(found), request.owner, *until)
     found = earlier + found
     if found:
         marks.looked(level, (found[-1][_READY_AT], found[-1][_SEQ]), began, changes)
@@ -162,7 +182,7 @@ async def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, seen: 
     for priority in row.priorities:
         if len(found) >= limit:
             break
-        rows = await tx.rows("select_ready", row.lane, shelf, priority, tx.now, limit - len(found) + len(known))
+        rows = await tx.rows("select_ready", row.lane, shelf, priority, tx.due, limit - len(found) + len(known))
         found += [(*each, priority) for each in rows if each[_SEQ] not in known]
     return found[:limit]
 

@@ -87,7 +87,7 @@ async def _hear(tx: Transaction, row: QueueRow) -> tuple[set[str], bool]:
 
 async def _call_again(tx: Transaction, row: QueueRow, arrivals: list[str]) -> None:
     """When the next of their delays ends."""
-    delayed = await tx.rows("next_of_keys", arrivals, row.priorities, row.lane, tx.now)
+    delayed = await tx.rows("next_of_keys", arrivals, row.priorities, row.lane, tx.due)
     if delayed:
         await tx.run("call_keys", [row.lane] * len(delayed), [at for _, at in delayed], [key for key, _ in delayed])
 
@@ -150,9 +150,9 @@ async def _read_offers(
     others = [key for key in most if not _is_ordered(row, key)]
     found = []
     if heads:
-        found += await tx.rows("offered_heads", heads, row.lane, priority, tx.now)
+        found += await tx.rows("offered_heads", heads, row.lane, priority, tx.due)
     if others:
-        found += await tx.rows("offers_of_keys", others, [most[key] for key in others], row.lane, priority, tx.now)
+        found += await tx.rows("offers_of_keys", others, [most[key] for key in others], row.lane, priority, tx.due)
     for key, *columns in found:
         offers[key].append(Candidate(*columns))
     return offers

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -21,23 +21,30 @@ from conveyor.model.message import Draft, Sent
 from conveyor.store.postgres import outbox, plain
 from conveyor.store.postgres.append import Depths, append
 from conveyor.store.postgres.bell import Bell
+from conveyor.store.postgres.claim import claim
 from conveyor.store.postgres.door import Door
 from conveyor.store.postgres.link import Durability
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.protocol import Wake
+from conveyor.store.records import Claimed, ClaimRequest
 
 GROUP_CALLS_MAX: Final = 1_000
 SPLIT_MESSAGES_MIN: Final = 500
 """A group of so many is two transactions at once: the server has more than one core, and we wait meanwhile."""
 
 
+_Answer: TypeAlias = list[Sent] | tuple[list[Sent], Claimed] | Exception
+
+
 class _Call(msgspec.Struct, gc=False):
     """A send that waits."""
 
     drafts: Sequence[Draft]
-    future: asyncio.Future[list[Sent]]
+    future: asyncio.Future[Any]
     deadline: float
+    request: ClaimRequest | None = None
+    """What is claimed in the same transaction; then the answer is a pair."""
 
 
 class Flusher:
@@ -57,8 +64,17 @@ class Flusher:
 
     def submit(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Sent]]:
         """Done after COMMIT. Cancelling the future does not withdraw the send."""
-        future: asyncio.Future[list[Sent]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Call(drafts, future, self._door.deadline()))
+        return self._put(drafts, None)
+
+    def submit_and_claim(
+        self, drafts: Sequence[Draft], request: ClaimRequest
+    ) -> asyncio.Future[tuple[list[Sent], Claimed]]:
+        """The same, with a claim that follows in its transaction."""
+        return self._put(drafts, request)
+
+    def _put(self, drafts: Sequence[Draft], request: ClaimRequest | None) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Call(drafts, future, self._door.deadline(), request))
         self._gathered.set()
         return future
 
@@ -84,7 +100,7 @@ class Flusher:
                 return
 
     async def _commit(self, group: list[_Call]) -> None:
-        answers: Sequence[list[Sent] | Exception] | None
+        answers: Sequence[_Answer] | None
         try:
             answers = await self._append_plainly(group)
             if answers is None:
@@ -104,10 +120,10 @@ class Flusher:
         for call, answer in zip(group, answers, strict=True):
             if call.future.done():
                 continue
-            if isinstance(answer, list):
-                call.future.set_result(answer)
-            else:
+            if isinstance(answer, Exception):
                 call.future.set_exception(answer)
+            else:
+                call.future.set_result(answer)
 
     def _keep_waiting(self, group: list[_Call]) -> list[_Call]:
         """Those of a group that have waited long enough; the others go on, in their places."""
@@ -115,7 +131,9 @@ class Flusher:
         self._waiting = [call for call, late in zip(group, is_late, strict=True) if not late] + self._waiting
         return [call for call, late in zip(group, is_late, strict=True) if late]
 
-    async def _append_plainly(self, group: list[_Call]) -> Sequence[list[Sent] | Exception] | None:
+    async def _append_plainly(self, group: list[_Call]) -> Sequence[_Answer] | None:
+        if any(call.request is not None for call in group):
+            return None
         calls = [call.drafts for call in group]
         names = frozenset(draft.queue for call in calls for draft in call) if self._bell.is_quiet else frozenset()
         words = self._bell.say_with_commit(names) if names else None
@@ -124,8 +142,8 @@ class Flusher:
             self._wake(names)
         return answers
 
-    async def _append_all(self, tx: Transaction, group: list[_Call]) -> list[list[Sent] | Exception]:
-        answers: list[list[Sent] | Exception] = []
+    async def _append_all(self, tx: Transaction, group: list[_Call]) -> list[_Answer]:
+        answers: list[_Answer] = []
         if any(_has_turn(tx, draft) for call in group for draft in call.drafts):
             await outbox.carry_all(tx)
         for call in group:
@@ -133,6 +151,14 @@ class Flusher:
                 answers.append(await append(tx, call.drafts, self._depths))
             except ConveyorError as error:
                 answers.append(error)
+        for number, call in enumerate(group):  # after all sends: what they lock, they lock before any claim does
+            answer = answers[number]
+            if call.request is not None and isinstance(answer, list):
+                await tx.flush()
+                claimed = await claim(tx, call.request)
+                answers[number] = answer, claimed
+                if len(group) == 1 and len(claimed.leases) == len(call.drafts):
+                    tx.woken.discard(call.request.queue)  # nothing is left for anybody else
         return answers
 
 

@@ -110,7 +110,7 @@ async def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, known:
         if len(found) >= limit:
             break
         most = limit - len(found) + len(known)
-        rows = await tx.rows("select_judged", row.lane, shelf, priority, tx.now, most)
+        rows = await tx.rows("select_judged", row.lane, shelf, priority, tx.due, most)
         found += [Candidate(*each) for each in rows if each[0] not in known]
     return found[:limit]
 

@@ -160,7 +160,7 @@ def _is_plain_claim(row: QueueRow, request: ClaimRequest, now: int) -> bool:
         return False
     if row.paused or row.throttled_until > now - THROTTLE_MARGIN_MS:
         return False
-    return not row.is_judged and (row.consumer is None or row.consumer.max_concurrency is None)
+    return not row.is_judged and (row.consumer is None or row.consumer.calls_max is None)
 
 
 async def _claim_after(

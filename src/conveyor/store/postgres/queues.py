@@ -45,6 +45,7 @@ async def delete_queue(tx: Transaction, name: str) -> None:
     await _abandon_lane(tx, row)
     await tx.run("drop_slots", row.lane)
     await tx.run("drop_windows", name)
+    await tx.run("drop_tick", name)
     await tx.run("delete_queue", name)
     await catalog.bump(tx)
 

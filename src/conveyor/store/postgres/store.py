@@ -241,6 +241,9 @@ class PostgresStore(Witnessed, Alarms, Deliveries, Documents, KeyValues, Undivid
     async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
         return await self._live.submit(drafts)
 
+    async def append_and_claim(self, drafts: Sequence[Draft], request: ClaimRequest) -> tuple[list[Sent], Claimed]:
+        return await self._live.submit_and_claim(drafts, request)
+
     async def claim(self, request: ClaimRequest) -> Claimed:
         claimed = await self._in_task(ways.claim(self._open_pool, request))
         self._scout(request.queue)

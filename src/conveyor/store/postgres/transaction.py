@@ -73,7 +73,8 @@ class Transaction:
     def __init__(self, connection: Connection, ids: IdSource, marks: Marks, now: int, *, holds_catalog: bool) -> None:
         self._connection = connection
         self._holds_catalog = holds_catalog
-        self.now = now
+        self.now = self.due = now
+        """`due`: what was ready by then may go by the claim that is under way."""
         self.ids = ids
         self.marks = marks
         self.catalog: Catalog = EMPTY

@@ -178,8 +178,17 @@ class Part(PartAlarms, PartDeliveries, PartBeside, Undivided):
     async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
         return await self._live.append(drafts)
 
+    async def append_and_claim(self, drafts: Sequence[Draft], request: ClaimRequest) -> tuple[list[Sent], Claimed]:
+        own_request = replace(request, owner=self.unmark_owner(request.owner))
+        sent, claimed = await self._live.append_and_claim(drafts, own_request)
+        return sent, self._marked_claim(claimed)
+
     async def claim(self, request: ClaimRequest) -> Claimed:
-        claimed = await self._live.claim(replace(request, owner=self.unmark_owner(request.owner)))
+        return self._marked_claim(
+            await self._live.claim(replace(request, owner=self.unmark_owner(request.owner)))
+        )
+
+    def _marked_claim(self, claimed: Claimed) -> Claimed:
         if not self._mark:
             return claimed
         return replace(claimed, leases=[replace(lease, seq=lease.seq | self._mark) for lease in claimed.leases])

@@ -158,6 +158,10 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
             raise InvalidMessageError("queues", names, problem, hint="send a batch to each")
         return await parts.pop().append(drafts) if parts else []
 
+    async def append_and_claim(self, drafts: Sequence[Draft], request: ClaimRequest) -> tuple[list[Sent], Claimed]:
+        """All of it in one queue."""
+        return await self.at(request.queue).append_and_claim(drafts, request)
+
     async def claim(self, request: ClaimRequest) -> Claimed:
         return await self.at(request.queue).claim(request)
 

@@ -7,14 +7,17 @@ contiguous range of keys, however many messages they are. Queues with rates or g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from conveyor.model.batching import cut_batches
-from conveyor.model.message import Lease
+from conveyor.model.dispatch import Dispatch
+from conveyor.model.message import Draft, Lease, Sent
 from conveyor.model.verdict import DeadReason
+from conveyor.store.admission import Admission, Served, admit_all, admit_at_tick, admit_by_alarm
 from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest
 from conveyor.store.sqlite import keys, leases
-from conveyor.store.sqlite.append import CONTENT_TYPES
+from conveyor.store.sqlite.append import CONTENT_TYPES, append
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury
 from conveyor.store.sqlite.judged import take_judged
@@ -38,9 +41,11 @@ def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
         return Claimed(leases=[], version=row.version)
     if row.throttled_until > tx.now:
         return Claimed(leases=[], opens_at=row.throttled_until, version=row.version)
-    limit = _limit(tx, row, request)
+    admission = _admit(tx, row, request)
+    tx.due = admission.due
+    limit = _limit(tx, row, request, admission.most)
     if limit == 0:
-        return Claimed(leases=[], version=row.version)
+        return Claimed(leases=[], opens_at=admission.opens_at, version=row.version)
     shelf = keys.SUSPECT if request.suspects else keys.OPEN
     if row.is_judged:
         leased, opens_at = take_judged(tx, row, request, shelf, limit)
@@ -48,30 +53,54 @@ def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
         taken, opens_at = _take(tx, row, request, shelf, limit)
         leased = [_lease(found, row.name, shelf) for found in taken]
     calls = _hold_slots(tx, row, request, len(leased))
+    if (served := admission.after(len(leased))) is not None:
+        tx.run("write_tick", row.name, served.tick, served.messages)
     if len(leased) < limit:
-        opens_at = _earlier(opens_at, _next_ready_at(tx, row, shelf))
+        opens_at = _earlier(opens_at, admission.opens_for(_next_ready_at(tx, row, shelf)))
     return Claimed(
         leases=leased,
         calls=calls,
-        opens_at=opens_at,
-        suspects=tx.row("has_suspects", row.lane, tx.now) is not None,
+        opens_at=_earlier(opens_at, admission.opens_at),
+        suspects=tx.row("has_suspects", row.lane, tx.due) is not None,
         version=row.version,
     )
 
 
-def _limit(tx: Transaction, row: QueueRow, request: ClaimRequest) -> int:
+def _admit(tx: Transaction, row: QueueRow, request: ClaimRequest) -> Admission:
+    consumer = row.consumer
+    if consumer is None or not consumer.is_paced or request.lease_ms is not None:
+        return admit_all(tx.now)
+    if consumer.dispatch is Dispatch.ALARM:
+        found = tx.row("has_leased", row.lane)
+        assert found is not None
+        return admit_by_alarm(tx.now, is_busy=bool(found[0]))
+    found = tx.row("read_tick", row.name)
+    return admit_at_tick(consumer, tx.now, None if found is None else Served(*found))
+
+
+def append_and_claim(tx: Transaction, drafts: Sequence[Draft], request: ClaimRequest) -> tuple[list[Sent], Claimed]:
+    """T1, T2. As `append`."""
+    was_woken = request.queue in tx.woken
+    sent, claimed = append(tx, drafts), claim(tx, request)
+    if len(claimed.leases) == len(drafts) and not was_woken:
+        tx.woken.discard(request.queue)  # nothing is left for anybody else
+    return sent, claimed
+
+
+def _limit(tx: Transaction, row: QueueRow, request: ClaimRequest, most: int | None) -> int:
     """Messages that may be taken: whole batches, and no more handler calls than the queue has free slots."""
     batches = max(1, request.limit // request.batch_size)
     if _is_limited(row, request):
-        assert row.consumer is not None and row.consumer.max_concurrency is not None
+        assert row.consumer is not None and row.consumer.calls_max is not None
         held = tx.row("sum_slots", row.lane)
         assert held is not None
-        batches = min(batches, request.calls, max(0, row.consumer.max_concurrency - int(held[0])))
-    return batches * request.batch_size
+        batches = min(batches, request.calls, max(0, row.consumer.calls_max - int(held[0])))
+    limit = batches * request.batch_size
+    return limit if most is None else min(limit, most)
 
 
 def _is_limited(row: QueueRow, request: ClaimRequest) -> bool:
-    return request.lease_ms is None and row.consumer is not None and row.consumer.max_concurrency is not None
+    return request.lease_ms is None and row.consumer is not None and row.consumer.calls_max is not None
 
 
 def _hold_slots(tx: Transaction, row: QueueRow, request: ClaimRequest, taken: int) -> int:
@@ -115,7 +144,7 @@ def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, seen: list[R
     for priority in row.priorities:
         if len(found) >= limit:
             break
-        rows = tx.rows("select_ready", row.lane, shelf, priority, tx.now, limit - len(found) + len(known))
+        rows = tx.rows("select_ready", row.lane, shelf, priority, tx.due, limit - len(found) + len(known))
         found += [(*each, priority) for each in rows if each[_SEQ] not in known]
     return found[:limit]
 
@@ -136,7 +165,7 @@ def _lease_ranges(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: 
 
 
 def _next_ready_at(tx: Transaction, row: QueueRow, shelf: int) -> int | None:
-    found = [tx.row("next_ready_at", row.lane, shelf, priority, tx.now) for priority in row.priorities]
+    found = [tx.row("next_ready_at", row.lane, shelf, priority, tx.due) for priority in row.priorities]
     moments = [each[0] for each in found if each is not None and each[0] is not None]
     return min(moments, default=None)
 

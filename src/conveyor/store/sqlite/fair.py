@@ -83,7 +83,7 @@ def _hear(tx: Transaction, row: QueueRow) -> tuple[set[str], bool]:
 
 def _call_again(tx: Transaction, row: QueueRow, arrivals: list[str]) -> None:
     """When the next of their delays ends."""
-    places = [(row.lane, key, priority, tx.now) for key in arrivals for priority in row.priorities]
+    places = [(row.lane, key, priority, tx.due) for key in arrivals for priority in row.priorities]
     delayed: dict[str, int] = {}
     for key, ready_at in tx.run_many("next_of_key", places):
         delayed[key] = min(ready_at, delayed.get(key, ready_at))
@@ -144,8 +144,8 @@ def _is_ordered(row: QueueRow, key: str) -> bool:
 
 def _read_offers(tx: Transaction, row: QueueRow, priority: int, most: Mapping[str, int]) -> dict[str, list[Candidate]]:
     offers: dict[str, list[Candidate]] = {key: [] for key in most}
-    heads = [(row.lane, key, priority, tx.now) for key in most if _is_ordered(row, key)]
-    others = [(row.lane, key, priority, tx.now, most[key]) for key in most if not _is_ordered(row, key)]
+    heads = [(row.lane, key, priority, tx.due) for key in most if _is_ordered(row, key)]
+    others = [(row.lane, key, priority, tx.due, most[key]) for key in most if not _is_ordered(row, key)]
     for key, *columns in tx.run_many("offered_head", heads) + tx.run_many("offer_of_key", others):
         offers[key].append(Candidate(*columns))
     return offers

@@ -112,7 +112,7 @@ def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, known: set[i
     for priority in row.priorities:
         if len(found) >= limit:
             break
-        rows = tx.rows("select_judged", row.lane, shelf, priority, tx.now, limit - len(found) + len(known))
+        rows = tx.rows("select_judged", row.lane, shelf, priority, tx.due, limit - len(found) + len(known))
         found += [Candidate(*each) for each in rows if each[0] not in known]
     return found[:limit]
 

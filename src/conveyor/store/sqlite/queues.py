@@ -44,6 +44,7 @@ def delete_queue(tx: Transaction, name: str) -> None:
     _abandon_lane(tx, row)
     tx.run("drop_slots", row.lane)
     tx.run("drop_windows", name)
+    tx.run("drop_tick", name)
     tx.run("delete_queue", name)
     tx.catalog.bump(tx)
 

@@ -171,6 +171,9 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
     async def claim(self, request: ClaimRequest) -> Claimed:
         return await self._live.submit(lambda tx: claim.claim(tx, request), _RELAXED)
 
+    async def append_and_claim(self, drafts: Sequence[Draft], request: ClaimRequest) -> tuple[list[Sent], Claimed]:
+        return await self._live.submit(lambda tx: claim.append_and_claim(tx, drafts, request))
+
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
     ) -> Settled:

@@ -28,7 +28,8 @@ class Transaction:
 
     def __init__(self, cursor: apsw.Cursor, catalog: Catalog, clock: Clock, ids: IdSource) -> None:
         self._cursor = cursor
-        self.now = clock.now_ms()
+        self.now = self.due = clock.now_ms()
+        """`due`: what was ready by then may go by the claim that is under way."""
         self.catalog = catalog
         self.ids = ids
         self.woken: set[str] = set()

@@ -14,6 +14,7 @@ from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
 from conveyor.testing.conformance.deliveries import TestDeliveries
 from conveyor.testing.conformance.discarding import TestDiscards
+from conveyor.testing.conformance.dispatching import TestChangesOfDispatch, TestClocks, TestDispatchByAlarm
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
@@ -42,13 +43,16 @@ __all__ = [
     "TestAlerts",
     "TestBatches",
     "TestChanges",
+    "TestChangesOfDispatch",
     "TestClaiming",
+    "TestClocks",
     "TestConcurrency",
     "TestConsumers",
     "TestDeadLetters",
     "TestDedupe",
     "TestDeliveries",
     "TestDiscards",
+    "TestDispatchByAlarm",
     "TestDocuments",
     "TestEdits",
     "TestEndings",

@@ -47,3 +47,17 @@ UPDATE slots SET held = :held WHERE lane = :lane AND owner = :owner;
 
 -- name: free_slots
 DELETE FROM slots WHERE lane = :lane AND owner = :owner;
+
+-- name: has_leased
+-- Only where messages go one at a time: whether one is out.
+SELECT EXISTS (SELECT 1 FROM leased WHERE lane = :lane);
+
+-- name: read_tick
+SELECT tick, messages FROM ticks WHERE queue = :queue;
+
+-- name: write_tick
+INSERT INTO ticks (queue, tick, messages) VALUES (:queue, :tick, :messages)
+ON CONFLICT (queue) DO UPDATE SET tick = excluded.tick, messages = excluded.messages;
+
+-- name: drop_tick
+DELETE FROM ticks WHERE queue = :queue;

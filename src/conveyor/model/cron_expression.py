@@ -19,8 +19,8 @@ from cronsim import CronSim, CronSimError
 from cronsim.cronsim import Field
 from cronsim.explain import Day, Expression
 
-from conveyor.cron.dialect import TEXT_CHARS_MAX, Line, Syntax, read
 from conveyor.model.beside import CronSyntaxError
+from conveyor.model.cron_dialect import TEXT_CHARS_MAX, Line, Syntax, read
 
 __all__ = ["SEARCH_YEARS_MAX", "TEXT_CHARS_MAX", "CronExpression", "Syntax"]
 

@@ -1,0 +1,124 @@
+"""`python -m conveyor_apps.generation`: the server with its workers; without a provider's key, a sandbox beside it.
+
+It becomes `conveyor serve`, or `conveyor work` for a worker without HTTP; arguments that are not its own are handed on.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .errors import SettingError
+from .settings import DispatchMode, read_settings
+from .web.options import SANDBOX
+
+TARGET: Final = "conveyor_apps.generation:app"
+KEYS: Final = ("VEO3_API_KEY", "OMNI_API_KEY", "AGENT_PLATFORM_TOKEN")
+SANDBOX_POLL_S: Final = "1"
+"""The sandbox is quick: after the document's 5 s its videos would have been there for long."""
+TEACHING: Final = """\
+first steps:
+  python -m conveyor_apps.generation              no key needed: a sandbox makes short test videos
+  open http://127.0.0.1:8787                      describe a video, watch it being made
+
+  curl -s http://127.0.0.1:8787/api/generations -H 'content-type: application/json' \\
+    -d '{"userId": "ann", "prompt": "a paper boat in the rain"}'
+  curl -s http://127.0.0.1:8787/api/queue/status
+
+with a provider (apps/generation/README.md has all settings):
+  OMNI_API_KEY=...  python -m conveyor_apps.generation
+  VEO3_API_KEY=... GENERATION_PROVIDER=gemini  python -m conveyor_apps.generation
+
+how those that wait are started; change it whenever you like, also while some wait:
+  --mode immediate   each the moment it is asked for, side by side       fewer than 10 a minute
+  --mode cron        once a minute the next one                          time does not matter
+  --mode alarm       one after the other, the first after a second       10 to 100 a minute
+  --mode queue       several at once, GENERATION_WORKERS of them         the default, for all else
+"""
+
+
+def read_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Ours, and those that are conveyor's."""
+    parser = argparse.ArgumentParser(
+        prog="python -m conveyor_apps.generation", usage="%(prog)s [serve|work] [options] [conveyor's own options]",
+        description="Makes videos from prompts: an API, a page, and the workers. `work` is a worker without HTTP.",
+        epilog=TEACHING, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, help="where to listen on 127.0.0.1 (8787)")
+    parser.add_argument("--mode", choices=[each.value for each in DispatchMode], help="see below (queue)")
+    parser.add_argument(
+        "--sandbox", action=argparse.BooleanOptionalAction, default=None,
+        help="test videos, made on this machine; so it is, too, where no provider's key is set",
+    )  # fmt: skip
+    verb, rest = (arguments[0], arguments[1:]) if arguments[:1] in (["serve"], ["work"]) else ("serve", arguments)
+    flags, further = parser.parse_known_args(rest)
+    flags.verb = verb
+    return flags, further
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be started."""
+
+    command: list[str]
+    environment: dict[str, str]
+    with_sandbox: bool
+
+
+def make_plan(flags: argparse.Namespace, further: Sequence[str], environment: Mapping[str, str]) -> Plan:
+    """From the flags, conveyor's own arguments, and the environment."""
+    given = dict(environment)
+    if flags.port is not None:  # videos are linked from there
+        given["CONVEYOR_PORT"] = str(flags.port)
+    if flags.mode is not None:
+        given["GENERATION_DISPATCH"] = flags.mode
+    with_sandbox = flags.sandbox
+    if with_sandbox is None:
+        with_sandbox = flags.verb == "serve" and not any(given.get(name, "").strip() for name in KEYS)
+    command = [sys.executable, "-m", "conveyor", flags.verb, TARGET, *further]
+    return Plan(command=command, environment=given, with_sandbox=with_sandbox)
+
+
+def start_sandbox(environment: Mapping[str, str]) -> dict[str, str]:
+    """Start it, and say where and with which keys the providers are. It lives as long as the pipe is open that this
+    process holds, whatever it becomes. `SettingError`."""
+    held_by_it, held_by_us = os.pipe()
+    os.set_inheritable(held_by_us, True)
+    command = [sys.executable, "-m", "conveyor_apps.generation.beside"]
+    beside = subprocess.Popen(  # it is not waited for: the pipe ends it
+        command, stdin=held_by_it, stdout=subprocess.PIPE, env=dict(environment), text=True, start_new_session=True
+    )
+    os.close(held_by_it)
+    assert beside.stdout is not None
+    with beside.stdout as said:
+        url = said.readline().strip()
+    if not url:
+        raise SettingError("the sandbox did not start, see above; or set a provider's key")
+    return {
+        "VEO3_BASE_URL": f"{url}/gemini", "VEO3_API_KEY": SANDBOX,
+        "OMNI_BASE_URL": f"{url}/omni", "OMNI_API_KEY": SANDBOX,
+        "AGENT_PLATFORM_BASE_URL": f"{url}/agent-platform", "AGENT_PLATFORM_TOKEN": SANDBOX,
+        "GOOGLE_CLOUD_PROJECT": SANDBOX,
+        "GENERATION_POLL_S": environment.get("GENERATION_POLL_S", "").strip() or SANDBOX_POLL_S,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Become it, or say what is missing."""
+    flags, further = read_flags(sys.argv[1:])
+    plan = make_plan(flags, further, os.environ)
+    environment = plan.environment
+    try:
+        if plan.with_sandbox:
+            environment |= start_sandbox(environment)
+        read_settings(environment)
+    except SettingError as error:
+        sys.exit(f"generation: {error}")
+    os.execve(plan.command[0], plan.command, environment)  # noqa: S606  # no shell is what we want
+
+
+if __name__ == "__main__":
+    main()

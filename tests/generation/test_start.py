@@ -1,0 +1,60 @@
+"""The one command: what it starts, what it teaches, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from conveyor_apps.generation.__main__ import TARGET, make_plan, read_flags
+from cutmv.kit import wait_until
+from generation.served import Served
+
+
+def plan_of(*arguments: str, **environment: str) -> tuple[list[str], dict[str, str], bool]:
+    plan = make_plan(*read_flags(arguments), environment)
+    return plan.command[3:], plan.environment, plan.with_sandbox
+
+
+def test_what_is_started() -> None:
+    assert plan_of() == (["serve", TARGET], {}, True)
+    assert plan_of("--port", "9000", "--mode", "alarm", "--processes", "2") == (
+        ["serve", TARGET, "--processes", "2"], {"CONVEYOR_PORT": "9000", "GENERATION_DISPATCH": "alarm"}, True,
+    )  # fmt: skip
+    key = {"OMNI_API_KEY": "secret"}
+    assert plan_of(**key) == (["serve", TARGET], key, False)
+    assert plan_of("--sandbox", **key)[2]
+    assert not plan_of("--no-sandbox")[2]
+    assert not plan_of("work")[2], "a worker needs the providers of its server"
+
+
+def test_it_says_what_is_missing_and_how_to_begin(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "conveyor_apps.generation", *arguments]
+        environment = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60)
+
+    refused = run("--no-sandbox")
+    assert refused.returncode == 1
+    assert "OMNI_API_KEY" in refused.stderr
+    help_text = run("--help").stdout
+    for words in ("first steps", "http://127.0.0.1:8787", "--mode", "OMNI_API_KEY"):
+        assert words in help_text
+
+
+def test_the_sandbox_ends_with_its_server_however_that_ends(tmp_path: Path) -> None:
+    def sandboxes() -> list[str]:
+        listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+        return [line.split()[0] for line in listed.splitlines() if "conveyor_apps.generation.beside" in line]
+
+    before = set(sandboxes())
+    served = Served(tmp_path / "killed")
+    try:
+        with served:
+            [ours] = set(sandboxes()) - before
+            served.stop(signal.SIGKILL)
+            wait_until(lambda: ours not in sandboxes())
+    finally:
+        served.stop()
