@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from .ledger import Ledger
+from .limits import ProviderLimits
 from .provider_errors import ProviderError, SubmissionInDoubtError
 from .records import Generation, Submission, SubmissionState
 from .video import VideoOrder, VideoProvider
@@ -24,14 +25,17 @@ PATIENCE_S: Final = 4.0
 class Submitter:
     """Sends orders."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, limits: ProviderLimits) -> None:
         self._ledger = ledger
+        self._limits = limits
 
     async def submit(self, generation: Generation, number: int, provider: VideoProvider) -> Submission:
         """The submission of this number as the provider has taken it, now or before.
         `ProviderError`; `SubmissionInDoubtError` where somebody died over it."""
-        if await self._ledger.begin_submission(generation.id, number):
-            await see_through(self._send(generation, number, provider))
+        if (await self._ledger.submission(generation.id)).state is None:
+            until_ms = await self._limits.enter(provider.name)
+            if await self._ledger.begin_submission(generation.id, number):
+                await see_through(self._send(generation, number, provider, until_ms))
         found = await self._ledger.submission(generation.id)
         if found.number == number and found.state is SubmissionState.TAKEN:
             return found
@@ -39,12 +43,13 @@ class Submitter:
             provider.name, "its worker ended while it was being submitted; it is not submitted again"
         )
 
-    async def _send(self, generation: Generation, number: int, provider: VideoProvider) -> None:
+    async def _send(self, generation: Generation, number: int, provider: VideoProvider, until_ms: int) -> None:
         order = VideoOrder(
             client_id=f"{generation.id}-{number}", prompt=generation.prompt, parameters=generation.parameters,
             model=generation.model,
         )  # fmt: skip
         try:
+            self._limits.check(provider.name, until_ms)
             operation = await provider.submit(order)
         except SubmissionInDoubtError:
             raise
