@@ -191,7 +191,7 @@ class Ledger:
 
     # Events
 
-    async def unhanded(self, id: str) -> list[tuple[str, str, bytes]]:
+    async def unhanded(self, id: str) -> Sequence[tuple[str, str, bytes]]:
         """The id, name and body of its events that the webhooks have not got, the first first."""
         rows = await self._database.read(lambda tx: tx.rows("unhanded_of", id=id))
         return [(event_id, event, body.encode()) for event_id, event, body in rows]
@@ -200,12 +200,12 @@ class Ledger:
         """The webhooks have got it."""
         await self._database.write(lambda tx: tx.change("hand_event", event_id=event_id))
 
-    async def silent(self, *, for_ms: int) -> list[str]:
+    async def silent(self, *, for_ms: int) -> Sequence[str]:
         """Generations with events so old that the webhooks have not got."""
         rows = await self._database.read(lambda tx: tx.rows("unhanded", before=tx.now_ms - for_ms))
         return [str(id) for (id,) in rows]
 
-    async def events(self, id: str) -> list[EventRow]:
+    async def events(self, id: str) -> Sequence[EventRow]:
         """All that happened, the first first."""
         rows = await self._database.read(lambda tx: tx.rows("events_of", id=id))
         return [

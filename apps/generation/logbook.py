@@ -5,9 +5,10 @@
 With `CONVEYOR_LOG=json` each is one JSON object. Prompts, keys and bodies are never fields.
 """
 
-import os
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any, Final
 
@@ -18,18 +19,26 @@ from . import clock
 FIELD_CHARS_MAX: Final = 500
 
 Write = Callable[[str], None]
+_ABOUT: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039  # never changed, only replaced
 
 
-class Level(StrEnum):
+class LogLevel(StrEnum):
     """The document's four."""
 
-    DEBUG = "DEBUG"
-    INFO = "INFO"
-    WARN = "WARN"
-    ERROR = "ERROR"
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
 
 
-_RANK: Final = tuple(Level)
+_RANK: Final = tuple(LogLevel)
+
+
+class LogStyle(StrEnum):
+    """For people, or for machines."""
+
+    PRETTY = "pretty"
+    JSON = "json"
 
 
 class Component(StrEnum):
@@ -43,42 +52,52 @@ class Component(StrEnum):
 
 
 class Logbook:
-    """Writes lines. `stopwatch()` gives the seconds that durations are taken from."""
+    """Writes lines."""
 
     def __init__(
-        self, now_ms: Callable[[], int], *, style: str = "pretty", least: Level = Level.INFO, write: Write | None = None
-    ) -> None:
+        self, now_ms: Callable[[], int], *, style: LogStyle = LogStyle.PRETTY, least: LogLevel = LogLevel.INFO,
+        write: Write | None = None,
+    ) -> None:  # fmt: skip
         self._now_ms = now_ms
-        self._is_json = style == "json"
+        self._is_json = style is LogStyle.JSON
         self._least = _RANK.index(least)
         self._write = write or _to_stderr
 
     def debug(self, component: Component, action: str, **fields: Any) -> None:
         """For whoever looks for a fault."""
-        self._say(Level.DEBUG, component, action, fields)
+        self._say(LogLevel.DEBUG, component, action, fields)
 
     def info(self, component: Component, action: str, **fields: Any) -> None:
         """It goes its way."""
-        self._say(Level.INFO, component, action, fields)
+        self._say(LogLevel.INFO, component, action, fields)
 
     def warn(self, component: Component, action: str, **fields: Any) -> None:
         """It failed, and will be tried again."""
-        self._say(Level.WARN, component, action, fields)
+        self._say(LogLevel.WARN, component, action, fields)
 
     def error(self, component: Component, action: str, **fields: Any) -> None:
         """It failed for good."""
-        self._say(Level.ERROR, component, action, fields)
+        self._say(LogLevel.ERROR, component, action, fields)
 
-    def _say(self, level: Level, component: Component, action: str, fields: Mapping[str, Any]) -> None:
+    @contextlib.contextmanager
+    def about(self, **fields: Any) -> Iterator[None]:
+        """Until the end of the block, all that this task says has these fields too."""
+        token = _ABOUT.set({**_ABOUT.get(), **fields})
+        try:
+            yield
+        finally:
+            _ABOUT.reset(token)
+
+    def _say(self, level: LogLevel, component: Component, action: str, fields: Mapping[str, Any]) -> None:
         if _RANK.index(level) < self._least:
             return
         at = clock.iso(self._now_ms())
-        shown = {name: _bounded(value) for name, value in fields.items() if value is not None}
+        shown = {name: _bounded(value) for name, value in {**_ABOUT.get(), **fields}.items() if value is not None}
         if self._is_json:
-            line: dict[str, Any] = {"timestamp": at, "level": level, "component": component, "action": action, **shown}
+            line: dict[str, Any] = {"timestamp": at, "level": level.upper(), "component": component, "action": action, **shown}
             self._write(msgspec.json.encode(line).decode())
         else:
-            self._write(f"{at} {level} [{component}] {action} {msgspec.json.encode(shown).decode()}")
+            self._write(f"{at} {level.upper()} [{component}] {action} {msgspec.json.encode(shown).decode()}")
 
 
 def _bounded(value: Any) -> Any:
@@ -87,12 +106,3 @@ def _bounded(value: Any) -> Any:
 
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def make_logbook(
-    now_ms: Callable[[], int], environment: Mapping[str, str] = os.environ, *, write: Write | None = None
-) -> Logbook:
-    """As the environment says: `CONVEYOR_LOG` the style, `GENERATION_LOG_LEVEL` the least level."""
-    level = environment.get("GENERATION_LOG_LEVEL", "").strip().upper()
-    least = Level(level) if level in list(Level) else Level.INFO
-    return Logbook(now_ms, style=environment.get("CONVEYOR_LOG", ""), least=least, write=write)

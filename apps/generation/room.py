@@ -14,7 +14,7 @@ from .desk import Desk, Send, Withdraw
 from .google import Call
 from .ledger import Ledger
 from .limits import ProviderLimits
-from .logbook import Component, Logbook, Write, make_logbook
+from .logbook import Component, Logbook, Write
 from .relay import Relay, SendEvent
 from .settings import Settings
 from .status import PROVIDER_CALLS, PROVIDER_ERRORS, Deliveries, Statistics
@@ -104,7 +104,7 @@ async def open_room(settings: Settings, outside: Outside) -> Room:
     statements = read_statements("conveyor_apps.generation", "ledger.sql")
     database = Database(settings.database, statements, now_ms)
     await database.open()
-    log = make_logbook(now_ms, write=outside.write)
+    log = Logbook(now_ms, style=settings.log_style, least=settings.log_level, write=outside.write)
     ledger = Ledger(database, outside.new_event_id)
     statistics = Statistics(database, settings.dispatch, outside.deliveries)
     client = httpx2.AsyncClient(

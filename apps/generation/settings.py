@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from .errors import SettingError
+from .logbook import LogLevel, LogStyle
 from .records import ProviderName
 
 E = TypeVar("E", bound=StrEnum)
@@ -86,6 +87,9 @@ class Settings:
     poll_s: int = 5
     timeout_s: int = 300
     """From the submission to the video."""
+    log_style: LogStyle = LogStyle.PRETTY
+    log_level: LogLevel = LogLevel.INFO
+    """The least that is said."""
     data: Path = Path("generation-data")
     """generation's database."""
     public_url: str = "http://127.0.0.1:8787"
@@ -157,6 +161,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         tries=read.number("GENERATION_TRIES", TRIES, least=1, most=20),
         poll_s=read.number("GENERATION_POLL_S", 5, least=1, most=60),
         timeout_s=read.number("GENERATION_TIMEOUT_S", 300, least=5, most=3_600),
+        log_style=read.choice("CONVEYOR_LOG", LogStyle, LogStyle.PRETTY),
+        log_level=read.choice("GENERATION_LOG_LEVEL", LogLevel, LogLevel.INFO),
         data=Path(read.text("GENERATION_DATA", "generation-data")),
         public_url=read.url("GENERATION_PUBLIC_URL", f"http://127.0.0.1:{port}"),
     )  # fmt: skip

@@ -9,11 +9,12 @@ is not sent again, since a video costs money each time: the generation fails, an
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from .ledger import Ledger
 from .limits import ProviderLimits
+from .logbook import Component, Logbook
 from .provider_errors import ProviderError, SubmissionInDoubtError
 from .records import Generation, Submission, SubmissionState
 from .video import VideoOrder, VideoProvider
@@ -25,9 +26,11 @@ PATIENCE_S: Final = 4.0
 class Submitter:
     """Sends orders."""
 
-    def __init__(self, ledger: Ledger, limits: ProviderLimits) -> None:
+    def __init__(self, ledger: Ledger, limits: ProviderLimits, log: Logbook, now_ms: Callable[[], int]) -> None:
         self._ledger = ledger
         self._limits = limits
+        self._log = log
+        self._now_ms = now_ms
 
     async def submit(self, generation: Generation, number: int, provider: VideoProvider) -> Submission:
         """The submission of this number as the provider has taken it, now or before.
@@ -48,6 +51,8 @@ class Submitter:
             client_id=f"{generation.id}-{number}", prompt=generation.prompt, parameters=generation.parameters,
             model=generation.model,
         )  # fmt: skip
+        begun_ms = self._now_ms()
+        self._log.info(Component.PROVIDER, "Submitting", provider=provider.name, submission=number)
         try:
             self._limits.check(provider.name, until_ms)
             operation = await provider.submit(order)
@@ -57,6 +62,10 @@ class Submitter:
             await self._ledger.close_submission(generation.id, number, SubmissionState.REFUSED)
             raise
         await self._ledger.take_submission(generation.id, number, operation)
+        self._log.info(
+            Component.PROVIDER, "Submitted", provider=provider.name, submission=number, operation=operation,
+            duration=self._now_ms() - begun_ms,
+        )  # fmt: skip
 
 
 async def see_through(sending: Coroutine[Any, Any, None]) -> None:

@@ -81,18 +81,21 @@ class Workflow:
         self._hand = hand
         self._clock = time
         self._in_place = in_place
-        self._submitter = Submitter(ledger, limits)
+        self._submitter = Submitter(ledger, limits, log, lambda: time().now_ms())
 
     async def run(self, job: GenerationJob, context: JobContext) -> VideoResult | None:
         """The whole of it; None for one that has ended otherwise. `ProviderError`, `RateLimited`."""
-        id = job.generation_id
+        with self._log.about(generationId=job.generation_id, userId=job.user_id):
+            return await self._run(job.generation_id, context)
+
+    async def _run(self, id: str, context: JobContext) -> VideoResult | None:
         generation, is_new = await self._ledger.start(id, attempt=context.attempt, job_id=context.id)
         if generation is None:
-            self._log.info(Component.GENERATION, "Nothing to do", generationId=id, userId=job.user_id)
+            self._log.info(Component.GENERATION, "Nothing to do")
             return None
         if is_new:
             self._log.info(
-                Component.GENERATION, "Starting generation", **_names(generation), attempt=context.attempt,
+                Component.GENERATION, "Starting generation", attempt=context.attempt,
                 provider=generation.provider, model=generation.model, jobId=context.id,
             )  # fmt: skip
         await self._hand(id)
@@ -124,7 +127,7 @@ class Workflow:
             ),
         )  # fmt: skip
         self._log.info(
-            Component.GENERATION, "Generation completed", **_names(generation), status=ended.state,
+            Component.GENERATION, "Generation completed", status=ended.state,
             duration=took_ms, attempt=context.attempt,
         )  # fmt: skip
         await self._hand(generation.id)
@@ -177,7 +180,7 @@ class Workflow:
             if isinstance(error, ProviderLimitedError):
                 await self._limited(generation, error)
             else:
-                self._log.warn(Component.PROVIDER, "Poll failed", **_names(generation), error=str(error))
+                self._log.warn(Component.PROVIDER, "Poll failed", error=str(error))
             return False
         match found:
             case Done():
@@ -190,7 +193,7 @@ class Workflow:
                 share = found.progress if found.progress is not None else 1 - EXPECTED_S / (EXPECTED_S + since_s)
                 await self._move(generation, context, SUBMITTED + (MADE - SUBMITTED) * share, "The video is being made")
                 self._log.debug(
-                    Component.PROVIDER, "Still running", **_names(generation), operation=taken.operation,
+                    Component.PROVIDER, "Still running", operation=taken.operation,
                     duration=round(since_s * 1000),
                 )  # fmt: skip
                 return False
@@ -205,11 +208,11 @@ class Workflow:
         """From the provider to the bucket, piece by piece; done twice, it is the same object."""
         provider, key = self._providers[generation.provider], f"videos/{generation.id}.mp4"
         begun_ms = self._clock().now_ms()
-        self._log.info(Component.STORAGE, "Uploading video", **_names(generation), key=key)
+        self._log.info(Component.STORAGE, "Uploading video", key=key)
         async with provider.download(operation) as media:
             info = await self._bucket.put(key, media.chunks, content_type=media.mime_type)
         self._log.info(
-            Component.STORAGE, "Video uploaded", **_names(generation), key=key, size=info.size,
+            Component.STORAGE, "Video uploaded", key=key, size=info.size,
             duration=self._clock().now_ms() - begun_ms,
         )  # fmt: skip
         return Stored(key=key, size=info.size, content_type=media.mime_type)
@@ -226,22 +229,18 @@ class Workflow:
             await self._statistics.count(RETRIES)
             say = self._log.warn
         say(
-            Component.GENERATION, "Generation failed", **_names(generation), attempt=context.attempt,
+            Component.GENERATION, "Generation failed", attempt=context.attempt,
             willRetry=say == self._log.warn, code=failure.code, error=failure.message,
         )  # fmt: skip
         await self._hand(generation.id)
 
     async def _limited(self, generation: Generation, error: ProviderLimitedError) -> None:
         await self._statistics.count(RATE_LIMIT_HITS)
-        self._log.warn(Component.PROVIDER, "Rate limited", **_names(generation), after=error.after_s, error=str(error))
+        self._log.warn(Component.PROVIDER, "Rate limited", after=error.after_s, error=str(error))
 
     async def _move(self, generation: Generation, context: JobContext, fraction: float, note: str) -> None:
         await self._ledger.move(generation.id, fraction, note)
         context.progress(fraction, note)
-
-
-def _names(generation: Generation) -> dict[str, str]:
-    return {"generationId": generation.id, "userId": generation.user_id}
 
 
 def _code(error: ProviderError) -> str:

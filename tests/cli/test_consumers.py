@@ -29,7 +29,7 @@ def test_wranglers_worker_consumer(terminal: Terminal, spelling: str) -> None:
     [row] = terminal.ok("queues", *spelling.split(), "list", "jobs", "--json").json
     assert row == {
         "queue": "jobs", "type": "worker", "script": "jsworker", "batch_size": 30, "max_retries": 2, "retry_delay": "1s",
-        "dead_letter_queue": "jobs-dlq", "batch_timeout": "4s", "max_concurrency": 3,
+        "dead_letter_queue": "jobs-dlq", "batch_timeout": "4s", "max_concurrency": 3, "dispatch": "queue",
     }  # fmt: skip
     assert "jobs-dlq" in [each["name"] for each in terminal.ok("queues", "list", "--json").json]
     assert terminal.ok("queues", "consumer", "http", "list", "jobs", "--json").json == []

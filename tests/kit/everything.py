@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from conveyor.model.dispatch import Dispatch
 from conveyor.model.group import GROUP_HEADER
 from conveyor.model.ids import MessageId
 from conveyor.model.job import RECORD_MS, JobAttempt, JobRecord, JobState
@@ -122,6 +123,9 @@ async def _fill_fair(store: Store, owner: int) -> None:
     (lease,) = (await store.claim(a_claim(queue="fair", owner=owner, limit=1))).leases
     await store.settle(owner, [a_release(lease, delay_ms=60_000, rests_key=True)])
     await store.append([a_draft(queue="fair", key="late") for _ in range(2)])
+    await store.declare_consumer("ticking", ConsumerSettings(script="shop", dispatch=Dispatch.CRON))
+    await store.append([a_draft(queue="ticking") for _ in range(2)])
+    await store.claim(a_claim(queue="ticking", owner=owner))
     await store.declare_consumer("keyed", ConsumerSettings(script="shop", key_concurrency=9))
     await store.append([a_draft(queue="keyed", key="k")])
     (lease,) = (await store.claim(a_claim(queue="keyed", owner=owner))).leases

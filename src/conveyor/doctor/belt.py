@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 from conveyor.doctor.finding import Finding, fail, fine, show_age, warn
+from conveyor.model.dispatch import Dispatch, ticks_of
 from conveyor.model.duration import MINUTE_MS, SECOND_MS
 from conveyor.model.settings import ConsumerType
 from conveyor.store.facts import BeltFacts, QueueFacts
@@ -75,13 +77,40 @@ def consumers(belt: BeltFacts) -> Finding:
     for each in belt.queues:
         age = _age(belt, each)
         if age > WAITING_MS_MAX and each.info.name not in dead_queues:
-            why = _why_stuck(each, apps)
+            why = _why_stuck(belt, each, apps)
             if why:
                 stuck.append(f"`{each.info.name}` ({why}), {show_age(age)}")
     if stuck:
         hint = "start the app that consumes it, resume or purge it: messages expire at the queue's retention"
         return warn("consumers", f"messages wait in {_list(stuck)}", hint)
-    return fine("consumers", f"{len(belt.queues)} queue(s), none waits in vain")
+    clocked = [each for each in belt.queues if _is_by_clock(each)]
+    names = [f"`{each.info.name}` waits for the tick at {_next_tick(belt, each)}" for each in clocked]
+    waits = f"; by `cron` {_list(names)}" if names else ""
+    return fine("consumers", f"{len(belt.queues)} queue(s), none waits in vain{waits}")
+
+
+def _is_by_clock(each: QueueFacts) -> bool:
+    consumer = each.info.consumer
+    return consumer is not None and consumer.dispatch is Dispatch.CRON and each.metrics.backlog_messages > 0
+
+
+def _next_tick(belt: BeltFacts, each: QueueFacts) -> str:
+    assert each.info.consumer is not None, "it goes by the clock"
+    tick = ticks_of(each.info.consumer.dispatch_cron).next_after(belt.now)
+    return "a time unknown" if tick is None else f"{datetime.fromtimestamp(tick / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _outlives(belt: BeltFacts, each: QueueFacts) -> bool:
+    """Whether the last of what waits for ticks would wait longer than the queue retains it, at the pace of the next."""
+    if not _is_by_clock(each) or each.info.consumer is None:
+        return False
+    ticks = ticks_of(each.info.consumer.dispatch_cron)
+    first = ticks.next_after(belt.now)
+    second = None if first is None else ticks.next_after(first)
+    if first is None or second is None:
+        return True
+    rounds = each.metrics.backlog_messages // each.info.consumer.dispatch_messages
+    return first - belt.now + rounds * (second - first) > each.info.settings.retention_ms
 
 
 def _age(belt: BeltFacts, each: QueueFacts) -> int:
@@ -89,7 +118,7 @@ def _age(belt: BeltFacts, each: QueueFacts) -> int:
     return 0 if oldest is None else belt.now - oldest
 
 
-def _why_stuck(each: QueueFacts, apps: set[str]) -> str:
+def _why_stuck(belt: BeltFacts, each: QueueFacts, apps: set[str]) -> str:
     consumer = each.info.consumer
     if consumer is None:
         return "no consumer"
@@ -97,6 +126,9 @@ def _why_stuck(each: QueueFacts, apps: set[str]) -> str:
         return "paused"
     if consumer.type is ConsumerType.WORKER and consumer.script not in apps:
         return f"no worker of `{consumer.script}` lives"
+    if _outlives(belt, each):
+        going = f"{consumer.dispatch_messages} at each tick of `{consumer.dispatch_cron}`"
+        return f"by `cron` go {going}: the last would be too old by then"
     return ""
 
 

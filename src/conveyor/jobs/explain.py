@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from conveyor.model.dispatch import Dispatch, ticks_of
 from conveyor.model.ids import MessageId
 from conveyor.model.job import FINAL, JobAttempt, JobState
 from conveyor.model.job_errors import JobNotFoundError
 from conveyor.model.message import Peeked
 from conveyor.model.settings import ConsumerSettings, ConsumerType
 from conveyor.model.step import StepKind, StepRecord
+from conveyor.store.admission import rings_at
 from conveyor.store.jobs import AHEAD_MAX, JobFound, Obstacles
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo
@@ -144,13 +146,34 @@ def _held(
         return Explanation(word="key_rate", text=text)
     if found.shelf == _BEHIND_KEY:
         return Explanation(word="key_order", text=f"it waits behind an earlier one of key `{message.key}`")
+    if consumer.is_paced and found.slots_held >= (consumer.calls_max or 1):
+        count = "one" if consumer.calls_max == 1 else f"{consumer.calls_max}"
+        text = f"by `{consumer.dispatch}` {count} of queue `{info.name}` may run at a time, and so it is now"
+        return Explanation(word="dispatch", text=text)
     if consumer.max_concurrency is not None and found.slots_held >= consumer.max_concurrency:
         text = f"all {consumer.max_concurrency} slots of queue `{info.name}` (`max_concurrency`) are taken"
         return Explanation(word="max_concurrency", text=text)
     if consumer.rate is not None and found.rate_opens_at is not None and found.rate_opens_at > now:
         text = f"the rate of queue `{info.name}`, {consumer.rate}, is used up for the moment"
         return Explanation(word="rate", text=text)
-    return None
+    return _held_by_mode(message, info, consumer, found, now)
+
+
+def _held_by_mode(
+    message: Peeked, info: QueueInfo, consumer: ConsumerSettings, found: Obstacles, now: int
+) -> Explanation | None:
+    """What is due and not spoken for goes within a second: it is for the next tick, if it is still here."""
+    if consumer.dispatch is Dispatch.CRON:
+        tick = ticks_of(consumer.dispatch_cron).next_after(now)
+        going = f"{consumer.dispatch_messages} at each tick of `{consumer.dispatch_cron}`"
+        before = f"; {found.ahead} are before it" if found.ahead else ""
+        text = f"it waits for the tick at {_at(tick)}: queue `{info.name}` goes by `cron`, {going}{before}"
+        return Explanation(word="dispatch", text=text)
+    opens_at = rings_at(consumer, now, message.ready_at)
+    if opens_at is None:
+        return None
+    text = f"it waits for its alarm at {_at(opens_at)}: queue `{info.name}` goes by `{consumer.dispatch}`"
+    return Explanation(word="dispatch", text=text)
 
 
 def _in_line(found: Obstacles) -> Explanation:

@@ -94,9 +94,7 @@ class Line:
 
     async def _send(self, drafts: Sequence[Draft], calls: int) -> list[Sent]:
         starter, size = self._starter, self._starter.batch_size
-        request = ClaimRequest(
-            queue=starter.queue, owner=self._owner, limit=calls * size, calls=calls, batch_size=size
-        )
+        request = ClaimRequest(queue=starter.queue, owner=self._owner, limit=calls * size, calls=calls, batch_size=size)
         self.calls += calls
         try:
             sent, claimed = await self._store.append_and_claim(drafts, request)

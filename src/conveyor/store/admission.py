@@ -70,14 +70,6 @@ def admit_by_alarm(now: int, *, is_busy: bool) -> Admission:
     return Admission(now - ALARM_MS, 0 if is_busy else 1, lag_ms=ALARM_MS)
 
 
-def waits_for(consumer: ConsumerSettings, now: int, ready_at: int) -> int | None:
-    """Until when a message that was ready at `ready_at` has to wait because of the mode alone; None: it may go."""
-    match consumer.dispatch:
-        case Dispatch.CRON:
-            ticks = ticks_of(consumer.dispatch_cron)
-            last = ticks.last_at_or_before(now)
-            return None if last is not None and ready_at <= last else ticks.next_after(now)
-        case Dispatch.ALARM:
-            return ready_at + ALARM_MS if ready_at > now - ALARM_MS else None
-        case Dispatch.QUEUE | Dispatch.IMMEDIATE:
-            return None
+def rings_at(consumer: ConsumerSettings, now: int, ready_at: int) -> int | None:
+    """When the alarm of a message that was ready at `ready_at` is due; None: it waits for none."""
+    return ready_at + ALARM_MS if consumer.dispatch is Dispatch.ALARM and ready_at > now - ALARM_MS else None

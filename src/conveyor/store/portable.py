@@ -67,6 +67,7 @@ TABLES: Final = (
     _table("slots", "lane owner held"),
     _table("keyed", "lane key seq place priority ready_at"),
     _table("rates", "queue key entries ends_at opens_at"),
+    _table("ticks", "queue tick messages"),
     _table("turns", "lane priority turn key remains"),
     _table("called", "lane due_at key"),
     _table("dedupe", "lane key seq id until"),

@@ -14,7 +14,12 @@ from conveyor.testing.conformance.claiming import TestBatches, TestClaiming
 from conveyor.testing.conformance.dead_letters import TestAlerts, TestDeadLetters, TestExpiry, TestRedrive
 from conveyor.testing.conformance.deliveries import TestDeliveries
 from conveyor.testing.conformance.discarding import TestDiscards
-from conveyor.testing.conformance.dispatching import TestChangesOfDispatch, TestClocks, TestDispatchByAlarm
+from conveyor.testing.conformance.dispatching import (
+    TestChangesOfDispatch,
+    TestClocks,
+    TestDispatchByAlarm,
+    TestSendsThatClaim,
+)
 from conveyor.testing.conformance.documents import TestDocuments, TestTrails
 from conveyor.testing.conformance.editing import TestEdits
 from conveyor.testing.conformance.fairness import TestFairness
@@ -90,6 +95,7 @@ __all__ = [
     "TestRuns",
     "TestSchedules",
     "TestSending",
+    "TestSendsThatClaim",
     "TestSettling",
     "TestSteps",
     "TestTrails",

@@ -7,13 +7,14 @@ import itertools
 import pytest
 
 from conveyor.model.dispatch import Dispatch
+from conveyor.model.errors import QueueFullError
 from conveyor.model.message import Lease
 from conveyor.model.rate import Rate
 from conveyor.store.protocol import Store
 from conveyor.store.records import Ending
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.conformance.steps import a_worker, ask, claim, claim_one, open_inbox, send, send_many, settle
-from conveyor.testing.factories import a_consumer, a_release, a_retry, an_ack, an_ending
+from conveyor.testing.factories import a_claim, a_consumer, a_draft, a_queue, a_release, a_retry, an_ack, an_ending
 
 MINUTE_MS = 60_000
 SECOND_MS = 1_000
@@ -234,6 +235,123 @@ class TestDispatchByAlarm:
         assert await claim(store, other) == []
         await settle(store, worker, an_ack(running[2]))
         assert len(await claim(store, other)) == 1
+
+
+@pytest.mark.anyio
+class TestSendsThatClaim:
+    async def test_what_is_sent_comes_leased(self, store: Store) -> None:
+        await open_inbox(store)
+        worker, other = await a_worker(store), await a_worker(store)
+        draft = a_draft(key="k", priority=7)
+        [sent], claimed = await store.append_and_claim([draft], a_claim(owner=worker, limit=1))
+        assert sent.id == draft.id
+        [lease] = claimed.leases
+        assert (lease.id, lease.claim, lease.body, lease.key) == (draft.id, 1, draft.body, "k")
+        [peeked] = await store.peek("inbox", limit=9)
+        assert peeked.leased
+        assert await claim(store, other) == []
+        await settle(store, worker, an_ack(lease))
+        assert (await store.metrics("inbox")).backlog_messages == 0
+
+    async def test_the_death_of_its_worker_brings_it_back(self, store: Store) -> None:
+        await open_inbox(store)
+        worker = await a_worker(store)
+        await store.append_and_claim([a_draft()], a_claim(owner=worker))
+        await store.reap_owner(worker, an_ending(Ending.LOST))
+        assert (await claim_one(store, await a_worker(store))).claim == 2
+
+    async def test_a_worker_that_is_gone_gets_nothing_and_the_send_stands(self, store: Store) -> None:
+        await open_inbox(store)
+        gone = await a_worker(store)
+        await store.reap_owner(gone, an_ending(Ending.EXITED))
+        _, claimed = await store.append_and_claim([a_draft()], a_claim(owner=gone))
+        assert claimed.leases == []
+        assert len(await claim(store, await a_worker(store))) == 1
+
+    async def test_what_waits_already_goes_first(self, store: Store) -> None:
+        await open_inbox(store)
+        worker = await a_worker(store)
+        first = await send(store)
+        [sent], claimed = await store.append_and_claim([a_draft()], a_claim(owner=worker, limit=1))
+        assert [lease.id for lease in claimed.leases] == [first]
+        assert (await claim_one(store, worker)).id == sent.id
+
+    async def test_only_so_many_come_as_were_asked_for(self, store: Store) -> None:
+        await open_inbox(store)
+        worker = await a_worker(store)
+        _, claimed = await store.append_and_claim([a_draft() for _ in range(5)], a_claim(owner=worker, limit=2))
+        assert len(claimed.leases) == 2
+        assert len(await claim(store, worker)) == 3
+
+    async def test_a_pause_holds(self, store: Store) -> None:
+        await open_inbox(store)
+        worker = await a_worker(store)
+        await store.pause("inbox")
+        assert (await store.append_and_claim([a_draft()], a_claim(owner=worker)))[1].leases == []
+        await store.resume("inbox")
+        assert len(await claim(store, worker)) == 1
+
+    async def test_a_delay_holds(self, store: Store, clock: ManualClock) -> None:
+        await open_inbox(store)
+        worker = await a_worker(store)
+        assert (await store.append_and_claim([a_draft(delay_ms=5_000)], a_claim(owner=worker)))[1].leases == []
+        await clock.advance(5)
+        assert len(await claim(store, worker)) == 1
+
+    async def test_max_concurrency_holds(self, store: Store) -> None:
+        await open_inbox(store, max_concurrency=1)
+        worker = await a_worker(store)
+        _, first = await store.append_and_claim([a_draft()], a_claim(owner=worker, limit=1))
+        assert (len(first.leases), first.calls) == (1, 1)
+        assert (await store.append_and_claim([a_draft()], a_claim(owner=worker, limit=1)))[1].leases == []
+        await end(store, worker, *first.leases)
+        assert len(await claim(store, worker)) == 1
+
+    async def test_the_order_of_a_key_holds(self, store: Store) -> None:
+        await open_inbox(store, ordered=True)
+        worker = await a_worker(store)
+        _, first = await store.append_and_claim([a_draft(key="k")], a_claim(owner=worker))
+        assert len(first.leases) == 1
+        _, second = await store.append_and_claim([a_draft(key="k"), a_draft(key="l")], a_claim(owner=worker))
+        assert [lease.key for lease in second.leases] == ["l"]
+        await settle(store, worker, an_ack(first.leases[0]))
+        assert len(await claim(store, worker)) == 1
+
+    async def test_turns_hold(self, store: Store) -> None:
+        await open_inbox(store, fair=True)
+        worker = await a_worker(store)
+        _, claimed = await store.append_and_claim([a_draft(key=key) for key in "aab"], a_claim(owner=worker, limit=2))
+        assert [lease.key for lease in claimed.leases] == ["a", "b"]
+
+    async def test_a_rate_holds(self, store: Store) -> None:
+        await open_inbox(store, rate=Rate(1, MINUTE_MS))
+        worker = await a_worker(store)
+        counts = [len((await store.append_and_claim([a_draft()], a_claim(owner=worker)))[1].leases) for _ in range(2)]
+        assert counts == [1, 0]
+
+    async def test_a_dedupe_key_holds(self, store: Store) -> None:
+        await open_inbox(store)
+        worker = await a_worker(store)
+        [first], one = await store.append_and_claim([a_draft(dedupe="d")], a_claim(owner=worker))
+        [second], two = await store.append_and_claim([a_draft(dedupe="d")], a_claim(owner=worker))
+        assert (second.id, second.deduped, len(one.leases), two.leases) == (first.id, True, 1, [])
+
+    async def test_a_queue_that_is_full_takes_nothing(self, store: Store) -> None:
+        await store.create_queue("inbox", a_queue(max_backlog_messages=1))
+        await open_inbox(store)
+        worker = await a_worker(store)
+        await send(store)
+        with pytest.raises(QueueFullError):
+            await store.append_and_claim([a_draft()], a_claim(owner=worker))
+        assert len(await claim(store, worker)) == 1
+
+    async def test_a_mode_that_holds_back_holds(self, store: Store, clock: ManualClock) -> None:
+        await open_inbox(store, dispatch=Dispatch.CRON)
+        worker = await a_worker(store)
+        await clock.advance(1)
+        assert (await store.append_and_claim([a_draft()], a_claim(owner=worker)))[1].leases == []
+        await to_the_minute(clock)
+        assert len(await claim(store, worker)) == 1
 
 
 @pytest.mark.anyio

@@ -39,6 +39,10 @@ FROM keyed WHERE lane IN (SELECT lane FROM queues) AND seq NOT IN (SELECT seq FR
 SELECT queue, key, entries, ends_at, opens_at
 FROM rates ORDER BY queue, key;
 
+-- name: export_ticks
+SELECT queue, tick, messages
+FROM ticks ORDER BY queue;
+
 -- name: export_turns
 SELECT lane, priority, turn, key, remains
 FROM turns WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, priority, turn;
@@ -144,7 +148,7 @@ SELECT EXISTS (SELECT 1 FROM queues) OR EXISTS (SELECT 1 FROM messages) OR EXIST
   OR EXISTS (SELECT 1 FROM alarms) OR EXISTS (SELECT 1 FROM deliveries) OR EXISTS (SELECT 1 FROM groups);
 
 -- name: empty_store
-TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, turns, called, dedupe, dead_letters, purged, receipts,
+TRUNCATE queues, counters, messages, ready, leased, owners, slots, keyed, rates, ticks, turns, called, dedupe, dead_letters, purged, receipts,
   schedules, runs, kv, documents, jobs, attempts, steps, job_events, reports, report_lines, notices, alarms, deliveries,
   groups, group_nodes, group_edges, group_drafts, outbox, acks;
 

@@ -73,6 +73,14 @@ FROM rates ORDER BY queue, key;
 INSERT INTO rates (queue, key, entries, ends_at, opens_at)
 VALUES (:queue, :key, :entries, :ends_at, :opens_at);
 
+-- name: export_ticks
+SELECT queue, tick, messages
+FROM ticks ORDER BY queue;
+
+-- name: load_ticks
+INSERT INTO ticks (queue, tick, messages)
+VALUES (:queue, :tick, :messages);
+
 -- name: export_turns
 SELECT lane, priority, turn, key, remains
 FROM turns WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, priority, turn;
@@ -273,6 +281,7 @@ DELETE FROM owners;
 DELETE FROM slots;
 DELETE FROM keyed;
 DELETE FROM rates;
+DELETE FROM ticks;
 DELETE FROM turns;
 DELETE FROM called;
 DELETE FROM dedupe;

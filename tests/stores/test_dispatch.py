@@ -1,0 +1,258 @@
+"""The modes of dispatch as real workers live them, on a clock that the test moves: the comparison of document 002, and
+the change from any mode to any other while messages wait and run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+
+from conveyor import Dispatch, Message
+from conveyor.model.ids import IdSource
+from conveyor.model.settings import ConsumerSettings, QueueSettings
+from conveyor.queue.board import Board
+from conveyor.queue.handler import read_handler
+from conveyor.queue.immediate import Here
+from conveyor.queue.producer import Queue
+from conveyor.queue.worker import Stop, Worker
+from conveyor.store.protocol import Store
+from conveyor.testing.clock import ManualClock
+from conveyor.testing.factories import an_owner
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True),
+]
+
+LINE = "line"
+PATIENCE_S = 60.0
+
+
+@dataclass
+class Call:
+    """One call of the handler, and who ran beside it when it began."""
+
+    number: int
+    began_at: int
+    beside: int
+    ended_at: int | None = None
+
+
+@dataclass
+class Shop:
+    """A queue, and workers that handle each message for a while of the clock's time."""
+
+    store: Store
+    clock: ManualClock
+    takes_s: float = 0.5
+    calls: list[Call] = field(default_factory=list)
+    running: set[int] = field(default_factory=set)
+    here: Here = field(default_factory=Here)
+
+    def __post_init__(self) -> None:
+        async def settings_of(name: str) -> QueueSettings:
+            return (await self.store.get_queue(name)).settings
+
+        self.queue = Queue(self.store, IdSource(self.clock), settings_of, LINE, self.here)
+
+    def consumer(self, mode: Dispatch, **settings: object) -> ConsumerSettings:
+        return ConsumerSettings(script="shop", max_batch_size=1, dispatch=mode, **settings)  # type: ignore[arg-type]
+
+    async def change(self, mode: Dispatch, **settings: object) -> None:
+        await self.store.put_consumer(LINE, self.consumer(mode, **settings))
+
+    async def handle(self, message: Message[int]) -> None:
+        call = Call(message.body, self.clock.now_ms(), len(self.running))
+        self.calls.append(call)
+        self.running.add(message.body)
+        try:
+            await self.clock.sleep(self.takes_s)
+        finally:
+            self.running.discard(message.body)
+        call.ended_at = self.clock.now_ms()
+
+    @contextlib.asynccontextmanager
+    async def at_work(self, mode: Dispatch, workers: int = 1, **settings: object) -> AsyncIterator[None]:
+        consumer = self.consumer(mode, **settings)
+        await self.store.declare_consumer(LINE, consumer)
+        boards, running = [], []
+        for _ in range(workers):
+            board = Board.create(1024)
+            handler = read_handler(LINE, self.handle, consumer)
+            owner = await self.store.register_owner(an_owner())
+            worker = Worker(
+                self.store, owner, [handler], board=board, emit=lambda _event: None, random=Random(1), here=self.here
+            )
+            boards.append(board)
+            running.append((worker, asyncio.create_task(worker.run())))
+        await self.let_settle()
+        try:
+            yield
+        finally:
+            for worker, task in running:
+                worker.stop(Stop.NOW)
+                while not task.done():
+                    await self.let_settle()
+                    await self.clock.advance(0.1)
+            for board in boards:
+                board.close()
+
+    async def let_settle(self) -> None:
+        """Whatever is under way in the database comes back: everybody asks the store something after it."""
+        for _ in range(2):
+            await self.store.metrics(LINE)
+            await self.clock.settle()
+
+    async def pass_time(self, seconds: float, step_s: float = 1.0) -> None:
+        until_ms = self.clock.now_ms() + round(seconds * 1000)
+        while (left_ms := until_ms - self.clock.now_ms()) > 0:
+            await self.clock.advance(min(step_s, left_ms / 1000))
+            await self.let_settle()
+
+    async def until(self, count: int) -> None:
+        """Until so many calls are over."""
+        async with asyncio.timeout(PATIENCE_S):
+            while sum(call.ended_at is not None for call in self.calls) < count:
+                await self.pass_time(0.5)
+
+    async def to_the_minute(self, offset_s: float = 0.0) -> None:
+        left_s = 60 - self.clock.now_ms() % 60_000 / 1000
+        await self.pass_time(left_s - 1, step_s=20)
+        await self.pass_time(1 + offset_s, step_s=0.5)
+
+
+@pytest.fixture
+def shop(store: Store, clock: ManualClock) -> Shop:
+    return Shop(store, clock)
+
+
+# The document's table. Seconds until a message starts that is sent three seconds after the minute into an empty queue;
+# whether one call runs at a time; whether calls begin in the order of the sends. `queue` with the document's settings.
+TABLE = [
+    pytest.param(Dispatch.IMMEDIATE, {}, (0.0, 0.0), False, False, id="immediate"),
+    pytest.param(Dispatch.CRON, {"dispatch_messages": 5}, (50.0, 57.5), True, True, id="cron"),
+    pytest.param(Dispatch.ALARM, {}, (1.0, 1.5), True, True, id="alarm"),
+    pytest.param(Dispatch.QUEUE, {"max_concurrency": 1}, (0.0, 0.5), True, True, id="queue"),
+    pytest.param(Dispatch.QUEUE, {}, (0.0, 0.5), False, False, id="queue-unbounded"),
+]
+
+
+@pytest.mark.parametrize(("mode", "settings", "wait_s", "sequential", "fifo"), TABLE)
+async def test_the_table_of_comparison(
+    shop: Shop, mode: Dispatch, settings: dict[str, object], wait_s: tuple[float, float], sequential: bool, fifo: bool
+) -> None:
+    async with shop.at_work(mode, **settings):
+        await shop.to_the_minute(3)
+        sent_at = shop.clock.now_ms()
+        await shop.queue.send(0)
+        await shop.let_settle()
+        await shop.until(1)
+        least_s, most_s = wait_s
+        assert least_s <= (shop.calls[0].began_at - sent_at) / 1000 <= most_s
+        for number in range(1, 6):
+            await shop.queue.send(number)
+        await shop.let_settle()
+        await shop.until(6)
+    assert sorted(call.number for call in shop.calls) == list(range(6))
+    assert (max(call.beside for call in shop.calls) == 0) is sequential
+    if fifo:
+        assert [call.number for call in shop.calls] == list(range(6))
+
+
+async def test_cron_takes_n_at_each_tick(shop: Shop) -> None:
+    async with shop.at_work(Dispatch.CRON, workers=2, dispatch_messages=2):
+        await shop.to_the_minute(5)
+        await shop.queue.send_batch(range(7))
+        for expected in (2, 4, 6, 7):
+            before = shop.clock.now_ms()
+            await shop.to_the_minute(10)
+            assert len(shop.calls) == expected
+            assert all(call.began_at >= before for call in shop.calls[expected - 2 : expected] if expected < 7)
+    assert [call.number for call in shop.calls] == list(range(7))
+    assert max(call.beside for call in shop.calls) == 0
+
+
+async def test_alarm_is_armed_again_until_the_queue_is_empty(shop: Shop) -> None:
+    async with shop.at_work(Dispatch.ALARM, workers=2):
+        sent_at = shop.clock.now_ms()
+        await shop.queue.send_batch(range(5))
+        await shop.until(5)
+        assert shop.calls[0].began_at - sent_at >= 1_000
+        for earlier, later in zip(shop.calls, shop.calls[1:], strict=False):
+            assert earlier.ended_at is not None
+            assert 0 <= later.began_at - earlier.ended_at <= 1_500, "within a poll, where another worker takes it"
+        await shop.pass_time(5)
+        sent_at = shop.clock.now_ms()
+        await shop.queue.send(5)
+        await shop.until(6)
+        assert shop.calls[5].began_at - sent_at >= 1_000
+    assert [call.number for call in shop.calls] == list(range(6))
+
+
+async def test_immediate_starts_what_is_sent_here_and_leaves_the_rest_to_others(shop: Shop) -> None:
+    async with shop.at_work(Dispatch.IMMEDIATE):
+        for number in range(3):
+            await shop.queue.send(number)
+            assert [each.leased for each in await shop.store.peek(LINE, limit=9)] == [True] * (number + 1)
+        await shop.let_settle()
+        assert [call.number for call in shop.calls] == [0, 1, 2]
+        stranger = Shop(shop.store, shop.clock)
+        await stranger.queue.send(3)
+        await shop.until(4)
+
+
+class Ledger:
+    """What was promised between two changes of the mode, and what came of it."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self._mode = Dispatch.QUEUE
+        self._first = 0
+        self._held: set[int] = set()
+        self.checked = 0
+
+    async def change(self, mode: Dispatch, **settings: object) -> None:
+        await self._shop.change(mode, **settings)
+        self.close()
+        self._mode, self._first = mode, len(self._shop.calls)
+        self._held = {int(each.body) for each in await self._shop.store.peek(LINE, limit=1_000) if each.leased}
+
+    def close(self) -> None:
+        """A call of what was claimed before the change may begin after it; all others keep the promise."""
+        calls = [call for call in self._shop.calls[self._first :] if call.number not in self._held]
+        if self._mode in {Dispatch.CRON, Dispatch.ALARM}:
+            assert [call.number for call in calls] == sorted(call.number for call in calls)
+            assert max((call.beside for call in calls), default=0) == 0
+            self.checked += len(calls)
+
+
+async def test_the_mode_changes_while_200_messages_wait_and_run(shop: Shop) -> None:
+    """None lost, none twice, and in order wherever the mode says so."""
+    async with shop.at_work(Dispatch.QUEUE, workers=2, max_concurrency=8):
+        ledger = Ledger(shop)
+        await shop.queue.send_batch(range(100))
+        await shop.queue.send_batch(range(100, 200))
+        await shop.until(20)
+        await ledger.change(Dispatch.ALARM)
+        await shop.until(50)
+        await ledger.change(Dispatch.CRON, dispatch_messages=10)
+        await shop.pass_time(130)
+        await ledger.change(Dispatch.IMMEDIATE, max_concurrency=4)
+        for number in range(200, 205):
+            await shop.queue.send(number)
+        await shop.until(110)
+        await ledger.change(Dispatch.CRON, dispatch_messages=10)
+        await shop.pass_time(70)
+        await ledger.change(Dispatch.ALARM)
+        await shop.until(150)
+        await ledger.change(Dispatch.QUEUE)
+        await shop.until(205)
+        await shop.pass_time(3)
+        ledger.close()
+    assert sorted(call.number for call in shop.calls) == list(range(205))
+    assert ledger.checked >= 60, "there was something to keep in order"
+    assert (await shop.store.metrics(LINE)).backlog_messages == 0
