@@ -16,6 +16,7 @@ from .settings import DispatchMode, read_settings
 from .web.options import SANDBOX
 
 TARGET: Final = "conveyor_apps.generation:app"
+VERBS: Final = ("serve", "work")
 KEYS: Final = ("VEO3_API_KEY", "OMNI_API_KEY", "AGENT_PLATFORM_TOKEN")
 SANDBOX_POLL_S: Final = "1"
 """The sandbox is quick: after the document's 5 s its videos would have been there for long."""
@@ -53,7 +54,7 @@ def read_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
         "--sandbox", action=argparse.BooleanOptionalAction, default=None,
         help="test videos, made on this machine; so it is, too, where no provider's key is set",
     )  # fmt: skip
-    verb, rest = (arguments[0], arguments[1:]) if arguments[:1] in (["serve"], ["work"]) else ("serve", arguments)
+    verb, rest = (arguments[0], arguments[1:]) if arguments and arguments[0] in VERBS else ("serve", arguments)
     flags, further = parser.parse_known_args(rest)
     flags.verb = verb
     return flags, further

@@ -21,7 +21,7 @@ def main() -> None:
     if not (seconds.isascii() and seconds.isdigit() and len(seconds) < 6):
         sys.exit(f"sandbox: `SANDBOX_GENERATION_S` is `{seconds}`: give a whole number of seconds")
     try:
-        with serving(SandboxSettings(generation_s=int(seconds))) as url:
+        with serving(SandboxSettings(generation_s=int(seconds), is_clock_running=True)) as url:
             print(url, flush=True)
             sys.stdin.buffer.read()
     except SandboxError as error:

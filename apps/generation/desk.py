@@ -42,7 +42,7 @@ class Desk:
         if idempotency_key is not None and not (
             1 <= len(idempotency_key) <= KEY_CHARS_MAX and idempotency_key.isprintable()
         ):
-            raise RefusedError(f"An idempotency key has 1 to {KEY_CHARS_MAX} printable characters.")
+            raise RefusedError(f"An idempotency key has 1 to {KEY_CHARS_MAX} printable characters.", status=422)
         provider = request.provider or self._settings.provider
         model = request.model or self._settings.host(provider).model
         made, is_new = await self._ledger.add(new_id(), request, provider, model, idempotency_key)

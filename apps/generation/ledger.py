@@ -63,7 +63,8 @@ class Ledger:
             if rows:
                 found = _get(tx, rows[0][0])
                 if not _is_same(found, request):
-                    raise RefusedError("This idempotency key was used for another request.", status=422)
+                    text, hint = "This idempotency key was used for another request.", "Take a new key for a new request."
+                    raise RefusedError(text, status=422, code="idempotency_key_reused", hint=hint)
                 return found, False
             tx.change(
                 "add_generation", id=id, user_id=request.user_id, idempotency=idempotency, prompt=request.prompt,

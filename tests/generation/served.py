@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,16 @@ class Served(AnyServed):
 
     def get(self, id: str) -> dict[str, Any]:
         return self.ask("GET", f"/api/generations/{id}", 200)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Nothing is begun in the meantime: who is in the line stays there."""
+        token = {"authorization": f"Bearer {self.environment['CONVEYOR_TOKEN']}"}
+        self.ask("POST", "/api/v1/queues/generation-queue/pause", 200, headers=token, json={})
+        try:
+            yield
+        finally:
+            self.ask("POST", "/api/v1/queues/generation-queue/resume", 200, headers=token, json={})
 
     def finished(self, id: str) -> dict[str, Any]:
         """Once it is over."""

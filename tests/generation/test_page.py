@@ -104,31 +104,39 @@ def test_a_refusal_is_in_plain_words_and_may_be_tried_again(page: Any) -> None:
     playwright.expect(page.locator("#prompt")).to_have_value("Something #unsafe")
 
 
-def test_the_line_moves_and_one_may_leave_it(page: Any) -> None:
-    for prompt in ("One #stalls", "Two #stalls", "Third in the row", "Fourth in the row"):
-        ask_for(page, prompt)
-    state(page, "One #stalls", "running")
-    state(page, "Third in the row", "waiting")
-    playwright.expect(card(page, "Fourth in the row").locator(".headline")).to_have_text("2nd in the line", timeout=WAIT_MS)
-    card(page, "Third in the row").get_by_role("button", name="Cancel").click()
-    state(page, "Third in the row", "cancelled")
-    playwright.expect(card(page, "Fourth in the row").locator(".headline")).to_have_text("Next in the line", timeout=WAIT_MS)
-    for prompt in ("One #stalls", "Two #stalls"):
-        card(page, prompt).get_by_role("button", name="Cancel").click()
-        state(page, prompt, "cancelled")
-    state(page, "Fourth in the row", "done")
+def test_the_line_moves_and_one_may_leave_it(page: Any, served: Served) -> None:
+    def headline(prompt: str, text: str) -> None:
+        playwright.expect(card(page, prompt).locator(".headline")).to_have_text(text, timeout=WAIT_MS)
+
+    with served.resting():
+        for prompt in ("First in the row", "Second in the row", "Third in the row"):
+            ask_for(page, prompt)
+        headline("First in the row", "Next in the line")
+        headline("Third in the row", "3rd in the line")
+        page.get_by_label("VIP").check()
+        ask_for(page, "A lady of importance")
+        headline("A lady of importance", "Next in the line")
+        headline("Third in the row", "4th in the line")
+        card(page, "Second in the row").get_by_role("button", name="Cancel").click()
+        state(page, "Second in the row", "cancelled")
+        headline("Third in the row", "3rd in the line")
+        for prompt in ("A lady of importance", "First in the row", "Third in the row"):
+            card(page, prompt).get_by_role("button", name="Cancel").click()
+            state(page, prompt, "cancelled")
 
 
+@pytest.mark.campaign
 def test_a_page_comes_back_after_its_server_was_away(page: Any, served: Served) -> None:
-    ask_for(page, "Kept in the meantime")
-    served.stop()
-    playwright.expect(page.locator("#live")).to_have_text("reconnecting …", timeout=WAIT_MS)
-    page.locator("#prompt").fill("Too early")
-    page.get_by_role("button", name="Make the video").click()
-    playwright.expect(page.locator("#wish-error")).to_contain_text("The server cannot be reached.")
-    playwright.expect(page.locator("#prompt")).to_have_value("Too early")
-    served.start()
-    playwright.expect(page.locator("#live")).to_have_text("live", timeout=WAIT_MS)
+    with served.resting():  # the sandbox goes with its server, and forgets what it was at
+        ask_for(page, "Kept in the meantime")
+        served.stop()
+        playwright.expect(page.locator("#live")).to_have_text("reconnecting …", timeout=WAIT_MS)
+        page.locator("#prompt").fill("Too early")
+        page.get_by_role("button", name="Make the video").click()
+        playwright.expect(page.locator("#wish-error")).to_contain_text("The server cannot be reached.")
+        playwright.expect(page.locator("#prompt")).to_have_value("Too early")
+        served.start()
+        playwright.expect(page.locator("#live")).to_have_text("live", timeout=WAIT_MS)
     state(page, "Kept in the meantime", "done")
 
 

@@ -4,6 +4,22 @@ const VIP = 5;
 export const FINAL = ["completed", "failed", "cancelled"];
 const TITLES = new Map();
 
+// What went wrong, for people; the provider's own words are what the line shows when it is pointed at.
+const FAILURES = {
+  safety: "The provider refused this video for reasons of safety. Other words may help.",
+  invalid_argument: "The provider did not accept this prompt. Other words may help.",
+  timeout: "The provider took too long. You can try again.",
+  empty: "The provider ended without a video. You can try again.",
+  not_found: "The provider knows nothing of this video any more. You can try again.",
+  unreachable: "The provider cannot be reached. You can try again later.",
+  unavailable: "The provider is out of order. You can try again later.",
+  internal: "The provider had a fault of its own. You can try again.",
+  resource_exhausted: "The provider has too much to do. You can try again later.",
+  permission_denied: "The provider does not let this server in: its key needs a look.",
+  unauthenticated: "The provider does not let this server in: its key needs a look.",
+  submission_in_doubt: "The connection broke while the provider was asked, so it was not asked again. You can try again.",
+};
+
 export function nameProviders(providers) {
   for (const provider of providers) TITLES.set(provider.name, provider.title);
 }
@@ -87,7 +103,8 @@ export class Card {
     bar.setAttribute("aria-valuetext", headline);
     this.find(".facts").textContent = this.facts();
     this.find(".times").textContent = this.times();
-    this.say(view.state === "failed" ? view.error?.message : null);
+    this.say(view.state === "failed" ? FAILURES[view.error.code.toLowerCase()] ?? view.error.message : null);
+    this.find(".error").title = view.error?.message ?? "";
     this.find(".cancel").hidden = this.isOver;
     this.find(".retry").hidden = !["failed", "cancelled"].includes(view.state);
     if (view.state === "completed") this.play();
