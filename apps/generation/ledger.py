@@ -63,7 +63,7 @@ class Ledger:
             if rows:
                 found = _get(tx, rows[0][0])
                 if not _is_same(found, request):
-                    text, hint = "This idempotency key was used for another request.", "Take a new key for a new request."
+                    text, hint = "This idempotency key was used for another request.", "Take a new key for another."
                     raise RefusedError(text, status=422, code="idempotency_key_reused", hint=hint)
                 return found, False
             tx.change(
