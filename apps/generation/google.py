@@ -12,6 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx2
 import msgspec
 
+from .limits import CONNECT_S_MAX
 from .media import media_of
 from .provider_errors import ProviderError, ProviderLimitedError, ProviderRefusedError, SubmissionInDoubtError
 from .settings import Host
@@ -137,7 +138,9 @@ class Google:
 
     async def _send(self, ask: Ask) -> bytes:
         headers = {"accept": "application/json", **self._auth, **ask.headers}
-        request = self._client.build_request(ask.method, self.host.base_url + ask.path, headers=headers, json=ask.body)
+        request = self._client.build_request(
+            ask.method, self.host.base_url + ask.path, headers=headers, json=ask.body, timeout=self._timeout(ask.verb)
+        )
         try:
             response = await self._client.send(request, stream=True)
             async with contextlib.aclosing(response):
@@ -150,6 +153,13 @@ class Google:
         if response.status_code >= 300:
             raise self._refused(ask.verb, response.status_code, response.headers, body)
         return body
+
+    def _timeout(self, verb: str) -> httpx2.Timeout:
+        """An order sets out soon or not at all; how long its answer takes is up to the provider."""
+        usual = self._client.timeout
+        if verb != "submit":
+            return usual
+        return httpx2.Timeout(connect=CONNECT_S_MAX, pool=CONNECT_S_MAX, write=usual.write, read=usual.read)
 
     async def _read(self, response: httpx2.Response, bytes_max: int) -> bytes:
         body = bytearray()

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 import httpx2
 
-from conveyor import Bucket
+from conveyor import Bucket, Limiter
 from conveyor_apps.tables import Database, read_statements
 
 from .clients import open_providers
 from .desk import Desk, Send, Withdraw
 from .google import Call
 from .ledger import Ledger
+from .limits import ProviderLimits
 from .logbook import Component, Logbook, Write
 from .relay import Relay, SendEvent
 from .settings import Settings
@@ -33,6 +34,7 @@ class Outside:
     new_event_id: Callable[[], str]
     send_event: SendEvent
     deliveries: Deliveries
+    limiter: Callable[[str, str], Limiter]
     in_place: Callable[[], Awaitable[bool]]
     """Whether jobs go one after another just now."""
     transport: httpx2.AsyncBaseTransport | None = None
@@ -113,6 +115,7 @@ async def open_room(settings: Settings, outside: Outside) -> Room:
     workflow = Workflow(
         settings, ledger, statistics, log, providers=open_providers(settings, client, tell=calls.hear),
         bucket=outside.bucket, hand=relay.hand, time=outside.clock, in_place=outside.in_place,
+        limits=ProviderLimits(outside.limiter, settings.provider_rate, now_ms),
     )  # fmt: skip
     return Room(
         settings=settings, database=database, ledger=ledger, statistics=statistics, relay=relay, workflow=workflow,

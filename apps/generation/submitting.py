@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from .ledger import Ledger
+from .limits import ProviderLimits
 from .logbook import Component, Logbook
 from .provider_errors import ProviderError, SubmissionInDoubtError
 from .records import Generation, Submission, SubmissionState
@@ -25,16 +26,19 @@ PATIENCE_S: Final = 4.0
 class Submitter:
     """Sends orders."""
 
-    def __init__(self, ledger: Ledger, log: Logbook, now_ms: Callable[[], int]) -> None:
+    def __init__(self, ledger: Ledger, limits: ProviderLimits, log: Logbook, now_ms: Callable[[], int]) -> None:
         self._ledger = ledger
+        self._limits = limits
         self._log = log
         self._now_ms = now_ms
 
     async def submit(self, generation: Generation, number: int, provider: VideoProvider) -> Submission:
         """The submission of this number as the provider has taken it, now or before.
         `ProviderError`; `SubmissionInDoubtError` where somebody died over it."""
-        if await self._ledger.begin_submission(generation.id, number):
-            await see_through(self._send(generation, number, provider))
+        if (await self._ledger.submission(generation.id)).state is None:
+            until_ms = await self._limits.enter(provider.name)
+            if await self._ledger.begin_submission(generation.id, number):
+                await see_through(self._send(generation, number, provider, until_ms))
         found = await self._ledger.submission(generation.id)
         if found.number == number and found.state is SubmissionState.TAKEN:
             return found
@@ -42,7 +46,7 @@ class Submitter:
             provider.name, "its worker ended while it was being submitted; it is not submitted again"
         )
 
-    async def _send(self, generation: Generation, number: int, provider: VideoProvider) -> None:
+    async def _send(self, generation: Generation, number: int, provider: VideoProvider, until_ms: int) -> None:
         order = VideoOrder(
             client_id=f"{generation.id}-{number}", prompt=generation.prompt, parameters=generation.parameters,
             model=generation.model,
@@ -50,6 +54,7 @@ class Submitter:
         begun_ms = self._now_ms()
         self._log.info(Component.PROVIDER, "Submitting", provider=provider.name, submission=number)
         try:
+            self._limits.check(provider.name, until_ms)
             operation = await provider.submit(order)
         except SubmissionInDoubtError:
             raise

@@ -75,7 +75,7 @@ class Doorway:
         outside = Outside(
             clock=lambda: app.store.clock, bucket=app.bucket(BUCKET), send=self._send, withdraw=self._withdraw,
             new_event_id=app.webhooks.new_id, send_event=app.webhooks.send, deliveries=self._deliveries,
-            in_place=self._is_in_place, transport=self._transport, write=self._write,
+            limiter=app.limiter, in_place=self._is_in_place, transport=self._transport, write=self._write,
         )  # fmt: skip
         try:
             await self._know_receiver()

@@ -16,6 +16,7 @@ from conveyor import Bucket, JobContext, RateLimited
 
 from . import clock
 from .ledger import Ledger
+from .limits import ProviderLimits
 from .logbook import Component, Logbook
 from .provider_errors import (
     ProviderError,
@@ -69,7 +70,7 @@ class Workflow:
     def __init__(
         self, settings: Settings, ledger: Ledger, statistics: Statistics, log: Logbook, *,
         providers: Mapping[ProviderName, VideoProvider], bucket: Bucket, hand: Hand, time: Callable[[], Clock],
-        in_place: Callable[[], Awaitable[bool]],
+        limits: ProviderLimits, in_place: Callable[[], Awaitable[bool]],
     ) -> None:  # fmt: skip
         self._settings = settings
         self._ledger = ledger
@@ -80,7 +81,7 @@ class Workflow:
         self._hand = hand
         self._clock = time
         self._in_place = in_place
-        self._submitter = Submitter(ledger, log, lambda: time().now_ms())
+        self._submitter = Submitter(ledger, limits, log, lambda: time().now_ms())
 
     async def run(self, job: GenerationJob, context: JobContext) -> VideoResult | None:
         """The whole of it; None for one that has ended otherwise. `ProviderError`, `RateLimited`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import uvicorn
@@ -48,3 +49,20 @@ async def receiving(now_ms: Callable[[], int]) -> AsyncIterator[NextJs]:
         finally:
             server.should_exit = True
             await serving
+
+
+@contextlib.contextmanager
+def receiving_beside() -> Iterator[NextJs]:
+    """The same in a thread, for tests that are not async, in real time."""
+    secret = make_secret()
+    site = Site(secret)
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(site.app(), log_level="error", lifespan="off", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="nextjs", daemon=True)
+        thread.start()
+        try:
+            yield NextJs(site, f"http://127.0.0.1:{door.getsockname()[1]}", secret)
+        finally:
+            server.should_exit = True
+            thread.join(30)
