@@ -77,7 +77,7 @@ class Settings:
     """Submissions to one provider, over all workers."""
     nextjs_url: str = "http://localhost:3000"
     webhook_secret: Secret = field(default_factory=Secret)
-    """What webhooks are signed with: `whsec_…`; empty: one is made, see `generation webhook-secret`."""
+    """What webhooks are signed with, and Next.js verifies with: `whsec_…`. Empty: conveyor makes one for this URL."""
     dispatch: DispatchMode = DispatchMode.QUEUE
     user_rate: int = 30
     """Generations that one user may ask for in a minute."""
