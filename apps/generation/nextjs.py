@@ -170,7 +170,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     """`listen` or `test`."""
     secret = environment.get("GENERATION_WEBHOOK_SECRET", "").strip()
     if arguments not in ([], ["test"]) or not secret:
-        print("usage: GENERATION_WEBHOOK_SECRET=whsec_… python -m conveyor_apps.generation.nextjs [test]", file=sys.stderr)
+        print(
+            "usage: GENERATION_WEBHOOK_SECRET=whsec_… python -m conveyor_apps.generation.nextjs [test]", file=sys.stderr
+        )
         return 2
     if not arguments:
         listen(secret)

@@ -67,7 +67,9 @@ def test_the_log_is_followed_as_by_wrangler_tail(served: Served, tmp_path: Path)
             env={**served.environment},
         )  # fmt: skip
         try:
-            wait_until(lambda: served.create("a paper boat") and "generation" in (tmp_path / "tail").read_text(), every=1)
+            wait_until(
+                lambda: served.create("a paper boat") and "generation" in (tmp_path / "tail").read_text(), every=1
+            )
         finally:
             tail.terminate()
             tail.wait(20)

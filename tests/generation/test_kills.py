@@ -1,6 +1,6 @@
 """Workers killed between an order and the first look at it: the provider has one order for each generation.
 
-    KILLS=50 pytest tests/generation/test_kills.py -m campaign -s
+KILLS=50 pytest tests/generation/test_kills.py -m campaign -s
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path) 
                 slow.hold_s = HOLD_S if is_cut else 0.0
                 id = str(served.create(f"a paper boat, take {number}")["id"])
                 made.append(id)
-                wait_until(lambda id=id: id in orders(), every=0.002)
+                wait_until(lambda wanted=id: wanted in orders(), every=0.002)
                 if is_cut:  # the provider has it, and its answer is on the way
                     cut.append(id)
                 elif number % 2:  # at once, or somewhere before the first look
@@ -82,7 +82,7 @@ def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path) 
         for each in ended:
             last = "generation.failed" if each in doubts else "generation.completed"
             assert nextjs.names_of(each["id"]) == ["generation.started", last]
-        print(f"{KILLS} kills: {len(ended) - len(doubts)} videos, {len(doubts)} orders in doubt, none twice")
+        print(f"{KILLS} kills: {len(ended) - len(doubts)} videos, {len(doubts)} orders in doubt, none twice")  # noqa: T201  # a campaign says what it saw
 
 
 def kill_worker(server: int) -> None:

@@ -5,6 +5,7 @@ The usual run has the first test in every mode, each other in some; `pytest test
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -126,7 +127,7 @@ async def test_phase_2_five_jobs_in_their_order(film: Stage) -> None:
     assert started == [each.id for each in made], "FIFO, and none is skipped"
     if mode_of(film) in SEQUENTIAL:
         order = spans(ended)
-        assert all(end <= start for (_, end), (start, _) in zip(order, order[1:], strict=False)), "one after another"
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(order)), "one after another"
 
 
 @each_mode(DispatchMode.IMMEDIATE, DispatchMode.ALARM)
