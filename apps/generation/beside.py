@@ -1,5 +1,5 @@
-"""`python -m conveyor_apps.generation.beside [PORT]`: the sandbox, and on that port the sample receiver of webhooks, for
-as long as somebody holds the standard input open.
+"""`python -m conveyor_apps.generation.beside [PORT]`: the sandbox, and on that port the sample receiver of webhooks,
+for as long as somebody holds the standard input open.
 
 Who starts it becomes another program afterwards, and keeps the pipe: however that one ends, killed too, this ends.
 """
