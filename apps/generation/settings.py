@@ -117,12 +117,12 @@ class Settings:
         """The variables without which this provider, else the usual one, cannot work."""
         provider = provider or self.provider
         host = self.host(provider)
-        names = {
+        keys: dict[ProviderName, dict[str, Secret | str]] = {
             ProviderName.GEMINI: {"VEO3_API_KEY": host.key},
             ProviderName.AGENT_PLATFORM: {"AGENT_PLATFORM_TOKEN": host.key, "GOOGLE_CLOUD_PROJECT": host.project},
             ProviderName.OMNI: {"OMNI_API_KEY": host.key},
-        }[provider]
-        return sorted(name for name, value in names.items() if not value)
+        }
+        return sorted(name for name, value in keys[provider].items() if not value)
 
     def check(self) -> None:
         """`SettingError` naming every variable that is missing."""

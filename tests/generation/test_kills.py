@@ -6,6 +6,7 @@ KILLS=50 pytest tests/generation/test_kills.py -m campaign -s
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import signal
@@ -56,6 +57,9 @@ def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path) 
             found = side.get("/admin/submissions").json()["submissions"]
             return [str(each["client_id"]).rpartition("-")[0] for each in found]
 
+        def is_ordered(id: str) -> bool:
+            return id in orders()
+
         with Served(
             tmp_path / "served", OMNI_BASE_URL=f"{sandbox}/omni", OMNI_API_KEY="key", NEXTJS_URL=nextjs.url,
             GENERATION_WEBHOOK_SECRET=nextjs.secret, GENERATION_POLL_S="1", GENERATION_USER_RATE="1000",
@@ -67,7 +71,7 @@ def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path) 
                 slow.hold_s = HOLD_S if is_cut else 0.0
                 id = str(served.create(f"a paper boat, take {number}")["id"])
                 made.append(id)
-                wait_until(lambda wanted=id: wanted in orders(), every=0.002)
+                wait_until(functools.partial(is_ordered, id), every=0.002)
                 if is_cut:  # the provider has it, and its answer is on the way
                     cut.append(id)
                 elif number % 2:  # at once, or somewhere before the first look
