@@ -1,9 +1,9 @@
 """The records as they are kept: each change is one transaction, with the event that tells of it.
 
-    queued -> processing -> completed
-                  |  ^  `-> failed         failed -> processing   if its job is sent again by hand
-                  v  |
-               retrying                    any but the final ones -> cancelled
+queued -> processing -> completed
+              |  ^  `-> failed         failed -> processing   if its job is sent again by hand
+              v  |
+           retrying                    any but the final ones -> cancelled
 """
 
 from collections.abc import Callable, Sequence

@@ -100,7 +100,9 @@ class Stage:
     def room(self) -> Room:
         return self.made.doorway.room()
 
-    async def create(self, prompt: str = "a paper boat", *, user: str = "ann", key: str | None = None, **wish: Any) -> Generation:
+    async def create(
+        self, prompt: str = "a paper boat", *, user: str = "ann", key: str | None = None, **wish: Any
+    ) -> Generation:
         return await self.room.desk.create(GenerationRequest(user_id=user, prompt=prompt, **wish), key)
 
     async def create_many(self, count: int, prompt: str = "a paper boat") -> list[Generation]:
