@@ -4,13 +4,20 @@ It becomes `conveyor serve`, or `conveyor work` for a worker without HTTP; argum
 """
 
 import argparse
+import base64
+import contextlib
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from .beside import Beside
 from .errors import SettingError
 from .settings import DispatchMode, read_settings
 from .web.options import SANDBOX
@@ -18,6 +25,8 @@ from .web.options import SANDBOX
 TARGET: Final = "conveyor_apps.generation:app"
 VERBS: Final = ("serve", "work")
 KEYS: Final = ("VEO3_API_KEY", "OMNI_API_KEY", "AGENT_PLATFORM_TOKEN")
+PORT: Final = "8787"
+DATA: Final = "generation-data"
 SANDBOX_POLL_S: Final = "1"
 """The sandbox is quick: after the document's 5 s its videos would have been there for long."""
 TEACHING: Final = """\
@@ -84,27 +93,47 @@ def make_plan(flags: argparse.Namespace, further: Sequence[str], environment: Ma
 
 
 def start_sandbox(environment: Mapping[str, str]) -> dict[str, str]:
-    """Start it, and say where and with which keys the providers are. It lives as long as the pipe is open that this
-    process holds, whatever it becomes. `SettingError`."""
+    """Start it, and what stands in for Next.js unless one is named; say where they are, and with which keys. They live
+    as long as the pipe is open that this process holds, whatever it becomes. `SettingError`."""
+    given = dict(environment)
+    port = ""
+    if not given.get("NEXTJS_URL", "").strip():
+        port = str(int(given.get("CONVEYOR_PORT", "").strip() or PORT) + 1)
+        given["GENERATION_WEBHOOK_SECRET"] = kept_secret(Path(given.get("GENERATION_DATA", "").strip() or DATA))
     held_by_it, held_by_us = os.pipe()
     os.set_inheritable(held_by_us, True)
-    command = [sys.executable, "-m", "conveyor_apps.generation.beside"]
     beside = subprocess.Popen(  # it is not waited for: the pipe ends it
-        command, stdin=held_by_it, stdout=subprocess.PIPE, env=dict(environment), text=True, start_new_session=True
-    )
+        [sys.executable, "-m", "conveyor_apps.generation.beside", *filter(None, [port])], stdin=held_by_it,
+        stdout=subprocess.PIPE, env=given, start_new_session=True,
+    )  # fmt: skip
     os.close(held_by_it)
     assert beside.stdout is not None
     with beside.stdout as said:
-        url = said.readline().strip()
-    if not url:
+        line = said.readline()
+    if not line:
         raise SettingError("the sandbox did not start, see above; or set a provider's key")
-    return {
-        "VEO3_BASE_URL": f"{url}/gemini", "VEO3_API_KEY": SANDBOX,
-        "OMNI_BASE_URL": f"{url}/omni", "OMNI_API_KEY": SANDBOX,
-        "AGENT_PLATFORM_BASE_URL": f"{url}/agent-platform", "AGENT_PLATFORM_TOKEN": SANDBOX,
+    there = msgspec.json.decode(line, type=Beside)
+    if there.nextjs is not None:
+        given["NEXTJS_URL"] = there.nextjs
+    return given | {
+        "VEO3_BASE_URL": f"{there.sandbox}/gemini", "VEO3_API_KEY": SANDBOX,
+        "OMNI_BASE_URL": f"{there.sandbox}/omni", "OMNI_API_KEY": SANDBOX,
+        "AGENT_PLATFORM_BASE_URL": f"{there.sandbox}/agent-platform", "AGENT_PLATFORM_TOKEN": SANDBOX,
         "GOOGLE_CLOUD_PROJECT": SANDBOX,
-        "GENERATION_POLL_S": environment.get("GENERATION_POLL_S", "").strip() or SANDBOX_POLL_S,
+        "GENERATION_POLL_S": given.get("GENERATION_POLL_S", "").strip() or SANDBOX_POLL_S,
     }  # fmt: skip
+
+
+def kept_secret(folder: Path) -> str:
+    """The one of this folder, made where there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "nextjs.secret"
+    with (
+        contextlib.suppress(FileExistsError),
+        os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as made,
+    ):
+        made.write("whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())
+    return path.read_text().strip()
 
 
 def main() -> None:
@@ -114,7 +143,7 @@ def main() -> None:
     environment = plan.environment
     try:
         if plan.with_sandbox:
-            environment |= start_sandbox(environment)
+            environment = start_sandbox(environment)
         read_settings(environment)
     except SettingError as error:
         sys.exit(f"generation: {error}")

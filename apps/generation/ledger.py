@@ -1,9 +1,9 @@
 """The records as they are kept: each change is one transaction, with the event that tells of it.
 
-    queued -> processing -> completed
-                  |  ^  `-> failed         failed -> processing   if its job is sent again by hand
-                  v  |
-               retrying                    any but the final ones -> cancelled
+queued -> processing -> completed
+              |  ^  `-> failed         failed -> processing   if its job is sent again by hand
+              v  |
+           retrying                    any but the final ones -> cancelled
 """
 
 from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ class Ledger:
             if rows:
                 found = _get(tx, rows[0][0])
                 if not _is_same(found, request):
-                    text, hint = "This idempotency key was used for another request.", "Take a new key for a new request."
+                    text, hint = "This idempotency key was used for another request.", "Take a new key for another."
                     raise RefusedError(text, status=422, code="idempotency_key_reused", hint=hint)
                 return found, False
             tx.change(

@@ -94,7 +94,13 @@ class Logbook:
         at = clock.iso(self._now_ms())
         shown = {name: _bounded(value) for name, value in {**_ABOUT.get(), **fields}.items() if value is not None}
         if self._is_json:
-            line: dict[str, Any] = {"timestamp": at, "level": level.upper(), "component": component, "action": action, **shown}
+            line: dict[str, Any] = {
+                "timestamp": at,
+                "level": level.upper(),
+                "component": component,
+                "action": action,
+                **shown,
+            }
             self._write(msgspec.json.encode(line).decode())
         else:
             self._write(f"{at} {level.upper()} [{component}] {action} {msgspec.json.encode(shown).decode()}")

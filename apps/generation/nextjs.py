@@ -1,7 +1,8 @@
 """A receiver as Next.js would have it at `/api/webhooks/worker`, in Python: an example to read, what the tests verify
 with, and what stands there where no Next.js does.
 
-    python -m conveyor_apps.generation.nextjs     listens on 127.0.0.1:3000, prints what comes
+    python -m conveyor_apps.generation.nextjs          listens on 127.0.0.1:3000, prints what comes
+    python -m conveyor_apps.generation.nextjs test     sends a signed test event to NEXTJS_URL
 
 Its rules are those of any good receiver: it verifies the signature over the raw bytes, refuses what is too old, takes
 each `webhook-id` once, and answers 2xx only when it has kept the event. It knows nothing of conveyor: the signature is
@@ -9,12 +10,12 @@ Standard Webhooks', which has libraries for every language.
 """
 
 import base64
-import binascii
 import hmac
 import os
+import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from . import clock
 from .settings import WEBHOOK_PATH
 
 TOLERANCE_S: Final = 300
@@ -117,23 +119,20 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes, *, now_s: float
     id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if not id or not (timestamp.isascii() and timestamp.isdigit()) or abs(now_s - int(timestamp)) > TOLERANCE_S:
         return False
-    try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
-        return False
-    signed = f"{id}.{timestamp}.".encode() + body
-    ours = "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    ours = sign(secret, id, int(timestamp), body).encode()
     given = headers.get("webhook-signature", "").split(" ")
-    return any([hmac.compare_digest(ours.encode(), each.encode()) for each in given])
+    return any(hmac.compare_digest(ours, each.encode()) for each in given)
 
 
-def main() -> None:
-    """Listen, and print what comes."""
+def sign(secret: str, id: str, timestamp: int, body: bytes) -> str:
+    """The header `webhook-signature`. `ValueError` for a secret that is none."""
+    key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    return "v1," + base64.b64encode(hmac.digest(key, f"{id}.{timestamp}.".encode() + body, "sha256")).decode()
+
+
+def listen(secret: str) -> None:
+    """Take what comes, and print it."""
     import uvicorn
-
-    secret = os.environ.get("GENERATION_WEBHOOK_SECRET", "").strip()
-    if not secret:
-        sys.exit("nextjs: set `GENERATION_WEBHOOK_SECRET`, as for generation itself")
 
     def show(received: Received) -> None:
         event = received.event
@@ -144,5 +143,43 @@ def main() -> None:
     uvicorn.run(site.app(), host="127.0.0.1", port=int(os.environ.get("NEXTJS_PORT", "3000")), log_level="warning")
 
 
+def send_test(url: str, secret: str) -> int:
+    """The document's test event, signed; prints what was answered. 0 for 2xx."""
+    import httpx2
+
+    now = int(time.time())
+    event = WorkerEvent(
+        event="generation.completed", job_id="test", generation_id="test", user_id="test", status="completed",
+        timestamp=clock.iso(now * 1000),
+    )  # fmt: skip
+    id, body = f"msg_{secrets.token_hex(16)}", msgspec.json.encode(event)
+    headers = {
+        "content-type": "application/json", "webhook-id": id, "webhook-timestamp": str(now),
+        "webhook-signature": sign(secret, id, now, body),
+    }  # fmt: skip
+    try:
+        response = httpx2.post(url, content=body, headers=headers, timeout=20, trust_env=False)
+    except httpx2.HTTPError as error:
+        print(f"{url}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    print(f"{url}: {response.status_code} {response.text[:500]}")
+    return 0 if response.is_success else 1
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
+    """`listen` or `test`."""
+    secret = environment.get("GENERATION_WEBHOOK_SECRET", "").strip()
+    if arguments not in ([], ["test"]) or not secret:
+        print(
+            "usage: GENERATION_WEBHOOK_SECRET=whsec_… python -m conveyor_apps.generation.nextjs [test]", file=sys.stderr
+        )
+        return 2
+    if not arguments:
+        listen(secret)
+        return 0
+    url = environment.get("NEXTJS_URL", "").strip().rstrip("/") or "http://localhost:3000"
+    return send_test(url + WEBHOOK_PATH, secret)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

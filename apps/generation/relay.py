@@ -1,5 +1,5 @@
-"""Hands the events of the database to conveyor's webhooks: in their order, each under the id that it has from its birth,
-so that a crash between the two hands it again, and the webhooks know it."""
+"""Hands the events of the database to conveyor's webhooks: in their order, each under the id that it was born with, so
+that what is handed again after a crash is known there."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -15,17 +15,13 @@ from .status import WEBHOOKS_SENT, Statistics
 class SendEvent(Protocol):
     """As `app.webhooks.send`."""
 
-    def __call__(
-        self, url: str, event: str, data: object, *, id: str, key: str, bare: bool
-    ) -> Awaitable[str]: ...
+    def __call__(self, url: str, event: str, data: object, *, id: str, key: str, bare: bool) -> Awaitable[str]: ...
 
 
 class Relay:
     """What is told to Next.js."""
 
-    def __init__(
-        self, ledger: Ledger, statistics: Statistics, log: Logbook, *, send: SendEvent, url: str
-    ) -> None:
+    def __init__(self, ledger: Ledger, statistics: Statistics, log: Logbook, *, send: SendEvent, url: str) -> None:
         self._ledger = ledger
         self._statistics = statistics
         self._log = log

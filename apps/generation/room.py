@@ -100,7 +100,6 @@ async def open_room(settings: Settings, outside: Outside) -> Room:
     def now_ms() -> int:
         return outside.clock().now_ms()
 
-    settings.check()
     statements = read_statements("conveyor_apps.generation", "ledger.sql")
     database = Database(settings.database, statements, now_ms)
     await database.open()

@@ -77,7 +77,7 @@ class Settings:
     """Submissions to one provider, over all workers."""
     nextjs_url: str = "http://localhost:3000"
     webhook_secret: Secret = field(default_factory=Secret)
-    """What webhooks are signed with: `whsec_…`; empty: one is made, see `generation webhook-secret`."""
+    """What webhooks are signed with, and Next.js verifies with: `whsec_…`. Empty: conveyor makes one for this URL."""
     dispatch: DispatchMode = DispatchMode.QUEUE
     user_rate: int = 30
     """Generations that one user may ask for in a minute."""
@@ -117,12 +117,12 @@ class Settings:
         """The variables without which this provider, else the usual one, cannot work."""
         provider = provider or self.provider
         host = self.host(provider)
-        names = {
+        keys: dict[ProviderName, dict[str, Secret | str]] = {
             ProviderName.GEMINI: {"VEO3_API_KEY": host.key},
             ProviderName.AGENT_PLATFORM: {"AGENT_PLATFORM_TOKEN": host.key, "GOOGLE_CLOUD_PROJECT": host.project},
             ProviderName.OMNI: {"OMNI_API_KEY": host.key},
-        }[provider]
-        return sorted(name for name, value in names.items() if not value)
+        }
+        return sorted(name for name, value in keys[provider].items() if not value)
 
     def check(self) -> None:
         """`SettingError` naming every variable that is missing."""

@@ -1,5 +1,5 @@
-"""From a prompt to a video in the bucket: submit, look each 5 s, fetch, store. Each attempt of the job goes on where the
-one before was left.
+"""From a prompt to a video in the bucket: submit, look each 5 s, fetch, store. Each attempt of the job goes on where
+the one before was left.
 
     start -> submit (a step, once) -> look, sleep, look ... (300 s at most) -> download and store (a step) -> complete
 
@@ -161,9 +161,7 @@ class Workflow:
                 if await self._look(generation, taken, provider, context, since_ms / 1000):
                     return
                 if since_ms >= timeout_ms:
-                    raise TimedOutError(
-                        provider.name, f"no video after {self._settings.timeout_s} s", code="timeout"
-                    )
+                    raise TimedOutError(provider.name, f"no video after {self._settings.timeout_s} s", code="timeout")
             wait_ms = min((turn + 1) * poll_ms, max(timeout_ms, since_ms)) - since_ms
             await self._pause(f"look-{taken.number}-{turn + 1}", wait_ms / 1000, context)
             looked = turn + 1

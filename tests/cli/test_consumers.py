@@ -60,6 +60,20 @@ def test_terms_that_are_not_named_stay_as_they_are(terminal: Terminal) -> None:
     assert terminal.run("queues", "consumer", "update", "jobs").code == 2
 
 
+def test_a_mode_of_dispatch_and_the_way_back(terminal: Terminal) -> None:
+    terminal.ok("queues", "create", "jobs")
+    terminal.ok("queues", "consumer", "add", "jobs", "shop", "--dispatch", "immediate")
+    terms = ["--dispatch", "cron", "--dispatch-messages", "5", "--dispatch-cron", "*/2 * * * *"]
+    changed = terminal.ok("queues", "consumer", "update", "jobs", *terms, "--json").json
+    assert changed["dispatch"] == "cron: 5 at */2 * * * *"
+    assert terminal.ok("queues", "info", "jobs", "--json").json["dispatch"] == "cron: 5 at */2 * * * *"
+    refused = terminal.run("queues", "consumer", "update", "jobs", "--dispatch-cron", "61 * * * *")
+    assert (refused.code, "minute `61` is out of range" in refused.err) == (1, True)
+    assert terminal.run("queues", "consumer", "update", "jobs", "--dispatch", "soon").code == 2
+    back = terminal.ok("queues", "consumer", "update", "jobs", "--dispatch", "queue", "--json").json
+    assert back["dispatch"] == "queue"
+
+
 def test_one_consumer_a_queue(terminal: Terminal) -> None:
     terminal.ok("queues", "create", "jobs")
     terminal.ok("queues", "consumer", "add", "jobs", "shop")

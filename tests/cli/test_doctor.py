@@ -14,17 +14,18 @@ from msgspec.structs import replace
 
 from conveyor.doctor import Finding, Health, belt, examine, file, worst_of
 from conveyor.model.clock import SystemClock
+from conveyor.model.dispatch import Dispatch
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store import migrate
-from conveyor.store.facts import WAL_BYTES_MAX, BeltFacts, Facts, FileFacts, Integrity
+from conveyor.store.facts import WAL_BYTES_MAX, BeltFacts, Facts, FileFacts, Integrity, QueueFacts
 from conveyor.store.migrate import SchemaState
 from conveyor.store.protocol import Store
 from conveyor.store.queries import load_migrations
-from conveyor.store.records import PULL_OWNER, KeyValue, OwnerRow
+from conveyor.store.records import PULL_OWNER, KeyValue, OwnerRow, QueueInfo, QueueMetrics
 from conveyor.store.sqlite import SQLiteStore
 from conveyor.store.sqlite.mounts import find_kind
-from conveyor.testing.clock import ManualClock
+from conveyor.testing.clock import NOON_MS, ManualClock
 from conveyor.testing.factories import a_claim, a_draft, an_owner
 
 if TYPE_CHECKING:
@@ -314,6 +315,29 @@ def test_many_hosts_are_well_where_the_store_is_a_server() -> None:
     )  # fmt: skip
     assert belt.owners(facts).verdict is Health.OK
     assert belt.owners(replace(facts, is_of_one_host=True)).verdict is Health.WARNING
+
+
+@pytest.mark.parametrize(
+    ("cron", "waiting", "words"),
+    [
+        ("* * * * *", 5, "`inbox` waits for the tick at 2026-01-01 12:01 UTC"),
+        ("0 0 1 1 *", 1, "by `cron` go 1 at each tick of `0 0 1 1 *`: the last would be too old by then"),
+        ("* * * * *", 6_000, "the last would be too old by then"),
+    ],
+)
+def test_a_queue_that_goes_by_the_clock(cron: str, waiting: int, words: str) -> None:
+    info = QueueInfo(
+        name="inbox", settings=QueueSettings(), paused=False, version=1, created_at=0, modified_at=0,
+        consumer=ConsumerSettings(script="shop", dispatch=Dispatch.CRON, dispatch_cron=cron),
+    )  # fmt: skip
+    metrics = QueueMetrics(backlog_messages=waiting, backlog_bytes=9, oldest_ready_at=NOON_MS - HOUR_MS, leased=0)
+    facts = BeltFacts(
+        now=NOON_MS, host="here", is_of_one_host=True, clock_drift_ms=0, queues=[QueueFacts(info=info, metrics=metrics)],
+        owners=[OwnerRow(owner=1, info=an_owner(), lease_until=NOON_MS + 1)], schedules=[], due_since={}, purged_rows=0,
+    )  # fmt: skip
+    found = belt.consumers(facts)
+    assert words in found.found
+    assert found.verdict is (Health.OK if waiting == 5 else Health.WARNING)
 
 
 def test_what_could_not_be_read_is_a_problem_of_its_own() -> None:

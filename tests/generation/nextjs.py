@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 
@@ -48,3 +50,27 @@ async def receiving(now_ms: Callable[[], int]) -> AsyncIterator[NextJs]:
         finally:
             server.should_exit = True
             await serving
+
+
+@contextlib.contextmanager
+def listening_beside(app: Any) -> Iterator[str]:
+    """Serve an ASGI application in a thread, for tests that are not async: its URL."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="beside", daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+@contextlib.contextmanager
+def receiving_beside() -> Iterator[NextJs]:
+    """The receiver in a thread, in real time."""
+    secret = make_secret()
+    site = Site(secret)
+    with listening_beside(site.app()) as url:
+        yield NextJs(site, url, secret)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx2
 import msgspec
@@ -23,7 +25,7 @@ from conveyor_apps.generation import GenerationApp, Settings, build_generation
 from conveyor_apps.generation.records import Generation, GenerationRequest, State
 from conveyor_apps.generation.room import Room
 from conveyor_apps.generation.settings import DispatchMode, read_settings
-from conveyor_apps.sandbox import SandboxSettings, create_sandbox
+from conveyor_apps.sandbox import SandboxSettings, create_sandbox, studio
 from generation.nextjs import NextJs, receiving
 from kit.postgres import the_server
 
@@ -38,6 +40,17 @@ ENVIRONMENT = {
 }  # fmt: skip
 STEP_S = 1.0
 ROUNDS = 3
+TURNS = 10
+_render = functools.cache(studio._render)
+"""The films are real, and the same for all tests."""
+
+
+class StageClock(ManualClock):
+    """Does not let the loop turn as long as a test would whose time does not go on by itself."""
+
+    async def settle(self) -> None:
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
 
 def make_store(kind: str, folder: Path, clock: ManualClock) -> Store:
@@ -87,7 +100,9 @@ class Stage:
     def room(self) -> Room:
         return self.made.doorway.room()
 
-    async def create(self, prompt: str = "a paper boat", *, user: str = "ann", key: str | None = None, **wish: Any) -> Generation:
+    async def create(
+        self, prompt: str = "a paper boat", *, user: str = "ann", key: str | None = None, **wish: Any
+    ) -> Generation:
         return await self.room.desk.create(GenerationRequest(user_id=user, prompt=prompt, **wish), key)
 
     async def create_many(self, count: int, prompt: str = "a paper boat") -> list[Generation]:
@@ -159,7 +174,7 @@ async def stage(
     environment: dict[str, str] | None = None, generation_s: int = 7, **sandbox: Any,
 ) -> AsyncIterator[Stage]:  # fmt: skip
     """Open everything; the world ends with the block."""
-    clock = ManualClock()
+    clock = StageClock()
     async with receiving(clock.now_ms) as nextjs:
         world = World(SandboxSettings(generation_s=generation_s, **sandbox))
         settings = settings_for(folder, mode, nextjs, environment or {})
@@ -170,7 +185,8 @@ async def stage(
             playing = Stage(made, clock, nextjs, world, side, lines)
             worker = asyncio.create_task(work_on(made)) if works else None
             try:
-                yield playing
+                with mock.patch.object(studio, "_render", _render):
+                    yield playing
             finally:
                 if worker is not None:
                     worker.cancel()
@@ -189,5 +205,5 @@ async def work_on(made: GenerationApp) -> None:
     app = made.app
     await work_embedded(
         app.store, app.handlers(), app.scheduler(), app=app.name, target=None, concurrency=100, emit=app.emit,
-        another_store=None,
+        another_store=None, here=app.here,
     )  # fmt: skip

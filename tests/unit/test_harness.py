@@ -103,3 +103,27 @@ async def test_kv_lives_by_the_kit_s_clock() -> None:
         assert await cache.get("a") == "1"
         await kit.travel("1m")
         assert await cache.get("a") is None
+
+
+async def test_modes_of_dispatch_go_by_the_kits_clock() -> None:
+    app, done = Conveyor("shop"), list[str]()
+
+    @app.consumer("ticking", dispatch="cron")
+    async def tick(message: Message[str]) -> None:
+        done.append(message.body)
+
+    @app.consumer("ringing", dispatch="alarm")
+    async def ring(message: Message[str]) -> None:
+        done.append(message.body)
+
+    async with app.testing() as kit:
+        await kit.travel("1s")
+        await app.queue("ticking").send_batch(["first tick", "second tick"])
+        await app.queue("ringing").send("alarm")
+        await kit.drain()
+        assert done == []
+        await kit.travel("1s")
+        await kit.drain()
+        assert done == ["alarm"]
+        await kit.drain(within="2m")
+    assert done == ["alarm", "first tick", "second tick"]

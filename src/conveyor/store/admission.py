@@ -70,6 +70,14 @@ def admit_by_alarm(now: int, *, is_busy: bool) -> Admission:
     return Admission(now - ALARM_MS, 0 if is_busy else 1, lag_ms=ALARM_MS)
 
 
+def next_moment(consumer: ConsumerSettings, now: int, ready_at: int) -> int | None:
+    """When a message that is ready at `ready_at` may go, as far as the mode alone says."""
+    if consumer.dispatch is Dispatch.CRON:
+        ticks = ticks_of(consumer.dispatch_cron)
+        return ticks.next_after(max(now, ready_at - 1))
+    return ready_at + (ALARM_MS if consumer.dispatch is Dispatch.ALARM else 0)
+
+
 def rings_at(consumer: ConsumerSettings, now: int, ready_at: int) -> int | None:
     """When the alarm of a message that was ready at `ready_at` is due; None: it waits for none."""
     return ready_at + ALARM_MS if consumer.dispatch is Dispatch.ALARM and ready_at > now - ALARM_MS else None

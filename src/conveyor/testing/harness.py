@@ -20,6 +20,7 @@ from conveyor.model.message import Peeked
 from conveyor.queue.delivery import Fence
 from conveyor.queue.handler import Handler, Takes
 from conveyor.queue.outcome import Delivery
+from conveyor.store.admission import next_moment
 from conveyor.store.jobs import job_name
 from conveyor.store.protocol import Store
 from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
@@ -124,7 +125,7 @@ class Harness:
         if within is None:
             return calls
         until = self.clock.now_ms() + read_duration_ms(within, name="within", most_ms=TRAVEL_MS_MAX)
-        while (moment := self._next_ready()) is not None and moment <= until:
+        while (moment := await self._next_ready()) is not None and moment <= until:
             before = len(self.runs)
             await self._travel_to(moment)
             await self._run(self.app.handlers(), most - calls)
@@ -224,11 +225,14 @@ class Harness:
             return all_messages(self.store, queue)
         return []
 
-    def _next_ready(self) -> int | None:
-        """When the next message is ready for its handler."""
-        now = self.clock.now_ms()
-        messages = (each for handler in self.app.handlers() for each in self._waiting(handler.queue))
-        return min((each.ready_at for each in messages if each.ready_at > now), default=None)
+    async def _next_ready(self) -> int | None:
+        """When the next message may go to its handler."""
+        now, moments = self.clock.now_ms(), list[int | None]()
+        for handler in self.app.handlers():
+            if waiting := self._waiting(handler.queue):
+                consumer = (await self.store.get_queue(handler.queue)).consumer or handler.settings
+                moments += [next_moment(consumer, now, each.ready_at) for each in waiting]
+        return min((moment for moment in moments if moment is not None and moment > now), default=None)
 
     def _left(self) -> str:
         """What lies before handlers, in words; nothing if there is nothing."""

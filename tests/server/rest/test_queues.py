@@ -71,6 +71,15 @@ async def test_a_consumer_is_set_whole_and_removed(api: httpx2.AsyncClient) -> N
     assert ok(await api.delete("/queues/jobs/consumer", headers={"if-match": "*"}))["consumer"] is None
 
 
+async def test_a_mode_of_dispatch_is_set_and_shown(api: httpx2.AsyncClient) -> None:
+    asked = {"script": "shop", "dispatch": "cron", "dispatch_cron": "*/5 * * * *", "dispatch_messages": 7}
+    shown = ok(await api.put("/queues/jobs/consumer", json=asked, headers={"if-match": "*"}))["consumer"]
+    assert shown | asked == shown
+    shown = ok(await api.put("/queues/jobs/consumer", json={"script": "shop"}, headers={"if-match": "*"}))["consumer"]
+    assert (shown["dispatch"], shown["dispatch_messages"]) == ("queue", 1)
+    ok(await api.delete("/queues/jobs/consumer", headers={"if-match": "*"}))
+
+
 NO_CONSUMERS: list[dict[str, Any]] = [
     {"rate": "many"},
     {"max_batch_size": 0},
@@ -80,6 +89,10 @@ NO_CONSUMERS: list[dict[str, Any]] = [
     {"dead_letter_queue": "no name"},
     {"script": 7},
     {"version": 1},
+    {"dispatch": "soon"},
+    {"dispatch": "cron", "dispatch_cron": "61 * * * *"},
+    {"dispatch": "cron", "dispatch_messages": 0},
+    {"type": "http_pull", "dispatch": "alarm"},
 ]
 
 

@@ -81,7 +81,9 @@ async def test_a_delivery_is_signed_sent_and_written_down(
     [hit] = hook.hits
     assert hit.headers["webhook-id"] == delivery
     assert verified(kit, await app.webhooks.secret(hook.url), hit, monkeypatch) == {
-        "type": "order.paid", "timestamp": "2026-01-01T12:00:00.000Z", "data": {"order": 7},
+        "type": "order.paid",
+        "timestamp": "2026-01-01T12:00:00.000Z",
+        "data": {"order": 7},
     }
     [(row, parcel)] = await the_log(kit)
     [made] = parcel.tries
@@ -296,7 +298,8 @@ async def test_what_is_given_up_lets_the_next_one_go(ordered: Conveyor, kit: Har
     await kit.drain(within="1h")
     assert [hit.headers["webhook-id"] for hit in hook.hits] == [refused] * 4 + [taken]
     assert {row.id.hex(): row.state for row, _ in await the_log(kit)} == {
-        refused.removeprefix("msg_"): "failed", taken.removeprefix("msg_"): "delivered",
+        refused.removeprefix("msg_"): "failed",
+        taken.removeprefix("msg_"): "delivered",
     }
 
 

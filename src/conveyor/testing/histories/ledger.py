@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from conveyor.model.dispatch import ALARM_MS, Dispatch, ticks_of
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft, Lease, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings
@@ -50,12 +51,27 @@ class Ledger:
         self._judge_keys(request.queue, claimed.leases, consumer)
         self._judge_slots(request, claimed, consumer)
         self._judge_rates(request.queue, claimed.leases, consumer, now)
+        if consumer is not None and request.owner != PULL_OWNER:
+            self._judge_mode(request.queue, claimed.leases, consumer, now)
+
+    def _judge_mode(self, queue: str, leases: list[Lease], consumer: ConsumerSettings, now: int) -> None:
+        """By alarm one is out at a time, a second after it was ready; by clock only what was ready at the tick goes."""
+        if consumer.dispatch is Dispatch.ALARM and leases:
+            out = sum(place.leased for place in self.places.values() if place.queue == queue)
+            assert (len(leases), out) == (1, 0), "two at a time"
+            assert self.places[leases[0].id].ready_at <= now - ALARM_MS, "before its alarm"
+        if consumer.dispatch is Dispatch.CRON:
+            tick = ticks_of(consumer.dispatch_cron).last_at_or_before(now)
+            assert tick is not None
+            assert all((self.places[each.id].ready_at if each.id in self.places else now) <= tick for each in leases)
+            assert len(leases) <= consumer.dispatch_messages, "more than go at a tick"
 
     def _judge_lease(self, lease: Lease, now: int) -> None:
-        before = self.places[lease.id]
+        before = self.places.get(lease.id)  # None: sent by the same transaction
         assert lease.id not in self.acked, "I5: claimed after its ack"
-        assert not before.leased, "I2: claimed while somebody holds it"
-        assert before.ready_at <= now, "I7: claimed before its moment"
+        assert before is not None or lease.id in self._new
+        assert before is None or not before.leased, "I2: claimed while somebody holds it"
+        assert before is None or before.ready_at <= now, "I7: claimed before its moment"
         assert lease.claim == self.claims[lease.id] + 1, "I3: claims grow by one"
         assert lease.body == self.drafts[lease.id].body, "I12: another body"
         self.claims[lease.id] = lease.claim
@@ -93,7 +109,7 @@ class Ledger:
         self._leased.pop(queue, None)
 
     def _judge_slots(self, request: ClaimRequest, claimed: Claimed, consumer: ConsumerSettings | None) -> None:
-        limit = None if consumer is None else consumer.max_concurrency
+        limit = None if consumer is None else consumer.calls_max
         if limit is None or request.owner == PULL_OWNER or not claimed.leases:
             return
         self.held[request.queue, request.owner] += claimed.calls

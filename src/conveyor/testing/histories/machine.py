@@ -6,13 +6,12 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import ClassVar, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from conveyor.model.message import Draft, Lease, Sent
-from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.memory import MemoryStore
@@ -29,70 +28,12 @@ from conveyor.testing.factories import (
     an_entry,
     an_owner,
 )
+from conveyor.testing.histories.draws import DAYS, DRAFTS, GATES, PICK, QUEUE, RESTS, RETRIES, SECONDS, Day, Rests
 from conveyor.testing.histories.ledger import Ledger
 from conveyor.testing.histories.pair import ALERTS, Pair, Refused
 from conveyor.testing.histories.views import fates, grants, nothing, swept
 
 _Thing = TypeVar("_Thing")
-
-QUEUE = st.sampled_from(["a", "b", "dead"])
-PICK = st.integers(0, 11)
-SECONDS = st.sampled_from([0.001, 1, 4.999, 5, 10, 14, 15, 60, 130])
-KEYS = st.sampled_from([None, None, "k", "l"])
-GATES = st.builds(
-    lambda gate, turns: {**gate, **turns},
-    st.fixed_dictionaries({
-        "ordered": st.sampled_from([False, False, True]),
-        "key_concurrency": st.sampled_from([None, None, 1, 2]),
-        "rate": st.sampled_from([None, None, None, Rate(4, 10_000)]),
-        "key_rate": st.sampled_from([None, None, Rate(1, 5_000), Rate(3, 20_000)]),
-    }),
-    st.sampled_from([{}, {"fair": True}, {"fair": True, "key_weights": {"k": 3, "l": 2}}]),
-)  # fmt: skip
-RETRIES = st.integers(0, 2)
-DRAFTS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "delay_ms": st.sampled_from([None, None, 0, 1_000, 10_000]),
-            "priority": st.sampled_from([0, 5, 5, 9]),
-            "key": KEYS,
-            "dedupe": st.sampled_from([None, None, "x", "y"]),
-            "expires_in_ms": st.sampled_from([None, None, None, 8_000]),
-            "max_retries": st.sampled_from([None, None, 0, 5]),
-            "cost": st.sampled_from([1, 1, 1, 1, 2, 3]),
-            "body": st.binary(max_size=3),
-            "headers": st.sampled_from([None, b'{"h":1}']),
-        }
-    ),
-    min_size=1,
-    max_size=4,
-)
-
-
-Rests: TypeAlias = Literal["queue", "key"] | None
-RESTS: Final[st.SearchStrategy[Rests]] = st.sampled_from([None, None, None, "key", "queue"])
-
-
-class Day(NamedTuple):
-    """What a worker claims, and what it says of it."""
-
-    pick: int
-    limit: int
-    suspects: bool
-    actions: list[Action]
-    delay: int | None
-    rests: Rests
-
-
-DAYS = st.builds(
-    Day,
-    pick=PICK,
-    limit=st.integers(1, 6),
-    suspects=st.sampled_from([False, False, True]),
-    actions=st.lists(st.sampled_from(list(Action)), min_size=1, max_size=4),
-    delay=st.sampled_from([None, None, 0, 3_000]),
-    rests=RESTS,
-)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -154,6 +95,20 @@ class StoreMachine(RuleBasedStateMachine):
         except Refused:
             return
         self.ledger.sent(drafts, sent)
+
+    @rule(parts=DRAFTS, queue=st.sampled_from(["a", "b"]), pick=PICK, limit=st.integers(1, 3))
+    def send_and_claim(self, parts: list[dict[str, object]], queue: str, pick: int, limit: int) -> None:
+        drafts, owner = [self._draft(queue, **each) for each in parts], _pick(self.owners or self.gone, pick)
+        request = a_claim(queue=queue, owner=owner, limit=limit, calls=limit)
+        try:
+            sent, claimed = self.pair.ask(
+                lambda store: store.append_and_claim(drafts, request), view=lambda answer: grants(answer[1])
+            )
+        except Refused:
+            return
+        self.ledger.sent(drafts, sent)
+        self.ledger.claimed(request, claimed, self._consumer(queue), self.clock.now_ms())
+        self.leases += [(owner, lease) for lease in claimed.leases]
 
     def _draft(self, queue: str, **parts: object) -> Draft:
         if parts.get("key") is not None:
