@@ -28,6 +28,7 @@ KEYS: Final = ("VEO3_API_KEY", "OMNI_API_KEY", "AGENT_PLATFORM_TOKEN")
 PORT: Final = "8787"
 DATA: Final = "generation-data"
 SANDBOX_POLL_S: Final = "1"
+SANDBOX_EXPECTED_S: Final = "3"
 """The sandbox is quick: after the document's 5 s its videos would have been there for long."""
 TEACHING: Final = """\
 first steps:
@@ -121,6 +122,7 @@ def start_sandbox(environment: Mapping[str, str]) -> dict[str, str]:
         "AGENT_PLATFORM_BASE_URL": f"{there.sandbox}/agent-platform", "AGENT_PLATFORM_TOKEN": SANDBOX,
         "GOOGLE_CLOUD_PROJECT": SANDBOX,
         "GENERATION_POLL_S": given.get("GENERATION_POLL_S", "").strip() or SANDBOX_POLL_S,
+        "GENERATION_EXPECTED_S": given.get("GENERATION_EXPECTED_S", "").strip() or SANDBOX_EXPECTED_S,
     }  # fmt: skip
 
 

@@ -87,6 +87,8 @@ class Settings:
     poll_s: int = 5
     timeout_s: int = 300
     """From the submission to the video."""
+    expected_s: int = 60
+    """What a video takes, to say how far it may be where the provider does not: halfway by then."""
     log_style: LogStyle = LogStyle.PRETTY
     log_level: LogLevel = LogLevel.INFO
     """The least that is said."""
@@ -161,6 +163,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         tries=read.number("GENERATION_TRIES", TRIES, least=1, most=20),
         poll_s=read.number("GENERATION_POLL_S", 5, least=1, most=60),
         timeout_s=read.number("GENERATION_TIMEOUT_S", 300, least=5, most=3_600),
+        expected_s=read.number("GENERATION_EXPECTED_S", 60, least=1, most=3_600),
         log_style=read.choice("CONVEYOR_LOG", LogStyle, LogStyle.PRETTY),
         log_level=read.choice("GENERATION_LOG_LEVEL", LogLevel, LogLevel.INFO),
         data=Path(read.text("GENERATION_DATA", "generation-data")),

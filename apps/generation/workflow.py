@@ -34,8 +34,6 @@ from .video import Done, Failed, Progress, Running, VideoProvider
 SUBMITTED: Final = 0.1
 """How far it is once the provider has it; the looks lead on to `MADE`."""
 MADE: Final = 0.9
-EXPECTED_S: Final = 60.0
-"""What a video takes, to say how far it may be where the provider does not."""
 LIMIT_S_MAX: Final = 120.0
 """The longest that a job holds its place because its provider is asked too often."""
 
@@ -188,7 +186,9 @@ class Workflow:
                 kind = ProviderRefusedError if found.is_permanent else OperationFailedError
                 raise kind(provider.name, found.message, code=found.code)
             case Running():
-                share = found.progress if found.progress is not None else 1 - EXPECTED_S / (EXPECTED_S + since_s)
+                share = found.progress
+                if share is None:
+                    share = since_s / (self._settings.expected_s + since_s)
                 await self._move(generation, context, SUBMITTED + (MADE - SUBMITTED) * share, "The video is being made")
                 self._log.debug(
                     Component.PROVIDER, "Still running", operation=taken.operation,

@@ -12,7 +12,11 @@ from conveyor_apps.programs import find_ffmpeg
 from .prose import digest
 from .provider import Problem, ProblemError, Trouble
 
-LOOKS: Final = 8
+LOOKS: Final = (
+    ("1f3b57", "e8a87c"), ("264653", "8ecae6"), ("3d405b", "f2cc8f"), ("2d4739", "b7d3a8"), ("4a3f6b", "e0aaff"),
+    ("5c3a35", "f4b6a6"), ("20444f", "ffd6a5"), ("343a55", "a8b8ff"),
+)  # fmt: skip
+"""Two colours each."""
 SECONDS_MAX: Final = 2
 FRAMES_PER_S: Final = 12
 RENDER_S_MAX: Final = 60
@@ -28,7 +32,7 @@ class Studio:
 
     def render(self, prompt: str, *, size: str, seconds: int) -> bytes:
         """An MP4 of that size (`320x180`); of longer ones the first two seconds."""
-        look, seconds = int(digest(self._seed, prompt), 16) % LOOKS, min(seconds, SECONDS_MAX)
+        look, seconds = int(digest(self._seed, prompt), 16) % len(LOOKS), min(seconds, SECONDS_MAX)
         with self._lock:
             key = look, size, seconds
             if key not in self._made:
@@ -40,10 +44,10 @@ def _render(look: int, *, size: str, seconds: int) -> bytes:
     ffmpeg = find_ffmpeg(os.environ)
     if ffmpeg is None:
         raise ProblemError(Problem(trouble=Trouble.FAILED, message="the sandbox has no FFmpeg: `apt install ffmpeg`"))
-    colours = digest("look", look)
+    first, second = LOOKS[look]
     source = (
         f"gradients=s={size}:r={FRAMES_PER_S}:d={seconds}:seed={look + 1}:speed=0.05"
-        f":c0=0x{colours[:6]}:c1=0x{colours[6:12]}:nb_colors=2"
+        f":c0=0x{first}:c1=0x{second}:nb_colors=2"
     )
     with TemporaryDirectory(prefix="sandbox-studio-") as folder:
         made = Path(folder) / "video.mp4"

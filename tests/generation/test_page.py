@@ -81,7 +81,7 @@ def test_a_prompt_becomes_a_video_that_plays(page: Any) -> None:
     assert "9:16" in fern.locator(".facts").inner_text()
     assert "made in" in fern.locator(".times").inner_text()
     fern.get_by_role("button", name="Play").click()
-    playwright.expect(fern.locator("video")).to_have_js_property("paused", False, timeout=WAIT_MS)  # noqa: FBT003
+    playwright.expect(fern.locator("video")).to_have_js_property("paused", False, timeout=WAIT_MS)
     assert fern.locator("video").evaluate("video => video.videoWidth") < fern.locator("video").evaluate(
         "video => video.videoHeight"
     )
@@ -150,17 +150,17 @@ def test_pictures_for_the_readme(browser: Any, tmp_path: Path) -> None:
         "A cat sorts letters in a post office, seen from above",
         "Sheets on a line in the wind, hills behind them",
     )
-    with Served(tmp_path / "pictures", SANDBOX_GENERATION_S="4", GENERATION_POLL_S="1") as served:
-        page = browser.new_page(viewport={"width": 1000, "height": 1000})
+    with Served(tmp_path / "pictures", SANDBOX_GENERATION_S="4", GENERATION_DISPATCH="alarm") as served:
+        page = browser.new_page(viewport={"width": 1060, "height": 900})
         page.goto(served.url)
         for prompt in prompts:
             ask_for(page, prompt)
-        state(page, prompts[0], "done")
+        state(page, prompts[1], "done")
         state(page, prompts[2], "running")
-        page.wait_for_timeout(2_500)
-        page.screenshot(path=folder / "generation-working.png")
+        page.wait_for_timeout(2_000)
+        page.screenshot(path=folder / "generation-working.png", full_page=True)
         page.emulate_media(color_scheme="dark")
         for prompt in prompts:
             state(page, prompt, "done")
         page.wait_for_timeout(1_000)
-        page.screenshot(path=folder / "generation-dark.png")
+        page.screenshot(path=folder / "generation-dark.png", full_page=True)

@@ -176,9 +176,9 @@ find("#more").addEventListener("click", async (event) => {
 // The queue
 
 const MODES = {
-  immediate: "Mode “immediate”: each video begins the moment it is asked for, all side by side.",
+  immediate: "Mode “immediate”: each begins the moment it is asked for, all side by side.",
   cron: "Mode “cron”: once a minute the next in the line begins, so the wait can be up to a minute.",
-  alarm: "Mode “alarm”: one after the other; the next begins a second after the last has ended.",
+  alarm: "Mode “alarm”: one after the other; the first begins after a second, the next when the one before has ended.",
   queue: "Mode “queue”: several at once, the others wait in the line.",
 };
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from conveyor_apps.generation.errors import RefusedError
+from ..errors import RefusedError
 
 T = TypeVar("T")
 

@@ -14,11 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from conveyor import Bucket, ConveyorError
-from conveyor_apps.generation.errors import RefusedError
-from conveyor_apps.generation.records import GenerationRequest, State
-from conveyor_apps.generation.room import Room
-from conveyor_apps.generation.settings import Settings
 
+from ..errors import RefusedError
+from ..records import GenerationRequest, State
+from ..room import Room
+from ..settings import Settings
 from .answers import SafeHeaders, answer, check_site, read_json
 from .films import serve_film
 from .options import options_of

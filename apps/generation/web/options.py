@@ -4,8 +4,8 @@ from typing import Final, Generic, TypeVar, get_args
 
 import msgspec
 
-from conveyor_apps.generation.records import PROMPT_CHARS_MAX, Parameters, ProviderName
-from conveyor_apps.generation.settings import DispatchMode, Settings
+from ..records import PROMPT_CHARS_MAX, Parameters, ProviderName
+from ..settings import DispatchMode, Settings
 
 T = TypeVar("T")
 

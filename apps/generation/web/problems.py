@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from conveyor import ConveyorError, QueueFullError
-from conveyor_apps.generation.errors import RefusedError
+
+from ..errors import RefusedError
 
 PROBLEM = "application/problem+json"
 

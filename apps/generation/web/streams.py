@@ -17,8 +17,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Send
 
 from conveyor import JobEvent, JobLog, JobNotFoundError, JobProgress
-from conveyor_apps.generation.room import Room
 
+from ..room import Room
 from .problems import TooManyError
 from .views import GenerationView, Views
 
@@ -96,8 +96,8 @@ class Streams:
                 view = await self._views.glance(found)
                 words.begin(view.job_id)
                 if view.state.is_final:
-                    async for word in words.last():
-                        yield _word(word, view.seq)
+                    async for last in words.last():
+                        yield _word(last, view.seq)
                     yield _event("end", Seen(view.seq, words.number, is_all=True), view)
                     return
                 if shown != (view.seq, view.queue_position):

@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from conveyor_apps.generation.records import Generation, State
-from conveyor_apps.generation.room import Room
+from ..records import Generation, State
+from ..room import Room
 
 LINE_MAX: Final = 10_000
 """Whoever stands further back is told that it waits, and no number."""
