@@ -63,7 +63,7 @@ class Doorway:
         self, app: Conveyor, settings: Settings, transport: httpx2.AsyncBaseTransport | None, write: Write | None
     ) -> None:
         self._app = app
-        self._settings = settings
+        self.settings = settings
         self._transport = transport
         self._write = write
         self._room: Room | None = None
@@ -79,7 +79,7 @@ class Doorway:
         )  # fmt: skip
         try:
             await self._know_receiver()
-            self._room = await open_room(self._settings, outside)
+            self._room = await open_room(self.settings, outside)
         except SettingError as error:
             raise ConveyorError(str(error), hint=HINT) from error
 
@@ -108,7 +108,7 @@ class Doorway:
 
     async def _know_receiver(self) -> None:
         """Next.js is an endpoint with the secret that the settings give, or one that is made."""
-        url, given = self._settings.webhook_url, self._settings.webhook_secret.reveal() or None
+        url, given = self.settings.webhook_url, self.settings.webhook_secret.reveal() or None
         try:
             present = await self._app.webhooks.secret(url)
         except NotFoundError:
@@ -121,7 +121,7 @@ class Doorway:
                 await self._app.webhooks.rotate(url, secret=given)
 
     async def _deliveries(self) -> WebhookStatus:
-        found = await self._app.webhooks.deliveries(url=self._settings.webhook_url, limit=DELIVERIES_SEEN)
+        found = await self._app.webhooks.deliveries(url=self.settings.webhook_url, limit=DELIVERIES_SEEN)
         states = [each.state.value for each in found]
         return WebhookStatus(
             sent=states.count("delivered"), pending=states.count("pending"), failed=states.count("failed"),
@@ -234,3 +234,4 @@ def declare_rescue(app: Conveyor, doorway: Doorway) -> None:
             await room.desk.send(each)
         for id in await room.ledger.silent(for_ms=LEFT_MS):
             await room.relay.hand(id)
+        await room.statistics.fold()

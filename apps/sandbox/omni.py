@@ -96,12 +96,12 @@ class Omni:
         if not self._room.is_done(making):
             return json_reply(_shown(making, "in_progress"))
         if making.ending is Ending.MADE:
-            step = {"type": "model_output", "content": [self._video(making)]}
-            return json_reply({**_shown(making, "completed"), "steps": [step]})
+            output = {"type": "model_output", "content": [self._video(making)]}
+            return json_reply({**_shown(making, "completed"), "steps": [output]})
         error: Mapping[str, object] = {"code": 3, "message": SAFETY_REASON, "status": "SAFETY"}
         if making.ending is Ending.FAILED:
             error = failure(making.fail_code)
-        step = {"type": "model_output", "content": [], "error": error}
+        step: Mapping[str, object] = {"type": "model_output", "content": [], "error": error}
         return json_reply({**_shown(making, "failed"), "steps": [step]})
 
     def _video(self, making: Making) -> Mapping[str, str]:

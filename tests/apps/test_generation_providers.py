@@ -140,9 +140,7 @@ async def test_safety_refusals_are_permanent_at_the_submission_and_at_the_end(na
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(("code", "word", "is_permanent"), [(13, "INTERNAL", False), (3, "INVALID_ARGUMENT", True)])
-async def test_an_operation_that_ends_in_an_error(
-    name: ProviderName, code: int, word: str, is_permanent: bool
-) -> None:
+async def test_an_operation_that_ends_in_an_error(name: ProviderName, code: int, word: str, is_permanent: bool) -> None:
     async with staged() as stage:
         await stage.faults(name, fail_code=code, generation_s=3)
         operation = await stage.providers[name].submit(VideoOrder(client_id="a", prompt="#fails"))
@@ -346,9 +344,7 @@ async def test_a_download_goes_nowhere_else(uri: str, is_redirected: bool) -> No
 
 
 async def test_redirects_in_a_circle_end() -> None:
-    answer, asked = answering(
-        f"{FILES}/a?alt=media", a=httpx2.Response(302, headers={"location": "a"})
-    )
+    answer, asked = answering(f"{FILES}/a?alt=media", a=httpx2.Response(302, headers={"location": "a"}))
     with pytest.raises(ProviderError, match="redirects"):
         await fetch(gemini(answer), NAME)
     assert len(asked) == 4

@@ -62,12 +62,13 @@ class Sdks:
         url = f"{self.base}/perplexity"
         return self._stack.enter_context(perplexity.Perplexity(base_url=url, api_key=key, max_retries=0))
 
-
     def veo(self, key: str = "key") -> "google.genai.Client":
         from google.oauth2.credentials import Credentials
 
         token = Credentials(token=key)  # type: ignore[no-untyped-call]
-        return self._google("agent-platform", key, vertexai=True, project="p", location="us-central1", credentials=token)
+        return self._google(
+            "agent-platform", key, vertexai=True, project="p", location="us-central1", credentials=token
+        )
 
     def omni(self, key: str = "key") -> "google.genai.Client":
         return self._google("omni", key, api_key=key)
@@ -263,12 +264,12 @@ def order_veo(sdks: Sdks, prompt: str = "a cat", key: str = "key", **config: Any
 
 @pytest.mark.parametrize("folder", ["", "gs://videos/out"])
 def test_google_sdk_orders_polls_and_reads_a_veo_video(sdks: Sdks, folder: str) -> None:
-    config = {"duration_seconds": 4, "aspect_ratio": "9:16", "labels": {"generation": "gen_1"}}
+    config: dict[str, Any] = {"duration_seconds": 4, "aspect_ratio": "9:16", "labels": {"generation": "gen_1"}}
     operation = order_veo(sdks, **config, **({"output_gcs_uri": folder} if folder else {}))
     assert not operation.done
-    assert not sdks.veo().operations.get(operation).done
+    assert not see_veo(sdks, operation).done
     advance(sdks.base, 60)
-    ended = sdks.veo().operations.get(operation)
+    ended = see_veo(sdks, operation)
     assert ended.done
     video = ended.result.generated_videos[0].video
     assert video.mime_type == "video/mp4"
@@ -281,10 +282,10 @@ def test_google_sdk_orders_polls_and_reads_a_veo_video(sdks: Sdks, folder: str) 
 def test_google_sdk_reads_how_veo_fails(sdks: Sdks) -> None:
     filtered, failed = order_veo(sdks, "#unsafe"), order_veo(sdks, "#fails")
     advance(sdks.base, 60)
-    result = sdks.veo().operations.get(filtered).result
+    result = see_veo(sdks, filtered).result
     assert (result.rai_media_filtered_count, result.generated_videos) == (1, None)
     assert "usage guidelines" in result.rai_media_filtered_reasons[0]
-    assert sdks.veo().operations.get(failed).error == {"code": 13, "message": "Internal error encountered."}
+    assert see_veo(sdks, failed).error == {"code": 13, "message": "Internal error encountered."}
 
 
 def test_google_sdk_raises_its_own_errors(sdks: Sdks) -> None:
@@ -307,10 +308,28 @@ def test_google_sdk_raises_its_own_errors(sdks: Sdks) -> None:
     assert refused(errors.ServerError).status == "UNAVAILABLE"
 
 
+def see_veo(sdks: Sdks, operation: Any) -> Any:
+    return sdks.veo().operations.get(operation)
+
+
+def see_omni(sdks: Sdks, id: str) -> Any:
+    return sdks.omni().interactions.get(id)
+
+
 def create_omni(sdks: Sdks, prompt: str, delivery: str) -> Any:
-    wanted: Any = {"type": "video", "aspect_ratio": "16:9", "resolution": "720p", "delivery": delivery, "duration": "4s"}
+    wanted: Any = {
+        "type": "video",
+        "aspect_ratio": "16:9",
+        "resolution": "720p",
+        "delivery": delivery,
+        "duration": "4s",
+    }
     return sdks.omni().interactions.create(
-        model="gemini-omni-1.1-flash", background=True, input=prompt, response_format=wanted, labels={"generation": "g2"}
+        model="gemini-omni-1.1-flash",
+        background=True,
+        input=prompt,
+        response_format=wanted,
+        labels={"generation": "g2"},
     )
 
 
@@ -318,23 +337,20 @@ def create_omni(sdks: Sdks, prompt: str, delivery: str) -> Any:
 def test_google_sdk_orders_polls_and_reads_an_omni_video(sdks: Sdks, delivery: str) -> None:
     interaction = create_omni(sdks, "a cat", delivery)
     assert interaction.status == "in_progress"
-    assert sdks.omni().interactions.get(interaction.id).status == "in_progress"
+    assert see_omni(sdks, interaction.id).status == "in_progress"
     advance(sdks.base, 60)
-    ended = sdks.omni().interactions.get(interaction.id)
+    ended = see_omni(sdks, interaction.id)
     assert ended.status == "completed"
     video = ended.steps[-1].content[0]
     assert (video.type, video.mime_type) == ("video", "video/mp4")
-    if delivery == "uri":
-        content = sdks.omni().files.download(file=video.uri)
-    else:
-        content = base64.b64decode(video.data)
+    content = sdks.omni().files.download(file=video.uri) if delivery == "uri" else base64.b64decode(video.data)
     assert content[4:8] == b"ftyp"
 
 
 def test_google_sdk_reads_how_omni_fails(sdks: Sdks) -> None:
     filtered, failed = create_omni(sdks, "#unsafe", "uri"), create_omni(sdks, "#fails", "uri")
     advance(sdks.base, 60)
-    ended = [sdks.omni().interactions.get(each.id) for each in (filtered, failed)]
+    ended = [see_omni(sdks, each.id) for each in (filtered, failed)]
     assert [each.status for each in ended] == ["failed", "failed"]
     assert "usage guidelines" in ended[0].steps[-1].error.message
     assert ended[1].steps[-1].error.code == 13
