@@ -182,8 +182,12 @@ class EventStream(StreamingResponse):
             async with asyncio.timeout(WRITE_S_MAX):
                 await send(message)
 
-        with contextlib.suppress(TimeoutError):
-            await super().stream_response(send_soon)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await super().stream_response(send_soon)
+        finally:
+            if isinstance(self.body_iterator, AsyncGenerator):
+                await self.body_iterator.aclose()
 
 
 def _word(word: Word, seq: int) -> bytes:
