@@ -48,6 +48,11 @@ async def advance(client: httpx2.AsyncClient, seconds: float) -> None:
     (await client.post("/admin/clock", json={"advance_s": seconds})).raise_for_status()
 
 
+def describe(ffmpeg: str, video: Path) -> str:
+    command = [ffmpeg, "-hide_banner", "-i", str(video)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
 async def test_a_file_redirects_to_a_real_video_of_the_shape_that_was_asked_for(tmp_path: Path) -> None:
     async with sandbox() as client:
         ordered = await order(client, aspectRatio="9:16", resolution="1080p", durationSeconds=1)
@@ -60,10 +65,10 @@ async def test_a_file_redirects_to_a_real_video_of_the_shape_that_was_asked_for(
     (tmp_path / "video.mp4").write_bytes(video.content)
     ffmpeg = find_ffmpeg({"PATH": "/usr/bin:/usr/local/bin"})
     assert ffmpeg is not None
-    looked = subprocess.run([ffmpeg, "-hide_banner", "-i", str(tmp_path / "video.mp4")], capture_output=True, text=True, check=False)
-    assert "270x480" in looked.stderr
-    assert "Duration: 00:00:01.0" in looked.stderr
-    assert "h264" in looked.stderr
+    said = describe(ffmpeg, tmp_path / "video.mp4")
+    assert "270x480" in said
+    assert "Duration: 00:00:01.0" in said
+    assert "h264" in said
 
 
 async def test_every_third_is_filtered_and_every_second_fails_as_it_is_told() -> None:
