@@ -94,7 +94,7 @@ async def measure_latency(bench: Bench, mode: Dispatch, found: Found) -> None:
         await bench.queue.send(number)
         await bench.done.wait()
         found.latencies_s.append(bench.began[number] - before)
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(random.uniform(0, 0.02))
 
 
 async def measure_rate(bench: Bench, mode: Dispatch, messages: int, found: Found) -> None:

@@ -153,9 +153,17 @@ INSERT INTO tallies (name, minute, count) VALUES (:name, :now / 60000, :count)
 ON CONFLICT (name, minute) DO UPDATE SET count = count + excluded.count;
 
 -- name: tallied
-SELECT name, sum(count), sum(CASE WHEN minute = :now / 60000 - 1 THEN count ELSE 0 END),
-  sum(CASE WHEN minute = :now / 60000 THEN count ELSE 0 END)
-FROM tallies GROUP BY name;
+-- In all, and in the last full minute.
+SELECT name, sum(count), sum(CASE WHEN minute = :now / 60000 - 1 THEN count ELSE 0 END) FROM tallies GROUP BY name;
+
+-- name: fold_tallies
+-- What is older than an hour is kept as one sum, under the minute 0.
+INSERT INTO tallies (name, minute, count)
+SELECT name, 0, sum(count) FROM tallies WHERE minute > 0 AND minute < :now / 60000 - 60 GROUP BY name HAVING true
+ON CONFLICT (name, minute) DO UPDATE SET count = count + excluded.count;
+
+-- name: forget_folded
+DELETE FROM tallies WHERE minute > 0 AND minute < :now / 60000 - 60;
 
 -- name: states
 SELECT state, count(*) FROM generations GROUP BY state;

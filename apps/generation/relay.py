@@ -9,7 +9,6 @@ from conveyor import ConveyorError
 
 from .ledger import Ledger
 from .logbook import Component, Logbook
-from .status import WEBHOOKS_SENT, Statistics
 
 
 class SendEvent(Protocol):
@@ -21,9 +20,8 @@ class SendEvent(Protocol):
 class Relay:
     """What is told to Next.js."""
 
-    def __init__(self, ledger: Ledger, statistics: Statistics, log: Logbook, *, send: SendEvent, url: str) -> None:
+    def __init__(self, ledger: Ledger, log: Logbook, *, send: SendEvent, url: str) -> None:
         self._ledger = ledger
-        self._statistics = statistics
         self._log = log
         self._send = send
         self._url = url
@@ -41,7 +39,6 @@ class Relay:
                 )  # fmt: skip
                 return False
             await self._ledger.hand(event_id)
-            await self._statistics.count(WEBHOOKS_SENT)
             self._log.info(
                 Component.WEBHOOK, "Sending webhook", event=event, generationId=id, webhookId=event_id,
                 webhookUrl=self._url,

@@ -109,7 +109,7 @@ async def open_room(settings: Settings, outside: Outside) -> Room:
     client = httpx2.AsyncClient(
         timeout=PROVIDER_TIMEOUT_S, transport=outside.transport, trust_env=False, follow_redirects=False
     )
-    relay = Relay(ledger, statistics, log, send=outside.send_event, url=settings.webhook_url)
+    relay = Relay(ledger, log, send=outside.send_event, url=settings.webhook_url)
     calls = CallCounter(log, statistics)
     workflow = Workflow(
         settings, ledger, statistics, log, providers=open_providers(settings, client, tell=calls.hear),

@@ -17,8 +17,6 @@ PROVIDER_CALLS: Final = "provider_calls"
 PROVIDER_ERRORS: Final = "provider_errors"
 RATE_LIMIT_HITS: Final = "rate_limit_hits"
 RETRIES: Final = "retries"
-WEBHOOKS_SENT: Final = "webhooks_sent"
-"""Events that were handed to the webhooks."""
 
 
 class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -80,6 +78,15 @@ class Statistics:
         """Something happened."""
         await self._database.write(lambda tx: tx.change("tally", name=name, count=number))
 
+    async def fold(self) -> None:
+        """Put together what is too old to be told by the minute."""
+
+        def work(tx: Transaction) -> None:
+            tx.change("fold_tallies")
+            tx.change("forget_folded")
+
+        await self._database.write(work)
+
     async def status(self) -> QueueStatus:
         """All of it."""
         webhooks = await self._deliveries()
@@ -87,7 +94,7 @@ class Statistics:
 
     def _status(self, tx: Transaction, webhooks: WebhookStatus) -> QueueStatus:
         states = {str(state): int(number) for state, number in tx.rows("states")}
-        total = {str(name): (int(a), int(b)) for name, a, b, _ in tx.rows("tallied")}
+        total = {str(name): (int(a), int(b)) for name, a, b in tx.rows("tallied")}
         wait_ms, took_ms = tx.rows("waits", since=tx.now_ms - HOUR_MS)[0]
         hour = {str(state): int(number) for state, number in tx.rows("ended_since", since=tx.now_ms - HOUR_MS)}
         minute = {str(state): int(number) for state, number in tx.rows("ended_since", since=tx.now_ms - MINUTE_MS)}

@@ -234,3 +234,4 @@ def declare_rescue(app: Conveyor, doorway: Doorway) -> None:
             await room.desk.send(each)
         for id in await room.ledger.silent(for_ms=LEFT_MS):
             await room.relay.hand(id)
+        await room.statistics.fold()

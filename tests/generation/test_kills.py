@@ -48,7 +48,8 @@ class SlowAnswers:
 
 @pytest.mark.campaign
 @pytest.mark.timeout(1_800)
-def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["queue", "alarm"])
+def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path, mode: str) -> None:
     chance = random.Random(int(os.environ.get("SEED", "11")))
     slow = SlowAnswers(create_sandbox(SandboxSettings(is_clock_running=True, generation_s=2)))
     with listening_beside(slow) as sandbox, receiving_beside() as nextjs, httpx2.Client(base_url=sandbox) as side:
@@ -62,7 +63,7 @@ def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path) 
 
         with Served(
             tmp_path / "served", OMNI_BASE_URL=f"{sandbox}/omni", OMNI_API_KEY="key", NEXTJS_URL=nextjs.url,
-            GENERATION_WEBHOOK_SECRET=nextjs.secret, GENERATION_POLL_S="1", GENERATION_USER_RATE="1000",
+            GENERATION_WEBHOOK_SECRET=nextjs.secret, GENERATION_POLL_S="1", GENERATION_USER_RATE="1000", GENERATION_DISPATCH=mode,
         ) as served:  # fmt: skip
             made: list[str] = []
             cut: list[str] = []
@@ -86,7 +87,7 @@ def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path) 
         for each in ended:
             last = "generation.failed" if each in doubts else "generation.completed"
             assert nextjs.names_of(each["id"]) == ["generation.started", last]
-        print(f"{KILLS} kills: {len(ended) - len(doubts)} videos, {len(doubts)} orders in doubt, none twice")  # noqa: T201  # a campaign says what it saw
+        print(f"{mode}, {KILLS} kills: {len(ended) - len(doubts)} videos, {len(doubts)} orders in doubt, none twice")  # noqa: T201  # a campaign says what it saw
 
 
 def kill_worker(server: int) -> None:

@@ -14,6 +14,14 @@ from conveyor_apps.generation.errors import SettingError
 from conveyor_apps.generation.logbook import Component, Logbook, LogLevel, LogStyle
 from conveyor_apps.generation.records import GenerationRequest, ProviderName
 from conveyor_apps.generation.settings import DispatchMode, read_settings
+from conveyor_apps.generation.status import PROVIDER_CALLS
+from generation.stage import stage
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
 
 KEY = {"OMNI_API_KEY": "secret"}
 
@@ -87,3 +95,18 @@ def test_a_request_is_checked(wrong: dict[str, object]) -> None:
     msgspec.convert(right, GenerationRequest)
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(right | wrong, GenerationRequest)
+
+
+@pytest.mark.anyio
+async def test_figures_are_told_by_the_minute_and_kept_as_a_sum(tmp_path: Path) -> None:
+    async with stage(tmp_path, works=False) as film:
+        await film.room.statistics.count(PROVIDER_CALLS, 3)
+        await film.clock.advance(60)
+        await film.room.statistics.count(PROVIDER_CALLS)
+        assert (await film.room.desk.status()).provider.calls_per_minute == 3
+        for _ in range(2):
+            await film.clock.advance(2 * 3_600)
+            await film.room.statistics.count(PROVIDER_CALLS)
+            await film.room.statistics.fold()
+        found = (await film.room.desk.status()).provider
+        assert (found.calls, found.calls_per_minute) == (6, 0)

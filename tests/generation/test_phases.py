@@ -24,11 +24,11 @@ SEQUENTIAL = (DispatchMode.CRON, DispatchMode.ALARM)
 STORES = ["sqlite", "postgres"]
 
 
-def each_mode(*usual: DispatchMode) -> pytest.MarkDecorator:
+def each_mode(*usual: DispatchMode, workers: int = 4) -> pytest.MarkDecorator:
     """The test in all modes on both stores; in the usual run in these alone, on SQLite."""
     cases = [
         pytest.param(
-            (mode, store), id=f"{mode}-{store}",
+            (mode, store, workers), id=f"{mode}-{store}",
             marks=() if mode in usual and store == "sqlite" else pytest.mark.campaign,
         )
         for mode in MODES
@@ -44,8 +44,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def film(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
-    mode, store = request.param
-    async with stage(tmp_path, mode=mode, store=store) as playing:
+    mode, store, workers = request.param
+    async with stage(tmp_path, mode=mode, store=store, environment={"GENERATION_WORKERS": str(workers)}) as playing:
         yield playing
 
 
@@ -118,13 +118,15 @@ async def test_phase_1_an_error_is_handled_and_told(film: Stage) -> None:
     assert (await film.room.desk.status()).failure_rate == 1.0
 
 
-@each_mode(DispatchMode.ALARM, DispatchMode.QUEUE)
+@each_mode(DispatchMode.ALARM, DispatchMode.QUEUE, workers=1)
 async def test_phase_2_five_jobs_in_their_order(film: Stage) -> None:
     made = await film.create_many(5)
     ended = await finish(film, made)
     assert {each.state for each in ended} == {State.COMPLETED}
     started = [each["generationId"] for each in film.logged("Starting generation")]
-    assert started == [each.id for each in made], "FIFO, and none is skipped"
+    assert sorted(started) == sorted(each.id for each in made), "none is skipped"
+    if mode_of(film) is not DispatchMode.IMMEDIATE:  # which promises no order
+        assert started == [each.id for each in made], "FIFO"
     if mode_of(film) in SEQUENTIAL:
         order = spans(ended)
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(order)), "one after another"

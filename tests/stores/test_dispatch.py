@@ -76,7 +76,9 @@ class Shop:
         call.ended_at = self.clock.now_ms()
 
     @contextlib.asynccontextmanager
-    async def at_work(self, mode: Dispatch, workers: int = 1, **settings: object) -> AsyncIterator[None]:
+    async def at_work(
+        self, mode: Dispatch, workers: int = 1, concurrency: int = 100, **settings: object
+    ) -> AsyncIterator[None]:
         consumer = self.consumer(mode, **settings)
         await self.store.declare_consumer(LINE, consumer)
         boards, running = [], []
@@ -85,8 +87,9 @@ class Shop:
             handler = read_handler(LINE, self.handle, consumer)
             owner = await self.store.register_owner(an_owner())
             worker = Worker(
-                self.store, owner, [handler], board=board, emit=lambda _event: None, random=Random(1), here=self.here
-            )
+                self.store, owner, [handler], board=board, emit=lambda _event: None, random=Random(1), here=self.here,
+                concurrency=concurrency,
+            )  # fmt: skip
             boards.append(board)
             running.append((worker, asyncio.create_task(worker.run())))
         await self.let_settle()
@@ -203,6 +206,25 @@ async def test_immediate_starts_what_is_sent_here_and_leaves_the_rest_to_others(
         stranger = Shop(shop.store, shop.clock)
         await stranger.queue.send(3)
         await shop.until(4)
+
+
+async def test_what_was_claimed_ahead_goes_back_when_the_mode_is_changed(shop: Shop) -> None:
+    async def claimed() -> int:
+        return sum(each.leased for each in await shop.store.peek(LINE, limit=100))
+
+    async with shop.at_work(Dispatch.QUEUE, concurrency=2):
+        await shop.queue.send_batch(range(60))
+        await shop.until(10)
+        assert await claimed() > 2, "as many as it can start within a second"
+        await shop.change(Dispatch.ALARM)
+        await shop.pass_time(3)
+        assert await claimed() <= 1
+        before = len(shop.calls)
+        await shop.until(before + 5)
+        assert [call.number for call in shop.calls] == list(range(len(shop.calls)))
+        await shop.change(Dispatch.QUEUE)
+        await shop.until(60)
+    assert sorted(call.number for call in shop.calls) == list(range(60))
 
 
 class Ledger:

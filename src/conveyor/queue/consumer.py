@@ -229,6 +229,10 @@ class Consumer:
             return 0
         return max(0, self._desk.free_calls(self) - len(self.ready))
 
+    def flush_verdicts(self) -> None:
+        """Write the verdicts that wait, with whatever is written next."""
+        self.settler.flush_soon()
+
     def begin(self, claimed: Claimed, size: int) -> None:
         """What the transaction of a send has leased to us."""
         self._slots += claimed.calls

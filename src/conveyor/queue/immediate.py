@@ -37,6 +37,10 @@ class Starter(Protocol):
         """These are leased to us, for calls of so many messages."""
         ...
 
+    def flush_verdicts(self) -> None:
+        """Write the verdicts that wait, with whatever is written next."""
+        ...
+
     def doubt(self) -> None:
         """The store may hold more in our name than we know of."""
         ...
@@ -63,7 +67,8 @@ class Line:
         calls = self._calls_for(drafts)
         if calls <= 0:
             return await self._store.append(drafts)
-        task = asyncio.create_task(self._send(drafts, calls))
+        self._starter.flush_verdicts()
+        task = asyncio.create_task(self._send(drafts, calls))  # submitted after the verdicts, and with them
         self._sends.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)

@@ -85,7 +85,8 @@ class Ledger:
                 continue
             same = [place for place in keyed if place.key == lease.key]
             if consumer.ordered:
-                assert lease.seq == min(place.seq for place in same), "I9: claimed before an earlier one of its key"
+                first = min((place.seq for place in same), default=lease.seq)
+                assert lease.seq == first, "I9: claimed before an earlier one of its key"
             taken = sum(other.key == lease.key for other in leases)
             out = taken + sum(place.leased for place in same)
             assert consumer.key_limit is None or out <= consumer.key_limit or taken == 0, "I8: per key"
