@@ -146,6 +146,8 @@ def main() -> None:
     try:
         if plan.with_sandbox:
             environment = start_sandbox(environment)
+            port = environment.get("CONVEYOR_PORT") or PORT
+            print(f"generation: a sandbox makes test videos; open http://127.0.0.1:{port}", file=sys.stderr, flush=True)
         read_settings(environment)
     except SettingError as error:
         sys.exit(f"generation: {error}")

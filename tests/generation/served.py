@@ -11,7 +11,7 @@ from cutmv.kit import Served as AnyServed
 from cutmv.kit import wait_until
 
 FINAL = ("completed", "failed", "cancelled")
-USER_RATE = 20
+USER_RATE = 8
 
 
 class Served(AnyServed):
