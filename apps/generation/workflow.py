@@ -112,6 +112,7 @@ class Workflow:
             raise ProviderRefusedError(generation.provider, "it is not set up here")
         taken = await self._submit(generation, provider, context)
         await self._watch(generation, taken, provider, context)
+        context.log("Storing the video")
         await self._move(generation, context, MADE, "Storing the video")
         stored = await context.step(f"store-{taken.number}", self._store, generation, taken.operation, type=Stored)
         now_ms = self._clock().now_ms()
@@ -136,6 +137,7 @@ class Workflow:
         while True:
             present = await self._ledger.submission(generation.id)
             if present.state is None:
+                context.log("Asking the provider")
                 await self._move(generation, context, 0.0, "Asking the provider")
             try:
                 name, submit = f"submit-{present.number}", self._submitter.submit
@@ -217,6 +219,7 @@ class Workflow:
 
     async def _failed(self, generation: Generation, context: JobContext, error: ProviderError) -> None:
         """Write down why, and tell it if no other try comes."""
+        context.log(str(error), "warning")
         is_permanent = isinstance(error, (ProviderRefusedError, SubmissionInDoubtError))
         failure = Failure(code=_code(error), message=str(error), is_permanent=is_permanent)
         if is_permanent or context.attempt >= self._settings.tries:

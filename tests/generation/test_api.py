@@ -6,14 +6,14 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx2
 import pytest
 
 from conveyor_apps.generation.web.films import read_range
-from conveyor_apps.generation.web.streams import Seen, read_seen
+from conveyor_apps.generation.web.streams import STREAMS_OF_ONE_MAX, Seen, read_seen
 from generation.served import USER_RATE, Served
 from house.source import ROOT
 
@@ -75,7 +75,9 @@ def test_a_video_from_its_prompt_to_its_bytes(served: Served) -> None:
 
     with listening(served, made["id"], after=heard[0][0]) as events:
         again = list(events)
-    assert [each for each in again if each[1] == "log"] == [each for each in heard[1:] if each[1] == "log"]
+    said = [data["text"] for _, name, data in heard if name == "log"]
+    assert said == ["Asking the provider", "Storing the video"]
+    assert [data["text"] for _, name, data in again if name == "log"] == said[read_seen(heard[0][0]).number > 0 :]
     assert again[-1] == heard[-1], "whoever comes back is told how it ended"
     over = served.client.get(f"/api/generations/{made['id']}/events", headers={"last-event-id": heard[-1][0]})
     assert over.status_code == 204, "and then nothing more"
@@ -85,6 +87,15 @@ def test_a_video_from_its_prompt_to_its_bytes(served: Served) -> None:
     assert video.content[4:8] == b"ftyp"
     assert len(video.content) == ended["result"]["size"]
     check_parts(served, f"/api/generations/{made['id']}/video", video.content)
+
+
+def test_only_so_many_watch_one(served: Served) -> None:
+    with served.resting(), ExitStack() as streams:
+        made = served.create("watched", user="watched")["id"]
+        watching = [streams.enter_context(listening(served, made)) for _ in range(STREAMS_OF_ONE_MAX)]
+        assert [next(each)[1] for each in watching] == ["generation"] * STREAMS_OF_ONE_MAX
+        assert problem(served, served.client.get(f"/api/generations/{made}/events"), 429)["hint"]
+        served.ask("POST", f"/api/generations/{made}/cancel", 200, json={})
 
 
 def check_parts(served: Served, path: str, body: bytes) -> None:

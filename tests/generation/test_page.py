@@ -95,13 +95,15 @@ def test_a_prompt_becomes_a_video_that_plays(page: Any) -> None:
 def test_a_refusal_is_in_plain_words_and_may_be_tried_again(page: Any) -> None:
     page.get_by_role("button", name="Make the video").click()
     playwright.expect(page.locator("#wish-error")).to_have_text("Describe the video first.")
-    ask_for(page, "Something #unsafe")
-    state(page, "Something #unsafe", "failed")
-    playwright.expect(card(page, "Something #unsafe").locator(".error")).not_to_be_empty()
-    card(page, "Something #unsafe").get_by_role("button", name="Try again").click()
-    playwright.expect(card(page, "Something #unsafe")).to_have_count(2)
-    card(page, "Something #unsafe").first.get_by_role("button", name="Use this prompt").click()
-    playwright.expect(page.locator("#prompt")).to_have_value("Something #unsafe")
+    prompt = "Something #unsafe <img src=x onerror=alert(1)>"
+    ask_for(page, prompt)
+    state(page, prompt, "failed")
+    playwright.expect(card(page, prompt).locator(".error")).to_contain_text("for reasons of safety")
+    playwright.expect(card(page, prompt).locator("img")).to_have_count(0)
+    card(page, prompt).get_by_role("button", name="Try again").click()
+    playwright.expect(card(page, prompt)).to_have_count(2)
+    card(page, prompt).first.get_by_role("button", name="Use this prompt").click()
+    playwright.expect(page.locator("#prompt")).to_have_value(prompt)
 
 
 def test_the_line_moves_and_one_may_leave_it(page: Any, served: Served) -> None:
@@ -121,7 +123,8 @@ def test_the_line_moves_and_one_may_leave_it(page: Any, served: Served) -> None:
             card(page, prompt).get_by_role("button", name="Cancel").click()
             state(page, prompt, "cancelled")
             headline("Second in the row", left)
-    state(page, "Second in the row", "done")
+        card(page, "Second in the row").get_by_role("button", name="Cancel").click()
+        state(page, "Second in the row", "cancelled")
 
 
 @pytest.mark.campaign

@@ -14,6 +14,7 @@ let key = newKey();
 // Whoever opens the page is somebody: their videos are listed, and one user cannot take all the room.
 const user = localStorage.getItem(USER) ?? `visitor-${newKey().slice(0, 12)}`;
 localStorage.setItem(USER, user);
+const mine = `/api/generations?userId=${encodeURIComponent(user)}`;
 
 function tellError(error) {
   find("#wish-error").textContent = error ?? "";
@@ -161,7 +162,7 @@ function say(text) {
 }
 
 async function list(cursor) {
-  const path = `/api/generations?userId=${encodeURIComponent(user)}&limit=${PAGE}`;
+  const path = `${mine}&limit=${PAGE}`;
   const page = await ask("GET", cursor ? `${path}&cursor=${encodeURIComponent(cursor)}` : path);
   for (const view of page.generations) show(view);
   older = page.nextCursor;
@@ -197,7 +198,9 @@ const live = new Live({
   take,
   look: async (ids) => {
     tellStatus(await ask("GET", "/api/queue/status"));
-    for (const id of ids) take(await ask("GET", `/api/generations/${id}`));
+    if (!ids.length) return;
+    const page = await ask("GET", `${mine}&limit=100`);
+    for (const view of page.generations) take(view);
   },
   tell: (isUp) => {
     find("#live").textContent = isUp ? "live" : "reconnecting …";
