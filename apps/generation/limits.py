@@ -11,7 +11,7 @@ from typing import Final
 from conveyor import Limiter
 
 from .errors import SettingError
-from .provider_errors import ProviderLimitedError
+from .provider_errors import ProviderError, ProviderLimitedError
 from .records import ProviderName
 
 MARGIN_S: Final = 3
@@ -36,6 +36,11 @@ class ProviderLimits:
         if wait_s > 0:
             raise ProviderLimitedError(provider, "as many orders as it takes", after_s=wait_s, status=None, code="rate")
         return self._now_ms() + round((MARGIN_S - CONNECT_S_MAX) * 1000)
+
+    async def hear(self, provider: ProviderName, error: ProviderError) -> None:
+        """Where the provider itself says that it is given too many, nobody gives it any for as long as it says."""
+        if isinstance(error, ProviderLimitedError) and error.status is not None:
+            await self._limiter(f"generation-{provider}", self._rate).rest(error.after_s)
 
     def check(self, provider: ProviderName, until_ms: int) -> None:
         """`ProviderLimitedError` if the turn is over; nothing may be sent then."""

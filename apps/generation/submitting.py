@@ -58,8 +58,9 @@ class Submitter:
             operation = await provider.submit(order)
         except SubmissionInDoubtError:
             raise
-        except ProviderError:
+        except ProviderError as error:
             await self._ledger.close_submission(generation.id, number, SubmissionState.REFUSED)
+            await self._limits.hear(provider.name, error)
             raise
         await self._ledger.take_submission(generation.id, number, operation)
         self._log.info(

@@ -25,6 +25,8 @@ from generation.served import Served
 
 KILLS = int(os.environ.get("KILLS", "50"))
 DOUBT = "submission_in_doubt"
+CRASHES = "crashes"
+"""Each kill hits all that is at work, and what was at work at three of them has spent conveyor's crash budget."""
 CUT_EVERY = 5
 HOLD_S = 1.5
 
@@ -63,7 +65,8 @@ def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path, 
 
         with Served(
             tmp_path / "served", OMNI_BASE_URL=f"{sandbox}/omni", OMNI_API_KEY="key", NEXTJS_URL=nextjs.url,
-            GENERATION_WEBHOOK_SECRET=nextjs.secret, GENERATION_POLL_S="1", GENERATION_USER_RATE="1000", GENERATION_DISPATCH=mode,
+            GENERATION_WEBHOOK_SECRET=nextjs.secret, GENERATION_POLL_S="1", GENERATION_USER_RATE="1000",
+            GENERATION_DISPATCH=mode,
         ) as served:  # fmt: skip
             made: list[str] = []
             cut: list[str] = []
@@ -81,13 +84,14 @@ def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path, 
             ended = [served.finished(id) for id in made]
             wait_until(lambda: len(nextjs.events) >= 2 * len(made))
         assert Counter(orders()) == dict.fromkeys(made, 1), "one order for each, whatever became of its worker"
-        doubts = [each for each in ended if each["state"] != "completed"]
-        assert {each["error"]["code"] for each in doubts} <= {DOUBT}
-        assert {each["id"] for each in doubts} >= set(cut), "the killed one could not know, and its successor cannot"
+        failed = [each for each in ended if each["state"] != "completed"]
+        ends = Counter(each["error"]["code"] for each in failed)
+        assert set(ends) <= {DOUBT, CRASHES}
+        assert {each["id"] for each in failed} >= set(cut), "the killed one could not know, and its successor cannot"
         for each in ended:
-            last = "generation.failed" if each in doubts else "generation.completed"
+            last = "generation.failed" if each in failed else "generation.completed"
             assert nextjs.names_of(each["id"]) == ["generation.started", last]
-        print(f"{mode}, {KILLS} kills: {len(ended) - len(doubts)} videos, {len(doubts)} orders in doubt, none twice")  # noqa: T201  # a campaign says what it saw
+        print(f"{mode}, {KILLS} kills: {len(ended) - len(failed)} videos, one order each; failed: {dict(ends)}")  # noqa: T201  # a campaign says what it saw
 
 
 def kill_worker(server: int) -> None:

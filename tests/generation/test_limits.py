@@ -59,6 +59,21 @@ async def test_no_period_holds_more_orders_than_the_rate_and_polls_are_not_count
     judge(submissions, count=11, most=5, period_s=10)
 
 
+async def test_a_limit_that_the_provider_names_holds_for_everybody(tmp_path: Path) -> None:
+    """Somebody else uses the key as well: of five orders one is turned away, and none comes before it may."""
+    async with stage(tmp_path, environment={"GENERATION_WORKERS": "1"}, generation_s=3) as playing:
+        await playing.faults("omni", endpoint="submit", rate_limit_every=3, retry_after_s=20)
+        made = await playing.run_until_final(await playing.create_many(4), within=90)
+        submissions = await playing.submissions()
+        calls = (await playing.sandbox.get("/admin/calls")).json()["omni"]["endpoints"]["submit"]
+    assert {each.state for each in made} == {State.COMPLETED}
+    assert {each.attempt for each in made} == {1}
+    assert calls == {"ok": 4, "rate_limited": 1}, "those behind it did not ask"
+    moments = moments_of(submissions)
+    assert moments[1] - moments[0] < 5
+    assert moments[2] - moments[1] >= 20
+
+
 @pytest.mark.campaign
 @pytest.mark.timeout(1_200)
 def test_ten_a_minute_over_three_processes_and_at_least_nine_used(tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ async def test_in_a_transaction_of_the_users_it_begins_after_the_commit(tmp_path
         await until(lambda: began == [2])
 
 
-async def test_why_it_is_not_running(app: Conveyor) -> None:
-    go_on = asyncio.Event()
+async def test_why_it_is_not_running(tmp_path: Path) -> None:
+    app, go_on = Conveyor("shop", url=f"sqlite:///{tmp_path}/store.db"), asyncio.Event()
     app.job_queue("yearly", dispatch="cron", dispatch_cron="0 0 1 1 *", dispatch_messages=2)
     app.job_queue("single", dispatch="alarm")
 

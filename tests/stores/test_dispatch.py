@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
+from types import MappingProxyType
 
 import pytest
 
@@ -29,6 +30,7 @@ pytestmark = [
 ]
 
 LINE = "line"
+NOTHING: Mapping[str, object] = MappingProxyType({})
 PATIENCE_S = 60.0
 
 
@@ -42,6 +44,14 @@ class Call:
     ended_at: int | None = None
 
 
+def _is_waiting(worker: Worker) -> bool:
+    """For an answer of the store."""
+    return any(
+        each._claims or each._must_reload or each._is_in_doubt or each.settler._flights or each.line._sends
+        for each in worker._consumers
+    )
+
+
 @dataclass
 class Shop:
     """A queue, and workers that handle each message for a while of the clock's time."""
@@ -52,6 +62,7 @@ class Shop:
     calls: list[Call] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
     here: Here = field(default_factory=Here)
+    workers: list[Worker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         async def settings_of(name: str) -> QueueSettings:
@@ -77,7 +88,7 @@ class Shop:
 
     @contextlib.asynccontextmanager
     async def at_work(
-        self, mode: Dispatch, workers: int = 1, concurrency: int = 100, **settings: object
+        self, mode: Dispatch, settings: Mapping[str, object] = NOTHING, *, workers: int = 1, concurrency: int = 100
     ) -> AsyncIterator[None]:
         consumer = self.consumer(mode, **settings)
         await self.store.declare_consumer(LINE, consumer)
@@ -92,10 +103,12 @@ class Shop:
             )  # fmt: skip
             boards.append(board)
             running.append((worker, asyncio.create_task(worker.run())))
+            self.workers.append(worker)
         await self.let_settle()
         try:
             yield
         finally:
+            self.workers.clear()
             for worker, task in running:
                 worker.stop(Stop.NOW)
                 while not task.done():
@@ -105,10 +118,13 @@ class Shop:
                 board.close()
 
     async def let_settle(self) -> None:
-        """Whatever is under way in the database comes back: everybody asks the store something after it."""
-        for _ in range(2):
-            await self.store.metrics(LINE)
-            await self.clock.settle()
+        """Until nothing is under way to the store or back, however long that takes in real time."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                await self.store.metrics(LINE)
+                await self.clock.settle()
+                if not any(map(_is_waiting, self.workers)):
+                    return
 
     async def pass_time(self, seconds: float, step_s: float = 1.0) -> None:
         until_ms = self.clock.now_ms() + round(seconds * 1000)
@@ -138,9 +154,9 @@ def shop(store: Store, clock: ManualClock) -> Shop:
 TABLE = [
     pytest.param(Dispatch.IMMEDIATE, {}, (0.0, 0.0), False, False, id="immediate"),
     pytest.param(Dispatch.CRON, {"dispatch_messages": 5}, (50.0, 57.5), True, True, id="cron"),
-    pytest.param(Dispatch.ALARM, {}, (1.0, 1.5), True, True, id="alarm"),
-    pytest.param(Dispatch.QUEUE, {"max_concurrency": 1}, (0.0, 0.5), True, True, id="queue"),
-    pytest.param(Dispatch.QUEUE, {}, (0.0, 0.5), False, False, id="queue-unbounded"),
+    pytest.param(Dispatch.ALARM, {}, (1.0, 2.5), True, True, id="alarm"),
+    pytest.param(Dispatch.QUEUE, {"max_concurrency": 1}, (0.0, 1.5), True, True, id="queue"),
+    pytest.param(Dispatch.QUEUE, {}, (0.0, 1.5), False, False, id="queue-unbounded"),
 ]
 
 
@@ -148,7 +164,7 @@ TABLE = [
 async def test_the_table_of_comparison(
     shop: Shop, mode: Dispatch, settings: dict[str, object], wait_s: tuple[float, float], sequential: bool, fifo: bool
 ) -> None:
-    async with shop.at_work(mode, **settings):
+    async with shop.at_work(mode, settings):
         await shop.to_the_minute(3)
         sent_at = shop.clock.now_ms()
         await shop.queue.send(0)
@@ -167,7 +183,7 @@ async def test_the_table_of_comparison(
 
 
 async def test_cron_takes_n_at_each_tick(shop: Shop) -> None:
-    async with shop.at_work(Dispatch.CRON, workers=2, dispatch_messages=2):
+    async with shop.at_work(Dispatch.CRON, {"dispatch_messages": 2}, workers=2):
         await shop.to_the_minute(5)
         await shop.queue.send_batch(range(7))
         for expected in (2, 4, 6, 7):
@@ -187,7 +203,7 @@ async def test_alarm_is_armed_again_until_the_queue_is_empty(shop: Shop) -> None
         assert shop.calls[0].began_at - sent_at >= 1_000
         for earlier, later in zip(shop.calls, shop.calls[1:], strict=False):
             assert earlier.ended_at is not None
-            assert 0 <= later.began_at - earlier.ended_at <= 1_500, "within a poll, where another worker takes it"
+            assert 0 <= later.began_at - earlier.ended_at <= 2_500, "within a poll, where another worker takes it"
         await shop.pass_time(5)
         sent_at = shop.clock.now_ms()
         await shop.queue.send(5)
@@ -213,7 +229,7 @@ async def test_what_was_claimed_ahead_goes_back_when_the_mode_is_changed(shop: S
         return sum(each.leased for each in await shop.store.peek(LINE, limit=100))
 
     async with shop.at_work(Dispatch.QUEUE, concurrency=2):
-        await shop.queue.send_batch(range(60))
+        await shop.queue.send_batch(range(30))
         await shop.until(10)
         assert await claimed() > 2, "as many as it can start within a second"
         await shop.change(Dispatch.ALARM)
@@ -223,8 +239,8 @@ async def test_what_was_claimed_ahead_goes_back_when_the_mode_is_changed(shop: S
         await shop.until(before + 5)
         assert [call.number for call in shop.calls] == list(range(len(shop.calls)))
         await shop.change(Dispatch.QUEUE)
-        await shop.until(60)
-    assert sorted(call.number for call in shop.calls) == list(range(60))
+        await shop.until(30)
+    assert sorted(call.number for call in shop.calls) == list(range(30))
 
 
 class Ledger:
@@ -254,7 +270,7 @@ class Ledger:
 
 async def test_the_mode_changes_while_200_messages_wait_and_run(shop: Shop) -> None:
     """None lost, none twice, and in order wherever the mode says so."""
-    async with shop.at_work(Dispatch.QUEUE, workers=2, max_concurrency=8):
+    async with shop.at_work(Dispatch.QUEUE, {"max_concurrency": 8}, workers=2):
         ledger = Ledger(shop)
         await shop.queue.send_batch(range(100))
         await shop.queue.send_batch(range(100, 200))

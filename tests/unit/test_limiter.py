@@ -89,6 +89,19 @@ async def test_require_raises_what_puts_a_message_off(app: Conveyor) -> None:
     assert 60_000 <= limited.value.after_ms <= 61_200
 
 
+async def test_a_rest_is_everybody_s_and_ends(app: Conveyor, clock: ManualClock) -> None:
+    limiter = app.limiter("veo", "10/m")
+    assert await limiter.take() == 0
+    await app.limiter("veo", "10/m").rest("40s")
+    await limiter.rest(7)
+    assert await limiter.take() == 40, "the shorter one changes nothing"
+    await clock.advance(40)
+    assert [await limiter.take() for _ in range(9)] == [0.0] * 9, "what was taken before is counted on"
+    assert 20 <= await limiter.take() <= 21.2
+    await clock.advance(21.2)
+    assert await limiter.take() == 0
+
+
 async def test_only_what_asks_is_counted_in_jobs_that_wake_up_to_look() -> None:
     app, orders = Conveyor("shop"), list[float]()
 

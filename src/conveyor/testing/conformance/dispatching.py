@@ -48,37 +48,26 @@ class TestClocks:
             await end(store, workers[0], lease)
             assert [await claim(store, worker) for worker in workers] == [[], []]
 
-    async def test_a_claim_is_told_when_the_next_tick_comes(self, store: Store, clock: ManualClock) -> None:
+    async def test_a_tick_that_finds_nothing_is_over_and_claims_are_told_of_the_next(
+        self, store: Store, clock: ManualClock
+    ) -> None:
         await open_inbox(store, dispatch=Dispatch.CRON)
         worker = await a_worker(store)
         tick = await to_the_minute(clock)
         assert (await ask(store, worker)).opens_at == tick + MINUTE_MS
-        await clock.advance(1)
+        await clock.advance(0.001)
         await send(store)
-        assert (await ask(store, worker)).opens_at == tick + MINUTE_MS
+        early = await ask(store, worker)
+        assert (early.leases, early.opens_at) == ([], tick + MINUTE_MS)
         await to_the_minute(clock)
         claimed = await ask(store, worker)
         assert (len(claimed.leases), claimed.opens_at) == (1, tick + 2 * MINUTE_MS)
 
-    async def test_a_tick_that_finds_nothing_is_over(self, store: Store, clock: ManualClock) -> None:
-        await open_inbox(store, dispatch=Dispatch.CRON)
-        worker = await a_worker(store)
-        await to_the_minute(clock)
-        await clock.advance(0.001)
-        await send(store)
-        assert await claim(store, worker) == []
-
-    async def test_a_tick_at_which_nobody_worked_is_made_up_for(self, store: Store, clock: ManualClock) -> None:
-        await open_inbox(store, dispatch=Dispatch.CRON)
-        await send(store)
-        await to_the_minute(clock)
-        await clock.advance(40)
-        assert len(await claim(store, await a_worker(store))) == 1
-
-    async def test_ticks_do_not_add_up(self, store: Store, clock: ManualClock) -> None:
+    async def test_the_last_tick_is_made_up_for_and_ticks_do_not_add_up(self, store: Store, clock: ManualClock) -> None:
         await open_inbox(store, dispatch=Dispatch.CRON, dispatch_messages=2, max_concurrency=9)
         await send_many(store, 9)
-        await clock.advance(3 * MINUTE_MS / 1000)
+        await to_the_minute(clock)
+        await clock.advance(3 * MINUTE_MS / 1000 + 40)
         assert len(await claim(store, await a_worker(store))) == 2
 
     async def test_several_messages_of_a_tick_go_one_after_another(self, store: Store, clock: ManualClock) -> None:
@@ -93,15 +82,22 @@ class TestClocks:
             await end(store, one, lease)
         assert await claim(store, one) == []
 
-    async def test_max_concurrency_says_how_many_of_them_run_at_once(self, store: Store, clock: ManualClock) -> None:
+    async def test_max_concurrency_says_how_many_run_at_once_and_a_batch_is_what_goes_at_a_tick(
+        self, store: Store, clock: ManualClock
+    ) -> None:
         await open_inbox(store, dispatch=Dispatch.CRON, dispatch_messages=5, max_concurrency=3)
         worker = await a_worker(store)
-        await send_many(store, 9)
+        await send_many(store, 18)
         await to_the_minute(clock)
         leases = await claim(store, worker)
         assert len(leases) == 3
         await end(store, worker, *leases)
-        assert len(await claim(store, worker)) == 2
+        leases = await claim(store, worker)
+        assert len(leases) == 2
+        await end(store, worker, *leases)
+        await to_the_minute(clock)
+        claimed = await ask(store, worker, batch_size=10)
+        assert (len(claimed.leases), claimed.calls) == (5, 1)
 
     async def test_a_tick_waits_for_the_call_before_it(self, store: Store, clock: ManualClock) -> None:
         await open_inbox(store, dispatch=Dispatch.CRON)
@@ -113,14 +109,6 @@ class TestClocks:
         assert await claim(store, worker) == []
         await end(store, worker, lease)
         assert len(await claim(store, worker)) == 1
-
-    async def test_a_batch_is_what_goes_at_a_tick(self, store: Store, clock: ManualClock) -> None:
-        await open_inbox(store, dispatch=Dispatch.CRON, dispatch_messages=4)
-        worker = await a_worker(store)
-        await send_many(store, 9)
-        await to_the_minute(clock)
-        claimed = await ask(store, worker, batch_size=10)
-        assert (len(claimed.leases), claimed.calls) == (4, 1)
 
     async def test_priorities_delays_and_keys_hold(self, store: Store, clock: ManualClock) -> None:
         await open_inbox(store, dispatch=Dispatch.CRON, ordered=True)
@@ -239,7 +227,7 @@ class TestDispatchByAlarm:
 
 @pytest.mark.anyio
 class TestSendsThatClaim:
-    async def test_what_is_sent_comes_leased(self, store: Store) -> None:
+    async def test_what_is_sent_comes_leased_and_the_death_of_its_worker_brings_it_back(self, store: Store) -> None:
         await open_inbox(store)
         worker, other = await a_worker(store), await a_worker(store)
         draft = a_draft(key="k", priority=7)
@@ -250,15 +238,11 @@ class TestSendsThatClaim:
         [peeked] = await store.peek("inbox", limit=9)
         assert peeked.leased
         assert await claim(store, other) == []
-        await settle(store, worker, an_ack(lease))
-        assert (await store.metrics("inbox")).backlog_messages == 0
-
-    async def test_the_death_of_its_worker_brings_it_back(self, store: Store) -> None:
-        await open_inbox(store)
-        worker = await a_worker(store)
-        await store.append_and_claim([a_draft()], a_claim(owner=worker))
         await store.reap_owner(worker, an_ending(Ending.LOST))
-        assert (await claim_one(store, await a_worker(store))).claim == 2
+        again = await claim_one(store, other)
+        assert again.claim == 2
+        await settle(store, other, an_ack(again))
+        assert (await store.metrics("inbox")).backlog_messages == 0
 
     async def test_a_worker_that_is_gone_gets_nothing_and_the_send_stands(self, store: Store) -> None:
         await open_inbox(store)
@@ -268,90 +252,58 @@ class TestSendsThatClaim:
         assert claimed.leases == []
         assert len(await claim(store, await a_worker(store))) == 1
 
-    async def test_what_waits_already_goes_first(self, store: Store) -> None:
+    async def test_what_waits_already_goes_first_and_only_so_many_come(self, store: Store) -> None:
         await open_inbox(store)
         worker = await a_worker(store)
         first = await send(store)
-        [sent], claimed = await store.append_and_claim([a_draft()], a_claim(owner=worker, limit=1))
-        assert [lease.id for lease in claimed.leases] == [first]
-        assert (await claim_one(store, worker)).id == sent.id
+        sent, claimed = await store.append_and_claim([a_draft() for _ in range(3)], a_claim(owner=worker, limit=2))
+        assert [lease.id for lease in claimed.leases] == [first, sent[0].id]
+        assert [lease.id for lease in await claim(store, worker)] == [each.id for each in sent[1:]]
 
-    async def test_only_so_many_come_as_were_asked_for(self, store: Store) -> None:
-        await open_inbox(store)
-        worker = await a_worker(store)
-        _, claimed = await store.append_and_claim([a_draft() for _ in range(5)], a_claim(owner=worker, limit=2))
-        assert len(claimed.leases) == 2
-        assert len(await claim(store, worker)) == 3
-
-    async def test_a_pause_holds(self, store: Store) -> None:
-        await open_inbox(store)
+    async def test_pauses_delays_and_slots_hold(self, store: Store, clock: ManualClock) -> None:
+        await open_inbox(store, max_concurrency=1)
         worker = await a_worker(store)
         await store.pause("inbox")
         assert (await store.append_and_claim([a_draft()], a_claim(owner=worker)))[1].leases == []
         await store.resume("inbox")
-        assert len(await claim(store, worker)) == 1
-
-    async def test_a_delay_holds(self, store: Store, clock: ManualClock) -> None:
-        await open_inbox(store)
-        worker = await a_worker(store)
+        await end(store, worker, await claim_one(store, worker))
         assert (await store.append_and_claim([a_draft(delay_ms=5_000)], a_claim(owner=worker)))[1].leases == []
         await clock.advance(5)
-        assert len(await claim(store, worker)) == 1
+        lease = await claim_one(store, worker)
+        assert (await store.append_and_claim([a_draft()], a_claim(owner=worker)))[1].leases == []
+        await end(store, worker, lease)
+        _, claimed = await store.append_and_claim([a_draft()], a_claim(owner=worker, limit=1))
+        assert (len(claimed.leases), claimed.calls) == (1, 1)
 
-    async def test_max_concurrency_holds(self, store: Store) -> None:
-        await open_inbox(store, max_concurrency=1)
+    async def test_keys_turns_and_rates_hold(self, store: Store) -> None:
         worker = await a_worker(store)
-        _, first = await store.append_and_claim([a_draft()], a_claim(owner=worker, limit=1))
-        assert (len(first.leases), first.calls) == (1, 1)
-        assert (await store.append_and_claim([a_draft()], a_claim(owner=worker, limit=1)))[1].leases == []
-        await end(store, worker, *first.leases)
-        assert len(await claim(store, worker)) == 1
-
-    async def test_the_order_of_a_key_holds(self, store: Store) -> None:
         await open_inbox(store, ordered=True)
-        worker = await a_worker(store)
-        _, first = await store.append_and_claim([a_draft(key="k")], a_claim(owner=worker))
-        assert len(first.leases) == 1
-        _, second = await store.append_and_claim([a_draft(key="k"), a_draft(key="l")], a_claim(owner=worker))
-        assert [lease.key for lease in second.leases] == ["l"]
-        await settle(store, worker, an_ack(first.leases[0]))
-        assert len(await claim(store, worker)) == 1
-
-    async def test_turns_hold(self, store: Store) -> None:
-        await open_inbox(store, fair=True)
-        worker = await a_worker(store)
+        drafts = [a_draft(key="k"), a_draft(key="k"), a_draft(key="l")]
+        _, claimed = await store.append_and_claim(drafts, a_claim(owner=worker))
+        assert [lease.key for lease in claimed.leases] == ["k", "l"]
+        await settle(store, worker, *map(an_ack, claimed.leases))
+        await settle(store, worker, an_ack(await claim_one(store, worker)))
+        await store.put_consumer("inbox", a_consumer(fair=True))
         _, claimed = await store.append_and_claim([a_draft(key=key) for key in "aab"], a_claim(owner=worker, limit=2))
         assert [lease.key for lease in claimed.leases] == ["a", "b"]
-
-    async def test_a_rate_holds(self, store: Store) -> None:
-        await open_inbox(store, rate=Rate(1, MINUTE_MS))
-        worker = await a_worker(store)
+        await settle(store, worker, *map(an_ack, claimed.leases))
+        await store.put_consumer("inbox", a_consumer(rate=Rate(1, MINUTE_MS)))
         counts = [len((await store.append_and_claim([a_draft()], a_claim(owner=worker)))[1].leases) for _ in range(2)]
         assert counts == [1, 0]
 
-    async def test_a_dedupe_key_holds(self, store: Store) -> None:
-        await open_inbox(store)
-        worker = await a_worker(store)
-        [first], one = await store.append_and_claim([a_draft(dedupe="d")], a_claim(owner=worker))
-        [second], two = await store.append_and_claim([a_draft(dedupe="d")], a_claim(owner=worker))
-        assert (second.id, second.deduped, len(one.leases), two.leases) == (first.id, True, 1, [])
-
-    async def test_a_queue_that_is_full_takes_nothing(self, store: Store) -> None:
+    async def test_dedupe_keys_limits_and_modes_hold(self, store: Store, clock: ManualClock) -> None:
         await store.create_queue("inbox", a_queue(max_backlog_messages=1))
-        await open_inbox(store)
-        worker = await a_worker(store)
-        await send(store)
-        with pytest.raises(QueueFullError):
-            await store.append_and_claim([a_draft()], a_claim(owner=worker))
-        assert len(await claim(store, worker)) == 1
-
-    async def test_a_mode_that_holds_back_holds(self, store: Store, clock: ManualClock) -> None:
         await open_inbox(store, dispatch=Dispatch.CRON)
         worker = await a_worker(store)
         await clock.advance(1)
-        assert (await store.append_and_claim([a_draft()], a_claim(owner=worker)))[1].leases == []
+        [first], claimed = await store.append_and_claim([a_draft(dedupe="d")], a_claim(owner=worker))
+        assert claimed.leases == []
+        [second], _ = await store.append_and_claim([a_draft(dedupe="d")], a_claim(owner=worker))
+        assert (second.id, second.deduped) == (first.id, True)
+        with pytest.raises(QueueFullError):
+            await store.append_and_claim([a_draft()], a_claim(owner=worker))
         await to_the_minute(clock)
-        assert len(await claim(store, worker)) == 1
+        assert [lease.id for lease in await claim(store, worker)] == [first.id]
 
 
 @pytest.mark.anyio
