@@ -71,7 +71,7 @@ class Logbook:
         """It goes its way."""
         self._say(LogLevel.INFO, component, action, fields)
 
-    def warn(self, component: Component, action: str, **fields: Any) -> None:
+    def warning(self, component: Component, action: str, **fields: Any) -> None:
         """It failed, and will be tried again."""
         self._say(LogLevel.WARN, component, action, fields)
 

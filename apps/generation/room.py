@@ -77,7 +77,7 @@ class CallCounter:
         """One call that has ended."""
         say = self.log.debug if call.verb == "poll" and call.outcome == "ok" else self.log.info
         if call.outcome != "ok":
-            say = self.log.warn
+            say = self.log.warning
         say(
             Component.PROVIDER, "Provider call", provider=call.provider, verb=call.verb, outcome=call.outcome,
             status=call.status,

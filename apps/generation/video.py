@@ -69,9 +69,12 @@ class VideoProvider(Protocol):
 
     async def submit(self, order: VideoOrder) -> str:
         """Order a video, and return the operation's name. Called twice, it makes two videos."""
+        ...
 
     async def poll(self, operation: str) -> Progress:
         """How it stands."""
+        ...
 
     def download(self, operation: str) -> AbstractAsyncContextManager[Media]:
         """The video of an operation that is done."""
+        ...

@@ -178,7 +178,7 @@ class Workflow:
             if isinstance(error, ProviderLimitedError):
                 await self._limited(generation, error)
             else:
-                self._log.warn(Component.PROVIDER, "Poll failed", error=str(error))
+                self._log.warning(Component.PROVIDER, "Poll failed", error=str(error))
             return False
         match found:
             case Done():
@@ -228,16 +228,16 @@ class Workflow:
         else:
             await self._ledger.retry(generation.id, failure)
             await self._statistics.count(RETRIES)
-            say = self._log.warn
+            say = self._log.warning
         say(
             Component.GENERATION, "Generation failed", attempt=context.attempt,
-            willRetry=say == self._log.warn, code=failure.code, error=failure.message,
+            willRetry=say == self._log.warning, code=failure.code, error=failure.message,
         )  # fmt: skip
         await self._hand(generation.id)
 
     async def _limited(self, generation: Generation, error: ProviderLimitedError) -> None:
         await self._statistics.count(RATE_LIMIT_HITS)
-        self._log.warn(Component.PROVIDER, "Rate limited", after=error.after_s, error=str(error))
+        self._log.warning(Component.PROVIDER, "Rate limited", after=error.after_s, error=str(error))
 
     async def _move(self, generation: Generation, context: JobContext, fraction: float, note: str) -> None:
         await self._ledger.move(generation.id, fraction, note)

@@ -70,7 +70,7 @@ def test_a_line_has_a_level_a_component_an_action_and_fields() -> None:
     log = Logbook(lambda: 1_700_000_000_000, write=lines.append)
     log.debug(Component.QUEUE, "not said")
     with log.about(generationId="gen_1"):
-        log.warn(Component.PROVIDER, "Rate limited", after=7, nothing=None)
+        log.warning(Component.PROVIDER, "Rate limited", after=7, nothing=None)
     log.error(Component.WEBHOOK, "Failed", error="x" * 9_000 + "\n")
     assert lines[0] == '2023-11-14T22:13:20.000Z WARN [PROVIDER] Rate limited {"generationId":"gen_1","after":7}'
     assert len(lines[1]) < 700
