@@ -37,7 +37,8 @@ class Served(AnyServed):
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """Nothing is begun in the meantime: who is in the line stays there."""
+        """Nothing is begun in the meantime: the line is empty at first, and who comes stays in it."""
+        wait_until(lambda: self.ask("GET", "/api/queue/status", 200)["waiting"] == 0)
         token = {"authorization": f"Bearer {self.environment['CONVEYOR_TOKEN']}"}
         self.ask("POST", "/api/v1/queues/generation-queue/pause", 200, headers=token, json={})
         try:

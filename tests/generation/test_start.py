@@ -49,16 +49,16 @@ def test_it_says_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.campaign
 def test_the_sandbox_ends_with_its_server_however_that_ends(tmp_path: Path) -> None:
-    def sandboxes() -> list[str]:
-        listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-        return [line.split()[0] for line in listed.splitlines() if "conveyor_apps.generation.beside" in line]
-
-    before = set(sandboxes())
     served = Served(tmp_path / "killed")
+
+    def is_there() -> bool:
+        listed = subprocess.run(["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+        return f"conveyor_apps.generation.beside {served.port + 1}" in listed
+
     try:
         with served:
-            [ours] = set(sandboxes()) - before
+            assert is_there()
             served.stop(signal.SIGKILL)
-            wait_until(lambda: ours not in sandboxes())
+            wait_until(lambda: not is_there())
     finally:
         served.stop()

@@ -30,7 +30,7 @@ LOOK_S: Final = 0.5
 HEARTBEAT_S: Final = 15.0
 WRITE_S_MAX: Final = 30.0
 """Who takes nothing for so long is let go, and may come again."""
-LAST_WORDS_S_MAX: Final = 2.0
+LAST_WORDS_S_MAX: Final = 3.0
 """The record may say that it is over before the job does."""
 STREAMS_MAX: Final = 500
 STREAMS_OF_ONE_MAX: Final = 16
