@@ -82,8 +82,9 @@ class Ledger:
         self, *, user_id: str | None = None, state: State | None = None, before: str | None = None, limit: int = 50
     ) -> list[Generation]:
         """The newest first; those older than `before`, an id."""
+        statement = "list_generations" if user_id is None else "list_of_user"
         rows = await self._database.read(
-            lambda tx: tx.rows("list_generations", user_id=user_id, state=state, before=before, limit=limit)
+            lambda tx: tx.rows(statement, user_id=user_id, state=state, before=before, limit=limit)
         )
         return [_read(row) for row in rows]
 

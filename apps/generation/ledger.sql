@@ -31,7 +31,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS generations_idempotency ON generations (user_i
   WHERE idempotency IS NOT NULL;
 CREATE INDEX IF NOT EXISTS generations_user ON generations (user_id, number);
 CREATE INDEX IF NOT EXISTS generations_waiting ON generations (state, priority, number);
-CREATE INDEX IF NOT EXISTS generations_ended ON generations (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS generations_started ON generations (started_at, created_at) WHERE started_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS generations_ended ON generations (ended_at, state, started_at) WHERE ended_at IS NOT NULL;
 CREATE TABLE IF NOT EXISTS submissions (
   generation TEXT    NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
   number     INTEGER NOT NULL,
@@ -75,8 +76,16 @@ SELECT id FROM generations WHERE user_id = :user_id AND idempotency = :idempoten
 SELECT id, user_id, prompt, parameters, provider, model, priority, state, progress, note, job_id, attempt, operation,
   result, error, seq, created_at, started_at, submitted_at, ended_at, updated_at
 FROM generations
-WHERE (:user_id IS NULL OR user_id = :user_id) AND (:state IS NULL OR state = :state)
-  AND (:before IS NULL OR number < (SELECT number FROM generations WHERE id = :before))
+WHERE (:state IS NULL OR state = :state)
+  AND number < coalesce((SELECT number FROM generations WHERE id = :before), CASE WHEN :before IS NULL THEN 9e18 END)
+ORDER BY number DESC LIMIT :limit;
+
+-- name: list_of_user
+SELECT id, user_id, prompt, parameters, provider, model, priority, state, progress, note, job_id, attempt, operation,
+  result, error, seq, created_at, started_at, submitted_at, ended_at, updated_at
+FROM generations
+WHERE user_id = :user_id AND (:state IS NULL OR state = :state)
+  AND number < coalesce((SELECT number FROM generations WHERE id = :before), CASE WHEN :before IS NULL THEN 9e18 END)
 ORDER BY number DESC LIMIT :limit;
 
 -- name: ahead_of
@@ -172,7 +181,8 @@ SELECT state, count(*) FROM generations GROUP BY state;
 -- Of those that started within the last hour: how long they waited; of those that ended in it: how long they took.
 SELECT
   (SELECT avg(started_at - created_at) FROM generations WHERE started_at > :since),
-  (SELECT avg(ended_at - started_at) FROM generations WHERE ended_at > :since AND state = 'completed');
+  (SELECT avg(ended_at - started_at) FROM generations WHERE ended_at > :since AND +state = 'completed');
 
 -- name: ended_since
-SELECT state, count(*) FROM generations WHERE ended_at > :since GROUP BY state;
+-- The `+` keeps SQLite from walking over all by state.
+SELECT state, count(*) FROM generations WHERE ended_at > :since GROUP BY +state;
