@@ -303,7 +303,8 @@ def test_google_sdk_raises_its_own_errors(sdks: Sdks) -> None:
     switch_on(sdks.base, "agent-platform", rate_limit_every=1, retry_after_s=7)
     limited = refused(errors.ClientError)
     assert (limited.code, limited.status) == (429, "RESOURCE_EXHAUSTED")
-    assert limited.details["error"]["details"][0]["retryDelay"] == "7s"
+    body: Any = limited.details
+    assert body["error"]["details"][0]["retryDelay"] == "7s"
     switch_on(sdks.base, "agent-platform", error_every=1, error_status=503)
     assert refused(errors.ServerError).status == "UNAVAILABLE"
 

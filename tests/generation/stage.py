@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from unittest import mock
 import httpx2
 import msgspec
 
+from conveyor import BlobInfo, Bucket
 from conveyor.store.memory import MemoryStore
 from conveyor.store.postgres import PostgresStore
 from conveyor.store.protocol import Store
@@ -24,7 +25,7 @@ from conveyor.working import work_embedded
 from conveyor_apps.generation import GenerationApp, Settings, build_generation
 from conveyor_apps.generation.records import Generation, GenerationRequest, State
 from conveyor_apps.generation.room import Room
-from conveyor_apps.generation.settings import DispatchMode, read_settings
+from conveyor_apps.generation.settings import BUCKET, DispatchMode, read_settings
 from conveyor_apps.sandbox import SandboxSettings, create_sandbox, studio
 from generation.nextjs import NextJs, receiving
 from kit.postgres import the_server
@@ -71,14 +72,30 @@ class World(httpx2.AsyncBaseTransport):
         self._calls = 0
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        with self.busy():
+            return await self._sandbox.handle_async_request(request)
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """Something takes real time, and the clock stands still for it."""
         self._calls += 1
         self._idle.clear()
         try:
-            return await self._sandbox.handle_async_request(request)
+            yield
         finally:
             self._calls -= 1
             if not self._calls:
                 self._idle.set()
+
+    def wait_for_files(self, bucket: Bucket) -> None:
+        """What is put into this bucket takes real time."""
+        put = bucket.put
+
+        async def slowly(*args: Any, **kwargs: Any) -> BlobInfo:
+            with self.busy():
+                return await put(*args, **kwargs)
+
+        bucket.put = slowly  # type: ignore[method-assign]
 
     async def rest(self) -> None:
         """Until no call is under way."""
@@ -181,6 +198,7 @@ async def stage(
         lines: list[str] = []
         made = build_generation(settings, url="memory://", transport=world, write=lines.append, wrangler=None)
         made.app.use_store(make_store(store, folder, clock))
+        world.wait_for_files(made.app.bucket(BUCKET))
         async with made.app, httpx2.AsyncClient(transport=world, base_url="http://sandbox.test") as side:
             playing = Stage(made, clock, nextjs, world, side, lines)
             worker = asyncio.create_task(work_on(made)) if works else None

@@ -14,6 +14,7 @@ import pytest
 
 from conveyor_apps.generation.web.films import read_range
 from conveyor_apps.generation.web.streams import STREAMS_OF_ONE_MAX, Seen, read_seen
+from cutmv.kit import wait_until
 from generation.served import USER_RATE, Served
 from house.source import ROOT
 
@@ -191,6 +192,7 @@ def test_the_list_goes_page_by_page(served: Served) -> None:
 
 
 def test_a_vip_waits_behind_vips_only_and_may_leave(served: Served) -> None:
+    wait_until(lambda: not served.ask("GET", "/api/queue/status", 200)["waiting"])  # what other tests have left
     with served.resting():
         waiting = [served.create("later", user="vips")["id"] for _ in range(3)]
         vip = served.create("now", user="vips", priority=9)

@@ -161,6 +161,7 @@ async def drive(url: str, folder: Path, *, kills: int, seed: int) -> list[tuple[
     async def act(number: int) -> None: ...
 
     spans: list[tuple[Dispatch, int, int]] = []
+    killed: set[int] = set()
     async with app:
         await act.enqueue_many(range(JOBS // 2))
         rest = list(range(JOBS // 2, JOBS))
@@ -174,8 +175,9 @@ async def drive(url: str, folder: Path, *, kills: int, seed: int) -> list[tuple[
             await change(app, "line", mode, dispatch_messages=chance.randint(1, 15))
             await asyncio.sleep(2)  # every process follows within a second or two
             first = len(said(folder))
-            if kills and (pid := pid_at_work(folder)) is not None:
-                kills -= 1
+            if len(killed) < kills and (pid := pid_at_work(folder)) not in {None, *killed}:
+                assert pid is not None
+                killed.add(pid)
                 os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(chance.uniform(0, 66) if mode is Dispatch.CRON else chance.uniform(0, 3))
             spans.append((mode, first, len(said(folder))))

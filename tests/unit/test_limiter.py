@@ -47,14 +47,14 @@ async def test_ten_go_and_the_next_is_told_when_there_is_room(app: Conveyor, clo
 
 async def test_no_period_ever_holds_more_and_the_rate_is_used(app: Conveyor, clock: ManualClock) -> None:
     chance, limiter, taken, now_s = random.Random(7), app.limiter("veo", "10/m"), list[float](), 0.0
-    while now_s < 1_800:
+    while now_s < 600:
         if await limiter.take() == 0:
             taken.append(now_s)
         step_s = round(chance.expovariate(0.5), 3)
         await clock.advance(step_s)
         now_s += step_s
     assert max(sum(begin <= each < begin + 60 for each in taken) for begin in taken) == 10
-    assert len(taken) >= 9 * 30
+    assert len(taken) >= 9 * 10
 
 
 async def test_many_who_ask_at_once_get_no_more_than_there_is(app: Conveyor) -> None:
