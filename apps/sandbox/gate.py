@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -56,10 +57,11 @@ class Gate:
         ordinal = self.calls.next_ordinal()
         try:
             key = self._key(request)
-            turn = self.faults.take_turn(self.provider.name)
+            turn = self.faults.take_turn(self.provider.name, endpoint.name)
             await self._wait(turn)
             _refuse_by_turn(turn)
-            reply = endpoint.answer(await self._ask(request, key=key, turn=turn))
+            ask = await self._ask(request, key=key, turn=turn)
+            reply = await anyio.to_thread.run_sync(endpoint.answer, ask) if endpoint.is_slow else endpoint.answer(ask)
         except ProblemError as error:
             self._count(endpoint, OUTCOMES[error.problem.trouble], Reply(content=b""))
             return self.provider.refusal(error.problem, ordinal=ordinal)
@@ -96,7 +98,8 @@ class Gate:
         malformation = turn.malformation
         self._count(endpoint, Outcome.MALFORMED if malformation else Outcome.OK, reply)
         headers = {"request-id": f"req_{ordinal:08d}", **reply.headers}
-        return Response(_spoil(reply.content, malformation), media_type=reply.media_type, headers=headers)
+        content = _spoil(reply.content, malformation)
+        return Response(content, status_code=reply.status, media_type=reply.media_type, headers=headers)
 
     def _count(self, endpoint: Endpoint, outcome: Outcome, reply: Reply) -> None:
         self.calls.count(self.provider.name, endpoint.name, outcome=outcome, tokens=reply.tokens)

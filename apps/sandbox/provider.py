@@ -94,6 +94,7 @@ class Reply:
 
     content: bytes
     media_type: str = "application/json"
+    status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
 
@@ -106,6 +107,8 @@ class Endpoint:
     method: str
     path: str
     answer: Callable[[Ask], Reply]
+    is_slow: bool = False
+    """It answers in a thread, for it waits for a program."""
 
 
 class Provider(Protocol):
