@@ -47,7 +47,12 @@ class Call:
 def _is_waiting(worker: Worker) -> bool:
     """For an answer of the store."""
     return any(
-        each._claims or each._must_reload or each._is_in_doubt or each.settler._flights or each.line._sends
+        each._claims
+        or each._must_reload
+        or each._is_in_doubt
+        or each.settler._has_work
+        or each.settler._flights
+        or each.line._sends
         for each in worker._consumers
     )
 
@@ -228,19 +233,23 @@ async def test_what_was_claimed_ahead_goes_back_when_the_mode_is_changed(shop: S
     async def claimed() -> int:
         return sum(each.leased for each in await shop.store.peek(LINE, limit=100))
 
+    shop.takes_s = 0.1
     async with shop.at_work(Dispatch.QUEUE, concurrency=2):
-        await shop.queue.send_batch(range(30))
-        await shop.until(10)
-        assert await claimed() > 2, "as many as it can start within a second"
+        await shop.queue.send_batch(range(60))
+        await shop.until(20)
+        shop.takes_s = 5
+        await shop.pass_time(1)
+        assert await claimed() > 5, "as many as it could start within a second, until now"
         await shop.change(Dispatch.ALARM)
         await shop.pass_time(3)
-        assert await claimed() <= 1
+        assert await claimed() <= 2, "no more than run"
         before = len(shop.calls)
+        shop.takes_s = 0.1
         await shop.until(before + 5)
         assert [call.number for call in shop.calls] == list(range(len(shop.calls)))
         await shop.change(Dispatch.QUEUE)
-        await shop.until(30)
-    assert sorted(call.number for call in shop.calls) == list(range(30))
+        await shop.until(60)
+    assert sorted(call.number for call in shop.calls) == list(range(60))
 
 
 class Ledger:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -34,7 +34,8 @@ SPLIT_MESSAGES_MIN: Final = 500
 """A group of so many is two transactions at once: the server has more than one core, and we wait meanwhile."""
 
 
-_Answer: TypeAlias = list[Sent] | tuple[list[Sent], Claimed] | Exception
+_Pair: TypeAlias = tuple[list[Sent], Claimed]
+_Answer: TypeAlias = list[Sent] | _Pair | Exception
 
 
 class _Call(msgspec.Struct, gc=False):
@@ -151,15 +152,27 @@ class Flusher:
                 answers.append(await append(tx, call.drafts, self._depths))
             except ConveyorError as error:
                 answers.append(error)
-        for number, call in enumerate(group):  # after all sends: what they lock, they lock before any claim does
-            answer = answers[number]
-            if call.request is not None and isinstance(answer, list):
-                await tx.flush()
-                claimed = await claim(tx, call.request)
-                answers[number] = answer, claimed
-                if len(group) == 1 and len(claimed.leases) == len(call.drafts):
-                    tx.woken.discard(call.request.queue)  # nothing is left for anybody else
+        await self._claim_all(tx, group, answers)
         return answers
+
+    async def _claim_all(self, tx: Transaction, group: list[_Call], answers: list[_Answer]) -> None:
+        """After all sends: what they lock, they lock before any claim does. One claim for all calls of an owner on a
+        queue; the first of them is told of its leases."""
+        wanting: dict[tuple[str, int, int], list[tuple[int, ClaimRequest]]] = {}
+        for number, call in enumerate(group):
+            if call.request is not None and isinstance(answers[number], list):
+                place = (call.request.queue, call.request.owner, call.request.batch_size)
+                wanting.setdefault(place, []).append((number, call.request))
+        if wanting:
+            await tx.flush()
+        for (queue, *_), wishes in sorted(wanting.items()):
+            limit, calls = sum(each.limit for _, each in wishes), sum(each.calls for _, each in wishes)
+            claimed = await claim(tx, msgspec.structs.replace(wishes[0][1], limit=limit, calls=calls))
+            for number, _ in wishes:
+                answers[number] = cast("list[Sent]", answers[number]), claimed
+                claimed = Claimed(leases=[], version=claimed.version)
+            if len(group) == 1 and len(group[0].drafts) == len(cast("_Pair", answers[0])[1].leases):
+                tx.woken.discard(queue)  # nothing is left for anybody else
 
 
 def _split(group: list[_Call]) -> list[list[_Call]]:
