@@ -37,6 +37,9 @@ cutmv: $(VENV)/cutmv.stamp  ## cut videos in the browser: http://127.0.0.1:8787 
 generation: $(VENV)/cutmv.stamp  ## make videos from prompts in the browser, no keys needed: http://127.0.0.1:8787 (ARGS="--mode alarm")
 	@$(BIN)/python -m conveyor_apps.generation $(ARGS)
 
+concierge: $(VENV)/concierge.stamp  ## messages that must arrive, with a sandbox beside them: http://127.0.0.1:8787 (ARGS="serve --port 9000")
+	@$(BIN)/python -m conveyor_apps.concierge $(ARGS)
+
 test: lint types contracts  ## lint, types, import contracts and all tests: what CI runs
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
@@ -81,6 +84,7 @@ lock:  ## pin requirements/*.txt anew from pyproject.toml (needs uv)
 	@$(COMPILE) pyproject.toml --group dev --output-file requirements/dev.txt
 	@$(COMPILE) pyproject.toml --constraints requirements/dev.txt --output-file requirements/run.txt
 	@printf 'imageio-ffmpeg\n' | $(COMPILE) - --constraints requirements/dev.txt --output-file requirements/cutmv.txt
+	@printf 'aiosmtpd\naiosmtplib\npyarrow\n' | $(COMPILE) - --constraints requirements/dev.txt --output-file requirements/concierge.txt
 	@$(COMPILE) --group build --constraints requirements/dev.txt --output-file requirements/build.txt
 	@echo "pinned: $$(grep -c == requirements/run.txt) to run, $$(grep -c == requirements/dev.txt) to develop"
 
@@ -111,9 +115,13 @@ $(VENV)/cutmv.stamp: $(VENV)/run.stamp requirements/cutmv.txt
 	@command -v "$${CUTMV_FFMPEG:-ffmpeg}" >/dev/null || $(BIN)/python -m pip install --require-hashes --requirement requirements/cutmv.txt
 	@touch $@
 
+$(VENV)/concierge.stamp: $(VENV)/run.stamp requirements/concierge.txt
+	@$(BIN)/python -m pip install --require-hashes --requirement requirements/concierge.txt
+	@touch $@
+
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@echo "adding what tests need to $(VENV)"
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
-.PHONY: demo cutmv generation test check lint types contracts faults simulate versions bench plots docs venv lock clean help
+.PHONY: demo cutmv generation concierge test check lint types contracts faults simulate versions bench plots docs venv lock clean help

@@ -11,6 +11,7 @@ import apsw
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+Value = str | float | bytes | None
 
 BUSY_MS: Final = 15_000
 MARK: Final = "-- name: "
@@ -31,12 +32,17 @@ class Transaction:
         self._statements = statements
         self.now_ms = now_ms
 
-    def rows(self, statement: str, **values: str | float | None) -> list[Row]:
+    @property
+    def connection(self) -> apsw.Connection:
+        """For `tx=`: what is sent to a queue of the same file is part of this transaction."""
+        return self._connection
+
+    def rows(self, statement: str, **values: Value) -> list[Row]:
         """Run a statement; `:now` is bound for those that want it."""
-        bindings: dict[str, str | float | None] = {"now": self.now_ms, **values}
+        bindings: dict[str, Value] = {"now": self.now_ms, **values}
         return list(self._connection.execute(self._statements[statement], bindings))
 
-    def change(self, statement: str, **values: str | float | None) -> int:
+    def change(self, statement: str, **values: Value) -> int:
         """Run a statement and say how many rows it changed."""
         self.rows(statement, **values)
         return self._connection.changes()
@@ -51,6 +57,11 @@ class Database:
         self._now_ms = now_ms
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{path.stem}-db")
         self._connection: apsw.Connection | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     async def open(self) -> None:
         """Open the file and make the tables that are not there."""
@@ -78,7 +89,7 @@ class Database:
         connection.set_busy_timeout(BUSY_MS)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
-        connection.execute("BEGIN IMMEDIATE; " + self._statements["schema"] + " COMMIT;").fetchall()
+        connection.execute("BEGIN IMMEDIATE;\n" + self._statements["schema"] + "\nCOMMIT;").fetchall()
         self._connection = connection
 
     def _close(self) -> None:

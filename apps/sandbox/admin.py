@@ -77,7 +77,7 @@ class Admin:
 
     async def _put_faults(self, request: Request) -> Response:
         provider = _provider(request)
-        faults = read_faults(await _body(request))
+        faults = read_faults(await read_body(request))
         if faults.gone_movie_ids and provider is not ProviderName.TMDB:
             raise SandboxSettingError(
                 "gone_movie_ids", problem=f"means nothing to `{provider}`", hint="set it on `tmdb`"
@@ -106,7 +106,7 @@ class Admin:
         return Response(status_code=204)
 
     async def _advance_clock(self, request: Request) -> Response:
-        advance_s = _read(await _body(request), ClockBody).advance_s
+        advance_s = body_as(await read_body(request), ClockBody).advance_s
         if advance_s > DAYS_MAX * DAY_S:
             raise SandboxSettingError("advance_s", problem="is too far ahead", hint=f"a sandbox lives {DAYS_MAX} days")
         check_limits("day", self.world.clock.day + int(advance_s // DAY_S), lowest=0, highest=DAYS_MAX)
@@ -114,7 +114,7 @@ class Admin:
         return answer_json(self._state())
 
     async def _start_day(self, request: Request) -> Response:
-        day = _read(await _body(request), DayBody).day
+        day = body_as(await read_body(request), DayBody).day
         check_limits("day", day, lowest=0, highest=DAYS_MAX)
         self.world.clock.start_day(day)
         return answer_json(self._state())
@@ -152,7 +152,8 @@ def _provider(request: Request) -> ProviderName:
         raise SandboxSettingError("provider", problem=f"`{name}` is no provider", hint=hint) from None
 
 
-async def _body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """Read a bounded body. `SandboxSettingError`."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -161,7 +162,8 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _read(body: bytes, shape: type[T]) -> T:
+def body_as(body: bytes, shape: type[T]) -> T:
+    """Read a body in a shape. `SandboxSettingError`."""
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.DecodeError as error:

@@ -25,6 +25,7 @@ from .gemini import Gemini
 from .making import MakingRoom
 from .omni import Omni
 from .perplexity import Perplexity
+from .post import Post
 from .prose import Prose
 from .provider import Provider, World
 from .settings import ProviderName, SandboxSettings
@@ -44,13 +45,15 @@ def create_sandbox(settings: SandboxSettings, *, sleep: Sleep = anyio.sleep) -> 
     faults = FaultBook(_starting_faults(settings), seed=settings.seed)
     calls = CallLog()
     submissions = Submissions(clock)
+    post = Post(settings, clock, sleep)
     gates = [
         Gate(provider=provider, faults=faults, calls=calls, sleep=sleep, body_bytes_max=settings.body_bytes_max)
-        for provider in [*_providers(world, settings), *_video_makers(world, submissions, settings)]
+        for provider in [*_providers(world, settings), *_video_makers(world, submissions, settings), *post.providers()]
     ]
     admin = Admin(settings=settings, world=world, faults=faults, calls=calls, submissions=submissions)
     return Starlette(
-        routes=[*(gate.mount() for gate in gates), *admin.routes()],
+        routes=[*(gate.mount() for gate in gates), *post.routes(), *admin.routes()],
+        lifespan=lambda _: post.open(),
         exception_handlers={SandboxError: refuse_by_error},
         middleware=[Middleware(HostGuard)],
     )

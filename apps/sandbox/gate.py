@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from .calls import CallLog, Outcome
+from .cut import Cut
 from .faults import FaultBook, Malformation, RateLimitKind, Turn
 from .provider import Ask, Endpoint, Problem, ProblemError, Provider, Reply, Trouble, refuse
 
@@ -65,6 +66,8 @@ class Gate:
         except ProblemError as error:
             self._count(endpoint, OUTCOMES[error.problem.trouble], Reply(content=b""))
             return self.provider.refusal(error.problem, ordinal=ordinal)
+        if reply.wait_s > 0:
+            await self.sleep(reply.wait_s)
         return self._respond(endpoint, reply, turn=turn, ordinal=ordinal)
 
     def _key(self, request: Request) -> str:
@@ -97,6 +100,8 @@ class Gate:
     def _respond(self, endpoint: Endpoint, reply: Reply, *, turn: Turn, ordinal: int) -> Response:
         malformation = turn.malformation
         self._count(endpoint, Outcome.MALFORMED if malformation else Outcome.OK, reply)
+        if reply.is_cut:
+            return Cut()
         headers = {"request-id": f"req_{ordinal:08d}", **reply.headers}
         content = _spoil(reply.content, malformation)
         return Response(content, status_code=reply.status, media_type=reply.media_type, headers=headers)

@@ -1,9 +1,9 @@
 """The words every provider's room shares: what is asked, replied and refused, and the protocol of a provider."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import msgspec
 from starlette.datastructures import Headers, QueryParams
@@ -35,10 +35,11 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One refusal, before a provider dresses it; `status` matters only to FAILED."""
+    """One refusal, before a provider dresses it; `status` matters only to FAILED, `code` where it has finer ones."""
 
     trouble: Trouble
     message: str = ""
+    code: str = ""
     status: int = 500
     retry_after_s: int = 1
 
@@ -97,6 +98,14 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
+    wait_s: float = 0
+    """What was asked is done at once, and answered so much later."""
+    is_cut: bool = False
+    """What was asked is done, and the connection cut instead of answering."""
+
+    def but(self, **changes: Any) -> "Reply":
+        """Say it with some things changed."""
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Final
 import uvicorn
 
 from .app import create_sandbox
+from .cut import Severable
 from .errors import SandboxPortError
 from .settings import SandboxSettings
 
@@ -21,7 +22,12 @@ class SandboxServer(uvicorn.Server):
 
     def __init__(self, settings: SandboxSettings, *, when_listening: Callable[[], None]) -> None:
         config = uvicorn.Config(
-            create_sandbox(settings), lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=1
+            Severable(create_sandbox(settings)),
+            loop="asyncio",  # aiosmtpd's STARTTLS reaches into asyncio's own transports
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=1,
         )
         super().__init__(config)
         self._when_listening = when_listening

@@ -14,6 +14,7 @@ MOVIES_MAX: Final = 500
 DAYS_MAX: Final = 365
 PORT_MAX: Final = 65_535
 BODY_BYTES_MAX: Final = 1_048_576
+RECEIPT_DELAY_MS_MAX: Final = 600_000
 FIRST_DAY: Final = date(2026, 11, 21)
 GENERATION_S: Final = 12
 
@@ -29,6 +30,8 @@ class ProviderName(StrEnum):
     GEMINI = "gemini"
     AGENT_PLATFORM = "agent-platform"
     OMNI = "omni"
+    TWILIO = "twilio"
+    RESEND = "resend"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,12 @@ class SandboxSettings:
     is_clock_running: bool = False
     generation_s: int = GENERATION_S
     """How long a video takes, on the sandbox's clock."""
+    smtp_port: int | None = None
+    """Where mail is taken with STARTTLS, 0 for any free port; None: there is no mail server."""
+    smtp_tls: bool = True
+    """Without it a mail server offers neither TLS nor AUTH: what somebody between sees to."""
+    receipt_delay_ms: int = 50
+    """How long after a message was taken the provider begins to tell of it."""
     faults: Mapping[ProviderName, Faults] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,6 +63,8 @@ class SandboxSettings:
         if not is_loopback(self.host):
             raise SandboxHostError(self.host)
         check_limits("port", self.port, lowest=0, highest=PORT_MAX)
+        check_limits("smtp_port", self.smtp_port or 0, lowest=0, highest=PORT_MAX)
+        check_limits("receipt_delay_ms", self.receipt_delay_ms, lowest=0, highest=RECEIPT_DELAY_MS_MAX)
         check_limits("movies", self.movies, lowest=1, highest=MOVIES_MAX)
         check_limits("day", self.day, lowest=0, highest=DAYS_MAX)
         check_limits("cache_tokens_min", self.cache_tokens_min, lowest=0, highest=BODY_BYTES_MAX)

@@ -56,7 +56,8 @@ class Conveyor:
 
     The store comes from `url`, else from `CONVEYOR_URL`, else from `pyproject.toml`, else it is `sqlite:///conveyor.db`.
     `stores` are others by name, and `routes` say which queues live there: patterns of names, the first match wins.
-    `buckets` are the URLs of those that do not lie on local files, by name or binding.
+    `buckets` are the URLs of those that do not lie on local files, by name or binding. `encrypted` are patterns of the
+    queues whose payloads lie encrypted in the store.
     `wrangler` names a Worker's file (None: none), and `environment` one of its `env`s; if not, `CONVEYOR_WRANGLER` and
     `CLOUDFLARE_ENV` do. Nothing is opened until `async with app:`, a worker, or the first send.
     """
@@ -78,6 +79,7 @@ class Conveyor:
         stores: Mapping[str, str] | None = None,
         routes: Mapping[str, str] | None = None,
         buckets: Mapping[str, str] | None = None,
+        encrypted: Sequence[str] | None = None,
         wrangler: str | os.PathLike[str] | Default | None = Default.WRANGLER,
         environment: str | None = None,
         clock: Clock | None = None,
@@ -96,7 +98,10 @@ class Conveyor:
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = queues_of(self.worker)
         self._handles: dict[str, Queue] = {}
-        self.bindings = Bindings(self.routing, self.worker, self._store, self.ensure_open, name, buckets)
+        self.bindings = Bindings(
+            self.routing, self.worker, self._store, self.ensure_open, name, buckets, encrypted, self.handlers
+        )  # fmt: skip
+        self.sealer: Final = self.bindings.sealer
         self.secrets: Secrets = self.bindings.secrets
         """What `wrangler secret put` wrote for this app: `app.secrets["NAME"]`."""
         self.jobs: Final = Jobs(self)
@@ -162,7 +167,7 @@ class Conveyor:
             key_concurrency=key_concurrency, rate=rate, key_rate=key_rate, key_weights=key_weights, ageing=ageing,
             dispatch=dispatch, dispatch_cron=dispatch_cron, dispatch_messages=dispatch_messages, **options,
         )  # fmt: skip
-        return declarer(self._handlers, queue, settings, run_in)
+        return declarer(self._handlers, queue, settings, run_in, self.sealer)
 
     def declare_queue(self, name: str, settings: QueueSettings | None = None) -> Queue:
         """A queue that this app sends to and somebody else consumes; it is made when the app opens, if need be."""
@@ -198,7 +203,8 @@ class Conveyor:
             self._renew_handles()
         handle = self._handles.get(name)
         if handle is None:
-            handle = self._handles[name] = Queue(self._store, self._ids, self._settings_of, name, self.here)
+            handle = Queue(self._store, self._ids, self._settings_of, name, self.here, self.sealer)
+            self._handles[name] = handle
         return handle
 
     def kv(self, namespace: str) -> KV:
@@ -235,7 +241,7 @@ class Conveyor:
 
         return Webhooks(
             self.name, lambda: self._store, self._ids, self.ensure_open, self.bindings.folder, self.declare_queue,
-            emit=self._tell, chance=random.Random(),
+            emit=self._tell, chance=random.Random(), sealer=self.sealer,
         )  # fmt: skip
 
     async def pause(self, queue: str) -> None:
@@ -295,6 +301,7 @@ class Conveyor:
         self._ids.follow(self._store.clock)
         try:
             handlers = self.handlers()
+            self.sealer.check()
             check_worker(self.worker, self._handlers, self._schedules.declared)
             scheduler, kept = self._schedules.open(), self.retention.wanted
             self._declaring = await declare(self._store, self._queues, handlers, scheduler, self._tell, kept)
@@ -371,7 +378,7 @@ class Conveyor:
     def _renew_handles(self) -> None:
         """What was given out must look again whether the store is open, and which it is."""
         for name, handle in self._handles.items():
-            Queue.__init__(handle, self._store, self._ids, self._settings_of, name, self.here)
+            Queue.__init__(handle, self._store, self._ids, self._settings_of, name, self.here, self.sealer)
         self.bindings.renew(self._store)
 
     def another_store(self) -> Store:

@@ -20,7 +20,8 @@ from typing import Final
 import msgspec
 
 from conveyor.model.errors import InvalidKeyError, InvalidSettingError, StoreClosedError, StoreError
-from conveyor.store.chosen import make_folder
+from conveyor.queue.sealing import VARIABLE, Sealer
+from conveyor.store.chosen import choose_encrypted, choose_files, make_folder
 from conveyor.store.protocol import DocumentStore, Store
 
 SECRETS: Final = "secret"
@@ -29,8 +30,8 @@ NAME_CHARS_MAX: Final = 255
 TEXT_BYTES_MAX: Final = 5_120
 KEY_BYTES: Final = 32
 PER_APP_MAX: Final = 1_000
-VARIABLE: Final = "CONVEYOR_SECRETS_KEY"
 FILE: Final = "secrets.key"
+_PAYLOADS: Final = b"payloads"
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +81,33 @@ class Keys:
         """A key of 32 bytes for something else, from each of them: the first is for what is made now."""
         if not self._keys:
             self._keys = self._read(make=True)
-        return [hmac.digest(key, b"conveyor derived key\0" + purpose, "sha256") for key in self._keys.values()]
+        return [_derived(key, purpose) for key in self._keys.values()]
+
+    def for_payloads(self, *, make: bool = False) -> dict[str, bytes]:
+        """Those of encrypted queues, by the ids of the keys that they come from, as they are here now."""
+        self._keys = self._read(make=make)
+        return {key_id: _derived(key, _PAYLOADS) for key_id, key in self._keys.items()}
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of those that are here now; the first one seals."""
+        self._keys = self._read(make=False)
+        return tuple(self._keys)
+
+    def add(self) -> str:
+        """A new key on top of the file's, which seals from now on; its id. `InvalidSettingError` where keys come from
+        the environment."""
+        if os.environ.get(VARIABLE):
+            hint = f'put a new one before the others: {VARIABLE}="$(openssl rand -base64 32),${VARIABLE}"'
+            raise InvalidSettingError(VARIABLE, "...", "holds the keys, and is yours to change", hint=hint)
+        path = self._folder() / FILE
+        if not path.exists():
+            _make_key(path)
+            return self.ids[0]
+        self._read(make=False)  # refuses a file that others may read
+        lines = [base64.b64encode(os.urandom(KEY_BYTES)), *path.read_bytes().split()]
+        os.replace(_write_beside(path, b"\n".join(lines) + b"\n"), path)  # noqa: PTH105 as `os.link` below
+        return self.ids[0]
 
     def _read(self, *, make: bool) -> dict[str, bytes]:
         given = os.environ.get(VARIABLE)
@@ -165,6 +192,21 @@ async def delete_secret(store: DocumentStore, app: str, name: str) -> bool:
     return await store.delete_document(SECRETS, f"{app}/{name}")
 
 
+def sealer_here(url: str) -> Sealer:
+    """For whoever works on a store without an app: the queues that the settings name are encrypted."""
+    keys, is_local = Keys(lambda: choose_files(url)), is_of_one_machine(url)
+    return Sealer(choose_encrypted(), lambda: keys.for_payloads(make=is_local))
+
+
+def is_of_one_machine(url: str) -> bool:
+    """Whether a key that is made beside this store is beside it for all who use it."""
+    return url.startswith("sqlite:")
+
+
+def _derived(key: bytes, purpose: bytes) -> bytes:
+    return hmac.digest(key, b"conveyor derived key\0" + purpose, "sha256")
+
+
 def _id_of(key: bytes) -> str:
     return hashlib.sha256(b"conveyor secrets key\0" + key).hexdigest()[:16]
 
@@ -186,15 +228,21 @@ def _make_key(path: Path) -> None:
     if path.exists():
         return
     make_folder(path.parent)
-    fresh = path.with_name(f"{FILE}.{os.getpid()}.{os.urandom(4).hex()}")
-    number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(number, "wb") as file:  # noqa: PTH123 a descriptor, made with its permissions
-        file.write(base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
-        file.flush()
-        os.fsync(number)
+    fresh = _write_beside(path, base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
     try:
         os.link(fresh, path)
     except FileExistsError:
         return  # somebody else's is as good
     finally:
         fresh.unlink()
+
+
+def _write_beside(path: Path, text: bytes) -> Path:
+    """A file of another name, whole and safe, for its owner alone."""
+    fresh = path.with_name(f"{FILE}.{os.getpid()}.{os.urandom(4).hex()}")
+    number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(number, "wb") as file:  # noqa: PTH123 a descriptor, made with its permissions
+        file.write(text)
+        file.flush()
+        os.fsync(number)
+    return fresh

@@ -14,7 +14,7 @@ HOST = re.compile(r"://|--(extra-)?index-url|--find-links|\b[\w-]+\.(org|com|net
 
 
 def test_there_is_one_file_for_each_purpose() -> None:
-    assert [path.stem for path in FILES] == ["build", "cutmv", "dev", "run"]
+    assert [path.stem for path in FILES] == ["build", "concierge", "cutmv", "dev", "run"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -11,6 +11,7 @@ import msgspec
 
 from conveyor.cli.answers import (
     ask,
+    chosen_url,
     complete_queue,
     confirm,
     force_option,
@@ -26,6 +27,7 @@ from conveyor.model.errors import NotFoundError
 from conveyor.model.message import PEEK_MESSAGES_MAX, ContentType, Peeked
 from conveyor.queue.dead_letter import ANY, DeadLetters, Filter
 from conveyor.queue.encoding import encode_body
+from conveyor.secrets import sealer_here
 from conveyor.store.protocol import Store
 
 _TYPES = tuple(each.value for each in ContentType)
@@ -108,7 +110,7 @@ def edit(
     encoded, _ = encode_body(read_body(mended, kind), kind)
 
     async def write(store: Store) -> int:
-        here = DeadLetters(store, letters.queue)
+        here = DeadLetters(store, letters.queue, sealer_here(chosen_url(url)))
         now = await here.edit(was, body=encoded, content_type=kind, headers=was.headers)
         return await here.redrive(seqs=[now.seq]) if is_redriven else 0
 

@@ -25,6 +25,7 @@ _VERBS: Final = {
     "alarms": ("conveyor.cli.alarms", "List alarms, set them, arm those that are parked again, cancel them."),
     "webhooks": ("conveyor.cli.webhooks", "Look after endpoints, their secrets and their deliveries."),
     "kv": ("conveyor.cli.kv", "Read and write named values."),
+    "keys": ("conveyor.cli.keys", "Make and list the keys of what lies encrypted, and seal anew with a new one."),
     "tokens": ("conveyor.cli.tokens", "Make, list, rotate and revoke the tokens of the server."),
     "retention": ("conveyor.cli.retention", "Say for how long is kept what has ended, and see what would go."),
     "audit": ("conveyor.cli.audit", "Read the trail of changes, and prove that it is whole."),

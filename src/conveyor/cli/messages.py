@@ -7,12 +7,22 @@ import sys
 import click
 import msgspec
 
-from conveyor.cli.answers import DurationType, ask, complete_queue, message_row, print_facts, print_rows, store_options
+from conveyor.cli.answers import (
+    DurationType,
+    ask,
+    chosen_url,
+    complete_queue,
+    message_row,
+    print_facts,
+    print_rows,
+    store_options,
+)
 from conveyor.cli.pulled import ack, pull, retry
 from conveyor.model.ids import IdSource
 from conveyor.model.message import COST_MAX, DELAY_MS_MAX, PEEK_MESSAGES_MAX, PRIORITY_MAX, ContentType
 from conveyor.model.settings import QueueSettings
 from conveyor.queue.producer import Queue, SentMessage
+from conveyor.secrets import sealer_here
 from conveyor.store.protocol import Store
 
 _TYPES = tuple(each.value for each in ContentType)
@@ -68,7 +78,8 @@ def send(
         async def settings_of(name: str) -> QueueSettings:
             return (await store.get_queue(name)).settings
 
-        handle = Queue(store, IdSource(store.clock), settings_of, queue)
+        sealer = sealer_here(chosen_url(url))
+        handle = Queue(store, IdSource(store.clock), settings_of, queue, sealer=sealer)
         seconds = None if delay is None else delay / 1000
         return await handle.send(
             value, content_type=content_type, delay=seconds, priority=priority, key=key, dedupe=dedupe, cost=cost

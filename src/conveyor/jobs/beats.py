@@ -14,6 +14,7 @@ from conveyor.model.errors import ConveyorError
 from conveyor.model.ids import MessageId
 from conveyor.model.job import RECORD_MS, JobRecord, JobState
 from conveyor.queue.handler import RunIn
+from conveyor.queue.sealing import Sealer
 from conveyor.store.protocol import Store
 
 T = TypeVar("T")
@@ -33,6 +34,9 @@ class Home(Protocol):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
+
+    @property
+    def sealer(self) -> Sealer: ...
 
     async def ensure_open(self) -> None: ...
 

@@ -13,6 +13,7 @@ from conveyor.jobs.voice import Voice
 from conveyor.model.duration import Duration
 from conveyor.model.errors import HandlerTimeoutError, InvalidSettingError
 from conveyor.model.job_errors import JobCancelledError, JobStepError
+from conveyor.model.message import Lease
 from conveyor.model.report import LEVELS
 from conveyor.queue.delivery import Message
 
@@ -85,6 +86,11 @@ class JobContext:
     @property
     def started_at(self) -> datetime:
         return datetime.fromtimestamp(self.started_at_ms / 1000, UTC)
+
+    @property
+    def lease(self) -> Lease:
+        """For the runner."""
+        return self._message._lease  # noqa: SLF001  # as it came
 
     @property
     def deadline(self) -> datetime | None:

@@ -23,6 +23,7 @@ from conveyor.queue.handler import (
     read_run_in,
     resolve_annotation,
 )
+from conveyor.queue.sealing import NO_KEYS, Sealer
 
 Upcast = Callable[[Any], Any]
 """From a payload of one version, as JSON values, to the next."""
@@ -74,6 +75,7 @@ def read_job(
     upcasts: Mapping[int, Upcast],
     run_in: str | None,
     localns: Mapping[str, Any],
+    sealer: Sealer = NO_KEYS,
 ) -> Declared:
     """What a declaration says; `InvalidSettingError` names what is wrong with it."""
     chosen = name or str(getattr(function, "__name__", "job"))
@@ -89,8 +91,8 @@ def read_job(
         queue=queue,
         function=function,
         takes_context=takes_context,
-        payload=BodyReader(queue, payload),
-        result=BodyReader(queue, _read_result(function, localns)),
+        payload=BodyReader(queue, payload, sealer),
+        result=BodyReader(queue, _read_result(function, localns), sealer),
         run_in=read_run_in(function, run_in, RunIn.LOOP if is_async else RunIn.THREAD),
         is_async=is_async,
         policy=policy,

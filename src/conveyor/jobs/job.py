@@ -26,6 +26,7 @@ from conveyor.model.job_errors import (
 )
 from conveyor.model.message import ContentType, Peeked
 from conveyor.queue.encoding import BodyReader, encode_json
+from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.store.jobs import JobFound, read_headers
 from conveyor.store.protocol import Store
 from conveyor.store.steps import Kept
@@ -150,13 +151,13 @@ class Job(Generic[R_co]):
         `JobNotRetriableError`; `InvalidMessageError` or `BodyDecodeError` for what is no payload of this job."""
         edit = None if payload is None else edit_of(payload, self._declared)
         async with acting(self._store, "job.retry"):
-            await retry_job(self._store, self._key, edit)
+            await retry_job(self._store, self._key, edit, self._reader.sealer)
 
     async def send_event(self, name: str, payload: Any = None) -> None:
         """Tell it what its `context.wait_for_event(name)` waits for, now, before or later: JSON values, a dataclass, a
         msgspec.Struct or a pydantic model. Of two with one name the first counts. `JobEventRefusedError` if it has
         ended, `JobNotFoundError`."""
-        await send_event(self._store, self._key, name, payload)
+        await send_event(self._store, self._key, name, payload, self._reader.sealer)
 
     async def explain(self) -> str:
         """In words: why is it not running? Or what became of it. `JobNotFoundError`."""
@@ -184,7 +185,8 @@ class Job(Generic[R_co]):
             return None
         if record.result_until is not None and record.result_until <= now:
             raise JobResultExpiredError(self.name, self.id)
-        return self._reader.read(record.result, ContentType.JSON)
+        result = self._reader.sealer.open_kept(record.queue, f"result/{self.id}", record.result)
+        return self._reader.read(result, ContentType.JSON)
 
 
 def _last_error(found: JobFound) -> str | None:
@@ -213,15 +215,16 @@ def edit_of(payload: object, declared: Declared | None) -> Edit:
     return body, declared.version
 
 
-async def _edit(store: Store, message: Peeked, edit: Edit) -> Peeked:
+async def _edit(store: Store, message: Peeked, edit: Edit, sealer: Sealer) -> Peeked:
     body, version = edit
+    body = sealer.seal_edit(message, body, ContentType.JSON)[0]
     headers = read_headers(message.headers)
     if version is not None:
         headers = headers | {VERSION_HEADER: version}
     return await store.edit_message(message, body=body, content_type=ContentType.JSON, headers=encode_json(headers))
 
 
-async def retry_job(store: Store, id: MessageId, edit: Edit | None = None) -> None:
+async def retry_job(store: Store, id: MessageId, edit: Edit | None = None, sealer: Sealer = NO_KEYS) -> None:
     """`JobNotFoundError`, `JobNotRetriableError`; `VersionConflictError` if somebody else edits it just now."""
     found = await find_job(store, id)
     message = found.message
@@ -229,7 +232,7 @@ async def retry_job(store: Store, id: MessageId, edit: Edit | None = None) -> No
     if message is not None and message.dead is not None:
         with about("job", id.hex()):
             if edit is not None:
-                message = await _edit(store, message, edit)
+                message = await _edit(store, message, edit, sealer)
             is_sent = await store.redrive(message.queue, seqs=[message.seq])
     if not is_sent:
         raise JobNotRetriableError(id.hex(), found.state(store.clock.now_ms()).value)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, get_args, get_origin
 
 from conveyor.model.errors import BodyDecodeError, InvalidMessageError, InvalidSettingError
+from conveyor.model.ids import MessageId
 from conveyor.model.job_errors import JobStepError
 from conveyor.model.message import ContentType
 from conveyor.model.step import STEP_BYTES_MAX, STEP_NAME_CHARS_MAX
@@ -27,6 +28,11 @@ def check_step_name(what: str, name: object) -> None:
             name.encode()
             return
     raise JobStepError(what, name, f"its name must be text of 1 to {STEP_NAME_CHARS_MAX} characters")
+
+
+def place_of(what: str, id: MessageId, name: str) -> str:
+    """What a value of a job is bound to, where it is sealed."""
+    return f"{what}/{id.hex()}/{name}"
 
 
 def write_value(what: str, name: str, value: object) -> bytes:

@@ -101,6 +101,7 @@ class Jobs:
                 function, name=name, queue=queue or f"{self._app.name}-jobs", policy=policy, max_retries=max_retries,
                 timeout=timeout, result_ttl=result_ttl, version=version, upcasts=upcasts or {}, run_in=run_in,
                 localns=sys._getframe(1).f_locals,  # types that are local to the place of the declaration
+                sealer=self._app.sealer,
             )  # fmt: skip
             self._add(declared)
             return JobFunction(function, declared, self, options, unique)
@@ -164,7 +165,7 @@ class Jobs:
 
     def get(self, id: str, function: JobFunction[Any, Any] | None = None) -> Job[Any]:
         """A handle on a job of which only the id is known. `JobNotFoundError` if that is no id."""
-        reader = BodyReader("", Any) if function is None else self._names[function.name].result
+        reader = BodyReader("", Any, self._app.sealer) if function is None else self._names[function.name].result
         try:
             MessageId(bytes.fromhex(id))
         except ValueError:
@@ -304,8 +305,8 @@ class Line:
             each = runner.declared
             self._handlers[name] = Handler(
                 queue=self.queue, function=runner.run_async if each.is_async else runner.run_sync, takes=Takes.MESSAGE,
-                reader=BodyReader(self.queue, Any) if each.upcasts else each.payload, run_in=each.run_in,
-                is_async=each.is_async, settings=settings, parts=self,
+                reader=BodyReader(self.queue, Any, each.payload.sealer) if each.upcasts else each.payload,
+                run_in=each.run_in, is_async=each.is_async, settings=settings, parts=self,
             )  # fmt: skip
         in_processes = all(each.run_in is RunIn.PROCESS for each in declared)
         run_in = RunIn.PROCESS if in_processes else RunIn.LOOP

@@ -110,7 +110,7 @@ class Runner:
 
     def open_steps(self, message: Message[Any]) -> Steps:
         store = self._home.store.at(message.queue)
-        return Steps(store.steps, store.clock, message, self.declared.name)
+        return Steps(store.steps, store.clock, message, self.declared.name, self._home.sealer)
 
     async def count_parked(self, lease: Lease) -> int:
         """How often a job of this queue, whatever its name, has put itself off."""
@@ -147,6 +147,7 @@ class Runner:
         except (InvalidMessageError, BodyTooLargeError) as error:  # another attempt would end as this one did
             reason = "its result cannot be kept"
             return self._judged(attempt, Action.REJECT, JobState.FAILED, error=error, reason=reason)
+        result = self._home.sealer.keep(self.declared.queue, f"result/{attempt.id.hex()}", result)
         return self._judged(attempt, Action.ACK, JobState.SUCCEEDED, result=result)
 
     def _failed(self, attempt: Attempt, error: Exception) -> object:
@@ -187,7 +188,7 @@ class Runner:
         error: Exception | None = None, reason: str | None = None, delay_ms: int | None = None,
     ) -> Judged:  # fmt: skip
         declared, now = self.declared, self._home.store.at(self.declared.queue).clock.now_ms()
-        shown = None if error is None else show_error(error)
+        shown = None if error is None else show_error(error, attempt.context.lease)
         if reason == DeadReason.DEADLINE:
             shown = say_late(shown)
         until = None if result is None else now + declared.result_ms

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from conveyor.jobs.kept import check_step_name, write_value
+from conveyor.jobs.kept import check_step_name, place_of, write_value
 from conveyor.model.ids import MessageId
 from conveyor.model.job import FINAL
 from conveyor.model.job_errors import JobEventRefusedError, JobNotFoundError
 from conveyor.model.step import EVENTS_MAX, StepKind, StepRecord
+from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.store.protocol import Store
 from conveyor.store.steps import Kept
 
@@ -58,10 +59,14 @@ class EventInfo:
     """Of its payload, as JSON."""
 
 
-async def send_event(store: Store, id: MessageId, name: str, payload: object) -> None:
+async def send_event(store: Store, id: MessageId, name: str, payload: object, sealer: Sealer = NO_KEYS) -> None:
     """`JobStepError` for a name or payload that cannot be kept, `JobNotFoundError`, `JobEventRefusedError`."""
     check_step_name("event", name)
-    told = await store.steps.send(id, name, write_value("event", name, payload))
+    written = write_value("event", name, payload)
+    if sealer.patterns:
+        for found in await store.jobs.find([id]):
+            written = sealer.keep(found.queue, place_of("event", id, name), written)
+    told = await store.steps.send(id, name, written)
     if told.job is None:
         raise JobNotFoundError(id.hex())
     if not told.is_kept:

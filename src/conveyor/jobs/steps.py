@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from conveyor.jobs.kept import check_step_name, read_value, reader_of, write_value
+from conveyor.jobs.kept import check_step_name, place_of, read_value, reader_of, write_value
 from conveyor.model.clock import Clock
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import InvalidSettingError, LeaseLostError
@@ -31,6 +31,7 @@ from conveyor.model.step import (
 from conveyor.queue.delivery import Message
 from conveyor.queue.encoding import BodyReader
 from conveyor.queue.handler import is_async_function
+from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.store.steps import Holder, StepStore
 
 T = TypeVar("T")
@@ -61,12 +62,15 @@ class Desk(Protocol):
 class Steps:
     """The steps of one attempt."""
 
-    def __init__(self, store: StepStore, clock: Clock, message: Message[Any], name: str) -> None:
+    def __init__(
+        self, store: StepStore, clock: Clock, message: Message[Any], name: str, sealer: Sealer = NO_KEYS
+    ) -> None:
         lease, fence = message._lease, message._fence  # noqa: SLF001  # steps are written by the lease of their message
         if fence is None:
             raise InvalidSettingError("context", name, "has no steps here", hint="a worker, or `app.testing()`, has")
         self._store = store
         self._clock = clock
+        self._sealer = sealer
         self._message = message
         self._attempt = message.attempts
         self._holder = Holder(
@@ -104,7 +108,7 @@ class Steps:
         """What the step returned; `ABSENT`: it is to run now. `JobStepError`, `LeaseLostError`."""
         kept = await self._find(StepKind.STEP, name)
         if kept is not None:
-            return read_value("step", name, reader, kept.value or b"null")
+            return read_value("step", name, reader, self._opened("step", name, kept.value or b"null"))
         if self._message.lease_lost:
             raise LeaseLostError(self._message.id)
         return ABSENT
@@ -114,6 +118,7 @@ class Steps:
         `LeaseLostError`."""
         written = write_value("step", name, value)
         seen = read_value("step", name, reader, written)
+        written = self._sealer.keep(self._holder.queue, place_of("step", self._holder.id, name), written)
         self._bytes += len(written)
         if self._bytes > STEPS_BYTES_MAX:
             problem = f"the results of all steps are more than {STEPS_BYTES_MAX:,} bytes"
@@ -153,7 +158,11 @@ class Steps:
                 if is_over:
                     raise _timed_out(wait)
                 self._park(wait)
-        return read_value("event", name, reader, event.payload)
+        return read_value("event", name, reader, self._opened("event", name, event.payload))
+
+    def _opened(self, what: str, name: str, kept: bytes) -> bytes:
+        """`SealedBodyError`."""
+        return self._sealer.open_kept(self._holder.queue, place_of(what, self._holder.id, name), kept)
 
     # What the runner asks for
 

@@ -181,3 +181,17 @@ class ScheduleNotFoundError(NotFoundError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no schedule is named `{name}`", hint="see `conveyor cron list`", name=name)
+
+
+class SealedBodyError(ConveyorError):
+    """No other attempt would end better: a message of which this is said goes to its dead letter queue at once."""
+
+    code = "body_sealed"
+
+    def __init__(self, queue: str, key_id: str, problem: str, *, hint: str) -> None:
+        super().__init__(
+            f"a payload in queue `{queue}` is sealed with the key `{key_id}`: {problem}",
+            hint=hint,
+            queue=queue,
+            key_id=key_id,
+        )

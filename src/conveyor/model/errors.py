@@ -46,6 +46,7 @@
     |- WebhookFailedError
     |- LeaseLostError               somebody else holds the message now
     |- BodyDecodeError              a body does not fit the handler's type
+    |- SealedBodyError              a payload is encrypted, and cannot be opened here
     |- HandlerTimeoutError          a handler ran longer than it may
     |- JobEndedError                a job has no result to wait for
     |  |- JobFailedError            it failed for good

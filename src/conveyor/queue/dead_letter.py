@@ -12,6 +12,7 @@ from conveyor.model.errors import BodyTooLargeError, InvalidSettingError, NotFou
 from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import HEADERS_BYTES_MAX, PEEK_MESSAGES_MAX, ContentType, Peeked
 from conveyor.model.settings import check_name
+from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.store.protocol import Store
 from conveyor.store.records import SWEEP_ROWS_MAX
 
@@ -54,10 +55,11 @@ def _anywhere(_queue: str) -> bool:
 class DeadLetters:
     """The dead letters of one queue: look, change, send back, throw away."""
 
-    def __init__(self, store: Store, queue: str) -> None:
+    def __init__(self, store: Store, queue: str, sealer: Sealer = NO_KEYS) -> None:
         check_name("queue", queue)
         self.queue = queue
         self._store = store
+        self._sealer = sealer
 
     async def list(self, *, limit: int = PEEK_MESSAGES_MAX, after_seq: int = 0) -> list[Peeked]:
         """Oldest first; messages that were sent here rather than having died are listed too."""
@@ -90,6 +92,7 @@ class DeadLetters:
 
     async def edit(self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None) -> Peeked:
         """Change one that nobody has leased or changed since. `VersionConflictError`, `BodyTooLargeError`."""
+        body, content_type = self._sealer.seal_edit(was, body, content_type)
         settings = (await self._store.get_queue(self.queue)).settings
         if len(body) > settings.max_message_bytes:
             raise BodyTooLargeError("a message's body", len(body), settings.max_message_bytes)

@@ -127,7 +127,7 @@ class Dispatcher:
         returned: object = None
         message: Message[Any] | None = None
         try:
-            message = Message(lease, handler.reader.read(lease.body, lease.content_type), None, self._fence)
+            message = Message(lease, handler.reader.read_lease(lease), None, self._fence)
             call.messages = (message,)
             returned = await handler.function(message)
         except BaseException as caught:  # noqa: BLE001  # also SystemExit and KeyboardInterrupt: they end this call, not the worker

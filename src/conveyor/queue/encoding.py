@@ -10,7 +10,8 @@ from typing import Any, Final, get_origin
 import msgspec
 
 from conveyor.model.errors import BodyDecodeError, InvalidMessageError, InvalidSettingError
-from conveyor.model.message import ContentType
+from conveyor.model.message import ContentType, Lease
+from conveyor.queue.sealing import MARK, NO_KEYS, Sealer
 
 _PROBLEM_CHARS_MAX: Final = 300
 _HINT: Final = "send JSON values, a dataclass, a msgspec.Struct or a pydantic model; or str as `text`, bytes as `bytes`"
@@ -72,10 +73,12 @@ def read_content_type(text: str) -> ContentType:
 class BodyReader:
     """Reads bodies as one annotated type; built once per handler."""
 
-    __slots__ = ("_expected", "_json", "_queue", "_type")
+    __slots__ = ("_expected", "_json", "_queue", "_type", "sealer")
 
-    def __init__(self, queue: str, annotation: Any) -> None:
+    def __init__(self, queue: str, annotation: Any, sealer: Sealer = NO_KEYS) -> None:
         self._queue = queue
+        self.sealer = sealer
+        """Opens what is sealed."""
         self._type = annotation
         self._expected = getattr(annotation, "__qualname__", None) or str(annotation)
         self._json = _json_decoder(queue, annotation)
@@ -83,6 +86,12 @@ class BodyReader:
     @property
     def annotation(self) -> Any:
         return self._type
+
+    def read_lease(self, lease: Lease) -> Any:
+        """The body of a delivery, opened if need be. `BodyDecodeError`, `SealedBodyError`."""
+        if lease.body.startswith(MARK):
+            return self.read(*self.sealer.open_lease(lease))
+        return self.read(lease.body, lease.content_type)
 
     def read(self, body: bytes, content_type: ContentType) -> Any:
         """The body as the annotated type, else `BodyDecodeError`."""

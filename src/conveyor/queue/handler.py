@@ -17,6 +17,7 @@ from conveyor.model.settings import ConsumerSettings, check_name
 from conveyor.model.verdict import Settlement
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.encoding import BodyReader
+from conveyor.queue.sealing import NO_KEYS, Sealer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,6 +86,7 @@ def read_handler(
     *,
     run_in: str | None = None,
     localns: Mapping[str, Any] | None = None,
+    sealer: Sealer = NO_KEYS,
 ) -> Handler:
     """The handler that `function` is; `InvalidSettingError` says what is wrong with it. `localns` resolves names of
     types that are local to the place of the declaration."""
@@ -96,7 +98,7 @@ def read_handler(
         queue=queue,
         function=function,
         takes=takes,
-        reader=BodyReader(queue, body),
+        reader=BodyReader(queue, body, sealer),
         run_in=read_run_in(function, run_in, RunIn.LOOP if is_async else RunIn.THREAD),
         is_async=is_async,
         settings=settings,
@@ -104,13 +106,17 @@ def read_handler(
 
 
 def declarer(
-    handlers: MutableMapping[str, Handler], queue: str, settings: ConsumerSettings, run_in: str | None
+    handlers: MutableMapping[str, Handler],
+    queue: str,
+    settings: ConsumerSettings,
+    run_in: str | None,
+    sealer: Sealer = NO_KEYS,
 ) -> Callable[[F], F]:
     """The decorator that makes a function the one handler of a queue. `InvalidSettingError`."""
 
     def declare(function: F) -> F:
         caller = sys._getframe(1).f_locals  # types that are local to the place of the declaration
-        handler = read_handler(queue, function, settings, run_in=run_in, localns=caller)
+        handler = read_handler(queue, function, settings, run_in=run_in, localns=caller, sealer=sealer)
         if queue in handlers:
             raise InvalidSettingError("queue", queue, "has a consumer in this app already")
         handlers[queue] = handler

@@ -3,11 +3,14 @@ processes."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import PurePath
 from typing import Any, Final, TypeAlias, assert_never
 
 import msgspec
 
+from conveyor.model.beside import SealedBodyError
 from conveyor.model.errors import BodyDecodeError, ConveyorError, HandlerTimeoutError
 from conveyor.model.events import HandlerRaised, VerdictIgnored
 from conveyor.model.message import ERROR_CHARS_MAX, Lease
@@ -27,11 +30,14 @@ from conveyor.model.verdict import (
 )
 from conveyor.queue.delivery import ACK, Batch, Fence, Message, ignored_calls
 from conveyor.queue.handler import Handler, Takes
+from conveyor.queue.sealing import is_sealed
 
 Chance: TypeAlias = Callable[[], float]
 """Uniform in [0, 1), for jitter."""
 
 _REASON_CHARS_MAX: Final = 200
+SEALED: Final = "sealed"
+"""The reason of a dead letter whose body could not be opened."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,10 +101,10 @@ def judge_one(
 
 def _read(
     handler: Handler, lease: Lease, batch: Batch[Any] | None, fence: Fence | None
-) -> Message[Any] | BodyDecodeError:
+) -> Message[Any] | BodyDecodeError | SealedBodyError:
     try:
-        return Message(lease, handler.reader.read(lease.body, lease.content_type), batch, fence)
-    except BodyDecodeError as error:
+        return Message(lease, handler.reader.read_lease(lease), batch, fence)
+    except (BodyDecodeError, SealedBodyError) as error:
         return error
 
 
@@ -110,7 +116,8 @@ def _unheard(
     if any(settlement.error is not None for settlement in settlements):
         return None
     ids = tuple(message.id for message in messages)
-    return HandlerRaised(queue=messages[0].queue, message_ids=ids, error=show_error(error))
+    lease = next((each._lease for each in messages if is_sealed(each._lease.body)), messages[0]._lease)  # noqa: SLF001
+    return HandlerRaised(queue=messages[0].queue, message_ids=ids, error=show_error(error, lease))
 
 
 def settle_as(
@@ -125,10 +132,11 @@ def settle_as(
         case Retry():
             delay_ms = said.delay_ms if said.delay_ms is not None else _backoff_ms(lease, settings, chance)
             reason = _clean(said.reason)
-            return Settlement(lease.seq, lease.claim, Action.RETRY, delay_ms, reason, _beside(said, error) or reason)
+            problem = _beside(said, error, lease) or reason
+            return Settlement(lease.seq, lease.claim, Action.RETRY, delay_ms, reason, problem)
         case Reject():
             reason = _clean(said.reason) or DeadReason.REJECTED
-            return Settlement(lease.seq, lease.claim, Action.REJECT, None, reason, _beside(said, error))
+            return Settlement(lease.seq, lease.claim, Action.REJECT, None, reason, _beside(said, error, lease))
         case RateLimited():
             rests_key = said.scope == "key"
             return Settlement(
@@ -149,8 +157,10 @@ def settle_as(
             return release(lease)
         case HandlerTimeoutError():
             return fail(lease, show_error(said), settings, chance, reason=DeadReason.TIMEOUT)
+        case SealedBodyError():  # no other attempt would open it
+            return Settlement(lease.seq, lease.claim, Action.REJECT, None, SEALED, _clean(str(said), ERROR_CHARS_MAX))
         case BaseException():
-            return fail(lease, show_error(said), settings, chance)
+            return fail(lease, show_error(said, lease), settings, chance)
         case _:
             assert_never(said)
 
@@ -167,16 +177,25 @@ def release(lease: Lease, delay_ms: int | None = None) -> Settlement:
     return Settlement(lease.seq, lease.claim, Action.RELEASE, delay_ms)
 
 
-def show_error(error: BaseException | None) -> str:
-    """One short line for people: what it is and what it says; no locals, no traceback."""
+def show_error(error: BaseException | None, lease: Lease | None = None) -> str:
+    """One short line for people: what it is and what it says; no locals, no traceback. Of a delivery that came sealed
+    it says where it was raised instead: an error's own words may hold what was sent."""
     if error is None:
         return ""
+    if lease is not None and is_sealed(lease.body):
+        return _veil(error)
     try:
         text = error.message if isinstance(error, ConveyorError) else str(error)
     except Exception:  # noqa: BLE001  # a handler's own exception may fail to describe itself
         text = ""
     name = type(error).__name__
     return _clean(f"{name}: {text}" if text else name, ERROR_CHARS_MAX) or name
+
+
+def _veil(error: BaseException) -> str:
+    name = f"{type(error).__name__} [{error.code}]" if isinstance(error, ConveyorError) else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    return f"{name}, {PurePath(frames[0].filename).name}:{frames[0].lineno} in {frames[0].name}" if frames else name
 
 
 def verdict_of(returned: object, error: BaseException | None) -> Verdict | BaseException:
@@ -194,9 +213,9 @@ def verdict_of(returned: object, error: BaseException | None) -> Verdict | BaseE
     return ACK
 
 
-def _beside(said: BaseException, error: BaseException | None) -> str | None:
+def _beside(said: BaseException, error: BaseException | None, lease: Lease) -> str | None:
     """What a call raised besides its verdict."""
-    return None if error is None or error is said or isinstance(error, Released) else show_error(error)
+    return None if error is None or error is said or isinstance(error, Released) else show_error(error, lease)
 
 
 def _unwrapped(error: BaseException) -> BaseException:

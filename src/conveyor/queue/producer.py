@@ -27,6 +27,7 @@ from conveyor.model.message import (
 from conveyor.model.settings import RETENTION_MS_MAX, RETRIES_MAX, QueueSettings
 from conveyor.queue.encoding import encode_body, encode_json
 from conveyor.queue.immediate import Here
+from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueMetrics
 
@@ -67,11 +68,14 @@ class Outgoing:
 class Queue:
     """A queue by its name, for those who send to it."""
 
-    __slots__ = ("_fresh_until", "_here", "_ids", "_lookup", "_monotonic", "_settings", "_store", "name")
+    __slots__ = ("_fresh_until", "_here", "_ids", "_lookup", "_monotonic", "_sealer", "_settings", "_store", "name")
 
-    def __init__(self, store: Store, ids: IdSource, lookup: Lookup, name: str, here: Here | None = None) -> None:
+    def __init__(
+        self, store: Store, ids: IdSource, lookup: Lookup, name: str, here: Here | None = None, sealer: Sealer = NO_KEYS
+    ) -> None:
         self.name = name
         self._here = here
+        self._sealer = sealer if sealer.covers(name) else None
         self._store = store
         self._ids = ids
         self._lookup = lookup
@@ -119,6 +123,8 @@ class Queue:
             and type(body) not in _BYTES_TYPES
         ):
             draft = Draft(id=self._ids.new(), queue=self.name, body=encode_json(body))
+            if self._sealer is not None:
+                draft = self._seal(self._sealer, draft)
         else:
             message = Outgoing(
                 body, delay=delay, priority=priority, key=key, dedupe=dedupe, content_type=content_type,
@@ -198,16 +204,20 @@ class Queue:
         self._fresh_until = self._monotonic() + SETTINGS_FRESH_S
         return self._settings
 
+    def _seal(self, sealer: Sealer, draft: Draft) -> Draft:
+        return sealer.seal_draft(draft, knows_id=not self._store.at(self.name).keeps_others)
+
     def _bare_draft(self, body: object, delay_ms: int | None) -> Draft:
         """What `_draft` makes of a body without options, for batches of thousands."""
         encoded, content_type = encode_body(body, None)
-        return Draft(id=self._ids.new(), queue=self.name, body=encoded, content_type=content_type, delay_ms=delay_ms)
+        draft = Draft(id=self._ids.new(), queue=self.name, body=encoded, content_type=content_type, delay_ms=delay_ms)
+        return draft if self._sealer is None else self._seal(self._sealer, draft)
 
     def _draft(self, message: Outgoing, delay: Duration | None) -> Draft:
         body, content_type = encode_body(message.body, message.content_type)
         delay = message.delay if message.delay is not None else delay
         expires_in = message.expires_in
-        return Draft(
+        draft = Draft(
             id=self._ids.new(),
             queue=self.name,
             body=body,
@@ -223,6 +233,7 @@ class Queue:
             cost=1 if message.cost is None else _read_cost(message.cost),
             max_retries=None if message.max_retries is None else _read_retries(message.max_retries),
         )
+        return draft if self._sealer is None else self._seal(self._sealer, draft)
 
 
 def _check_batch(drafts: list[Draft], settings: QueueSettings) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.refusals import ForbiddenError, InvalidRequestError, UnauthenticatedError
+from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.server.reading import check_json
 from conveyor.server.rights import NOBODY, Caller, Right
 from conveyor.store.protocol import Store
@@ -146,6 +147,11 @@ class Call:
         """Where it comes from."""
         client = self.scope.get("client")
         return client[0] if client else ""
+
+    @property
+    def sealer(self) -> Sealer:
+        """Of what is sent into encrypted queues."""
+        return NO_KEYS if self.app is None else self.app.sealer
 
     @property
     def base_url(self) -> str:

@@ -19,6 +19,7 @@ from conveyor.model.settings import QueueSettings
 from conveyor.model.verdict import Backoff, Snooze
 from conveyor.queue.handler import Handler
 from conveyor.queue.producer import Queue
+from conveyor.queue.sealing import NO_KEYS
 from conveyor.sim.cards import Card
 from conveyor.sim.faults import Weather
 from conveyor.sim.judge import Judge
@@ -39,6 +40,7 @@ class Home:
     def __init__(self, store: Store, ids: IdSource) -> None:
         self.name = SCRIPT
         self.store = store
+        self.sealer = NO_KEYS
         self._ids = ids
 
     @property

@@ -13,6 +13,7 @@
     UPLOADS = "s3://${KEY}:${SECRET}@uploads?region=eu-central-1"
 
 `files` is the folder of buckets, D1 databases and the key of secrets; else it lies beside the home store's file.
+`encrypted = ["message-delivery"]` says which queues' payloads lie encrypted.
 Buckets that `buckets` does not name lie there.
 
 Who names one URL in Python or by `--url` means that one store. In the environment `CONVEYOR_STORES`,
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -89,6 +90,17 @@ def choose_public_url() -> str:
     if not isinstance(found, str) or (found and not found.startswith(("http://", "https://"))):
         raise InvalidSettingError("public_url", found, "is no URL", hint="as in `https://example.com`")
     return found.rstrip("/")
+
+
+def choose_encrypted(given: Sequence[str] | None = None) -> Sequence[str]:
+    """Patterns of the queues whose payloads are encrypted: by Python, else by `CONVEYOR_ENCRYPTED` with commas between
+    them, else by `pyproject.toml`. `InvalidSettingError`."""
+    if given is None and "CONVEYOR_ENCRYPTED" in os.environ:
+        given = [each.strip() for each in os.environ["CONVEYOR_ENCRYPTED"].split(",") if each.strip()]
+    patterns = _read_file()[1].get("encrypted", []) if given is None else given
+    if isinstance(patterns, str) or not all(isinstance(each, str) and each for each in patterns):
+        raise InvalidSettingError("encrypted", patterns, "is no list of patterns", hint='`["orders", "mail-*"]`')
+    return tuple(patterns)
 
 
 def choose_retention() -> Mapping[str, str]:

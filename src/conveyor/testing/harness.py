@@ -163,7 +163,8 @@ class Harness:
         """The messages of a queue, or a job's, in the order in which they were sent: those that are not final; inline,
         where they are soon, all that were sent since the kit began."""
         queue = queue_of(of)
-        found = all_messages(self.store, queue) if self.mode == "manual" else self._kept.sent_to(queue)
+        kept = all_messages(self.store, queue) if self.mode == "manual" else self._kept.sent_to(queue)
+        found = [self.app.sealer.opened(each) for each in kept]
         return [each for each in found if job_name(each.headers) == of.name] if isinstance(of, JobFunction) else found
 
     def assert_enqueued(

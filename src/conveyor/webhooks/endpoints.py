@@ -188,6 +188,14 @@ class Endpoints:
         live = [kept for kept in endpoint.secrets if kept.until is None or kept.until > now]
         return [self._keys.open(_place(endpoint.id), kept.sealed) for kept in live]
 
+    def resealed(self, endpoint: Endpoint) -> Endpoint:
+        """With its secrets under the first key. `InvalidSettingError` if one does not open."""
+        place = _place(endpoint.id)
+        opened = [(kept, self._keys.open(place, kept.sealed)) for kept in endpoint.secrets]
+        return replace(
+            endpoint, secrets=tuple(replace(kept, sealed=self._keys.seal(place, text)) for kept, text in opened)
+        )
+
     def _seal(self, endpoint_id: str, secret: str | None) -> Kept:
         given = make_secret() if secret is None else secret
         read_secret(given)

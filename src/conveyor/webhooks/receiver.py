@@ -14,6 +14,7 @@ from conveyor.model.errors import InvalidSettingError, QueueFullError, StoreErro
 from conveyor.model.ids import IdSource
 from conveyor.model.message import ContentType, Draft
 from conveyor.model.settings import QueueSettings
+from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.store.protocol import Store
 from conveyor.webhooks.signing import read_secret, verify
 
@@ -37,8 +38,9 @@ class Receiver:
     """
 
     def __init__(
-        self, queue: str, secrets: Sequence[str], open_store: Callable[[], Awaitable[Store]], ids: IdSource
-    ) -> None:
+        self, queue: str, secrets: Sequence[str], open_store: Callable[[], Awaitable[Store]], ids: IdSource,
+        sealer: Sealer = NO_KEYS,
+    ) -> None:  # fmt: skip
         if not secrets:
             raise InvalidSettingError("secret", "...", "there is none", hint="`conveyor.webhooks.make_secret()`")
         for each in secrets:
@@ -47,6 +49,7 @@ class Receiver:
         self._secrets = tuple(secrets)
         self._open_store = open_store
         self._ids = ids
+        self._sealer = sealer if sealer.covers(queue) else None
         self._is_ready = False
         self._body_max = BODY_MAX
 
@@ -96,7 +99,7 @@ class Receiver:
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             content_type = ContentType.BYTES
         said = {"webhook_id": webhook_id, "webhook_timestamp": int(headers.get("webhook-timestamp", "0"))}
-        return Draft(
+        draft = Draft(
             id=self._ids.new(),
             queue=self._queue,
             body=body,
@@ -104,6 +107,7 @@ class Receiver:
             dedupe=webhook_id,
             headers=msgspec.json.encode(said),
         )
+        return draft if self._sealer is None else self._sealer.seal_draft(draft)
 
 
 async def _read(receive: Receive, headers: dict[str, str], most: int) -> bytes | None:

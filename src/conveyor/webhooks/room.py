@@ -24,6 +24,7 @@ from conveyor.model.message import DELAY_MS_MAX, Draft
 from conveyor.model.settings import RETENTION_MS_MAX, RETRIES_MAX, ConsumerSettings, QueueSettings, check_name
 from conveyor.queue.encoding import encode_json
 from conveyor.queue.handler import Handler, read_handler
+from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.secrets import Keys
 from conveyor.store import records
 from conveyor.store.protocol import Store
@@ -74,6 +75,7 @@ class Webhooks:
         declare_queue: Callable[[str, QueueSettings], object],
         emit: Emit,
         chance: random.Random,
+        sealer: Sealer = NO_KEYS,
     ) -> None:
         self.queue = f"{app}-webhooks"
         self.policy = Policy()
@@ -84,6 +86,7 @@ class Webhooks:
         self._ids = ids
         self._ensure_open = ensure_open
         self._keys = Keys(folder)
+        self._sealer = sealer
         self._declare_queue = declare_queue
         self._carrier = Carrier(self, emit, chance)
         self._sends = False
@@ -276,7 +279,8 @@ class Webhooks:
             await self._ensure_open()
             return self._store().at(queue)
 
-        return Receiver(queue, [secret] if isinstance(secret, str) else list(secret), open_store, self._ids)
+        secrets = [secret] if isinstance(secret, str) else list(secret)
+        return Receiver(queue, secrets, open_store, self._ids, self._sealer)
 
     # For the app
 

@@ -91,7 +91,7 @@ class ConveyorBackend(BaseTaskBackend):
             raise TaskResultDoesNotExist(result_id)
         if found.queue in self.queues and found.queue != task.queue_name:
             task = task.using(queue_name=found.queue)
-        return stored(task, self.alias, found, show_job(found, now_ms, attempts))
+        return stored(task, self.alias, found, show_job(found, now_ms, attempts), home.app.sealer)
 
     def check(self, **_options: Any) -> Iterable[checks.CheckMessage]:
         """For `manage.py check`."""

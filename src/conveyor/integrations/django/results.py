@@ -15,6 +15,7 @@ from conveyor.integrations.foreign import Call, find_error_class
 from conveyor.jobs.context import JobContext
 from conveyor.jobs.job import JobInfo, Transition
 from conveyor.model.job import JobState
+from conveyor.queue.sealing import Sealer
 from conveyor.store.jobs import JobFound
 
 _STATUS: Final[dict[JobState, TaskResultStatus]] = {
@@ -58,9 +59,11 @@ def ended(
     return result
 
 
-def stored(task: Task[Any, Any], alias: str, found: JobFound, info: JobInfo) -> TaskResult[Any]:
+def stored(
+    task: Task[Any, Any], alias: str, found: JobFound, info: JobInfo, sealer: Sealer
+) -> TaskResult[Any]:
     """From what the store keeps: of an error its class and its words, and not the whole traceback."""
-    kept = _kept(found)
+    kept = _kept(found, sealer)
     call = Call(list(kept.get("args", ())), dict(kept.get("kwargs", {})))
     runs = [each for each in info.timeline if each.state is JobState.RUNNING]
     result = _result(
@@ -74,12 +77,14 @@ def stored(task: Task[Any, Any], alias: str, found: JobFound, info: JobInfo) -> 
     return result
 
 
-def _kept(found: JobFound) -> dict[str, Any]:
+def _kept(found: JobFound, sealer: Sealer) -> dict[str, Any]:
     """The arguments, from the message while there is one, else from the result, which has the value beside them."""
     record, message = found.record, found.message
-    body = record.result if record is not None and record.result is not None else None
-    if body is None and message is not None:
-        body = message.body
+    body = None
+    if record is not None and record.result is not None:
+        body = sealer.open_kept(record.queue, f"result/{found.id.hex()}", record.result)
+    elif message is not None:
+        body = sealer.opened(message).body
     kept: dict[str, Any] = {} if body is None else msgspec.json.decode(body)
     return kept
 

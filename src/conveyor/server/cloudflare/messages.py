@@ -239,7 +239,7 @@ class Messages:
         if self._ids is None:
             self._ids = IdSource(call.store.clock)
         body, content_type = read_body(message)
-        return Draft(
+        draft = Draft(
             id=self._ids.new(),
             queue=known.name,
             body=body,
@@ -247,6 +247,7 @@ class Messages:
             delay_ms=delay_ms,
             dedupe=key,
         )
+        return call.sealer.seal_draft(draft) if call.sealer.covers(known.name) else draft
 
 
 def _hot(path: str, right: Right, handle: Handle, body_max: int, action: str | None = None) -> Endpoint:

@@ -161,7 +161,7 @@ async def purge_letters(call: Call) -> Answer:
 def _letters(call: Call, right: Right) -> DeadLetters:
     name = call.path["queue"]
     call.require(right, name)
-    return DeadLetters(call.store, name)
+    return DeadLetters(call.store, name, call.sealer)
 
 
 def _filter(call: Call, asked: LettersAsked | RedriveAsked) -> Filter:

@@ -24,6 +24,7 @@ from conveyor.model.refusals import InvalidRequestError
 from conveyor.model.settings import RETENTION_MS_MAX, ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.queue.producer import Outgoing, Queue, SentMessage
+from conveyor.queue.sealing import Sealer
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.leases import Stamps
 from conveyor.server.rest.bodies import MessageShown, read_body, show_body, show_headers, show_message
@@ -178,7 +179,7 @@ class MessageRoom:
         key, it may be sent again when the answer was lost."""
         name = _queue(call, Right.SEND)
         asked = call.decode(NewMessage)
-        handle = self._handle(call.store, name)
+        handle = self._handle(call.store, call.sealer, name)
         [sent] = await handle.send_batch([_outgoing(asked, asked.dedupe or call.header("idempotency-key"))])
         return Answer.json(_sent(sent), 201)
 
@@ -191,7 +192,7 @@ class MessageRoom:
             _outgoing(each, each.dedupe or (f"{key}:{number}" if key else None))
             for number, each in enumerate(asked.messages)
         ]
-        sent = await self._handle(call.store, name).send_batch(bodies)
+        sent = await self._handle(call.store, call.sealer, name).send_batch(bodies)
         return Answer.json(BatchSent(messages=[_sent(each) for each in sent]), 201)
 
     async def list_messages(self, call: Call) -> Answer:
@@ -269,7 +270,7 @@ class MessageRoom:
                     delay_ms = consumer.retry_delay.delay_ms(claim, self._chance.random())
                 return Settlement(seq, claim, Action.RETRY, delay_ms, error=verdict.error)
 
-    def _handle(self, store: Store, name: str) -> Queue:
+    def _handle(self, store: Store, sealer: Sealer, name: str) -> Queue:
         """Kept, since it remembers the queue's limits for a while."""
         if self._ids is None:
             self._ids = IdSource(store.clock)
@@ -281,7 +282,7 @@ class MessageRoom:
 
             if len(self._handles) >= HANDLES_MAX:
                 self._handles.clear()
-            handle = self._handles[name] = Queue(store, self._ids, settings_of, name)
+            handle = self._handles[name] = Queue(store, self._ids, settings_of, name, sealer=sealer)
         return handle
 
     def operations(self) -> tuple[Operation, ...]:

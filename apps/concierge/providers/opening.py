@@ -1,0 +1,89 @@
+"""Opens the providers that the settings name, in their order, with the marks of what was begun."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from conveyor_apps.concierge import clock
+from conveyor_apps.concierge.errors import SettingError
+from conveyor_apps.concierge.settings import ProviderSettings, Settings
+from conveyor_apps.concierge.words import Channel
+from conveyor_apps.tables import Database, read_statements
+
+from .circuit import Circuit, Terms
+from .marks import Marks, TableMarks
+from .parcel import Provider
+from .resend import ResendProvider, ResendTerms
+from .route import Route, Stop, Unknown
+from .service import DeliveryService, Routes
+from .smtp import SmtpProvider, read_mail_host
+from .twilio import TwilioProvider, TwilioTerms
+
+FILE: Final = "sendings.db"
+KEEP_MS: Final = 30 * 86_400_000
+"""Longer than any message is tried."""
+TWILIO_PATH: Final = "/webhooks/twilio"
+RESEND_PATH: Final = "/webhooks/resend"
+
+
+async def open_providers(settings: Settings) -> DeliveryService:
+    """The service, with its marks in a file of concierge's folder. `SettingError`."""
+    database = Database(
+        settings.data / FILE, read_statements("conveyor_apps.concierge.providers", "sendings.sql"), clock.now_ms
+    )
+    routes = plan_routes(settings, TableMarks(database))
+    await database.open()
+    try:
+        await TableMarks(database).forget(clock.now_ms() - KEEP_MS)
+    except BaseException:
+        await database.close()
+        raise
+    return Routes(routes, keeping=database)
+
+
+def plan_routes(
+    settings: Settings, marks: Marks, *, now_s: Callable[[], float] = clock.monotonic_s
+) -> dict[Channel, Route]:
+    """A route for each channel that has a provider. `SettingError`."""
+    providers = new_providers(settings)
+    terms = Terms(failures=settings.providers.circuit_failures, open_s=settings.providers.circuit_open_s)
+    unknown = Unknown(settings.providers.unknown)
+    routes: dict[Channel, Route] = {}
+    for channel in Channel:
+        stops = [Stop(each, Circuit(now_s, terms)) for each in providers if each.channel is channel]
+        if stops:
+            routes[channel] = Route(stops, marks, unknown=unknown)
+    return routes
+
+
+def new_providers(settings: Settings) -> Sequence[Provider]:
+    """Those whose settings are there, in the order of `CONCIERGE_PROVIDERS`. `SettingError`."""
+    given = settings.providers
+    made: dict[str, Provider] = {}
+    if given.smtp_url:
+        host = read_mail_host(
+            given.smtp_url.reveal(), sender=given.sender, timeout_s=given.timeout_s, authority=given.smtp_ca
+        )
+        made["smtp"] = SmtpProvider(host)
+    if given.resend_key:
+        key = given.resend_key.reveal()
+        terms = ResendTerms(url=given.resend_url, key=key, sender=given.sender, timeout_s=given.timeout_s)
+        made["resend"] = ResendProvider(terms)
+    if given.twilio_token:
+        made["twilio"] = TwilioProvider(_twilio_terms(given, settings.desk.public_url))
+    unknown = [name for name in given.order if name not in {"smtp", "resend", "twilio"}]
+    if unknown:
+        raise SettingError("environment: `CONCIERGE_PROVIDERS` names others than smtp, resend and twilio")
+    return [made[name] for name in given.order if name in made]
+
+
+def _twilio_terms(given: ProviderSettings, public_url: str) -> TwilioTerms:
+    if not given.twilio_account or not given.twilio_sender:
+        raise SettingError("environment: `TWILIO_AUTH_TOKEN` needs `TWILIO_ACCOUNT_SID` and `TWILIO_FROM` beside it")
+    return TwilioTerms(
+        url=given.twilio_url,
+        account=given.twilio_account,
+        token=given.twilio_token.reveal(),
+        sender=given.twilio_sender,
+        callback=public_url + TWILIO_PATH,
+        timeout_s=given.timeout_s,
+    )

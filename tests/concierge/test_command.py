@@ -1,0 +1,85 @@
+"""The command line: looking into the queue, accounts, the trail; and the whole as one command, with its sandbox."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from concierge.proving import free_port, wait_until
+from conveyor_apps.concierge.cli import main
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.setenv("CONVEYOR_URL", f"sqlite:///{tmp_path}/conveyor.db")
+    monkeypatch.setenv("CONCIERGE_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return CliRunner()
+
+
+def test_the_queue_is_tried_and_looked_into(run: CliRunner) -> None:
+    tried = run.invoke(main, ["queue", "test"])
+    assert tried.exit_code == 0, tried.output
+    types = re.findall(r"type=(\w+)", tried.output)
+    assert types == ["email_send", "sms_send", "export_generation", "cleanup"]
+    status = run.invoke(main, ["queue", "status"])
+    assert "healthy: 2 messages, 2 queued" in status.output
+    assert '"maxRetries": 5' in run.invoke(main, ["queue", "status", "--json"]).output
+
+
+def test_accounts_are_made_once_and_with_a_long_password(run: CliRunner) -> None:
+    arguments = ["users", "add", "mia", "--role", "clinician", "--address", "mia@example.com", "--password"]
+    assert "12 to" in run.invoke(main, [*arguments, "short"]).output
+    assert run.invoke(main, [*arguments, "long enough for this"]).exit_code == 0
+    assert "already" in run.invoke(main, [*arguments, "long enough for this"]).output
+    verified = run.invoke(main, ["verify"])
+    assert verified.exit_code == 0
+    assert msgspec.json.decode(verified.output)["records"] == 1
+
+
+def test_help_shows_how_to_begin() -> None:
+    shown = CliRunner().invoke(main, ["--help"]).output
+    assert "concierge queue demo" in shown
+    assert "SMTP_URL" in shown
+
+
+def test_one_command_runs_it_with_a_sandbox_and_people(tmp_path: Path) -> None:
+    port = free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("CONVEYOR_", "CONCIERGE_", "SMTP_"))},
+        "CONVEYOR_TOKEN": "test-token-" + "0" * 32,
+    }  # fmt: skip
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "conveyor_apps.concierge", "serve", "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=output, stderr=output)
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+            wait_until(lambda: process.poll() is not None or _is_up(client), seconds=90)
+            password = re.findall(r"admin +(\S+)", log.read_text())[0]
+            login = {"name": "admin", "password": password}
+            assert client.post("/api/login", json=login).status_code == 200
+            own = {"origin": f"http://127.0.0.1:{port}"}
+            tried = client.post("/debug/enqueue", headers=own).json()["job"]["messageId"]
+            wait_until(lambda: client.get(f"/api/messages/{tried}").json()["state"] == "sent", seconds=60)
+            sandbox = re.findall(r"(http\S+)/inbox", log.read_text())[0]
+            assert "test@example.com" in httpx2.get(f"{sandbox}/inbox", trust_env=False).text
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, log.read_text()[-2_000:]
+
+
+def _is_up(client: httpx2.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx2.HTTPError:
+        return False
