@@ -15,6 +15,7 @@ from .settings import SandboxSettings
 
 BACKLOG: Final = 128
 START_S_MAX: Final = 30.0
+POLL_S: Final = 0.05
 
 
 class SandboxServer(uvicorn.Server):
@@ -35,7 +36,13 @@ class SandboxServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell."""
         await super().startup(sockets)
-        self._when_listening()
+        if self.started:
+            self._when_listening()
+
+    def serve_on(self, listener: socket.socket) -> None:
+        """Serve until it is told to stop; `started` says whether it ever did."""
+        with contextlib.suppress(SystemExit):  # uvicorn's word for a lifespan that did not begin
+            self.run(sockets=[listener])
 
 
 def bind(settings: SandboxSettings) -> socket.socket:
@@ -61,7 +68,15 @@ def url_of(listener: socket.socket) -> str:
 def run(settings: SandboxSettings, *, announce: Callable[[str], None]) -> None:
     """Serve until a signal comes."""
     with bind(settings) as listener:
-        SandboxServer(settings, when_listening=lambda: announce(url_of(listener))).run(sockets=[listener])
+        server = SandboxServer(settings, when_listening=lambda: announce(url_of(listener)))
+        server.serve_on(listener)
+        if not server.started:
+            raise _unstarted(settings)
+
+
+def _unstarted(settings: SandboxSettings) -> SandboxPortError:
+    """Say why there is no server: its own port was taken before, so it is the mail's, if any."""
+    return SandboxPortError(settings.smtp_port or settings.port, reason="the server did not start")
 
 
 @contextlib.contextmanager
@@ -74,11 +89,14 @@ def serving(settings: SandboxSettings) -> Iterator[str]:
     listening = threading.Event()
     with bind(settings) as listener:
         server = SandboxServer(settings, when_listening=listening.set)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True)
+        thread = threading.Thread(target=server.serve_on, args=(listener,), name="sandbox", daemon=True)
         thread.start()
         try:
-            if not listening.wait(START_S_MAX):
-                raise SandboxPortError(settings.port, reason="the server did not start")
+            deadline = START_S_MAX
+            while not listening.wait(POLL_S):
+                deadline -= POLL_S
+                if deadline <= 0 or not thread.is_alive():
+                    raise _unstarted(settings)
             yield url_of(listener)
         finally:
             server.should_exit = True

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -12,7 +13,7 @@ import httpx2
 import pytest
 
 from conveyor_apps.sandbox import SandboxSettings, serving
-from conveyor_apps.sandbox.errors import SandboxSettingError
+from conveyor_apps.sandbox.errors import SandboxPortError, SandboxSettingError
 
 SCRIPT = "<script>alert(1)</script>"
 TEXTS = "/twilio/2010-04-01/Accounts/AC1/Messages.json"
@@ -254,6 +255,15 @@ def test_without_a_port_there_is_no_mail_server() -> None:
         assert httpx2.get(f"{url}/admin/ca.pem").status_code == 404
     with pytest.raises(SandboxSettingError):
         SandboxSettings(smtp_port=70_000)
+
+
+def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(SandboxPortError, match=str(port)), serving(SandboxSettings(smtp_port=port)):
+            pytest.fail("it is open")
 
 
 def test_starttls_that_somebody_strips_is_not_offered() -> None:
