@@ -122,6 +122,7 @@ def sections(page: Any) -> list[str]:
 
 def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -> None:
     expect = playwright.expect
+    shoot(page, "door")
     page.get_by_label("Name").fill("assistant")
     page.get_by_label("Password").fill("not it")
     page.get_by_role("button", name="Sign in").click()
@@ -135,8 +136,11 @@ def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -
     expect(page.locator("#letter").get_by_label("To", exact=True)).to_be_focused(timeout=60_000)
     page.keyboard.type("not an address")
     page.locator("#letter").get_by_label("Subject").fill("Your appointment on Monday")
-    page.locator("#letter").get_by_label("Message").fill("Dear Mia,\n\nplease come at 10:30, and bring <all> your papers.")
+    page.locator("#letter").get_by_label("Message").fill(
+        "Dear Mia,\n\nplease come at 10:30, and bring <all> your papers."
+    )
     assert not page.get_by_role("button", name="Send without review").is_visible()
+    shoot(page, "compose")
     page.get_by_role("button", name="Hand in for review").click()
     expect(page.locator("#letter .error")).to_contain_text("recipient", timeout=60_000)
     expect(page.locator("#letter").get_by_label("To", exact=True)).to_be_focused()
@@ -145,15 +149,19 @@ def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -
     detail = page.locator("#detail")
     expect(detail).to_contain_text("review", timeout=60_000)
     expect(detail.locator(".words")).to_have_text("Dear Mia,\n\nplease come at 10:30, and bring <all> your papers.")
+    page.get_by_role("button", name="Edit").click()
+    expect(page.locator("#letter [name=recipient]")).to_have_value("mia@example.com")
     page.get_by_role("button", name="Sign out").click()
     expect(page.locator("#door")).to_be_visible(timeout=60_000)
     assert "Mia" not in page.locator("#house").text_content()
+    assert page.locator("#letter").evaluate("form => form.elements.recipient.value + form.elements.content.value") == ""
 
     sign_in(page, "clinician")
     expect(page.locator("#waiting")).to_have_text("1", timeout=60_000)
     page.keyboard.press("v")
     card = page.locator("#reviews article")
     expect(card).to_contain_text("please come at 10:30", timeout=60_000)
+    shoot(page, "review")
     card.get_by_role("button", name="Send back").click()
     page.get_by_label("What should change?").fill("Say which Monday")
     page.get_by_role("button", name="Send back", exact=True).click()
@@ -205,6 +213,7 @@ def test_an_export_shows_its_progress_and_comes_down(page: Any, address: str) ->
     expect(page.locator("#help")).to_be_visible()
     page.keyboard.press("Escape")
     page.set_viewport_size({"width": 390, "height": 800})
+    shoot(page, "phone")
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= 390, f"the page is {width} wide on a phone"
 

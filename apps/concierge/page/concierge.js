@@ -40,7 +40,9 @@ function leave() {
   shown = null;
   for (const each of document.querySelectorAll("#messages, #detail, #reviews, #files, #records, #lately, #tiles")) each.replaceChildren();
   inbox.close();
+  compose.clear();
   records.leaveFiles();
+  find("#notice").hidden = true;
   find("#house").hidden = true;
   find("#door").hidden = false;
   find("#login [name=name]").focus();
@@ -82,6 +84,7 @@ find("#login").addEventListener("submit", async (event) => {
 });
 find("#leave").addEventListener("click", async () => {
   await ask("POST", "/api/logout", {}).catch(() => {});
+  history.replaceState(null, "", "/");
   leave();
 });
 find("#keys").addEventListener("click", () => find("#help").showModal());
