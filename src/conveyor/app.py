@@ -98,10 +98,8 @@ class Conveyor:
         self._handlers: dict[str, Handler] = {}
         self._queues: dict[str, QueueSettings] = queues_of(self.worker)
         self._handles: dict[str, Queue] = {}
-        self.bindings = Bindings(
-            self.routing, self.worker, self._store, self.ensure_open, name, buckets, encrypted, self.handlers
-        )  # fmt: skip
-        self.sealer: Final = self.bindings.sealer
+        self.bindings = Bindings(self.routing, self.worker, self._store, self.ensure_open, name, buckets)
+        self.sealer: Final = self.bindings.make_sealer(encrypted, self.handlers)
         self.secrets: Secrets = self.bindings.secrets
         """What `wrangler secret put` wrote for this app: `app.secrets["NAME"]`."""
         self.jobs: Final = Jobs(self)
@@ -119,8 +117,7 @@ class Conveyor:
         """Where the app's schedules send their messages."""
         self.retention: Final = Declared(choose_retention())
         """Says for how long is kept what has ended: `app.retention(jobs="7d")`."""
-        self._opening: list[Hook] = []
-        self._closing: list[Hook] = []
+        self._opening, self._closing = list[Hook](), list[Hook]()
         self._portal = Portal(self)
         self.here: Final = Here()
         """The queues on which this process works."""

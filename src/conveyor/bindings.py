@@ -22,7 +22,7 @@ from conveyor.limiter import Limiter
 from conveyor.model.rate import read_rate
 from conveyor.model.settings import check_name
 from conveyor.queue.handler import Handler
-from conveyor.queue.sealing import Sealer
+from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.secrets import Keys, Secrets, is_of_one_machine
 from conveyor.store.chosen import choose_buckets, choose_encrypted, choose_files, choose_public_url
 from conveyor.store.protocol import Store
@@ -47,10 +47,8 @@ class Bindings:
         ensure_open: Callable[[], Awaitable[None]],
         app: str,
         buckets: Mapping[str, str] | None = None,
-        encrypted: Sequence[str] | None = None,
-        handlers: Callable[[], Sequence[Handler]] = tuple,
     ) -> None:
-        """`buckets` are the URLs of some, and `encrypted` the patterns of queues, as Python gives them."""
+        """`buckets` are the URLs of some, as Python gives them."""
         self._routing = routing
         self._worker = worker
         self._store = self._own = store
@@ -64,9 +62,7 @@ class Bindings:
         self._folder: Path | None = None
         self._passing: weakref.finalize[..., Bindings] | None = None
         self.secrets = Secrets(store, app, self.folder)
-        self._handlers = handlers
-        self.sealer = Sealer(choose_encrypted(encrypted), self._payload_keys, self._leads_to)
-        """Of what goes into encrypted queues."""
+        self._sealer = NO_KEYS
 
     def kv(self, namespace: str) -> KV:
         """A namespace by its binding, or by its own name."""
@@ -115,7 +111,7 @@ class Bindings:
         """The handles work on this store from now on."""
         if store is not self._store:
             self._forget_folder()
-            self.sealer.forget()
+            self._sealer.forget()
             self.links = Links(Keys(self.folder), choose_public_url)
         self._store = store
         for namespace, kv in self._kvs.items():
@@ -133,13 +129,20 @@ class Bindings:
             for namespace, kv in self._kvs.items():
                 kv.namespace = self._name_of(namespace)
 
+    def make_sealer(self, encrypted: Sequence[str] | None, handlers: Callable[[], Sequence[Handler]]) -> Sealer:
+        """Of what goes into encrypted queues: `encrypted` are their patterns, as Python gives them, and `handlers` say
+        where the app's dead letters go. `InvalidSettingError`."""
+
+        def leads_to(origin: str, queue: str) -> bool:
+            return any(each.queue == origin and each.settings.dead_letter_queue == queue for each in handlers())
+
+        self._sealer = Sealer(choose_encrypted(encrypted), self._payload_keys, leads_to)
+        return self._sealer
+
     def _payload_keys(self) -> Mapping[str, bytes]:
         """Made here where no other machine needs the same."""
         folder = self.folder()
         return Keys(lambda: folder).for_payloads(make=self._passing is not None or is_of_one_machine(self._routing.url))
-
-    def _leads_to(self, origin: str, queue: str) -> bool:
-        return any(each.queue == origin and each.settings.dead_letter_queue == queue for each in self._handlers())
 
     def folder(self) -> Path:
         """Where files are kept; those of a store in memory are gone with the process."""

@@ -162,6 +162,22 @@ async def test_a_dump_shows_none_of_it(clinic: Clinic, dump: Dump) -> None:
     assert NAME.encode().hex().encode() not in left
 
 
+async def test_what_is_run_at_once_is_sealed_too(url: str, dump: Dump) -> None:
+    app, got = Conveyor("clinic", url=url, encrypted=["mail"], wrangler=None), asyncio.Queue[str]()
+
+    @app.consumer("mail", dispatch="immediate")
+    async def mail(message: Message[str]) -> None:
+        assert NAME.encode() not in await dump()
+        await got.put(message.body)
+
+    async with app:
+        worker = asyncio.create_task(app.work())
+        await app.queue("mail").send(NAME)
+        assert await asyncio.wait_for(got.get(), 30) == NAME
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+
 async def test_without_it_a_dump_shows_all(url: str, dump: Dump) -> None:
     """That the test above can fail."""
     async with Clinic(url, encrypted=()) as app:
