@@ -34,6 +34,9 @@ demo: $(VENV)/run.stamp  ## run plotburn end to end against a sandbox: no keys, 
 cutmv: $(VENV)/cutmv.stamp  ## cut videos in the browser: http://127.0.0.1:8787 (ARGS="--port 9000")
 	@$(BIN)/python -m conveyor_apps.cutmv $(ARGS)
 
+generation: $(VENV)/cutmv.stamp  ## make videos from prompts in the browser, no keys needed: http://127.0.0.1:8787 (ARGS="--mode alarm")
+	@$(BIN)/python -m conveyor_apps.generation $(ARGS)
+
 concierge: $(VENV)/concierge.stamp  ## messages that must arrive, with a sandbox beside them: http://127.0.0.1:8787 (ARGS="serve --port 9000")
 	@$(BIN)/python -m conveyor_apps.concierge $(ARGS)
 
@@ -121,4 +124,4 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
-.PHONY: demo cutmv concierge test check lint types contracts faults simulate versions bench plots docs venv lock clean help
+.PHONY: demo cutmv generation concierge test check lint types contracts faults simulate versions bench plots docs venv lock clean help

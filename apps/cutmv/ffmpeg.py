@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from conveyor_apps.programs import find_ffmpeg
+
 from .errors import SettingError
 
 DEMUXERS: Final = (
@@ -31,26 +33,13 @@ class Tools:
 def find_tools(environment: Mapping[str, str]) -> Tools:
     """`CUTMV_FFMPEG`, else the PATH, else the one that pip installed. `SettingError` names the command that helps."""
     named = environment.get("CUTMV_FFMPEG", "").strip()
-    found = shutil.which(named or "ffmpeg", path=environment.get("PATH"))
+    found = shutil.which(named, path=environment.get("PATH")) if named else find_ffmpeg(environment)
     if found is None and named:
         raise SettingError(f"environment: `CUTMV_FFMPEG` is `{named}`, and that cannot be run. {HINT}")
-    if found is None:
-        found = _of_wheel()
     if found is None:
         raise SettingError(HINT)
     beside = shutil.which("ffprobe", path=str(Path(found).parent))
     return Tools(str(Path(found).resolve()), beside)
-
-
-def _of_wheel() -> str | None:
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        return None
-    try:
-        return str(get_ffmpeg_exe())
-    except RuntimeError:
-        return None
 
 
 def input_options(source: Path, *, demuxers: tuple[str, ...] = DEMUXERS) -> list[str]:

@@ -15,6 +15,7 @@ from .errors import SandboxError, SandboxSettingError
 from .faults import FaultBook, RateLimitKind, read_faults
 from .provider import World
 from .settings import DAYS_MAX, ProviderName, SandboxSettings, check_limits
+from .submissions import Submissions
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class Admin:
     world: World
     faults: FaultBook
     calls: CallLog
+    submissions: Submissions
 
     def routes(self) -> list[BaseRoute]:
         """List the admin's addresses, and the index page at `/`."""
@@ -51,6 +53,8 @@ class Admin:
             Route("/faults/{provider}", self._clear_faults, methods=["DELETE"]),
             Route("/calls", self._show_calls, methods=["GET"]),
             Route("/calls", self._reset_calls, methods=["DELETE"]),
+            Route("/submissions", self._list_submissions, methods=["GET"]),
+            Route("/submissions", self._reset_submissions, methods=["DELETE"]),
             Route("/clock", self._advance_clock, methods=["POST"]),
             Route("/day", self._start_day, methods=["POST"]),
         ]
@@ -92,6 +96,13 @@ class Admin:
 
     async def _reset_calls(self, request: Request) -> Response:
         self.calls.reset()
+        return Response(status_code=204)
+
+    async def _list_submissions(self, request: Request) -> Response:
+        return answer_json({"submissions": self.submissions.report()})
+
+    async def _reset_submissions(self, request: Request) -> Response:
+        self.submissions.reset()
         return Response(status_code=204)
 
     async def _advance_clock(self, request: Request) -> Response:

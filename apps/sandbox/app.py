@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .admin import Admin, answer_json, refuse_by_error
+from .agent_platform import AgentPlatform
 from .anthropic import Anthropic
 from .brave import Brave
 from .calls import CallLog
@@ -20,11 +21,16 @@ from .clock import SandboxClock
 from .errors import SandboxError
 from .faults import FaultBook, Faults
 from .gate import Gate, Sleep
+from .gemini import Gemini
+from .making import MakingRoom
+from .omni import Omni
 from .perplexity import Perplexity
 from .post import Post
 from .prose import Prose
 from .provider import Provider, World
 from .settings import ProviderName, SandboxSettings
+from .studio import Studio
+from .submissions import Submissions
 from .tmdb import Tmdb
 from .xai import Xai
 
@@ -33,17 +39,18 @@ PRIVATE_SUFFIXES: Final = (".localhost", ".test")
 
 def create_sandbox(settings: SandboxSettings, *, sleep: Sleep = anyio.sleep) -> Starlette:
     """Build a sandbox; `sleep` is how latency faults wait, so a test can hand in one that does not."""
-    clock = SandboxClock(first_day=settings.first_day, day=settings.day)
+    clock = SandboxClock(first_day=settings.first_day, day=settings.day, is_running=settings.is_clock_running)
     catalogue = Catalogue(seed=settings.seed, movies=settings.movies, first_day=settings.first_day)
     world = World(seed=settings.seed, catalogue=catalogue, prose=Prose(seed=settings.seed), clock=clock)
     faults = FaultBook(_starting_faults(settings), seed=settings.seed)
     calls = CallLog()
+    submissions = Submissions(clock)
     post = Post(settings, clock, sleep)
     gates = [
         Gate(provider=provider, faults=faults, calls=calls, sleep=sleep, body_bytes_max=settings.body_bytes_max)
-        for provider in [*_providers(world, settings), *post.providers()]
+        for provider in [*_providers(world, settings), *_video_makers(world, submissions, settings), *post.providers()]
     ]
-    admin = Admin(settings=settings, world=world, faults=faults, calls=calls)
+    admin = Admin(settings=settings, world=world, faults=faults, calls=calls, submissions=submissions)
     return Starlette(
         routes=[*(gate.mount() for gate in gates), *post.routes(), *admin.routes()],
         lifespan=lambda _: post.open(),
@@ -55,6 +62,13 @@ def create_sandbox(settings: SandboxSettings, *, sleep: Sleep = anyio.sleep) -> 
 def _providers(world: World, settings: SandboxSettings) -> list[Provider]:
     anthropic = Anthropic(world, cache_tokens_min=settings.cache_tokens_min)
     return [Tmdb(world), Brave(world), anthropic, Xai(world), Perplexity(world)]
+
+
+def _video_makers(world: World, submissions: Submissions, settings: SandboxSettings) -> list[Provider]:
+    studio = Studio(seed=world.seed)
+    names = (ProviderName.GEMINI, ProviderName.AGENT_PLATFORM, ProviderName.OMNI)
+    rooms = [MakingRoom(name, world.clock, submissions, studio, generation_s=settings.generation_s) for name in names]
+    return [Gemini(rooms[0]), AgentPlatform(rooms[1]), Omni(rooms[2])]
 
 
 def _starting_faults(settings: SandboxSettings) -> Mapping[str, Faults]:

@@ -1,4 +1,5 @@
-"""The sandbox's own time: it stands still until the admin moves it, so that the same calls give the same answers.
+"""The sandbox's own time: it stands still until the admin moves it, so that the same calls give the same answers; where
+real programs wait for videos it may run.
 
 Only what is signed for others bears the world's time, since they hold it against theirs.
 """
@@ -18,13 +19,20 @@ def wall_s() -> int:
 class SandboxClock:
     """One truth for the time of day and for the day number: `day` is how many midnights have passed."""
 
-    def __init__(self, *, first_day: date, day: int) -> None:
+    def __init__(self, *, first_day: date, day: int, is_running: bool = False) -> None:
         self._start = datetime.combine(first_day, time.min, tzinfo=UTC)
-        self._elapsed_s = float(day * DAY_S)
+        self._moved_s = float(day * DAY_S)
+        self._began_s = real.monotonic() if is_running else None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Tell how long this world has lived."""
+        ran_s = 0.0 if self._began_s is None else real.monotonic() - self._began_s
+        return self._moved_s + ran_s
 
     def now(self) -> datetime:
         """Tell the sandbox's time."""
-        return self._start + timedelta(seconds=self._elapsed_s)
+        return self._start + timedelta(seconds=self.elapsed_s)
 
     def today(self) -> date:
         """Tell the sandbox's date."""
@@ -37,12 +45,12 @@ class SandboxClock:
     @property
     def day(self) -> int:
         """The day number, 0 at the start."""
-        return int(self._elapsed_s // DAY_S)
+        return int(self.elapsed_s // DAY_S)
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
-        self._elapsed_s += seconds
+        self._moved_s += seconds
 
     def start_day(self, day: int) -> None:
         """Go to the first second of a day, forward or back."""
-        self._elapsed_s = float(day * DAY_S)
+        self._moved_s += day * DAY_S - self.elapsed_s

@@ -11,7 +11,7 @@ import msgspec
 from .errors import SandboxError, SandboxSettingError
 from .faults import Faults, faults_of
 from .serve import run
-from .settings import FIRST_DAY, ProviderName, SandboxSettings
+from .settings import FIRST_DAY, GENERATION_S, ProviderName, SandboxSettings
 
 EXIT_REFUSED: Final = 2
 FAULT_HELP: Final = (
@@ -43,6 +43,8 @@ def read_settings(arguments: Sequence[str] | None) -> SandboxSettings:
         first_day=flags.first_day,
         gone_movie_ids=tuple(flags.gone),
         cache_tokens_min=flags.cache_tokens_min,
+        is_clock_running=flags.running_clock,
+        generation_s=flags.generation_s,
         smtp_port=flags.smtp_port,
         faults=_faults(flags.fault),
     )
@@ -55,7 +57,7 @@ def _announce(url: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m conveyor_apps.sandbox",
-        description="Stand in for TMDB, Brave, Anthropic, xAI, Perplexity, Twilio, Resend and SMTP on loopback.",
+        description="Stand in for TMDB, Brave, Anthropic, xAI, Perplexity, Google's video models, Twilio, Resend and SMTP.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address; any other is refused")
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port (default)")
@@ -67,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         "--gone", type=int, action="append", default=[], metavar="ID", help="a movie TMDB lists but answers 404 for"
     )
     parser.add_argument("--cache-tokens-min", type=int, default=0, help="shortest prompt Anthropic's cache keeps")
+    parser.add_argument("--running-clock", action="store_true", help="let the sandbox's time pass by itself")
+    parser.add_argument("--generation-s", type=int, default=GENERATION_S, help="how long a video takes, in its time")
     parser.add_argument("--smtp-port", type=int, metavar="PORT", help="take mail there, too; 0 takes any free port")
     parser.add_argument("--fault", action="append", default=[], metavar="PROVIDER:NAME=VALUE", help=FAULT_HELP)
     return parser

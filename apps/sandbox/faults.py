@@ -16,6 +16,9 @@ RETRY_AFTER_S_MAX: Final = 86_400
 STATUS_MIN: Final = 400
 STATUS_MAX: Final = 599
 MOVIE_IDS_MAX: Final = 1_000
+SUBMISSIONS_MAX: Final = 100_000
+GENERATION_S_MAX: Final = 86_400
+RPC_CODE_MAX: Final = 16
 
 
 class RateLimitKind(StrEnum):
@@ -34,8 +37,11 @@ class Malformation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """`*_every: n` means every n-th call that came with an accepted key; None means never."""
+    """`*_every: n` means every n-th call that came with an accepted key; None means never. Those of the last lines are
+    for the makers of videos: there n counts submissions that were taken."""
 
+    endpoint: str = ""
+    """The one whose calls are counted and struck; empty: all."""
     latency_ms: int = 0
     latency_jitter_ms: int = 0
     rate_limit_every: int | None = None
@@ -46,6 +52,12 @@ class Faults:
     malformed_every: int | None = None
     fail_movie_ids: tuple[int, ...] = ()
     gone_movie_ids: tuple[int, ...] = ()
+    submissions_per_minute: int | None = None
+    generation_s: int | None = None
+    filter_every: int | None = None
+    fail_every: int | None = None
+    fail_code: int = 13
+    """gRPC's; 3 is INVALID_ARGUMENT, 13 INTERNAL, 14 UNAVAILABLE."""
 
     def __post_init__(self) -> None:
         """Hold the values against their limits."""
@@ -56,6 +68,11 @@ class Faults:
         _check("error_every", self.error_every, lowest=1, highest=EVERY_MAX)
         _check("error_status", self.error_status, lowest=STATUS_MIN, highest=STATUS_MAX)
         _check("malformed_every", self.malformed_every, lowest=1, highest=EVERY_MAX)
+        _check("submissions_per_minute", self.submissions_per_minute, lowest=1, highest=SUBMISSIONS_MAX)
+        _check("generation_s", self.generation_s, lowest=0, highest=GENERATION_S_MAX)
+        _check("filter_every", self.filter_every, lowest=1, highest=EVERY_MAX)
+        _check("fail_every", self.fail_every, lowest=1, highest=EVERY_MAX)
+        _check("fail_code", self.fail_code, lowest=1, highest=RPC_CODE_MAX)
         for name in ("fail_movie_ids", "gone_movie_ids"):
             _check(f"len({name})", len(getattr(self, name)), lowest=0, highest=MOVIE_IDS_MAX)
 
@@ -108,11 +125,13 @@ class FaultBook:
         """Calm the provider: no faults at all, also none of those given at start."""
         self.put(provider, Faults())
 
-    def take_turn(self, provider: str) -> "Turn":
+    def take_turn(self, provider: str, endpoint: str) -> "Turn":
         """Count one call and say what befalls it."""
+        faults = self.of(provider)
+        if faults.endpoint not in ("", endpoint):
+            return Turn(number=0, faults=faults, delay_s=0.0)
         number = self._turns.get(provider, 0) + 1
         self._turns[provider] = number
-        faults = self.of(provider)
         return Turn(number=number, faults=faults, delay_s=self._delay_s(provider, faults, number))
 
     def _delay_s(self, provider: str, faults: Faults, number: int) -> float:
@@ -122,7 +141,7 @@ class FaultBook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One call's place in the provider's count, and what that brings."""
+    """One call's place in the provider's count, and what that brings; 0 for a call that is not counted."""
 
     number: int
     faults: Faults
@@ -131,21 +150,22 @@ class Turn:
     @property
     def is_rate_limited(self) -> bool:
         """Is this the n-th call that is turned away?"""
-        return _falls_on(self.number, self.faults.rate_limit_every)
+        return falls_on(self.number, self.faults.rate_limit_every)
 
     @property
     def is_failed(self) -> bool:
         """Is this the n-th call that breaks?"""
-        return _falls_on(self.number, self.faults.error_every)
+        return falls_on(self.number, self.faults.error_every)
 
     @property
     def malformation(self) -> Malformation | None:
         """Say how this answer is spoiled, the two ways in turn."""
         every = self.faults.malformed_every
-        if every is None or self.number % every:
+        if every is None or not falls_on(self.number, every):
             return None
         return Malformation.TRUNCATED if (self.number // every) % 2 else Malformation.WRONG_SHAPE
 
 
-def _falls_on(number: int, every: int | None) -> bool:
-    return every is not None and number % every == 0
+def falls_on(number: int, every: int | None) -> bool:
+    """Is this the n-th, counted from 1?"""
+    return every is not None and number > 0 and number % every == 0

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -57,10 +58,11 @@ class Gate:
         ordinal = self.calls.next_ordinal()
         try:
             key = self._key(request)
-            turn = self.faults.take_turn(self.provider.name)
+            turn = self.faults.take_turn(self.provider.name, endpoint.name)
             await self._wait(turn)
             _refuse_by_turn(turn)
-            reply = endpoint.answer(await self._ask(request, key=key, turn=turn))
+            ask = await self._ask(request, key=key, turn=turn)
+            reply = await anyio.to_thread.run_sync(endpoint.answer, ask) if endpoint.is_slow else endpoint.answer(ask)
         except ProblemError as error:
             self._count(endpoint, OUTCOMES[error.problem.trouble], Reply(content=b""))
             return self.provider.refusal(error.problem, ordinal=ordinal)

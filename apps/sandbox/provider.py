@@ -116,6 +116,8 @@ class Endpoint:
     method: str
     path: str
     answer: Callable[[Ask], Reply]
+    is_slow: bool = False
+    """It answers in a thread, for it waits for a program."""
 
 
 class Provider(Protocol):

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from .errors import SandboxHostError, SandboxSettingError
-from .faults import Faults
+from .faults import GENERATION_S_MAX, Faults
 
 MOVIES_MAX: Final = 500
 DAYS_MAX: Final = 365
@@ -16,6 +16,7 @@ PORT_MAX: Final = 65_535
 BODY_BYTES_MAX: Final = 1_048_576
 RECEIPT_DELAY_MS_MAX: Final = 600_000
 FIRST_DAY: Final = date(2026, 11, 21)
+GENERATION_S: Final = 12
 
 
 class ProviderName(StrEnum):
@@ -26,6 +27,9 @@ class ProviderName(StrEnum):
     ANTHROPIC = "anthropic"
     XAI = "xai"
     PERPLEXITY = "perplexity"
+    GEMINI = "gemini"
+    AGENT_PLATFORM = "agent-platform"
+    OMNI = "omni"
     TWILIO = "twilio"
     RESEND = "resend"
 
@@ -43,6 +47,9 @@ class SandboxSettings:
     gone_movie_ids: tuple[int, ...] = ()
     cache_tokens_min: int = 0
     body_bytes_max: int = BODY_BYTES_MAX
+    is_clock_running: bool = False
+    generation_s: int = GENERATION_S
+    """How long a video takes, on the sandbox's clock."""
     smtp_port: int | None = None
     """Where mail is taken with STARTTLS, 0 for any free port; None: there is no mail server."""
     smtp_tls: bool = True
@@ -61,6 +68,7 @@ class SandboxSettings:
         check_limits("movies", self.movies, lowest=1, highest=MOVIES_MAX)
         check_limits("day", self.day, lowest=0, highest=DAYS_MAX)
         check_limits("cache_tokens_min", self.cache_tokens_min, lowest=0, highest=BODY_BYTES_MAX)
+        check_limits("generation_s", self.generation_s, lowest=0, highest=GENERATION_S_MAX)
         check_limits("body_bytes_max", self.body_bytes_max, lowest=1, highest=64 * BODY_BYTES_MAX)
 
 

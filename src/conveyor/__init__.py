@@ -24,6 +24,7 @@ from conveyor.jobs.looking import JobErrors
 from conveyor.jobs.started import GroupInfo, GroupMember, StartedGroup
 from conveyor.jobs.stepping import StepInfo
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
+from conveyor.limiter import Limiter
 from conveyor.model.beside import (
     AlarmNotFoundError,
     AlarmTakenError,
@@ -131,6 +132,7 @@ __all__ = [
     "KVKey",
     "KVPage",
     "LeaseLostError",
+    "Limiter",
     "MemberState",
     "Message",
     "NotFoundError",

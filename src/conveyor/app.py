@@ -21,6 +21,7 @@ from conveyor.declaring import check_distinct, check_worker, declare, queues_of
 from conveyor.jobs.groups import Chaining, Grouping, Groups
 from conveyor.jobs.room import Jobs
 from conveyor.kv import KV
+from conveyor.limiter import Limiter
 from conveyor.model.clock import Clock
 from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidSettingError
@@ -210,6 +211,10 @@ class Conveyor:
     def bucket(self, name: str) -> Bucket:
         """A bucket of objects, by its name or by its binding in a wrangler file."""
         return self.bindings.bucket(name)
+
+    def limiter(self, name: str, rate: str) -> Limiter:
+        """A rate, as in `"10/m"`, that handlers ask before they do something. `InvalidSettingError`."""
+        return self.bindings.limiter(name, rate)
 
     @functools.cached_property
     def groups(self) -> Groups:

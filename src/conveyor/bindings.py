@@ -1,5 +1,5 @@
-"""What an app reaches by name beside its queues: kv namespaces, buckets, secrets. The names are its own, or those that
-a wrangler file binds."""
+"""What an app reaches by name beside its queues: kv namespaces, buckets, limiters, secrets. The names are its own, or
+those that a wrangler file binds."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from conveyor.blobs.files import FileBackend
 from conveyor.blobs.links import Links
 from conveyor.blobs.model import Backend
 from conveyor.kv import KV, NAMESPACES
+from conveyor.limiter import Limiter
+from conveyor.model.rate import read_rate
 from conveyor.model.settings import check_name
 from conveyor.queue.handler import Handler
 from conveyor.queue.sealing import NO_KEYS, Sealer
@@ -72,6 +74,13 @@ class Bindings:
     def _name_of(self, namespace: str) -> str:
         number = self._worker.namespaces.get(namespace, namespace)
         return self._titles.get(number, number)
+
+    def limiter(self, name: str, rate: str) -> Limiter:
+        """A limiter by its name. `InvalidSettingError`."""
+        check_name("limiter", name)
+        read = read_rate(rate, name="rate")
+        assert read is not None
+        return Limiter(lambda: self._store, self._ensure_open, name, read)
 
     def bucket(self, name: str) -> Bucket:
         """A bucket by its binding, or by its own name. `InvalidSettingError`."""

@@ -1,5 +1,6 @@
 """The official SDKs against a sandbox on a real loopback port: they are understood, and can read what they get."""
 
+import base64
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from conveyor_apps.sandbox import Faults, ProviderName, SandboxSettings, serving
 
 if TYPE_CHECKING:
     import anthropic
+    import google.genai
     import openai
     import perplexity
 
@@ -41,6 +43,7 @@ class Sdks:
     def __init__(self, base: str, stack: ExitStack) -> None:
         self.base = base
         self._stack = stack
+        self._googles: dict[tuple[str, str], google.genai.Client] = {}
 
     def claude(self, key: str = "key") -> "anthropic.Anthropic":
         import anthropic
@@ -58,6 +61,26 @@ class Sdks:
 
         url = f"{self.base}/perplexity"
         return self._stack.enter_context(perplexity.Perplexity(base_url=url, api_key=key, max_retries=0))
+
+    def veo(self, key: str = "key") -> "google.genai.Client":
+        from google.oauth2.credentials import Credentials
+
+        token = Credentials(token=key)  # type: ignore[no-untyped-call]
+        return self._google(
+            "agent-platform", key, vertexai=True, project="p", location="us-central1", credentials=token
+        )
+
+    def omni(self, key: str = "key") -> "google.genai.Client":
+        return self._google("omni", key, api_key=key)
+
+    def _google(self, name: str, key: str, **how: Any) -> "google.genai.Client":
+        import google.genai
+
+        if (name, key) not in self._googles:
+            client = google.genai.Client(**how, http_options={"base_url": f"{self.base}/{name}"})
+            self._stack.callback(client.close)
+            self._googles[name, key] = client
+        return self._googles[name, key]
 
 
 @pytest.fixture
@@ -228,6 +251,110 @@ def test_perplexity_sdk_raises_its_own_errors(sdks: Sdks) -> None:
     with pytest.raises(perplexity.RateLimitError) as limited:
         sdks.sonar().search.create(query="x")
     assert limited.value.response.json()["error"]["type"] == "request_rate_limit_exceeded"
+
+
+def advance(base: str, seconds: float) -> None:
+    httpx2.post(f"{base}/admin/clock", json={"advance_s": seconds}).raise_for_status()
+
+
+def order_veo(sdks: Sdks, prompt: str = "a cat", key: str = "key", **config: Any) -> Any:
+    source = {"prompt": prompt}
+    return sdks.veo(key).models.generate_videos(model="veo-3.1-generate-001", source=source, config=config)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("folder", ["", "gs://videos/out"])
+def test_google_sdk_orders_polls_and_reads_a_veo_video(sdks: Sdks, folder: str) -> None:
+    config: dict[str, Any] = {"duration_seconds": 4, "aspect_ratio": "9:16", "labels": {"generation": "gen_1"}}
+    operation = order_veo(sdks, **config, **({"output_gcs_uri": folder} if folder else {}))
+    assert not operation.done
+    assert not see_veo(sdks, operation).done
+    advance(sdks.base, 60)
+    ended = see_veo(sdks, operation)
+    assert ended.done
+    video = ended.result.generated_videos[0].video
+    assert video.mime_type == "video/mp4"
+    assert (video.uri or "").startswith(folder)
+    assert folder or video.video_bytes[4:8] == b"ftyp"
+    submissions = httpx2.get(f"{sdks.base}/admin/submissions").json()["submissions"]
+    assert submissions[-1]["client_id"] == "gen_1"
+
+
+def test_google_sdk_reads_how_veo_fails(sdks: Sdks) -> None:
+    filtered, failed = order_veo(sdks, "#unsafe"), order_veo(sdks, "#fails")
+    advance(sdks.base, 60)
+    result = see_veo(sdks, filtered).result
+    assert (result.rai_media_filtered_count, result.generated_videos) == (1, None)
+    assert "usage guidelines" in result.rai_media_filtered_reasons[0]
+    assert see_veo(sdks, failed).error == {"code": 13, "message": "Internal error encountered."}
+
+
+def test_google_sdk_raises_its_own_errors(sdks: Sdks) -> None:
+    from google.genai import errors
+
+    def refused(kind: type[errors.APIError], prompt: str = "a cat", key: str = "key") -> errors.APIError:
+        with pytest.raises(kind) as caught:
+            order_veo(sdks, prompt, key)
+        return caught.value
+
+    invalid, wrong = refused(errors.ClientError, "#refused"), refused(errors.ClientError, key="wrong-key")
+    assert [(each.code, each.status) for each in (invalid, wrong)] == [
+        (400, "INVALID_ARGUMENT"), (401, "UNAUTHENTICATED"),
+    ]  # fmt: skip
+    switch_on(sdks.base, "agent-platform", rate_limit_every=1, retry_after_s=7)
+    limited = refused(errors.ClientError)
+    assert (limited.code, limited.status) == (429, "RESOURCE_EXHAUSTED")
+    body: Any = limited.details
+    assert body["error"]["details"][0]["retryDelay"] == "7s"
+    switch_on(sdks.base, "agent-platform", error_every=1, error_status=503)
+    assert refused(errors.ServerError).status == "UNAVAILABLE"
+
+
+def see_veo(sdks: Sdks, operation: Any) -> Any:
+    return sdks.veo().operations.get(operation)
+
+
+def see_omni(sdks: Sdks, id: str) -> Any:
+    return sdks.omni().interactions.get(id)
+
+
+def create_omni(sdks: Sdks, prompt: str, delivery: str) -> Any:
+    wanted: Any = {
+        "type": "video",
+        "aspect_ratio": "16:9",
+        "resolution": "720p",
+        "delivery": delivery,
+        "duration": "4s",
+    }
+    return sdks.omni().interactions.create(
+        model="gemini-omni-1.1-flash",
+        background=True,
+        input=prompt,
+        response_format=wanted,
+        labels={"generation": "g2"},
+    )
+
+
+@pytest.mark.parametrize("delivery", ["inline", "uri"])
+def test_google_sdk_orders_polls_and_reads_an_omni_video(sdks: Sdks, delivery: str) -> None:
+    interaction = create_omni(sdks, "a cat", delivery)
+    assert interaction.status == "in_progress"
+    assert see_omni(sdks, interaction.id).status == "in_progress"
+    advance(sdks.base, 60)
+    ended = see_omni(sdks, interaction.id)
+    assert ended.status == "completed"
+    video = ended.steps[-1].content[0]
+    assert (video.type, video.mime_type) == ("video", "video/mp4")
+    content = sdks.omni().files.download(file=video.uri) if delivery == "uri" else base64.b64decode(video.data)
+    assert content[4:8] == b"ftyp"
+
+
+def test_google_sdk_reads_how_omni_fails(sdks: Sdks) -> None:
+    filtered, failed = create_omni(sdks, "#unsafe", "uri"), create_omni(sdks, "#fails", "uri")
+    advance(sdks.base, 60)
+    ended = [see_omni(sdks, each.id) for each in (filtered, failed)]
+    assert [each.status for each in ended] == ["failed", "failed"]
+    assert "usage guidelines" in ended[0].steps[-1].error.message
+    assert ended[1].steps[-1].error.code == 13
 
 
 def test_faults_given_at_start_are_in_force() -> None:

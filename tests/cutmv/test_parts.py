@@ -54,7 +54,7 @@ def test_progress_is_true_and_never_goes_back() -> None:
 
 
 def test_a_missing_ffmpeg_is_named_with_the_command_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conveyor_apps.cutmv.ffmpeg._of_wheel", lambda: None)
+    monkeypatch.setattr("conveyor_apps.programs._of_wheel", lambda: None)
     with pytest.raises(SettingError, match="pip install 'conveyor\\[cutmv\\]'.*apt install ffmpeg"):
         find_tools({"PATH": "/nowhere"})
     with pytest.raises(SettingError, match="`CUTMV_FFMPEG` is `/nowhere/ffmpeg`"):

@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from conveyor.cli import main
 from docs.markdown import ROOT, Block, blocks
 from kit.postgres import the_server
 
@@ -88,14 +89,16 @@ def _commands() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("where", "command"), list(_commands()), ids=lambda value: str(value)[:60])
-def test_a_console_line_names_what_is_there(where: str, command: str, tmp_path: Path) -> None:
+def test_a_console_line_names_what_is_there(
+    where: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = shlex.split(command)
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words = words[1:]
     if words[0] == "make":
         _check_make(words[1:])
     elif words[0] == "conveyor":
-        _check_conveyor(words[1:], tmp_path)
+        _check_conveyor(words[1:], capsys)
     else:
         assert words[0].rpartition("/")[2] in {"python", "curl", "wrangler"}, where
 
@@ -106,11 +109,12 @@ def _check_make(targets: list[str]) -> None:
         assert "=" in target or re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def _check_conveyor(words: list[str], folder: Path) -> None:
+def _check_conveyor(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     verb = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
-    command = [sys.executable, "-m", "conveyor", *verb, "--help"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with pytest.raises(SystemExit) as ended:
+        main([*verb, "--help"])
+    assert not ended.value.code
+    said = capsys.readouterr().out
     for word in words:
         if word.startswith("-"):
-            assert word.partition("=")[0] in done.stdout, f"`conveyor {' '.join(verb)}` has no {word}"
+            assert word.partition("=")[0] in said, f"`conveyor {' '.join(verb)}` has no {word}"

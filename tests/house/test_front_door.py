@@ -43,6 +43,7 @@ NAMES = {
     "GroupTimeoutError",
     "InvalidError",
     "LeaseLostError",
+    "Limiter",
     "NotFoundError",
     "QueueFullError",
     "QueueNotFoundError",

@@ -47,8 +47,9 @@ async def test_low_does_not_starve(url: str) -> None:
 
     async with app:
         await act.options(priority="low").enqueue("low")
-    async with working(app):
         high = act.options(priority="high")
+        await high.enqueue_many(["high"] * 50)
+    async with working(app):
 
         async def flood() -> bool:
             await high.enqueue_many(["high"] * 50)

@@ -22,6 +22,19 @@ async def call(number: int) -> None:
 )
 
 
+LIMITED = (
+    SAY
+    + """
+app.job_queue("calls")
+
+@app.job(queue="calls")
+async def call(number: int) -> None:
+    await app.limiter("calls", "{rate}").require()
+    say("called", time.time())
+"""
+)
+
+
 async def enqueue(url: str, count: int) -> None:
     app = Conveyor("shop", url=url)
     app.job_queue("calls", rate="1/s")
@@ -33,12 +46,12 @@ async def enqueue(url: str, count: int) -> None:
         await call.enqueue_many(range(count))
 
 
-def moments(fleet: Fleet, url: str, *, rate: str, count: int, seconds: float) -> list[float]:
+def moments(fleet: Fleet, url: str, *, rate: str, count: int, seconds: float, app: str = APP) -> list[float]:
     """When the jobs of three processes began."""
     import asyncio
 
     asyncio.run(enqueue(url, count))
-    fleet.write_app(APP.format(rate=rate))
+    fleet.write_app(app.format(rate=rate))
     for _ in range(3):
         fleet.work("--processes", "1")
     fleet.wait_until(lambda: len(said(fleet.folder)) >= count, seconds=seconds)
@@ -64,3 +77,11 @@ def test_fifty_a_minute_over_three_processes_within_two_percent(fleet: Fleet, ur
     judge(times, most=50, period_s=60)
     minutes = (times[-1] - times[0]) / 60
     assert 4 <= minutes <= 4 * 1.02, f"250 at 50/m took {minutes:.2f} min; the last of them begin with the fifth"
+
+
+@pytest.mark.campaign
+def test_a_limiter_holds_over_three_processes(fleet: Fleet, url: str) -> None:
+    """What is said is said up to a second after the unit was taken."""
+    times = moments(fleet, url, rate="20/4s", count=50, seconds=60, app=LIMITED)
+    judge(times, most=20, period_s=3)
+    assert 7 <= times[-1] - times[0] < 20, "the third period begins when the second is over"

@@ -11,8 +11,17 @@ import msgspec
 import pytest
 
 from conveyor.cli import main
+from conveyor.remote import values
 
 from .test_conveyors import TOKEN, Process
+
+SHOP = """
+from conveyor import Conveyor, CronRun
+app = Conveyor("shop")
+
+@app.cron("0 9 * * *")
+async def daily(run: CronRun) -> None: ...
+"""
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +42,12 @@ Run = Callable[..., tuple[int, Any, str]]
 def run(
     server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Run:
-    monkeypatch.setenv("CONVEYOR_TOKEN", TOKEN)
     monkeypatch.chdir(tmp_path)
+    return runner(server, monkeypatch, capsys)
+
+
+def runner(server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.setenv("CONVEYOR_TOKEN", TOKEN)
 
     def run(*arguments: str) -> tuple[int, Any, str]:
         with pytest.raises(SystemExit) as ended:
@@ -111,7 +124,7 @@ def test_refusals_come_in_our_words(run: Run) -> None:
         (("queues", "create", "parcels"), "queue_exists"),
         (("queues", "info", "parcel"), "queue_not_found"),
         (("queues", "create", "mine", "--max-backlog-messages", "5"), "store_unsupported"),
-        (("kv", "get", "A", "b"), "store_unsupported"),
+        (("kv", "get", "A", "b"), "not_found"),
         (("messages", "send", "parcels", "1", "--key", "k"), "invalid_message"),
         (("cron", "pause", "daily"), "schedule_not_found"),
         (("dlq", "redrive", "nowhere"), "queue_not_found"),
@@ -143,3 +156,50 @@ def test_without_a_token_its_name_is_said(run: Run, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("CLOUDFLARE_API_TOKEN", raising=False)
     status, _, problem = run("queues", "list")
     assert (status, "export CONVEYOR_TOKEN=" in problem) == (1, True)
+
+
+def test_named_values_over_http(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ok(run, "kv", "put", "SETTINGS", "greeting/of the day?", "good morning", "--ttl", "1d")
+    ok(run, "kv", "put", "SETTINGS", "other", "x")
+    found = ok(run, "kv", "get", "SETTINGS", "greeting/of the day?")
+    assert (found["value"], found["expires_at"] is not None) == ("good morning", True)
+    monkeypatch.setattr(values, "PAGE_ROWS", 2)
+    for number in range(5):
+        ok(run, "kv", "put", "MANY", f"k{number}", "v")
+    assert [each["key"] for each in ok(run, "kv", "list", "SETTINGS")] == ["greeting/of the day?", "other"]
+    assert [each["key"] for each in ok(run, "kv", "list", "SETTINGS", "--prefix", "ot")] == ["other"]
+    assert [each["key"] for each in ok(run, "kv", "list", "MANY")] == ["k0", "k1", "k2", "k3", "k4"]
+    assert [each["key"] for each in ok(run, "kv", "list", "MANY", "--limit", "3")] == ["k0", "k1", "k2"]
+    ok(run, "kv", "delete", "SETTINGS", "other")
+    code, _, problem = run("kv", "delete", "SETTINGS", "other")
+    assert code == 1
+    assert "has no key" in problem
+
+
+def test_schedules_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
+    process = Process("serve", "shop:app", "--port", "0", cwd=tmp_path, CONVEYOR_URL=f"sqlite:///{tmp_path}/far.db")
+    try:
+        run = runner(process.until(r"serving (http://\S+)"), monkeypatch, capsys)
+        [daily] = ok(run, "cron", "list")
+        assert (daily["name"], daily["expression"], daily["app"], daily["paused"]) == ("daily", "0 9 * * *", "shop", False)
+        ok(run, "cron", "pause", "daily")
+        assert ok(run, "cron", "list")[0]["paused"] is True
+        assert ok(run, "cron", "resume", "daily")["next_tick"] == ok(run, "cron", "list")[0]["next_tick"]
+        assert ok(run, "cron", "history", "daily") == []
+        code, _, problem = run("cron", "pause", "nightly")
+        assert code == 1
+        assert "nightly" in problem
+    finally:
+        process.stop()
+
+
+def test_a_subscription_over_http(run: Run) -> None:
+    ok(run, "queues", "create", "heard")
+    events = ("--source", "kv", "--events", "namespace.created")
+    made = ok(run, "queues", "subscription", "create", "heard", *events)
+    assert ok(run, "queues", "subscription", "list", "heard") == [made]
+    one = ("heard", "--id", made["id"])
+    assert ok(run, "queues", "subscription", "update", *one, "--enabled", "false") == made | {"enabled": False}
+    ok(run, "queues", "subscription", "delete", *one, "--force")
+    assert ok(run, "queues", "subscription", "list", "heard") == []

@@ -26,7 +26,14 @@ def _run(seed: int) -> None:
     assert report.messages
 
 
-@pytest.mark.parametrize("first", range(1, 201, CHUNK))
+WORLDS = 80
+"""Of the default run; the campaign plays on, and `make simulate` as long as you like."""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [*range(1, WORLDS, CHUNK), *(pytest.param(each, marks=pytest.mark.campaign) for each in range(WORLDS + 1, 1_000, CHUNK))],
+)
 def test_worlds_keep_the_invariants(first: int) -> None:
     for seed in range(first, first + CHUNK):
         _run(seed)

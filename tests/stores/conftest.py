@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -28,11 +29,12 @@ pytest.register_assert_rewrite("conveyor.testing.conformance")
 ROUTES = {"a": "home", "b": "home", "a-dlq": "home", "plain": "home", "reports": "home", "*": "far"}
 
 
-def make_store(kind: str, folder: Path, clock: ManualClock) -> Store:
+def make_store(kind: str, folder: Path, clock: ManualClock, *, url: str | None = None) -> Store:
+    """`url` is that of a PostgreSQL schema to use; a fresh one if there is none."""
     if kind == "memory":
         return MemoryStore(clock)
     if kind == "postgres":
-        return PostgresStore(the_server().url(), clock=clock)
+        return PostgresStore(url or the_server().url(), clock=clock)
     if kind.startswith("routed"):
         far = SQLiteStore(folder / "far.db", clock=clock) if kind == "routed" else PostgresStore(the_server().url(), clock=clock)
         routing = Routing(url="sqlite:///store.db", stores={"far": "given below"}, routes=ROUTES)
@@ -60,10 +62,11 @@ async def store(
     request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Store]:
     monkeypatch.setattr(part, "PATIENCE_S", 60.0)  # a busy machine is not a store that hangs
-    store = make_store(request.param, tmp_path, clock)
-    await store.open()
-    yield store
-    await store.close()
+    with the_server().emptied() if request.param == "postgres" else contextlib.nullcontext() as url:
+        store = make_store(request.param, tmp_path, clock, url=url)
+        await store.open()
+        yield store
+        await store.close()
 
 
 @pytest.fixture

@@ -21,9 +21,11 @@ from conveyor.model.errors import (
 from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
-from conveyor.store.postgres import PostgresStore
+from conveyor.store.postgres import PostgresStore, outbox
 from conveyor.store.postgres.migrating import enter_schema, migrate
 from conveyor.store.postgres.opening import dial, read_address
+from conveyor.store.postgres.outbox import read_store_id
+from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import ClaimRequest
 from conveyor.testing.clock import ManualClock
 from kit.postgres import the_server
@@ -315,6 +317,29 @@ async def test_a_newer_schema_is_refused(store: PostgresStore, url: str) -> None
     await look_inside(url, "INSERT INTO migrations (number, name, checksum) VALUES (9999, 'later', 'x')")
     with pytest.raises(StoreUnsupportedError, match="9999"):
         await PostgresStore(url).open()
+
+
+async def test_an_opening_that_is_cancelled_leaves_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the heartbeat of a worker that ends before it has begun."""
+    url = the_server().url(application_name="cancelled")
+    store = PostgresStore(url)
+    store.subscribe(lambda _names: None)
+    reached, answered = asyncio.Event(), asyncio.Event()
+
+    async def slow(tx: Transaction) -> bytes:
+        reached.set()
+        await answered.wait()
+        return await read_store_id(tx)
+
+    monkeypatch.setattr(outbox, "read_store_id", slow)
+    opening = asyncio.create_task(store.open())
+    await reached.wait()
+    opening.cancel()
+    answered.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    while await look_inside(the_server().url(), "SELECT 1 FROM pg_stat_activity WHERE application_name = 'cancelled'"):
+        await store.clock.sleep(0.01)
 
 
 async def test_stores_that_open_a_new_schema_at_once_make_it_once(url: str) -> None:

@@ -94,6 +94,7 @@ def test_subscriptions(run: Wrangler) -> None:
     assert "No subscription with this ID" in run.fails("queues", "subscription", "get", *one)
 
 
+@pytest.mark.campaign  # seventeen commands of a second or two; tests/server asks the same of the server without it
 def test_kv(run: Wrangler) -> None:
     [namespace] = ID.findall(run.ok("kv", "namespace", "create", "CACHE"))
     taken = run.fails("kv", "namespace", "create", "CACHE")

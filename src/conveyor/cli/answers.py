@@ -6,11 +6,12 @@ import asyncio
 import base64
 import contextlib
 import difflib
+import importlib
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
 import click
@@ -35,6 +36,9 @@ from conveyor.store.chosen import choose_stores
 from conveyor.store.protocol import Store
 from conveyor.store.routing import Routing
 from conveyor.store.urls import make_stores
+
+if TYPE_CHECKING:
+    from conveyor.remote import RemoteStore
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -112,6 +116,14 @@ def ask(url: str | None, question: Callable[[Store], Awaitable[T]]) -> T:
     for each in routing.urls.values():
         check_there(each)
     return asyncio.run(_with_store(make_stores(routing, emit=_tell_of_server), question))
+
+
+def as_remote(store: Store) -> RemoteStore | None:
+    """The store, if it is one behind HTTP; its library is imported only then."""
+    if not store.keeps_others:
+        return None
+    kind: type[RemoteStore] = importlib.import_module("conveyor.remote").RemoteStore
+    return store if isinstance(store, kind) else None
 
 
 def check_there(chosen: str) -> None:

@@ -3,14 +3,14 @@ delivery; whoever has it may settle it, from any process."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from conveyor.cli.answers import (
     DurationType,
+    as_remote,
     ask,
     chosen_stores,
     print_json,
@@ -26,9 +26,6 @@ from conveyor.model.settings import ConsumerType
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.protocol import Store
 from conveyor.store.records import PULL_OWNER, ClaimRequest
-
-if TYPE_CHECKING:
-    from conveyor.remote import RemoteStore
 
 T = TypeVar("T")
 
@@ -110,7 +107,7 @@ def _settle(
     name: str, lease_ids: Sequence[str], delay_ms: int | None, *, is_retry: bool, url: str | None, as_json: bool
 ) -> None:
     async def question(store: Store) -> tuple[int, dict[str, str]]:
-        remote = _as_remote(store)
+        remote = as_remote(store)
         if remote is None:
             return await _settle_here(store, name, lease_ids, delay_ms, is_retry=is_retry)
         ids = {"retries" if is_retry else "acks": list(dict.fromkeys(lease_ids))}
@@ -156,16 +153,11 @@ def _place(url: str | None, queue: str) -> str:
     return routing.urls[routing.store_of(queue)]
 
 
-def _as_remote(store: Store) -> RemoteStore | None:
-    """The store, if it is one behind HTTP; its library is imported only then."""
-    if not store.keeps_others:
-        return None
-    kind: type[RemoteStore] = importlib.import_module("conveyor.remote").RemoteStore
-    return store if isinstance(store, kind) else None
+
 
 
 def _row(store: Store, lease: Lease) -> dict[str, Any]:
-    remote = _as_remote(store)
+    remote = as_remote(store)
     return {
         "lease_id": f"{lease.seq:x}-{lease.claim:x}" if remote is None else remote.lease_id(lease.queue, lease.seq),
         "id": lease.id.hex(),

@@ -24,6 +24,7 @@ from conveyor.cli.answers import (
     tell,
 )
 from conveyor.cli.consumers import consumer
+from conveyor.cli.subscriptions import subscription
 from conveyor.model.errors import StoreError
 from conveyor.model.message import DELAY_MS_MAX
 from conveyor.model.settings import DEDUPE_MS_MAX, RETENTION_MS_MAX, RETENTION_MS_MIN, QueueSettings
@@ -217,6 +218,7 @@ def purge(name: str, *, force: bool, url: str | None, as_json: bool) -> None:
 
 
 queues.add_command(consumer)
+queues.add_command(subscription)
 
 
 def _given(settings: dict[str, int | None]) -> dict[str, int]:

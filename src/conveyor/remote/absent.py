@@ -21,12 +21,9 @@ from conveyor.store.records import (
     Evidence,
     Fired,
     Firing,
-    KeyInfo,
-    KeyValue,
     OwnerInfo,
     OwnerRow,
     Reaped,
-    Run,
     Schedule,
     ScheduleDraft,
     Swept,
@@ -71,28 +68,13 @@ class Absent:
     async def declare_schedule(self, draft: ScheduleDraft, next_tick: int | None) -> Schedule:
         raise _no_schedules()
 
-    async def list_schedules(self) -> list[Schedule]:
-        return []
-
-    async def get_schedule(self, name: str) -> Schedule:
-        raise ScheduleNotFoundError(name)
-
     async def fire(self, firing: Firing) -> Fired:
         raise _no_schedules()
-
-    async def pause_schedule(self, name: str) -> None:
-        raise ScheduleNotFoundError(name)
-
-    async def resume_schedule(self, name: str, next_tick: int | None) -> None:
-        raise ScheduleNotFoundError(name)
 
     async def begin_run(self, schedule: str, tick: int) -> None:
         raise ScheduleNotFoundError(schedule)
 
     async def finish_run(self, schedule: str, tick: int, *, error: str | None) -> None:
-        raise ScheduleNotFoundError(schedule)
-
-    async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
         raise ScheduleNotFoundError(schedule)
 
     # Alarms
@@ -150,19 +132,6 @@ class Absent:
     async def append_record(self, trail: str, body: bytes, seal: Seal) -> Document:
         raise _no_documents()
 
-    # Key-value
-
-    async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
-        raise _no_kv()
-
-    async def kv_put(self, namespace: str, entry: KeyValue) -> None:
-        raise _no_kv()
-
-    async def kv_delete(self, namespace: str, key: str) -> bool:
-        raise _no_kv()
-
-    async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
-        raise _no_kv()
 
 
 def check_consumer(queue: str, settings: ConsumerSettings) -> None:
@@ -195,10 +164,6 @@ def _no_deliveries() -> StoreUnsupportedError:
 
 def _no_documents() -> StoreUnsupportedError:
     return unsupported("keeps no tokens and no records", "give this command where the queues live")
-
-
-def _no_kv() -> StoreUnsupportedError:
-    return unsupported("keeps no named values", "give the app a store of its own, and route only queues to this one")
 
 
 def unsupported(what: str, hint: str) -> StoreUnsupportedError:

@@ -113,7 +113,7 @@ class Client:
         headers = {} if tag is None else {"If-Match": tag}
         request = _Request(method, f"{self.address.base.removesuffix(PREFIX)}/api/v1{path}", body, query, headers)
         answer = await self._ask_until(request, None, is_repeatable=True, is_push=False)
-        return self._decode(answer.body, type), answer.headers.get("etag", "")
+        return self._decode(answer.body or b"null", type), answer.headers.get("etag", "")
 
     async def _ask_until(
         self, request: _Request, patience_s: float | None, *, is_repeatable: bool, is_push: bool

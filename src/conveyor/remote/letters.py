@@ -16,7 +16,7 @@ from conveyor.model.message import PEEK_MESSAGES_MAX, ContentType, DeadLetter, P
 from conveyor.remote.client import Client
 from conveyor.remote.wire import (
     Letter,
-    Letters,
+    Page,
     PulledMessage,
     Redriven,
     decode_body,
@@ -43,8 +43,8 @@ class OwnLetters:
         if after_seq:
             query["cursor"] = self._cursors[after_seq]
         try:
-            page: Letters
-            page, _ = await self._client.call_ours("GET", f"/dead-letters/{queue}", Letters, query=query)
+            page: Page[Letter]
+            page, _ = await self._client.call_ours("GET", f"/dead-letters/{queue}", Page[Letter], query=query)
         except NotFoundError as error:
             raise QueueNotFoundError(queue) from error
         found = [self._read(queue, each) for each in page.items]

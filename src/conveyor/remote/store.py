@@ -23,8 +23,11 @@ from conveyor.remote.jobs import NoHistory, NoJobs
 from conveyor.remote.letters import OwnLetters, read_peeked
 from conveyor.remote.pulling import Inbox
 from conveyor.remote.reports import NoNotices, NoReports
+from conveyor.remote.schedules import OwnSchedules
 from conveyor.remote.sending import Outbox
 from conveyor.remote.steps import NoSteps
+from conveyor.remote.subscriptions import OwnSubscriptions
+from conveyor.remote.values import OwnValues
 from conveyor.remote.wire import (
     Judged,
     MetricsRow,
@@ -36,7 +39,18 @@ from conveyor.remote.wire import (
 from conveyor.store.groups import GroupStore
 from conveyor.store.notices import NoticeStore
 from conveyor.store.protocol import Wake
-from conveyor.store.records import SWEEP_ROWS_MAX, Claimed, ClaimRequest, QueueInfo, QueueMetrics, Settled
+from conveyor.store.records import (
+    SWEEP_ROWS_MAX,
+    Claimed,
+    ClaimRequest,
+    KeyInfo,
+    KeyValue,
+    QueueInfo,
+    QueueMetrics,
+    Run,
+    Schedule,
+    Settled,
+)
 from conveyor.store.reports import ReportStore
 from conveyor.store.retaining import RetentionStore
 from conveyor.store.steps import StepStore
@@ -66,6 +80,9 @@ class RemoteStore(Absent, Undivided):
         self._ids = IdSource(self.clock)
         self._directory = Directory(self.client, self.clock)
         self._letters = OwnLetters(self.client)
+        self.subscriptions = OwnSubscriptions(self.client, self._directory)
+        self._schedules = OwnSchedules(self.client)
+        self._values = OwnValues(self.client, self.clock)
         self._outboxes: dict[str, Outbox] = {}
         self._inboxes: dict[str, Inbox] = {}
         self._seqs = itertools.count(1)
@@ -193,10 +210,13 @@ class RemoteStore(Absent, Undivided):
         return await self._own_letters("changes no message").edit(was, body, content_type)
 
     def _own_letters(self, what: str) -> OwnLetters:
+        self._check_ours(what, "pull the messages, and send them anew")
+        return self._letters
+
+    def _check_ours(self, what: str, hint: str) -> None:
         """`StoreUnsupportedError` at Cloudflare."""
         if self.address.is_cloudflare:
-            raise unsupported(what, "pull the messages, and send them anew")
-        return self._letters
+            raise unsupported(what, hint)
 
     # Queues and consumers
 
@@ -262,6 +282,48 @@ class RemoteStore(Absent, Undivided):
             oldest_ready_at=int(row.oldest_message_timestamp_ms) or None,
             leased=0,
         )
+
+    # What another conveyor keeps beside its queues
+
+    @property
+    def _own_schedules(self) -> OwnSchedules:
+        self._check_ours("shows no schedules", "look for them in Cloudflare's dashboard")
+        return self._schedules
+
+    async def list_schedules(self) -> list[Schedule]:
+        return [] if self.address.is_cloudflare else await self._schedules.list_all()
+
+    async def get_schedule(self, name: str) -> Schedule:
+        return await self._own_schedules.get(name)
+
+    async def pause_schedule(self, name: str) -> None:
+        await self._own_schedules.pause(name)
+
+    async def resume_schedule(self, name: str, next_tick: int | None) -> None:
+        """Over there the next tick is found anew."""
+        await self._own_schedules.resume(name)
+
+    async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
+        """The newest; the API's pages have names of their own."""
+        assert before_tick is None
+        return await self._own_schedules.list_runs(schedule, limit)
+
+    @property
+    def _own_values(self) -> OwnValues:
+        self._check_ours("keeps no named values", "give the app a store of its own, and route only queues to this one")
+        return self._values
+
+    async def kv_get(self, namespace: str, key: str) -> KeyValue | None:
+        return await self._own_values.get(namespace, key)
+
+    async def kv_put(self, namespace: str, entry: KeyValue) -> None:
+        await self._own_values.put(namespace, entry)
+
+    async def kv_delete(self, namespace: str, key: str) -> bool:
+        return await self._own_values.delete(namespace, key)
+
+    async def kv_list(self, namespace: str, *, prefix: str, limit: int, after: str | None) -> list[KeyInfo]:
+        return await self._own_values.list(namespace, prefix, limit, after)
 
 
 def _check_draft(draft: Draft) -> None:

@@ -7,13 +7,14 @@ import base64
 import binascii
 import hashlib
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
 from conveyor.model.ids import ID_BYTES, MessageId, read_id
 from conveyor.model.message import ContentType
 
+T = TypeVar("T")
 _NULL: Final = msgspec.Raw(b"null")
 _JSON: Final = msgspec.json.Decoder()
 
@@ -157,10 +158,10 @@ class Letter(msgspec.Struct, frozen=True):
     dead_at: str | None = None
 
 
-class Letters(msgspec.Struct, frozen=True):
-    """A page of them."""
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """Part of a list of a conveyor's own API."""
 
-    items: list[Letter]
+    items: list[T]
     next_cursor: str | None = None
 
 

@@ -48,7 +48,8 @@ class DeliveryStore(Protocol):
     """The log of what goes to others, one row with one message."""
 
     async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
-        """Each with the message that carries it, all or none; one that is there is carried anew.
+        """Each with the message that carries it, all or none; one that is there is carried anew, unless the queue knows
+        its message by its dedupe key: then it is left as it is.
         `QueueNotFoundError`, `QueueFullError`."""
         ...
 

@@ -93,12 +93,14 @@ def read_webhook_id(text: str) -> MessageId:
     return found
 
 
-def make_carrier(ids: IdSource, queue: str, endpoint: str, delivery: MessageId | None = None) -> Draft:
+def make_carrier(
+    ids: IdSource, queue: str, endpoint: str, delivery: MessageId | None = None, key: str | None = None
+) -> Draft:
     """The message that carries a delivery, or a new one, which has the message's own id. The endpoint is its key, so
-    that one that hangs holds up only itself."""
+    that one that hangs holds up only itself, or `key` its line within the endpoint."""
     message_id = ids.new()
     body = msgspec.json.encode(Carried(webhook_id(delivery or message_id)))
-    return Draft(id=message_id, queue=queue, body=body, key=endpoint)
+    return Draft(id=message_id, queue=queue, body=body, key=endpoint if key is None else f"{endpoint}:{key}")
 
 
 def parcel_of(delivery: records.Delivery) -> Parcel:

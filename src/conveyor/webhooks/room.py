@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from conveyor.audit.act import acting
 from conveyor.model.beside import EndpointDisabledError, EndpointExistsError, EndpointNotFoundError
-from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
+from conveyor.model.duration import DAY_MS, HOUR_MS, Duration, read_duration_ms
 from conveyor.model.errors import BodyTooLargeError, InvalidSettingError, QueueExistsError
 from conveyor.model.events import Emit
-from conveyor.model.ids import IdSource
+from conveyor.model.ids import IdSource, MessageId
 from conveyor.model.message import DELAY_MS_MAX, Draft
 from conveyor.model.settings import RETENTION_MS_MAX, RETRIES_MAX, ConsumerSettings, QueueSettings, check_name
 from conveyor.queue.encoding import encode_json
@@ -36,6 +38,7 @@ from conveyor.webhooks.log import (
     get_delivery,
     make_carrier,
     payload_of,
+    read_webhook_id,
     resend,
     show_delivery,
     webhook_id,
@@ -48,6 +51,11 @@ from conveyor.webhooks.targets import PORTS, Policy, check_url
 PAYLOAD_BYTES_MAX: Final = 262_144
 AT_ONCE: Final = 4
 """Calls of one endpoint at a time, over all processes."""
+LINES_AT_ONCE: Final = 16
+"""Calls at a time in all, where deliveries stand in lines."""
+LINE_CHARS_MAX: Final = 200
+ONCE_MS: Final = HOUR_MS
+"""For so long two that open one delivery at the same moment are told apart by the queue, then by the log."""
 TIMEOUT_MS: Final = 60_000
 DISABLE_MS_MAX: Final = 365 * DAY_MS
 QUEUE_SETTINGS: Final = QueueSettings(retention_ms=RETENTION_MS_MAX)
@@ -82,6 +90,7 @@ class Webhooks:
         self._declare_queue = declare_queue
         self._carrier = Carrier(self, emit, chance)
         self._sends = False
+        self._is_ordered = False
         self._declared_in: Store | None = None
 
     def configure(
@@ -93,12 +102,14 @@ class Webhooks:
         schedule: Sequence[Duration] | None = None,
         disable_after: Duration = DISABLE_MS / 1000,
         timeout: Duration = DEADLINE_S,
+        ordered: bool = False,
     ) -> None:
         """Say, beside the app's other declarations, that it sends webhooks, so that its workers deliver them.
 
         `http` calls URLs without TLS too, `ports` other ports (None: any), `allow` networks that are not public, as in
         `["10.1.0.0/16"]`. `schedule` has the delay before each retry. An endpoint that took nothing for
-        `disable_after` is disabled; what has not answered in full within `timeout` has failed.
+        `disable_after` is disabled; what has not answered in full within `timeout` has failed. `ordered` delivers what
+        has the same `key` one after another: a later one waits until the one before was taken, or given up.
         `InvalidSettingError`, `InvalidDurationError`.
         """
         policy = Policy(http=http, ports=None if ports is None else frozenset(ports), allow=tuple(allow))
@@ -112,18 +123,33 @@ class Webhooks:
         timeout_ms = read_duration_ms(timeout, name="timeout", least_ms=1, most_ms=TIMEOUT_MS // 2)
         self.policy, self.courier = policy, Courier(policy, deadline_s=timeout_ms / 1000)
         self.terms = Terms(schedule_ms=steps, disable_after_ms=after_ms)
+        self._is_ordered = ordered
         self._begin_to_send()
 
     # Out
 
-    async def send(self, url: str, event: str, data: object) -> str:
+    def new_id(self) -> str:
+        """An id for `send`: keep it with what it tells of, in your own transaction, before you send."""
+        return webhook_id(self._ids.new())
+
+    async def send(
+        self, url: str, event: str, data: object, *, id: str | None = None, key: str | None = None, bare: bool = False
+    ) -> str:
         """Tell one URL what happened, whatever its filter: the delivery's id, which is the `webhook-id`, after COMMIT.
 
-        A URL that was never told anything becomes an endpoint, with a secret of its own (`secret`).
-        `WebhookTargetError`, `EndpointDisabledError`, `BodyTooLargeError`.
+        A URL that was never told anything becomes an endpoint, with a secret of its own (`secret`). With an `id`
+        (`new_id`) it may be called again after a crash: what was opened under it before is left as it is. Of one `key`
+        all go in their order, if that is configured. `bare` sends `data` itself as the body, for receivers that are not
+        ours to shape, instead of within Standard Webhooks' `type`, `timestamp` and `data`.
+        `WebhookTargetError`, `EndpointDisabledError`, `BodyTooLargeError`, `InvalidSettingError`, and
+        `DeliveryNotFoundError` for what is no id.
         """
         check_url(url, self.policy)
+        self._check_line(key)
         store, endpoints = await self.open()
+        wanted = None if id is None else read_webhook_id(id)
+        if wanted is not None and await store.get_delivery(wanted) is not None:
+            return webhook_id(wanted)
         endpoint = await endpoints.find(id_of(self._app, url))
         if endpoint is None:
             try:
@@ -132,8 +158,13 @@ class Webhooks:
                 endpoint = await endpoints.get(id_of(self._app, url))
         if endpoint.disabled is not None:
             raise EndpointDisabledError(endpoint.id, endpoint.disabled)
-        [delivery] = await self._send_to([endpoint], store, event, data)
-        return delivery
+        delivery, message = self._open_one(
+            endpoint, event, _payload(store, check_event(event), data, bare=bare), wanted or self._ids.new(), key
+        )
+        if wanted is not None:
+            message = replace(message, dedupe=id, dedupe_ms=ONCE_MS)
+        await store.open_deliveries([(delivery, message)])
+        return webhook_id(delivery.id)
 
     async def publish(self, event: str, data: object) -> list[str]:
         """Tell every endpoint whose filter wants it, and that is not disabled: the deliveries' ids, after COMMIT."""
@@ -144,20 +175,18 @@ class Webhooks:
 
     async def _send_to(self, told: Sequence[Endpoint], store: Store, event: str, data: object) -> list[str]:
         """In one transaction, or a few if they are very many."""
-        now = datetime.fromtimestamp(store.clock.now_ms() / 1000, UTC)
-        timestamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        payload = encode_json(payload_of(check_event(event), timestamp, data))
-        if len(payload) > PAYLOAD_BYTES_MAX:
-            raise BodyTooLargeError("a webhook's payload", len(payload), PAYLOAD_BYTES_MAX)
-        opened = [self._open_one(endpoint, event, payload.decode()) for endpoint in told]
+        payload = _payload(store, check_event(event), data)
+        opened = [self._open_one(endpoint, event, payload, self._ids.new()) for endpoint in told]
         for start in range(0, len(opened), _BATCH):
             await store.open_deliveries(opened[start : start + _BATCH])
         return [webhook_id(delivery.id) for delivery, _ in opened]
 
-    def _open_one(self, endpoint: Endpoint, event: str, payload: str) -> tuple[records.Delivery, Draft]:
-        message = make_carrier(self._ids, self.queue, endpoint.id)
+    def _open_one(
+        self, endpoint: Endpoint, event: str, payload: str, id: MessageId, key: str | None = None
+    ) -> tuple[records.Delivery, Draft]:
+        message = make_carrier(self._ids, self.queue, endpoint.id, id, key)
         delivery = records.Delivery(
-            id=message.id,
+            id=id,
             endpoint=endpoint.id,
             queue=self.queue,
             event=event,
@@ -166,6 +195,15 @@ class Webhooks:
             body=b"",
         )
         return with_parcel(delivery, Parcel(url=endpoint.url, payload=payload), DeliveryState.PENDING), message
+
+    def _check_line(self, key: str | None) -> None:
+        if key is None:
+            return
+        if not self._is_ordered:
+            hint = "`app.webhooks.configure(ordered=True)`"
+            raise InvalidSettingError("key", key, "means nothing where deliveries are not ordered", hint=hint)
+        if not 1 <= len(key) <= LINE_CHARS_MAX:
+            raise InvalidSettingError("key", key, f"must be text of 1 to {LINE_CHARS_MAX} characters")
 
     async def resend(self, delivery: str) -> None:
         """Deliver it again, under the same `webhook-id`. `DeliveryNotFoundError`."""
@@ -258,7 +296,9 @@ class Webhooks:
             max_retries=len(self.terms.schedule_ms),
             dead_letter_queue=None,
             timeout_ms=TIMEOUT_MS,
-            key_concurrency=AT_ONCE,
+            ordered=self._is_ordered,
+            key_concurrency=None if self._is_ordered else AT_ONCE,
+            max_concurrency=LINES_AT_ONCE if self._is_ordered else None,
         )
 
     async def open(self) -> tuple[Store, Endpoints]:
@@ -278,3 +318,13 @@ class Webhooks:
         if not self._sends:
             self._sends = True
             self._declare_queue(self.queue, QUEUE_SETTINGS)
+
+
+def _payload(store: Store, event: str, data: object, *, bare: bool = False) -> str:
+    """What is signed and sent. `BodyTooLargeError`."""
+    now = datetime.fromtimestamp(store.clock.now_ms() / 1000, UTC)
+    timestamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    payload = encode_json(data if bare else payload_of(event, timestamp, data))
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise BodyTooLargeError("a webhook's payload", len(payload), PAYLOAD_BYTES_MAX)
+    return payload.decode()

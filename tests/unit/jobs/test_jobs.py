@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ from conveyor import (
     Snooze,
 )
 from conveyor.model.errors import InvalidSettingError
+from conveyor.model.job import NAME_HEADER
 
 pytestmark = pytest.mark.anyio
 
@@ -376,6 +378,25 @@ async def test_an_unknown_job_is_put_off_for_a_quarter_of_an_hour() -> None:
         info = await job.info()
         assert info.state is JobState.FAILED and info.ended_at is not None
         assert 880 < (info.ended_at - info.enqueued_at).total_seconds() < 920
+
+
+@pytest.mark.parametrize("name", ["os.system", "antigravity", "antigravity:fly"])
+async def test_a_name_in_a_message_is_looked_up_and_never_imported(name: str) -> None:
+    """S01: code runs only where somebody has declared it as a job."""
+    app = make_app()
+
+    @app.job()
+    async def known(number: int) -> None: ...
+
+    async with app.testing() as kit:
+        draft = known._draft(1)
+        headers = msgspec.json.encode(msgspec.json.decode(draft.headers or b"{}") | {NAME_HEADER: name})
+        await kit.store.append([msgspec.structs.replace(draft, headers=headers)])
+        await kit.drain()
+        job = app.jobs.get(draft.id.hex())
+        assert await job.state() is JobState.SCHEDULED
+        assert f"no job `{name}` is declared" in await job.explain()
+    assert "antigravity" not in sys.modules
 
 
 async def test_older_payloads_are_lifted_and_newer_ones_put_off() -> None:

@@ -11,7 +11,13 @@ import pytest
 from standardwebhooks import webhooks as reference
 
 from conveyor import Conveyor
-from conveyor.model.beside import EndpointDisabledError, EndpointExistsError, EndpointNotFoundError, WebhookTargetError
+from conveyor.model.beside import (
+    DeliveryNotFoundError,
+    EndpointDisabledError,
+    EndpointExistsError,
+    EndpointNotFoundError,
+    WebhookTargetError,
+)
 from conveyor.model.errors import BodyTooLargeError, InvalidSettingError
 from conveyor.model.events import EndpointDisabled, Event
 from conveyor.store.records import Delivery
@@ -75,7 +81,9 @@ async def test_a_delivery_is_signed_sent_and_written_down(
     [hit] = hook.hits
     assert hit.headers["webhook-id"] == delivery
     assert verified(kit, await app.webhooks.secret(hook.url), hit, monkeypatch) == {
-        "type": "order.paid", "timestamp": "2026-01-01T12:00:00.000Z", "data": {"order": 7},
+        "type": "order.paid",
+        "timestamp": "2026-01-01T12:00:00.000Z",
+        "data": {"order": 7},
     }
     [(row, parcel)] = await the_log(kit)
     [made] = parcel.tries
@@ -261,3 +269,79 @@ async def test_what_cannot_be_right_is_refused(app: Conveyor, kit: Harness, hook
     with pytest.raises(InvalidSettingError):
         await app.webhooks.add(hook.url + "/other", events=[])
     assert await the_log(kit) == []
+
+
+@pytest.fixture
+def ordered(app: Conveyor) -> Conveyor:
+    app.webhooks.configure(http=True, ports=None, allow=["127.0.0.0/8"], schedule=["5s", "1m", "1m"], ordered=True)
+    return app
+
+
+async def test_what_has_one_key_goes_in_its_order(ordered: Conveyor, kit: Harness, hook: Listener) -> None:
+    hook.answer = lambda _number: reply(503)
+    for number in range(3):
+        for key in ("a", "b"):
+            await ordered.webhooks.send(hook.url, "moved", {"key": key, "number": number}, key=key)
+    await kit.drain()
+    assert len(hook.hits) == 2, "the first of each line, which holds up the others"
+    hook.answer = lambda _number: reply(200)
+    await kit.drain(within="10m")
+    came = [msgspec.json.decode(hit.body)["data"] for hit in hook.hits[2:]]
+    assert [each["number"] for each in came if each["key"] == "a"] == [0, 1, 2]
+    assert [each["number"] for each in came if each["key"] == "b"] == [0, 1, 2]
+
+
+async def test_what_is_given_up_lets_the_next_one_go(ordered: Conveyor, kit: Harness, hook: Listener) -> None:
+    refused = await ordered.webhooks.send(hook.url, "moved", 1, key="a")
+    hook.answer = lambda number: reply(500 if number <= 4 else 200)
+    taken = await ordered.webhooks.send(hook.url, "moved", 2, key="a")
+    await kit.drain(within="1h")
+    assert [hit.headers["webhook-id"] for hit in hook.hits] == [refused] * 4 + [taken]
+    assert {row.id.hex(): row.state for row, _ in await the_log(kit)} == {
+        refused.removeprefix("msg_"): "failed",
+        taken.removeprefix("msg_"): "delivered",
+    }
+
+
+async def test_an_id_is_delivered_once_however_often_it_is_sent(app: Conveyor, kit: Harness, hook: Listener) -> None:
+    given = app.webhooks.new_id()
+    assert await app.webhooks.send(hook.url, "order.paid", 1, id=given) == given
+    assert await app.webhooks.send(hook.url, "order.paid", 2, id=given) == given
+    await kit.drain()
+    await kit.travel("2d")
+    assert await app.webhooks.send(hook.url, "order.paid", 3, id=given) == given
+    await kit.drain()
+    [hit] = hook.hits
+    assert (hit.headers["webhook-id"], msgspec.json.decode(hit.body)["data"]) == (given, 1)
+
+
+async def test_two_that_open_one_delivery_at_once_open_it_once(
+    app: Conveyor, kit: Harness, hook: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = app.webhooks.new_id()
+    await app.webhooks.send(hook.url, "order.paid", 1, id=given)
+
+    async def not_yet(_delivery: object) -> None:
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.store, "get_delivery", not_yet)
+        await app.webhooks.send(hook.url, "order.paid", 2, id=given)
+    await kit.drain()
+    assert [msgspec.json.decode(hit.body)["data"] for hit in hook.hits] == [1]
+
+
+async def test_a_bare_body_is_the_data_itself(
+    app: Conveyor, kit: Harness, hook: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await app.webhooks.send(hook.url, "order.paid", {"event": "order.paid", "order": 7}, bare=True)
+    await kit.drain()
+    secret = await app.webhooks.secret(hook.url)
+    assert verified(kit, secret, hook.hits[0], monkeypatch) == {"event": "order.paid", "order": 7}
+
+
+async def test_a_line_needs_order_and_an_id_must_be_one(app: Conveyor, kit: Harness, hook: Listener) -> None:
+    with pytest.raises(InvalidSettingError, match="not ordered"):
+        await app.webhooks.send(hook.url, "order.paid", 1, key="a")
+    with pytest.raises(DeliveryNotFoundError):
+        await app.webhooks.send(hook.url, "order.paid", 1, id="msg_7")

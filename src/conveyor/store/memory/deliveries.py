@@ -18,9 +18,11 @@ class Deliveries(Belt):
 
     @changes("delivery", lambda opened: opened[0][0].id.hex() if opened else "")
     async def open_deliveries(self, opened: Sequence[tuple[Delivery, Draft]]) -> None:
-        self._append([message for _, message in opened])
+        sent = self._append([message for _, message in opened])
         now = self._now()
-        for each, _ in opened:
+        for (each, _), message in zip(opened, sent, strict=True):
+            if message.deduped:  # somebody else has opened it
+                continue
             former = self._tables.deliveries.get(each.id)
             created_at = now if former is None else former.created_at
             self._tables.deliveries[each.id] = replace(each, created_at=created_at, modified_at=now)

@@ -40,8 +40,10 @@ class Deliveries(Front):
 
 
 async def open_deliveries(tx: Transaction, opened: Sequence[tuple[Delivery, Draft]], depths: Depths) -> None:
-    await append(tx, [message for _, message in opened], depths)  # first: it may refuse
-    for each, _ in opened:
+    sent = await append(tx, [message for _, message in opened], depths)  # first: it may refuse
+    for (each, _), message in zip(opened, sent, strict=True):
+        if message.deduped:  # somebody else has opened it
+            continue
         await tx.run(
             "put_delivery",
             *(each.id, each.endpoint, each.queue, each.event, each.state, each.message_id, tx.now, each.body),

@@ -108,10 +108,10 @@ async def dial(place: str, address: Address) -> Connection:
             raise StandbyError("it is a standby, which takes no writes")
         if is_direct:
             await connection.execute(SQL["bound_session"])
+        _keep_alive(connection)
     except BaseException:
         connection.terminate()
         raise
-    _keep_alive(connection)
     return connection
 
 

@@ -124,9 +124,11 @@ class Pool:
     async def _keep(self, link: Link) -> None:
         """For the next; unless others wait for the server's connections."""
         if self._door.is_look_due():
-            with contextlib.suppress(*DRIVER_ERRORS):
-                if await link.sees_crowd():
-                    self._door.crowd("nearly all of its connections are taken")
+            try:
+                await self._look_for_crowd(link)
+            except BaseException:  # cancelled: nobody would close it
+                link.drop()
+                raise
         if self._door.is_crowded or not link.is_open:
             await link.close()
             return
@@ -134,6 +136,11 @@ class Pool:
         self._idle.append(link)
         if self._tidying is None:
             self._tidying = asyncio.get_running_loop().call_later(IDLE_S, self._tidy)
+
+    async def _look_for_crowd(self, link: Link) -> None:
+        with contextlib.suppress(*DRIVER_ERRORS):
+            if await link.sees_crowd():
+                self._door.crowd("nearly all of its connections are taken")
 
     def _tidy(self) -> None:
         """Give back what was not used for long."""

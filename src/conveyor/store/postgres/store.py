@@ -115,6 +115,13 @@ class PostgresStore(Witnessed, Alarms, Deliveries, Documents, KeyValues, Undivid
     async def open(self) -> None:
         """Waits for a server that is away, as every call does."""
         address = await self._prepare()
+        try:
+            await self._begin(address)
+        except BaseException:  # also cancelled: what is open has nobody else to close it
+            await self.close()
+            raise
+
+    async def _begin(self, address: Address) -> None:
         shared = self._shared = Shared(address.schema, self._clock, self._server_clock)
         door = self._door = self._make_door(address)
         around = door if address.listen is None else self._make_door(read_address(address.listen))

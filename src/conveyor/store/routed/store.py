@@ -121,7 +121,11 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
 
     async def open(self) -> None:
         """`StoreError` if none of them can be opened."""
-        await asyncio.gather(*(part.open() for part in self.parts.values()))
+        try:
+            await asyncio.gather(*(part.open() for part in self.parts.values()))
+        except BaseException:  # also cancelled: what is open has nobody else to close it
+            await self.close()
+            raise
         problems = [part.problem for part in self.parts.values() if part.problem is not None]
         if len(problems) == len(self.parts):
             await self.close()

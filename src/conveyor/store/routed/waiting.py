@@ -29,11 +29,12 @@ class Subscriber:
 
 
 async def waited(task: asyncio.Future[Any], seconds: float | None = None) -> bool:
-    """Whether it is done by then. If we are cancelled, so is it."""
+    """Whether it is done by then. If we are cancelled, so is it, and has come to its end."""
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
         task.cancel()
+        await asyncio.wait({task})
         raise
     return bool(done)
 

@@ -46,8 +46,10 @@ class Deliveries:
 
 
 def open_deliveries(tx: Transaction, opened: Sequence[tuple[Delivery, Draft]]) -> None:
-    append(tx, [message for _, message in opened])  # first: it may refuse
-    for each, _ in opened:
+    sent = append(tx, [message for _, message in opened])  # first: it may refuse
+    for (each, _), message in zip(opened, sent, strict=True):
+        if message.deduped:  # somebody else has opened it
+            continue
         tx.run(
             "put_delivery",
             *(each.id, each.endpoint, each.queue, each.event, each.state, each.message_id, tx.now, each.body),

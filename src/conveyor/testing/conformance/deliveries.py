@@ -52,6 +52,17 @@ class TestDeliveries:
         assert found is not None
         assert (found.state, found.created_at) == ("delivered", begun)
 
+    async def test_one_whose_message_is_there_already_is_left_as_it_is(self, store: Store) -> None:
+        await open_queue(store)
+        first, second = a_draft(dedupe="msg_1", dedupe_ms=1_000), a_draft(dedupe="msg_1", dedupe_ms=1_000)
+        opened = a_delivery(first)
+        await store.open_deliveries([(opened, first)])
+        await store.open_deliveries([(replace(opened, message_id=second.id, body=b"[]"), second)])
+        found = await store.get_delivery(opened.id)
+        assert found is not None
+        assert (found.message_id, found.body) == (first.id, opened.body)
+        assert await ids_in(store) == [first.id]
+
     async def test_one_without_its_message_is_known(self, store: Store) -> None:
         await open_queue(store)
         worker = await a_worker(store)

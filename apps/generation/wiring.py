@@ -1,0 +1,237 @@
+"""generation on conveyor: a queue of jobs, the alerts of those that died, a schedule that finds what a crash has left,
+webhooks, and its own endpoints."""
+
+import os
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx2
+import msgspec
+from starlette.applications import Starlette
+
+from conveyor import (
+    Backoff,
+    ConflictError,
+    Conveyor,
+    ConveyorError,
+    CronRun,
+    JobContext,
+    JobEvent,
+    JobFunction,
+    JobNotFoundError,
+    Message,
+    NotFoundError,
+)
+
+from .errors import SettingError
+from .logbook import Component, Write
+from .provider_errors import ProviderRefusedError, SubmissionInDoubtError
+from .records import Failure, GenerationJob, VideoResult
+from .room import Outside, Room, open_room
+from .settings import BUCKET, QUEUE, DispatchMode, Settings, read_settings
+from .status import WebhookStatus
+from .web import create_endpoints
+
+JOB: Final = "generation"
+ALERTS: Final = "generation-alerts"
+SWEEP: Final = "generation-sweep"
+DELIVERIES_SEEN: Final = 200
+LEFT_MS: Final = 30_000
+"""What lies so long where it should have been taken on was left by a process that died."""
+FETCH_S: Final = 600
+"""For the download and the upload, beside the time that the video has."""
+RETRY_DELAY: Final = Backoff.exponential("5s", most="2m")
+WEBHOOK_SCHEDULE: Final = ("5s", "10s", "20s", "30s", "1m", "2m", "5m", "15m", "1h", "6h", "12h", "1d")
+HINT: Final = "the table of settings is in generation's README.md"
+IN_PLACE: Final = (DispatchMode.CRON, DispatchMode.ALARM)
+
+
+class DeadLetterAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """What conveyor writes in the transaction that dead-letters a job."""
+
+    reason: str
+    error: str | None = None
+    attempts: int = 0
+    headers: dict[str, Any] | None = None
+
+
+class Doorway:
+    """Opens the room when the app opens in a process, closes it when the app closes."""
+
+    def __init__(
+        self, app: Conveyor, settings: Settings, transport: httpx2.AsyncBaseTransport | None, write: Write | None
+    ) -> None:
+        self._app = app
+        self.settings = settings
+        self._transport = transport
+        self._write = write
+        self._room: Room | None = None
+        self.job: JobFunction[GenerationJob, VideoResult | None] | None = None
+
+    async def open(self) -> None:
+        """Open the room. `ConveyorError` that says what is missing."""
+        app = self._app
+        outside = Outside(
+            clock=lambda: app.store.clock, bucket=app.bucket(BUCKET), send=self._send, withdraw=self._withdraw,
+            new_event_id=app.webhooks.new_id, send_event=app.webhooks.send, deliveries=self._deliveries,
+            limiter=app.limiter, in_place=self._is_in_place, transport=self._transport, write=self._write,
+        )  # fmt: skip
+        try:
+            await self._know_receiver()
+            self._room = await open_room(self.settings, outside)
+        except SettingError as error:
+            raise ConveyorError(str(error), hint=HINT) from error
+
+    async def close(self) -> None:
+        """Close the room."""
+        if self._room is not None:
+            await self._room.close()
+            self._room = None
+
+    def room(self) -> Room:
+        """The open room."""
+        if self._room is None:
+            raise RuntimeError("generation is not open: use `async with app:`")
+        return self._room
+
+    async def _send(self, job: GenerationJob, priority: int) -> str:
+        assert self.job is not None
+        sender = self.job.options(priority=priority, headers={"generation": job.generation_id})
+        return (await sender.enqueue(job)).id
+
+    async def _withdraw(self, job_id: str) -> None:
+        try:
+            await self._app.jobs.get(job_id).cancel()
+        except JobNotFoundError:
+            return
+
+    async def _know_receiver(self) -> None:
+        """Next.js is an endpoint with the secret that the settings give, or one that is made."""
+        url, given = self.settings.webhook_url, self.settings.webhook_secret.reveal() or None
+        try:
+            present = await self._app.webhooks.secret(url)
+        except NotFoundError:
+            try:
+                await self._app.webhooks.add(url, secret=given, description="Next.js")
+            except ConflictError:  # another process was first
+                return
+        else:
+            if given is not None and present != given:
+                await self._app.webhooks.rotate(url, secret=given)
+
+    async def _deliveries(self) -> WebhookStatus:
+        found = await self._app.webhooks.deliveries(url=self.settings.webhook_url, limit=DELIVERIES_SEEN)
+        states = [each.state.value for each in found]
+        return WebhookStatus(
+            sent=states.count("delivered"), pending=states.count("pending"), failed=states.count("failed"),
+            retried=sum(max(0, len(each.tries) - 1) for each in found),
+        )  # fmt: skip
+
+    async def _is_in_place(self) -> bool:
+        """As the queue is operated just now, whatever was declared."""
+        consumer = (await self._app.info(QUEUE)).consumer
+        return consumer is not None and consumer.dispatch.value in IN_PLACE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationApp:
+    """The application and its parts."""
+
+    app: Conveyor
+    doorway: Doorway
+    job: JobFunction[GenerationJob, VideoResult | None]
+    endpoints: Starlette
+
+
+def create_generation() -> Conveyor:
+    """The application as `conveyor serve` runs it: store and settings come from the environment."""
+    return build_generation().app
+
+
+def build_generation(
+    settings: Settings | None = None,
+    *,
+    url: str | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+    retry_delay: Backoff = RETRY_DELAY,
+    write: Write | None = None,
+    **given: Any,
+) -> GenerationApp:
+    """Build the application; settings that are not given are read from the environment, and from the `vars` of a
+    wrangler file. `ConveyorError`."""
+    app = Conveyor("generation", url=url, **given)
+    try:
+        settings = settings or read_settings({**{name: str(value) for name, value in app.vars.items()}, **os.environ})
+    except SettingError as error:
+        raise ConveyorError(str(error), hint=HINT) from error
+    doorway = Doorway(app, settings, transport, write)
+    app.on_open(doorway.open)
+    app.on_close(doorway.close)
+    # Whoever sets the environment may name any address.
+    app.webhooks.configure(
+        http=settings.nextjs_url.startswith("http://"), ports=None, allow=["0.0.0.0/0", "::/0"],
+        schedule=WEBHOOK_SCHEDULE, ordered=True,
+    )  # fmt: skip
+    job = doorway.job = declare_job(app, doorway, settings, retry_delay=retry_delay)
+    declare_rescue(app, doorway)
+
+    def follow(job_id: str, after: int) -> AsyncGenerator[JobEvent, None]:
+        return app.jobs.get(job_id).follow(after=after)
+
+    endpoints = create_endpoints(settings, doorway.room, app.bucket(BUCKET), follow)
+    app.mount(endpoints)
+    return GenerationApp(app=app, doorway=doorway, job=job, endpoints=endpoints)
+
+
+def declare_job(
+    app: Conveyor, doorway: Doorway, settings: Settings, *, retry_delay: Backoff
+) -> JobFunction[GenerationJob, VideoResult | None]:
+    """The queue of the generations, and what is done for each."""
+    mode = settings.dispatch
+    app.job_queue(
+        QUEUE, max_concurrency=settings.workers if mode is DispatchMode.QUEUE else None, alert_queue=ALERTS,
+        dispatch=mode.value,
+    )  # fmt: skip
+
+    @app.job(
+        name=JOB,
+        queue=QUEUE,
+        max_retries=settings.tries - 1,
+        backoff=retry_delay,
+        errors={ProviderRefusedError: None, SubmissionInDoubtError: None},
+        timeout=settings.timeout_s + FETCH_S,
+        unique=lambda job: job.generation_id,
+    )
+    async def generate(job: GenerationJob, context: JobContext) -> VideoResult | None:
+        return await doorway.room().workflow.run(job, context)
+
+    return generate
+
+
+def declare_rescue(app: Conveyor, doorway: Doorway) -> None:
+    """What ends without a word is told; what a crash left between two stores is taken on."""
+
+    @app.consumer(ALERTS, max_batch_size=1, max_retries=5, retry_delay="10s")
+    async def hear(message: Message[DeadLetterAlert]) -> None:
+        alert, room = message.body, doorway.room()
+        id = str((alert.headers or {}).get("generation", ""))
+        found = await room.ledger.get(id)
+        if found is None or found.state.is_final:
+            return
+        text = alert.error or f"it ended after {alert.attempts} tries: {alert.reason}"
+        await room.ledger.fail(id, Failure(code=alert.reason, message=text))
+        room.log.error(
+            Component.GENERATION, "Generation failed", generationId=id, userId=found.user_id, attempt=alert.attempts,
+            code=alert.reason, error=text,
+        )  # fmt: skip
+        await room.relay.hand(id)
+
+    @app.cron("* * * * *", name=SWEEP, timezone="UTC", misfire="latest", overlap="skip")
+    async def sweep(_run: CronRun) -> None:
+        room = doorway.room()
+        for each in await room.ledger.unsent(for_ms=LEFT_MS):
+            await room.desk.send(each)
+        for id in await room.ledger.silent(for_ms=LEFT_MS):
+            await room.relay.hand(id)
+        await room.statistics.fold()

@@ -1,0 +1,156 @@
+"""Event subscriptions: which queues want to hear of what. The server tells them (`server.cloudflare.subscriptions`)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from conveyor.model.errors import ConflictError, InvalidSettingError, NotFoundError
+from conveyor.store.protocol import Store
+
+KIND: Final = "event_subscription"
+SUBSCRIPTIONS_MAX: Final = 1_000
+NAME_CHARS_MAX: Final = 256
+UNKNOWN: Final = "No subscription with this ID"
+
+EVENTS: Final[Mapping[str, frozenset[str] | None]] = {
+    "kv": frozenset({"namespace.created", "namespace.deleted"}),
+    "r2": frozenset({"bucket.created", "bucket.deleted"}),
+    "workers.script": frozenset(
+        f"{what}.{event}"
+        for what, events in {
+            "worker": ("created", "updated", "deleted"),
+            "version": ("created", "deleted"),
+            "deployment": ("created", "deleted"),
+        }.items()
+        for event in events
+    ),
+    "workersBuilds.worker": frozenset(f"build.{each}" for each in ("started", "failed", "canceled", "succeeded")),
+    "workflows.workflow": frozenset(
+        f"instance.{each}" for each in ("queued", "started", "paused", "errored", "terminated", "completed")
+    ),
+    "workersAi.model": frozenset({"batch.queued", "batch.succeeded", "batch.failed"}),
+    "vectorize": frozenset({"index.created", "index.deleted"}),
+    "superSlurper": None,
+    "email.sending": None,
+    "artifacts": None,
+    "artifacts.repo": None,
+    "images": None,
+    "browserRun": None,
+}
+"""By source; None takes any. Only what happens in a conveyor ever comes."""
+
+
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+    """As it is kept. The queue's id follows from its name and the moment it was made."""
+
+    id: str
+    name: str
+    enabled: bool
+    source: dict[str, str]
+    queue_id: str
+    queue: str
+    events: list[str]
+    created_at: int
+    modified_at: int
+
+
+class Subscriptions:
+    """Those of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def list(self, *, queue: str | None = None) -> list[Subscription]:
+        """The oldest first."""
+        found = await self._store.list_documents(KIND, limit=SUBSCRIPTIONS_MAX)
+        read = [msgspec.json.decode(each.body, type=Subscription) for each in found]
+        wanted = [each for each in read if queue in (None, each.queue)]
+        return sorted(wanted, key=lambda each: (each.created_at, each.id))
+
+    async def get(self, subscription: str) -> Subscription:
+        """`NotFoundError`."""
+        return (await self._find(subscription))[0]
+
+    async def create(
+        self, queue: str, queue_id: str, *, source: dict[str, str], events: Sequence[str], name: str | None = None,
+        enabled: bool = True,
+    ) -> Subscription:  # fmt: skip
+        """`InvalidSettingError`; `ConflictError` if the queue hears of this source already."""
+        wanted = _read_events(source, events)
+        present = await self.list()
+        if any(each.source == source and each.queue_id == queue_id for each in present):
+            raise ConflictError(f"Source '{source['type']}' and queue '{queue}' do not support multiple subscriptions")
+        if len(present) >= SUBSCRIPTIONS_MAX:
+            raise InvalidSettingError("subscriptions", len(present), f"there are {SUBSCRIPTIONS_MAX:,} already")
+        now = self._store.clock.now_ms()
+        made = Subscription(
+            id=secrets.token_hex(16),
+            name=_read_name(name or queue),
+            enabled=enabled,
+            source=source,
+            queue_id=queue_id,
+            queue=queue,
+            events=wanted,
+            created_at=now,
+            modified_at=now,
+        )
+        await self._store.put_document(KIND, made.id, msgspec.json.encode(made), version=0)
+        return made
+
+    async def update(
+        self, subscription: str, *, name: str | None = None, enabled: bool | None = None,
+        events: Sequence[str] | None = None, to: tuple[str, str] | None = None,
+    ) -> Subscription:  # fmt: skip
+        """What is said changes, the rest stays; `to` is another queue and its id. `NotFoundError`,
+        `InvalidSettingError`, `VersionConflictError`."""
+        present, version = await self._find(subscription)
+        queue, queue_id = to or (present.queue, present.queue_id)
+        changed = replace(
+            present,
+            name=present.name if name is None else _read_name(name),
+            enabled=present.enabled if enabled is None else enabled,
+            events=present.events if events is None else _read_events(present.source, events),
+            queue=queue,
+            queue_id=queue_id,
+            modified_at=self._store.clock.now_ms(),
+        )
+        await self._store.put_document(KIND, present.id, msgspec.json.encode(changed), version=version)
+        return changed
+
+    async def delete(self, subscription: str) -> Subscription:
+        """What it was. `NotFoundError`."""
+        present, _ = await self._find(subscription)
+        await self._store.delete_document(KIND, present.id)
+        return present
+
+    async def _find(self, subscription: str) -> tuple[Subscription, int]:
+        """And its version."""
+        found = await self._store.get_document(KIND, subscription)
+        if found is None:
+            raise NotFoundError(UNKNOWN)
+        return msgspec.json.decode(found.body, type=Subscription), found.version
+
+
+def _read_events(source: Mapping[str, str], events: Sequence[str]) -> list[str]:
+    """Without the prefix that names the source."""
+    kind = source.get("type", "")
+    if kind not in EVENTS:
+        raise InvalidSettingError("source", kind[:64], "Unrecognized source type", hint=f"known: {', '.join(EVENTS)}")
+    bare = [each.removeprefix(f"cf.{kind}.") for each in events]
+    known = EVENTS[kind]
+    strange = [each for each in bare if known is not None and each not in known]
+    if strange:
+        hint = f"known: {', '.join(sorted(known or ()))}"
+        raise InvalidSettingError("events", ", ".join(strange)[:200], "Unrecognized event types", hint=hint)
+    return list(dict.fromkeys(bare))
+
+
+def _read_name(name: str) -> str:
+    if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
+        raise InvalidSettingError("name", name[:64], f"must have 1 to {NAME_CHARS_MAX} signs that can be printed")
+    return name

@@ -1,0 +1,168 @@
+"""The page in Chromium: a prompt becomes a video that plays; lines, failures, cancels and absences in plain words."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from generation.served import Served
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make venv`")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine: `apt install chromium` runs these"
+)
+WAIT_MS = 60_000
+EXPECTED = ("Failed to load resource",)
+"""What was refused on purpose, and a server that was away."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    flags = ["--no-sandbox", "--disable-background-networking", "--disable-gpu"]
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, served: Served) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1080, "height": 900}, color_scheme="light")
+    opened = context.new_page()
+    problems: list[str] = []
+    asked: list[str] = []
+    opened.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(served.url)
+    playwright.expect(opened.locator("#live")).to_have_text("live", timeout=WAIT_MS)
+    yield opened
+    context.close()
+    assert [each for each in problems if not any(words in each for words in EXPECTED)] == []
+    assert [each for each in asked if not each.startswith(served.url)] == [], "nothing comes from elsewhere"
+
+
+def card(page: Any, prompt: str) -> Any:
+    return page.locator(".generation", has_text=prompt)
+
+
+def state(page: Any, prompt: str, kind: str) -> None:
+    playwright.expect(card(page, prompt)).to_have_attribute("data-state", kind, timeout=WAIT_MS)
+
+
+def ask_for(page: Any, prompt: str) -> None:
+    page.locator("#prompt").fill(prompt)
+    page.keyboard.press("Control+Enter")
+    playwright.expect(card(page, prompt)).to_have_count(1, timeout=WAIT_MS)
+
+
+def test_a_prompt_becomes_a_video_that_plays(page: Any) -> None:
+    page.keyboard.type("A fern unrolls")  # the prompt has the focus
+    page.get_by_label("9:16").focus()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Make the video").press("Enter")
+    fern = card(page, "A fern unrolls")
+    shown: list[float] = []
+    deadline = time.monotonic() + 60
+    while fern.get_attribute("data-state") != "done":
+        bar = fern.locator("progress")
+        if bar.count() and bar.is_visible():
+            shown.append(bar.evaluate("bar => bar.value"))
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(50)
+    assert shown == sorted(shown), "progress never goes back"
+    assert "9:16" in fern.locator(".facts").inner_text()
+    assert "made in" in fern.locator(".times").inner_text()
+    fern.get_by_role("button", name="Play").click()
+    playwright.expect(fern.locator("video")).to_have_js_property("paused", False, timeout=WAIT_MS)
+    assert fern.locator("video").evaluate("video => video.videoWidth") < fern.locator("video").evaluate(
+        "video => video.videoHeight"
+    )
+    with page.expect_download() as download:
+        fern.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename.endswith(".mp4")
+    page.reload()
+    state(page, "A fern unrolls", "done")
+
+
+def test_a_refusal_is_in_plain_words_and_may_be_tried_again(page: Any) -> None:
+    page.get_by_role("button", name="Make the video").click()
+    playwright.expect(page.locator("#wish-error")).to_have_text("Describe the video first.")
+    prompt = "Something #unsafe <img src=x onerror=alert(1)>"
+    ask_for(page, prompt)
+    state(page, prompt, "failed")
+    playwright.expect(card(page, prompt).locator(".error")).to_contain_text("for reasons of safety")
+    playwright.expect(card(page, prompt).locator("img")).to_have_count(0)
+    card(page, prompt).get_by_role("button", name="Try again").click()
+    playwright.expect(card(page, prompt)).to_have_count(2)
+    card(page, prompt).first.get_by_role("button", name="Use this prompt").click()
+    playwright.expect(page.locator("#prompt")).to_have_value(prompt)
+
+
+def test_the_line_moves_and_one_may_leave_it(page: Any, served: Served) -> None:
+    def headline(prompt: str, text: str) -> None:
+        playwright.expect(card(page, prompt).locator(".headline")).to_have_text(text, timeout=WAIT_MS)
+
+    with served.resting():
+        for prompt in ("First in the row", "Second in the row"):
+            ask_for(page, prompt)
+        headline("First in the row", "Next in the line")
+        headline("Second in the row", "2nd in the line")
+        page.get_by_label("VIP").check()
+        ask_for(page, "A lady of importance")
+        headline("A lady of importance", "Next in the line")
+        headline("Second in the row", "3rd in the line")
+        for prompt, left in (("First in the row", "2nd in the line"), ("A lady of importance", "Next in the line")):
+            card(page, prompt).get_by_role("button", name="Cancel").click()
+            state(page, prompt, "cancelled")
+            headline("Second in the row", left)
+        card(page, "Second in the row").get_by_role("button", name="Cancel").click()
+        state(page, "Second in the row", "cancelled")
+
+
+@pytest.mark.campaign
+def test_a_page_comes_back_after_its_server_was_away(page: Any, served: Served) -> None:
+    with served.resting():  # the sandbox goes with its server, and forgets what it was at
+        ask_for(page, "Kept in the meantime")
+        served.stop()
+        playwright.expect(page.locator("#live")).to_have_text("reconnecting …", timeout=WAIT_MS)
+        page.locator("#prompt").fill("Too early")
+        page.get_by_role("button", name="Make the video").click()
+        playwright.expect(page.locator("#wish-error")).to_contain_text("The server cannot be reached.")
+        playwright.expect(page.locator("#prompt")).to_have_value("Too early")
+        served.start()
+        playwright.expect(page.locator("#live")).to_have_text("live", timeout=WAIT_MS)
+    state(page, "Kept in the meantime", "done")
+
+
+@pytest.mark.skipif("GENERATION_SCREENSHOTS" not in os.environ, reason="they are the README's pictures")
+def test_pictures_for_the_readme(browser: Any, tmp_path: Path) -> None:
+    folder = Path(os.environ["GENERATION_SCREENSHOTS"])
+    prompts = (
+        "A paper boat crosses a puddle after the rain, close to the water, evening light",
+        "Steam rises from a cup beside a window, snow outside",
+        "A lighthouse in fog, the lamp turning slowly",
+        "A cat sorts letters in a post office, seen from above",
+        "Sheets on a line in the wind, hills behind them",
+    )
+    with Served(tmp_path / "pictures", SANDBOX_GENERATION_S="4", GENERATION_DISPATCH="alarm") as served:
+        page = browser.new_page(viewport={"width": 1060, "height": 900})
+        page.goto(served.url)
+        for prompt in prompts:
+            ask_for(page, prompt)
+        state(page, prompts[1], "done")
+        state(page, prompts[2], "running")
+        page.wait_for_timeout(2_000)
+        page.screenshot(path=folder / "generation-working.png", full_page=True)
+        page.emulate_media(color_scheme="dark")
+        for prompt in prompts:
+            state(page, prompt, "done")
+        page.wait_for_timeout(1_000)
+        page.screenshot(path=folder / "generation-dark.png", full_page=True)
