@@ -95,9 +95,8 @@ class Conveyor:
         self.emit: Emit = emit or (lambda _event: None)
         self._store = make_stores(self.routing, clock=clock, emit=self._tell)
         self._ids = IdSource(self._store.clock)
-        self._handlers: dict[str, Handler] = {}
+        self._handlers, self._handles = dict[str, Handler](), dict[str, Queue]()
         self._queues: dict[str, QueueSettings] = queues_of(self.worker)
-        self._handles: dict[str, Queue] = {}
         self.bindings = Bindings(self.routing, self.worker, self._store, self.ensure_open, name, buckets)
         self.sealer: Final = self.bindings.make_sealer(encrypted, self.handlers)
         self.secrets: Secrets = self.bindings.secrets
@@ -284,9 +283,8 @@ class Conveyor:
         if self._loop is loop:
             return
         if self._loop is not None and not self._loop.is_closed():
-            raise InvalidSettingError(
-                "app", self.name, "is open in another event loop", hint="from other threads use `app.run_sync(...)`"
-            )
+            hint = "from other threads use `app.run_sync(...)`"
+            raise InvalidSettingError("app", self.name, "is open in another event loop", hint=hint)
         if self._opener is None or self._opener[0] is not loop:
             self._opener = loop, asyncio.Lock()
         async with self._opener[1]:
