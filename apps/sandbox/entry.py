@@ -57,7 +57,7 @@ def _announce(url: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m conveyor_apps.sandbox",
-        description="Stand in for TMDB, Brave, Anthropic, xAI, Perplexity, Google's video models, Twilio, Resend and SMTP.",
+        description="Stand in for TMDB, Brave, Anthropic, xAI, Perplexity, Google's videos, Twilio, Resend and SMTP.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address; any other is refused")
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port (default)")
