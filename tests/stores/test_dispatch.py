@@ -21,8 +21,9 @@ from conveyor.queue.immediate import Here
 from conveyor.queue.producer import Queue
 from conveyor.queue.worker import Stop, Worker
 from conveyor.store.protocol import Store
+from conveyor.store.records import ClaimRequest, Ending
 from conveyor.testing.clock import ManualClock
-from conveyor.testing.factories import an_owner
+from conveyor.testing.factories import an_ending, an_owner
 
 pytestmark = [
     pytest.mark.anyio,
@@ -227,6 +228,36 @@ async def test_immediate_starts_what_is_sent_here_and_leaves_the_rest_to_others(
         stranger = Shop(shop.store, shop.clock)
         await stranger.queue.send(3)
         await shop.until(4)
+
+
+async def test_sends_at_one_moment_take_no_more_than_can_start(shop: Shop) -> None:
+    async with shop.at_work(Dispatch.IMMEDIATE, concurrency=3):
+        await asyncio.gather(*map(shop.queue.send, range(20)))
+        assert sum(each.leased for each in await shop.store.peek(LINE, limit=100)) <= 3
+        await shop.until(20)
+
+
+ONE_AT_A_TIME = [
+    pytest.param(Dispatch.ALARM, {}, 1.0, id="alarm"),
+    pytest.param(Dispatch.CRON, {}, 60.0, id="cron"),
+    pytest.param(Dispatch.QUEUE, {"max_concurrency": 1}, 1.0, id="queue"),
+]
+
+
+@pytest.mark.parametrize(("mode", "settings", "pace_s"), ONE_AT_A_TIME)
+async def test_a_crash_suspect_has_its_turn_though_others_never_end(
+    shop: Shop, mode: Dispatch, settings: dict[str, object], pace_s: float
+) -> None:
+    await shop.store.declare_consumer(LINE, shop.consumer(Dispatch.QUEUE))
+    await shop.queue.send(-1)
+    owner = await shop.store.register_owner(an_owner())
+    [lease] = (await shop.store.claim(ClaimRequest(queue=LINE, owner=owner, limit=1, calls=1))).leases
+    await shop.store.reap_owner(owner, an_ending(Ending.CRASHED, started=frozenset({lease.seq})))
+    await shop.queue.send_batch(range(20))
+    async with shop.at_work(mode, settings):
+        await shop.pass_time(5 * pace_s, step_s=pace_s / 2)
+    assert -1 in [call.number for call in shop.calls]
+    assert max(call.beside for call in shop.calls) == 0
 
 
 async def test_what_was_claimed_ahead_goes_back_when_the_mode_is_changed(shop: Shop) -> None:
