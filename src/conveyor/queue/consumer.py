@@ -260,7 +260,7 @@ class Consumer:
                     return None
                 self.settler.flush_soon()
                 # a task, so that it is submitted after the settlements that were just flushed, and with them
-                claimed = await asyncio.create_task(self._submit(request))
+                claimed = await asyncio.create_task(self._store.claim(request))
         except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
             problem = error
         else:
@@ -273,9 +273,6 @@ class Consumer:
         self.doubt()
         await self._pause_after(problem)
         return None
-
-    async def _submit(self, request: ClaimRequest) -> Claimed:
-        return await self._store.claim(request)
 
     def _cut(self, claimed: Claimed, size: int) -> list[Portion]:
         """The leases as calls; the first ones hold the slots that came with them."""

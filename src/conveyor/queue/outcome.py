@@ -36,8 +36,6 @@ Chance: TypeAlias = Callable[[], float]
 """Uniform in [0, 1), for jitter."""
 
 _REASON_CHARS_MAX: Final = 200
-SEALED: Final = "sealed"
-"""The reason of a dead letter whose body could not be opened."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +156,8 @@ def settle_as(
         case HandlerTimeoutError():
             return fail(lease, show_error(said), settings, chance, reason=DeadReason.TIMEOUT)
         case SealedBodyError():  # no other attempt would open it
-            return Settlement(lease.seq, lease.claim, Action.REJECT, None, SEALED, _clean(str(said), ERROR_CHARS_MAX))
+            problem = _clean(str(said), ERROR_CHARS_MAX)
+            return Settlement(lease.seq, lease.claim, Action.REJECT, None, DeadReason.SEALED, problem)
         case BaseException():
             return fail(lease, show_error(said, lease), settings, chance)
         case _:
