@@ -74,8 +74,9 @@ class Delivery:
     ) -> Outcome:
         """One settlement for every lease, in their order."""
         rest = (self._batch.verdict if self._batch is not None else None) or verdict_of(returned, error)
+        heard = _sealed_one(self._leases)
         settlements = [
-            settle_as(lease, entry.verdict or rest, error, settings, chance)
+            settle_as(lease, entry.verdict or rest, error, settings, chance, heard)
             if isinstance(entry, Message)
             else settle_as(lease, entry, entry, settings, chance)
             for lease, entry in zip(self._leases, self._entries, strict=True)
@@ -114,27 +115,33 @@ def _unheard(
     if any(settlement.error is not None for settlement in settlements):
         return None
     ids = tuple(message.id for message in messages)
-    lease = next((each._lease for each in messages if is_sealed(each._lease.body)), messages[0]._lease)  # noqa: SLF001
-    return HandlerRaised(queue=messages[0].queue, message_ids=ids, error=show_error(error, lease))
+    heard = _sealed_one([each._lease for each in messages])  # noqa: SLF001
+    return HandlerRaised(queue=messages[0].queue, message_ids=ids, error=show_error(error, heard))
+
+
+def _sealed_one(leases: Sequence[Lease]) -> Lease | None:
+    """One of a call that came sealed: what the call raises may quote it."""
+    return next((each for each in leases if is_sealed(each.body)), None)
 
 
 def settle_as(
-    lease: Lease, said: Verdict | BaseException, error: BaseException | None, settings: ConsumerSettings, chance: Chance
-) -> Settlement:
+    lease: Lease, said: Verdict | BaseException, error: BaseException | None, settings: ConsumerSettings,
+    chance: Chance, heard: Lease | None = None,
+) -> Settlement:  # fmt: skip
     """The settlement of a lease of which this was said; an exception that is no verdict is a failed attempt."""
     match said:
         case TxAck():  # committed: it is gone, and nothing finds it; else the attempt has failed
-            return settle_as(lease, Retry() if error is None else _unwrapped(error), error, settings, chance)
+            return settle_as(lease, Retry() if error is None else _unwrapped(error), error, settings, chance, heard)
         case Ack():
             return Settlement(lease.seq, lease.claim)
         case Retry():
             delay_ms = said.delay_ms if said.delay_ms is not None else _backoff_ms(lease, settings, chance)
             reason = _clean(said.reason)
-            problem = _beside(said, error, lease) or reason
+            problem = _beside(said, error, heard or lease) or reason
             return Settlement(lease.seq, lease.claim, Action.RETRY, delay_ms, reason, problem)
         case Reject():
             reason = _clean(said.reason) or DeadReason.REJECTED
-            return Settlement(lease.seq, lease.claim, Action.REJECT, None, reason, _beside(said, error, lease))
+            return Settlement(lease.seq, lease.claim, Action.REJECT, None, reason, _beside(said, error, heard or lease))
         case RateLimited():
             rests_key = said.scope == "key"
             return Settlement(
@@ -159,7 +166,7 @@ def settle_as(
             problem = _clean(str(said), ERROR_CHARS_MAX)
             return Settlement(lease.seq, lease.claim, Action.REJECT, None, DeadReason.SEALED, problem)
         case BaseException():
-            return fail(lease, show_error(said, lease), settings, chance)
+            return fail(lease, show_error(said, heard or lease), settings, chance)
         case _:
             assert_never(said)
 
