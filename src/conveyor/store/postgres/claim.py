@@ -47,7 +47,7 @@ async def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
     if row.is_judged or _is_limited(row, request):
         await tx.lock_lane(row.lane)
     admission = await _admit(tx, row, request)
-    tx.due = admission.due
+    tx.admission = admission
     limit = await _limit(tx, row, request, admission.most)
     shelf = keys.SUSPECT if request.suspects else keys.OPEN
     if limit == 0:

@@ -42,7 +42,7 @@ def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
     if row.throttled_until > tx.now:
         return Claimed(leases=[], opens_at=row.throttled_until, version=row.version)
     admission = _admit(tx, row, request)
-    tx.due = admission.due
+    tx.admission = admission
     limit = _limit(tx, row, request, admission.most)
     if limit == 0:
         return Claimed(leases=[], opens_at=admission.opens_at, suspects=_has_suspects(tx, row), version=row.version)
