@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, assert_never
 import msgspec
 
 from conveyor.model.beside import SealedBodyError
-from conveyor.model.errors import BodyDecodeError, ConveyorError, HandlerTimeoutError
+from conveyor.model.errors import ConveyorError, HandlerTimeoutError
 from conveyor.model.events import HandlerRaised, VerdictIgnored
 from conveyor.model.message import ERROR_CHARS_MAX, Lease
 from conveyor.model.settings import ConsumerSettings
@@ -100,10 +100,10 @@ def judge_one(
 
 def _read(
     handler: Handler, lease: Lease, batch: Batch[Any] | None, fence: Fence | None
-) -> Message[Any] | BodyDecodeError | SealedBodyError:
+) -> Message[Any] | Exception:
     try:
         return Message(lease, handler.reader.read_lease(lease), batch, fence)
-    except (BodyDecodeError, SealedBodyError) as error:
+    except Exception as error:  # noqa: BLE001  # also of the keys' file: a call that never ends would hold its slot for ever
         return error
 
 
