@@ -98,9 +98,7 @@ def judge_one(
     return Outcome(settlements=[settlement], ignored=ignored, raised=_unheard(error, messages, [settlement]))
 
 
-def _read(
-    handler: Handler, lease: Lease, batch: Batch[Any] | None, fence: Fence | None
-) -> Message[Any] | Exception:
+def _read(handler: Handler, lease: Lease, batch: Batch[Any] | None, fence: Fence | None) -> Message[Any] | Exception:
     try:
         return Message(lease, handler.reader.read_lease(lease), batch, fence)
     except Exception as error:  # noqa: BLE001  # also of the keys' file: a call that never ends would hold its slot for ever
