@@ -77,7 +77,7 @@ async def test_jobs_sent_in_a_burst_all_begin_and_all_end_once(app: Conveyor) ->
 
     async with working(app):
         jobs = await asyncio.gather(*(act.enqueue(number) for number in range(60)))
-        assert [await job.result(15) for job in jobs] == list(range(60))
+        assert [await job.result(60) for job in jobs] == list(range(60))
     assert set(done.values()) == {1}
 
 
@@ -127,10 +127,10 @@ async def test_why_it_is_not_running(tmp_path: Path) -> None:
         await asyncio.sleep(1.1)
         await says(second, "by `alarm` one of queue `single` may run at a time")
         go_on.set()
-        await second.result(15)
+        await second.result(60)
         await change(app, "yearly", Dispatch.QUEUE)
         for job in jobs:
-            await job.result(15)
+            await job.result(60)
 
 
 # Several processes
