@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_a_page_comes_back_after_its_server_was_away(page: Any, served: Served, 
     page.get_by_label("Clip 1 to, seconds").fill("30")
     page.get_by_role("button", name="Cut it").click()
     expect(page.locator(".order")).to_have_count(1)
-    served.stop()
+    served.stop(signal.SIGKILL)  # to end its work first takes ten seconds, and is what faults/test_restarts.py sees
     expect(page.locator("#live")).to_have_text("reconnecting …")
     served.start()
     expect(page.locator("#live")).to_have_text("live")
