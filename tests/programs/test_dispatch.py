@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -90,16 +91,15 @@ async def test_in_a_transaction_of_the_users_it_begins_after_the_commit(tmp_path
 
     async with working(app):
         await until(lambda: _is_open(app, "now"))
-        user = apsw.Connection(str(tmp_path / "store.db"))
-        user.execute("BEGIN IMMEDIATE")
-        await app.queue("now").send(1, tx=user)
-        user.execute("ROLLBACK")
-        user.execute("BEGIN IMMEDIATE")
-        await app.queue("now").send(2, tx=user)
-        await asyncio.sleep(0)
-        assert began == []
-        user.execute("COMMIT")
-        user.close()
+        with contextlib.closing(apsw.Connection(str(tmp_path / "store.db"))) as user:
+            user.execute("BEGIN IMMEDIATE")
+            await app.queue("now").send(1, tx=user)
+            user.execute("ROLLBACK")
+            user.execute("BEGIN IMMEDIATE")
+            await app.queue("now").send(2, tx=user)
+            await asyncio.sleep(0)
+            assert began == []
+            user.execute("COMMIT")
         await until(lambda: began == [2])
 
 
@@ -124,7 +124,6 @@ async def test_why_it_is_not_running(tmp_path: Path) -> None:
         assert "its alarm at" in said_at_once or "it runs" in said_at_once, "a slow machine may ask too late"
         await says(first, "it runs, on")
         second = await act.enqueue(2)
-        await asyncio.sleep(1.1)
         await says(second, "by `alarm` one of queue `single` may run at a time")
         go_on.set()
         await second.result(60)
