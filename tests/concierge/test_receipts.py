@@ -304,10 +304,12 @@ async def test_what_the_sandbox_tells_comes_in(office: PostOffice, tmp_path: Pat
             await kit.travel(now_s() - kit.clock.now_ms() / 1000)
             office.http.put("/admin/hooks/resend", json={"url": public_url + RESEND_PATH, "secret": SECRET})
             resend, twilio = new_providers(settings)
-            mail = await resend.send(email_to("b@x.test"))
-            text = await twilio.send(text_to())
-            await resend.close()
-            await twilio.close()
+            try:
+                mail = await resend.send(email_to("b@x.test"))
+                text = await twilio.send(text_to())
+            finally:
+                await resend.close()
+                await twilio.close()
             while len(taken_from(office, mail.reference)) < 2 or len(taken_from(office, text.reference)) < 2:
                 await anyio.sleep(0.02)
             await kit.drain()

@@ -1,5 +1,9 @@
 """The modes of dispatch as real workers live them, on a clock that the test moves: the comparison of document 002, and
-the change from any mode to any other while messages wait and run."""
+the change from any mode to any other while messages wait and run.
+
+What the store does for them is conformance's, and runs on every store. Workers are the same whatever the store is: the
+default run has them on SQLite, and on PostgreSQL the one test that goes through all modes; campaigns have the rest.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +31,12 @@ from conveyor.store.sqlite import fair as sqlite_fair
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.factories import a_draft, an_ack, an_ending, an_owner
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True),
-]
+pytestmark = pytest.mark.anyio
+on_both = pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True)
+on_sqlite = pytest.mark.parametrize(
+    "store", ["sqlite", pytest.param("postgres", marks=pytest.mark.campaign)], indirect=True
+)
+"""And on PostgreSQL in campaigns."""
 
 LINE = "line"
 NOTHING: Mapping[str, object] = MappingProxyType({})
@@ -168,6 +174,7 @@ TABLE = [
 ]
 
 
+@on_sqlite
 @pytest.mark.parametrize(("mode", "settings", "wait_s", "sequential", "fifo"), TABLE)
 async def test_the_table_of_comparison(
     shop: Shop, mode: Dispatch, settings: dict[str, object], wait_s: tuple[float, float], sequential: bool, fifo: bool
@@ -190,6 +197,7 @@ async def test_the_table_of_comparison(
         assert [call.number for call in shop.calls] == list(range(6))
 
 
+@on_sqlite
 async def test_cron_takes_n_at_each_tick(shop: Shop) -> None:
     async with shop.at_work(Dispatch.CRON, {"dispatch_messages": 2}, workers=2):
         await shop.to_the_minute(5)
@@ -203,6 +211,7 @@ async def test_cron_takes_n_at_each_tick(shop: Shop) -> None:
     assert max(call.beside for call in shop.calls) == 0
 
 
+@on_sqlite
 async def test_alarm_is_armed_again_until_the_queue_is_empty(shop: Shop) -> None:
     async with shop.at_work(Dispatch.ALARM, workers=2):
         sent_at = shop.clock.now_ms()
@@ -220,6 +229,7 @@ async def test_alarm_is_armed_again_until_the_queue_is_empty(shop: Shop) -> None
     assert [call.number for call in shop.calls] == list(range(6))
 
 
+@on_sqlite
 async def test_immediate_starts_what_is_sent_here_and_leaves_the_rest_to_others(shop: Shop) -> None:
     async with shop.at_work(Dispatch.IMMEDIATE):
         for number in range(3):
@@ -232,6 +242,7 @@ async def test_immediate_starts_what_is_sent_here_and_leaves_the_rest_to_others(
         await shop.until(4)
 
 
+@on_sqlite
 async def test_sends_at_one_moment_take_no_more_than_can_start(shop: Shop) -> None:
     async with shop.at_work(Dispatch.IMMEDIATE, concurrency=3):
         await asyncio.gather(*map(shop.queue.send, range(20)))
@@ -246,6 +257,7 @@ ONE_AT_A_TIME = [
 ]
 
 
+@on_sqlite
 @pytest.mark.parametrize(("mode", "settings", "pace_s"), ONE_AT_A_TIME)
 async def test_a_crash_suspect_has_its_turn_though_others_never_end(
     shop: Shop, mode: Dispatch, settings: dict[str, object], pace_s: float
@@ -262,6 +274,7 @@ async def test_a_crash_suspect_has_its_turn_though_others_never_end(
     assert max(call.beside for call in shop.calls) == 0
 
 
+@on_both
 @pytest.mark.parametrize("is_changed", [False, True], ids=["later", "changed"])
 @pytest.mark.parametrize("mode", [Dispatch.CRON, Dispatch.ALARM])
 async def test_many_keys_that_may_not_go_yet_are_not_asked_again_and_again(
@@ -290,6 +303,7 @@ async def test_many_keys_that_may_not_go_yet_are_not_asked_again_and_again(
     assert sorted(map(str, gone)) == [f"{number}" for number in range(7)]
 
 
+@on_sqlite
 async def test_what_was_claimed_ahead_goes_back_when_the_mode_is_changed(shop: Shop) -> None:
     async def claimed() -> int:
         return sum(each.leased for each in await shop.store.peek(LINE, limit=100))
@@ -338,6 +352,7 @@ class Ledger:
             self.checked += len(calls)
 
 
+@on_both
 async def test_the_mode_changes_while_200_messages_wait_and_run(shop: Shop) -> None:
     """None lost, none twice, and in order wherever the mode says so."""
     async with shop.at_work(Dispatch.QUEUE, {"max_concurrency": 8}, workers=2):
