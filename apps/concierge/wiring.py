@@ -40,6 +40,8 @@ UNENCRYPTED: Final = (
     "every process; with CONVEYOR_ENCRYPTED='*' concierge does not start without one"
 )
 KEYS: Final = "secrets.key"
+OWN_KEY: Final = ("sqlite:", "memory:")
+"""Stores beside which conveyor makes a key by itself."""
 HINT: Final = "the table of settings is in concierge's README.md"
 
 OpenProviders = Callable[[Settings], Awaitable[DeliveryService]]
@@ -89,10 +91,14 @@ class Doorway:
         except BaseException:
             await providers.close()
             raise
-        if not self._is_encrypted:
-            safety.warn("queue.unencrypted", UNENCRYPTED)
+        for words in self.warnings():
+            safety.warn("queue.unencrypted", words)
         self._emit = self._app.emit
         self._app.emit = safety.listen(self._emit)
+
+    def warnings(self) -> list[str]:
+        """What operators should change about this installation."""
+        return [] if self._is_encrypted else [UNENCRYPTED]
 
     async def close(self) -> None:
         """Close the room."""
@@ -126,7 +132,7 @@ class Doorway:
         return {
             "backlog": metrics.backlog_messages,
             "deadLetters": dead.backlog_messages,
-            "warnings": [] if self._is_encrypted else [UNENCRYPTED],
+            "warnings": self.warnings(),
             "configuration": {
                 "queue": QUEUE, "deadLetterQueue": DEAD, "paused": info.paused,
                 "payloadsEncrypted": self._is_encrypted, "trailKeyed": bool(os.environ.get("CONVEYOR_PEPPER")),
@@ -195,7 +201,7 @@ def _encrypted(url: str | None) -> list[str] | None:
     that conveyor's own settings name."""
     chosen, files = url or os.environ.get("CONVEYOR_URL") or "sqlite:", os.environ.get("CONVEYOR_FILES")
     is_keyed = (
-        chosen.startswith(("sqlite:", "memory:"))
+        chosen.startswith(OWN_KEY)
         or bool(os.environ.get("CONVEYOR_SECRETS_KEY"))
         or (bool(files) and (Path(files or "") / KEYS).is_file())
     )
