@@ -31,7 +31,7 @@ T = TypeVar("T")
 TARGET = "conveyor_apps.concierge.served:app"
 CLI = Who("cli")
 FOLLOW_S = 60.0
-NOBODY = "no provider is set up here (SMTP_URL, RESEND_API_KEY, TWILIO_AUTH_TOKEN): what this worker takes is tried again later"
+NOBODY = "no provider is set up here (SMTP_URL, RESEND_API_KEY, TWILIO_AUTH_TOKEN): what it takes is tried again later"
 BESIDE = "no provider is set up here: messages go to the sandbox of the server that runs beside, {}/inbox"
 GUIDE = """
 \b

@@ -83,7 +83,8 @@ class QueueDesk:
         """The body is a job of one of the four types; 202."""
         body: dict[str, Any] = await read_json(request, dict[str, Any])
         job = read_job(body)
-        for name in body.keys() - {"type", *job.__struct_encode_fields__}:  # or a `sendAt` would go unheard, and mail go
+        known = {"type", *job.__struct_encode_fields__}
+        for name in body.keys() - known:  # else a `sendAt` would go unheard, and the mail at once
             raise FieldError(str(name), "is no field of this type of job")
         if not may_enqueue(person, job):
             raise RefusedError(f"As {person.role} you may not enqueue this type of job.", status=403)

@@ -71,7 +71,7 @@ def check_site(request: Request) -> None:
         is_own = origin is not None and urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
     if not is_own:
         raise RefusedError(
-            "A page of another site may not do this. Programs send a token, or their `Origin` with the cookie.", status=403
+            "A page of another site may not do this. Programs send a token, or `Origin` with the cookie.", status=403
         )
 
 

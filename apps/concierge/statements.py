@@ -1,4 +1,4 @@
-"""All named statements of concierge's tables: of its ledger, of exports, of cleanups, of what watches over it, of what is not sent."""
+"""All named statements of concierge's tables, out of the files that hold them."""
 
 from collections.abc import Mapping
 from typing import Final

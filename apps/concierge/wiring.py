@@ -36,8 +36,8 @@ RETRY_S_MAX: Final = 86_400
 RELAY: Final = "concierge-relay"
 WATCH: Final = "concierge-watch"
 UNENCRYPTED: Final = (
-    "no key: recipients and texts lie in the queue as they are. Set CONVEYOR_SECRETS_KEY (`openssl rand -base64 32`) for "
-    "every process; with CONVEYOR_ENCRYPTED='*' concierge does not start without one"
+    "no key: recipients and texts lie in the queue as they are. Set CONVEYOR_SECRETS_KEY (`openssl rand -base64 32`) "
+    "for every process; with CONVEYOR_ENCRYPTED='*' concierge does not start without one"
 )
 KEYS: Final = "secrets.key"
 OWN_KEY: Final = ("sqlite:", "memory:")
@@ -174,7 +174,8 @@ def build_concierge(
     encrypted = _encrypted(url)
     is_encrypted = encrypted is not None or bool(os.environ.get("CONVEYOR_ENCRYPTED", "").strip())
     app = Conveyor("concierge", url=url, encrypted=encrypted)
-    doorway = Doorway(app, settings, parts or Parts(providers=open_providers, safety=open_safety), is_encrypted=is_encrypted)
+    parts = parts or Parts(providers=open_providers, safety=open_safety)
+    doorway = Doorway(app, settings, parts, is_encrypted=is_encrypted)
     app.on_open(doorway.open)
     app.on_close(doorway.close)
     declare_delivery(app, doorway, settings)

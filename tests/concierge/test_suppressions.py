@@ -70,7 +70,10 @@ async def test_an_address_that_is_refused_for_good_is_asked_nothing_more(house: 
     assert (await house.as_(Role.CLINICIAN).post(f"/api/suppressions/{id}/lift", json={})).status_code == 404
     assert isinstance((await begin(house, "m5"))[0], Parcel)
     trail = (await house.as_(Role.AUDITOR).get("/api/audit?action=suppression.*ed")).json()["items"]
-    assert [(each["action"], each["target"]) for each in trail] == [("suppression.lifted", id), ("suppression.placed", id)]
+    assert [(each["action"], each["target"]) for each in trail] == [
+        ("suppression.lifted", id),
+        ("suppression.placed", id),
+    ]
 
 
 async def test_a_complaint_counts_though_the_message_is_over_or_its_reference_unknown(house: Clinic) -> None:

@@ -93,7 +93,9 @@ addEventListener("signed-out", () => { if (session) { leave(); accuse(find("#log
 
 // What others do shows, while somebody looks.
 setInterval(() => {
-  if (session && !document.hidden) REFRESHES[shown]?.().catch(() => {});
+  if (!session || document.hidden) return;
+  REFRESHES[shown]?.().catch(() => {});
+  inbox.count().catch(() => {});
 }, REFRESH_MS);
 
 document.addEventListener("keydown", (event) => {

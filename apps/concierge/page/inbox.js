@@ -175,8 +175,9 @@ function addressing(message) {
 // Review
 
 function judging(message, done) {
+  const isOwn = message.createdBy === session.name && session.role !== "admin";
   return [
-    deed("Approve", "main", async () => {
+    isOwn ? make("span", { class: "muted" }, "Somebody else has to approve this.") : deed("Approve", "main", async () => {
       await ask("POST", `/api/messages/${message.id}/approve`, {});
       tell("Approved: it goes.");
       await done();

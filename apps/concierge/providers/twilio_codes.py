@@ -32,7 +32,7 @@ NEVER: Final = {
 }
 """What no other attempt would change."""
 LASTING: Final = frozenset({21211, 21217, 21610, 21614, 30005})
-"""Of these, those of the number itself: no number, no phone, nobody's, and STOP. No other message would arrive there."""
+"""Of these, those of the number itself: no number, no phone, nobody's, and STOP. Nothing else arrives there either."""
 LATER: Final = {
     30001: MINUTE_S,  # Twilio's own queue is full
     30003: 30 * MINUTE_S,  # the phone is off or out of reach
