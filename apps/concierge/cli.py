@@ -1,5 +1,6 @@
 """`concierge`: serve it, work for it, look into its queue, make accounts, examine the trail."""
 
+import functools
 import os
 import secrets
 import signal
@@ -19,11 +20,11 @@ from .audit import SYSTEM, Who
 from .commands_addresses import suppressions
 from .commands_records import cleanup, holds, owner_alone, run_open, verify
 from .desk_queue import shown_job, status_of, test_jobs
-from .errors import ConciergeError, RefusedError
+from .errors import ConciergeError, RefusedError, SettingError
 from .jobs import EmailJob
 from .people import NewUser
 from .room import Room
-from .trial import become, has_providers, running_sandbox, sandbox_beside
+from .trial import become, begin_trial, end_trial, has_providers, is_trial, running_sandbox, sandbox_beside
 from .words import FINAL, Role, State
 
 T = TypeVar("T")
@@ -32,6 +33,10 @@ TARGET = "conveyor_apps.concierge.served:app"
 CLI = Who("cli")
 FOLLOW_S = 60.0
 NOBODY = "no provider is set up here (SMTP_URL, RESEND_API_KEY, TWILIO_AUTH_TOKEN): what it takes is tried again later"
+NO_TRIAL = (
+    "no provider is set up (SMTP_URL, RESEND_API_KEY or TWILIO_AUTH_TOKEN), and people work here already: this is no "
+    "place for a trial. Set one, or give the trial a CONVEYOR_URL and CONCIERGE_DATA of its own"
+)
 BESIDE = "no provider is set up here: messages go to the sandbox of the server that runs beside, {}/inbox"
 GUIDE = """
 \b
@@ -45,7 +50,8 @@ and four people are there, one of each role, whose passwords are shown.
   concierge queue test                       one job of each of the four types
   concierge queue status                     totals, failure rate, what happened lately
   concierge queue consumer                   a worker without a server
-  concierge users add mia --role clinician   an account; its password is asked for
+  concierge users add mia --role clinician --address mia@clinic.example    its password is asked for
+  concierge users password mia               another one; sessions and tokens end
   concierge users token mia                  a token of theirs for programs, shown once
   concierge verify                           whether the audit trail is as it was written
   concierge verify trail.csv                 whether an exported file of it is
@@ -89,13 +95,16 @@ def _serve(rest: tuple[str, ...]) -> None:
             environment["CONVEYOR_PORT"] = each.partition("=")[2] or following
     command = [sys.executable, "-m", "conveyor", "serve", TARGET, *rest]
     os.environ.update(environment)
+    data = _data_of(environment)
     if has_providers(environment):
+        end_trial(data)
         _say_passwords(_run(_first_admin), "The first account, whose password is not shown again:")
         become(command, environment)
     try:
-        with sandbox_beside(_data_of(environment)) as found:
+        with sandbox_beside(data) as found:
             os.environ.update(found)
-            _say_passwords(_run(_trial_people), "Accounts of this trial, with passwords of this start:")
+            passwords = _run(functools.partial(_trial_people, data=data))
+            _say_passwords(passwords, "Accounts of this trial, with passwords of this start:")
             click.echo(f"Mail and text messages stay in the sandbox: {found['SANDBOX_URL']}/inbox", err=True)
             sys.exit(_wait(command))
     except ConciergeError as error:
@@ -126,13 +135,17 @@ def _say_passwords(passwords: dict[str, str], heading: str) -> None:
         click.echo(f"  {name:<10} {password}", err=True)
 
 
-async def _trial_people(room: Room) -> dict[str, str]:
-    """One of each role, with passwords of this start."""
+async def _trial_people(room: Room, *, data: Path) -> dict[str, str]:
+    """One of each role, with passwords of this start. `SettingError` where people work already: what they send would
+    go nowhere, and their passwords would be others."""
+    if not is_trial(data) and await room.people.users():
+        raise SettingError(NO_TRIAL)
     found = {role.value: secrets.token_urlsafe(12) for role in Role}
     for name, password in found.items():
         new = NewUser(name=name, role=Role(name), address=f"{name}@example.com", password=password)
         if not await room.people.add(new):
             await room.people.set_password(name, password, SYSTEM)
+    begin_trial(data)
     return found
 
 
@@ -250,6 +263,22 @@ def add_user(name: str, role: str, address: str, password: str) -> None:
     if not _run(add):
         raise click.ClickException(f"there is a user `{name}` already")
     click.echo(f"{name}: {role}")
+
+
+@users.command("list")
+def list_users() -> None:
+    """All accounts."""
+    for each in _run(lambda room: room.people.users()):
+        click.echo(f"{each.name:<20} {each.role:<10} {each.address}{'  disabled' if each.disabled else ''}")
+
+
+@users.command("password")
+@click.argument("name")
+@click.password_option(help="Asked for, if not given. 12 characters or more.")
+def set_password(name: str, password: str) -> None:
+    """Give somebody another password; their sessions and tokens end."""
+    _run(lambda room: room.people.set_password(name, password, CLI))
+    click.echo(f"{name}: another password")
 
 
 @users.command("token")

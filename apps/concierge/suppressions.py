@@ -5,6 +5,7 @@ message to it ends before anybody is asked to carry it. Only people take one off
 """
 
 import secrets
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -80,8 +81,12 @@ class Suppressions:
     async def page(self, at: int, id: str, limit: int, *, recipient: str | None = None) -> list[Suppression]:
         """Those placed before that moment and id, the newest first, those that were lifted too; of one address, or
         all."""
-        values = {"at": at, "id": id, "limit": limit, "recipient": None if recipient is None else plain(recipient)}
-        return [_read(row) for row in await self._database.read(lambda tx: tx.rows("suppressions", **values))]
+        wanted = None if recipient is None else plain(recipient)
+
+        def work(tx: Transaction) -> list[Row]:
+            return tx.rows("suppressions", at=at, id=id, limit=limit, recipient=wanted)
+
+        return [_read(row) for row in await self._database.read(work)]
 
 
 def suppress(tx: Transaction, trail: Trail, who: Who, message: Message, cause: Cause) -> None:
@@ -108,13 +113,13 @@ def plain(recipient: str) -> str:
     return recipient.strip().casefold()
 
 
-def _add(tx: Transaction, trail: Trail, who: Who, values: dict[str, str | None]) -> str:
-    values |= {"recipient": plain(values["recipient"] or "")}
-    there = tx.rows("find_suppression", channel=values["channel"], recipient=values["recipient"])
+def _add(tx: Transaction, trail: Trail, who: Who, values: Mapping[str, str | None]) -> str:
+    place = {"channel": values["channel"], "recipient": plain(values["recipient"] or "")}
+    there = tx.rows("find_suppression", **place)
     if there:
         return str(there[0][0])
     id = secrets.token_hex(8)
-    tx.change("add_suppression", id=id, by=who.name, **values)
+    tx.change("add_suppression", id=id, by=who.name, **{**values, **place})
     trail.write(tx, who, "suppression.placed", id)
     return id
 

@@ -14,6 +14,8 @@ from .errors import SettingError
 
 PROVIDERS: Final = ("SMTP_URL", "RESEND_API_KEY", "TWILIO_AUTH_TOKEN")
 SAID: Final = "sandbox listening on "
+TRIAL: Final = "trial"
+"""A mark: who works here tries it out."""
 KNOWN: Final = "sandbox.json"
 """Where other processes of this machine find the one that runs."""
 CALL_S: Final = 10.0
@@ -22,6 +24,21 @@ CALL_S: Final = 10.0
 def has_providers(environment: Mapping[str, str]) -> bool:
     """Whether there is somebody to carry messages."""
     return any(environment.get(name, "").strip() for name in PROVIDERS)
+
+
+def is_trial(data: Path) -> bool:
+    """Whether what lies here is of an earlier trial."""
+    return (data / TRIAL).exists()
+
+
+def begin_trial(data: Path) -> None:
+    """From now on it is one."""
+    (data / TRIAL).touch()
+
+
+def end_trial(data: Path) -> None:
+    """There are providers now."""
+    (data / TRIAL).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -66,6 +66,9 @@ def test_a_token_is_made_for_those_who_are_there(run: CliRunner) -> None:
     arguments = ["users", "add", "mia", "--role", "admin", "--address", "mia@example.com", "--password", "long enough for this"]
     assert run.invoke(main, arguments).exit_code == 0
     assert run.invoke(main, ["users", "token", "mia"]).output.startswith("cge_")
+    assert run.invoke(main, ["users", "list"]).output.split() == ["mia", "admin", "mia@example.com"]
+    assert "12 to" in run.invoke(main, ["users", "password", "mia", "--password", "short"]).output
+    assert run.invoke(main, ["users", "password", "mia", "--password", "another long one"]).exit_code == 0
     assert "no user `ann`" in run.invoke(main, ["users", "token", "ann"]).output
     database = Path(os.environ["CONVEYOR_URL"].removeprefix("sqlite:///"))
     assert database.stat().st_mode & 0o077 == 0  # names and texts lie in it
@@ -103,6 +106,10 @@ def test_one_command_runs_it_with_a_sandbox_and_people(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, log.read_text()[-2_000:]
     assert running_sandbox(tmp_path / "concierge-data") == {}
+    (tmp_path / "concierge-data" / "trial").unlink()
+    refused = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert "people work here already" in refused.stderr  # else their messages would go nowhere
 
 
 def _is_up(client: httpx2.Client) -> bool:
