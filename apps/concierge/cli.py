@@ -103,7 +103,7 @@ def _serve(rest: tuple[str, ...]) -> None:
     try:
         with sandbox_beside(data) as found:
             os.environ.update(found)
-            passwords = _run(functools.partial(_trial_people, data=data))
+            passwords = _run(functools.partial(trial_people, data=data))
             _say_passwords(passwords, "Accounts of this trial, with passwords of this start:")
             click.echo(f"Mail and text messages stay in the sandbox: {found['SANDBOX_URL']}/inbox", err=True)
             sys.exit(_wait(command))
@@ -135,7 +135,7 @@ def _say_passwords(passwords: dict[str, str], heading: str) -> None:
         click.echo(f"  {name:<10} {password}", err=True)
 
 
-async def _trial_people(room: Room, *, data: Path) -> dict[str, str]:
+async def trial_people(room: Room, *, data: Path) -> dict[str, str]:
     """One of each role, with passwords of this start. `SettingError` where people work already: what they send would
     go nowhere, and their passwords would be others."""
     if not is_trial(data) and await room.people.users():

@@ -106,10 +106,6 @@ def test_one_command_runs_it_with_a_sandbox_and_people(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, log.read_text()[-2_000:]
     assert running_sandbox(tmp_path / "concierge-data") == {}
-    (tmp_path / "concierge-data" / "trial").unlink()
-    refused = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert refused.returncode == 1
-    assert "people work here already" in refused.stderr  # else their messages would go nowhere
 
 
 def _is_up(client: httpx2.Client) -> bool:

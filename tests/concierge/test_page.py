@@ -151,6 +151,12 @@ def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -
     expect(detail.locator(".words")).to_have_text("Dear Mia,\n\nplease come at 10:30, and bring <all> your papers.")
     page.get_by_role("button", name="Edit").click()
     expect(page.locator("#letter [name=recipient]")).to_have_value("mia@example.com")
+    page.locator("#letter [name=when]").select_option("later")
+    page.get_by_role("button", name="Hand in for review").click()
+    expect(page.locator("#letter .error")).to_have_text("Say when it is to go.")  # and it does not go at once
+    page.get_by_role("button", name="Password").click()
+    expect(page.get_by_label("Until now")).to_be_focused()
+    page.keyboard.press("Escape")
     page.get_by_role("button", name="Sign out").click()
     expect(page.locator("#door")).to_be_visible(timeout=60_000)
     assert "Mia" not in page.locator("#house").text_content()

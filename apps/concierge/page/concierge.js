@@ -43,6 +43,8 @@ function leave() {
   compose.clear();
   records.leaveFiles();
   find("#notice").hidden = true;
+  for (const each of document.querySelectorAll("dialog[open]")) each.close("no");
+  find("#password form").reset();
   find("#house").hidden = true;
   find("#door").hidden = false;
   find("#login [name=name]").focus();
@@ -86,6 +88,25 @@ find("#leave").addEventListener("click", async () => {
   await ask("POST", "/api/logout", {}).catch(() => {});
   history.replaceState(null, "", "/");
   leave();
+});
+find("#own").addEventListener("click", () => {
+  find("#password form").reset();
+  accuse(find("#password form"), null);
+  find("#password").showModal();
+});
+find("#password-no").addEventListener("click", () => find("#password").close());
+find("#password form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  accuse(form, null);
+  try {
+    await ask("POST", "/api/me/password", Object.fromEntries(new FormData(form)));
+    find("#password").close();
+    leave();
+    accuse(find("#login"), new Error("Your password is another one: sign in with it."));
+  } catch (error) {
+    accuse(form, error);
+  }
 });
 find("#keys").addEventListener("click", () => find("#help").showModal());
 addEventListener("hashchange", () => { if (session) show(); });
