@@ -51,8 +51,8 @@ def owners(belt: BeltFacts) -> Finding:
     hosts = {each.info.host for each in living}
     expired = len(belt.owners) - len(living)
     found = f"{len(living)} living" + (f" on {len(hosts)} host(s)" if living else "") + f", {expired} expired"
-    if belt.is_of_one_host and hosts - {belt.host}:
-        others = _list(sorted(hosts - {belt.host}))
+    others = _list(sorted(each for each in hosts if each.partition("/")[0] != belt.host))
+    if belt.is_of_one_host and others:
         return warn("owners", f"{found}; of another machine or boot: {others}", "one SQLite file serves one machine")
     return fine("owners", found)
 
