@@ -12,6 +12,7 @@ from conveyor_apps.tables import Database, read_statements
 from .clients import open_providers
 from .desk import Desk, Send, Withdraw
 from .google import Call
+from .keeping import Keeper
 from .ledger import Ledger
 from .limits import ProviderLimits
 from .logbook import Component, Logbook, Write
@@ -52,6 +53,7 @@ class Room:
     statistics: Statistics
     desk: Desk
     relay: Relay
+    keeper: Keeper
     workflow: Workflow
     log: Logbook
     client: httpx2.AsyncClient
@@ -117,7 +119,7 @@ async def open_room(settings: Settings, outside: Outside) -> Room:
     )  # fmt: skip
     return Room(
         settings=settings, database=database, ledger=ledger, statistics=statistics, relay=relay, workflow=workflow,
-        log=log, client=client, calls=calls,
+        keeper=Keeper(ledger, outside.bucket, log, settings.keep_s), log=log, client=client, calls=calls,
         desk=Desk(
             settings, ledger, statistics, log, send=outside.send, withdraw=outside.withdraw, hand=relay.hand
         ),

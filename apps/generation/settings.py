@@ -1,5 +1,6 @@
 """What generation is told by its environment, read once: the document's names, and what it leaves open."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +17,9 @@ QUEUE: Final = "generation-queue"
 BUCKET: Final = "GENERATION_STORAGE"
 WEBHOOK_PATH: Final = "/api/webhooks/worker"
 TRIES: Final = 3
+FOREVER: Final = "forever"
+_PERIOD: Final = re.compile(r"([0-9]{1,5})([mhd])")
+_UNITS_S: Final = {"m": 60, "h": 3_600, "d": 86_400}
 
 
 class DispatchMode(StrEnum):
@@ -89,6 +93,8 @@ class Settings:
     """From the submission to the video."""
     expected_s: int = 60
     """What a video takes, to say how far it may be where the provider does not: halfway by then."""
+    keep_s: int | None = 30 * 86_400
+    """How long what has ended is kept, its video and its events too; None: for ever."""
     log_style: LogStyle = LogStyle.PRETTY
     log_level: LogLevel = LogLevel.INFO
     """The least that is said."""
@@ -164,6 +170,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         poll_s=read.number("GENERATION_POLL_S", 5, least=1, most=60),
         timeout_s=read.number("GENERATION_TIMEOUT_S", 300, least=5, most=3_600),
         expected_s=read.number("GENERATION_EXPECTED_S", 60, least=1, most=3_600),
+        keep_s=read.seconds("GENERATION_KEEP", "30d"),
         log_style=read.choice("CONVEYOR_LOG", LogStyle, LogStyle.PRETTY),
         log_level=read.choice("GENERATION_LOG_LEVEL", LogLevel, LogLevel.INFO),
         data=Path(read.text("GENERATION_DATA", "generation-data")),
@@ -196,6 +203,15 @@ class _Environment:
         if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
             raise SettingError(f"environment: `{name}` is `{text}`: give a whole number from {least} to {most}")
         return int(text)
+
+    def seconds(self, name: str, default: str) -> int | None:
+        text = self.text(name, default).lower()
+        if text == FOREVER:
+            return None
+        found = _PERIOD.fullmatch(text)
+        if found is None or not (seconds := int(found[1]) * _UNITS_S[found[2]]):
+            raise SettingError(f'environment: `{name}` is `{text}`: give a time, as in "12h" or "30d", or "{FOREVER}"')
+        return seconds
 
     def choice(self, name: str, choices: type[E], default: E) -> E:
         text = self.text(name, default.value).lower()

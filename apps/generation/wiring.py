@@ -36,6 +36,7 @@ from .web import create_endpoints
 JOB: Final = "generation"
 ALERTS: Final = "generation-alerts"
 SWEEP: Final = "generation-sweep"
+CLEAR: Final = "generation-clear"
 LEFT_MS: Final = 30_000
 """What lies so long where it should have been taken on was left by a process that died."""
 FETCH_S: Final = 600
@@ -232,3 +233,7 @@ def declare_rescue(app: Conveyor, doorway: Doorway) -> None:
         for id in await room.ledger.silent(for_ms=LEFT_MS):
             await room.relay.hand(id)
         await room.statistics.fold()
+
+    @app.cron("23 3 * * *", name=CLEAR, timezone="UTC", misfire="latest", overlap="skip")
+    async def clear(_run: CronRun) -> None:
+        await doorway.room().keeper.clear()

@@ -33,6 +33,8 @@ def test_settings_are_the_documents_names() -> None:
     assert (settings.provider, settings.dispatch) == (ProviderName.GEMINI, DispatchMode.ALARM)
     assert (settings.tries, settings.poll_s, settings.timeout_s) == (3, 5, 300)
     assert settings.public_url == "http://127.0.0.1:9000"
+    assert settings.keep_s == 30 * 86_400
+    assert read_settings({**KEY, "GENERATION_KEEP": "forever"}).keep_s is None
     assert "sesame" not in repr(settings.gemini)
 
 
@@ -45,6 +47,7 @@ def test_settings_are_the_documents_names() -> None:
         ({**KEY, "GENERATION_DISPATCH": "soon"}, "immediate or cron or alarm or queue"),
         ({**KEY, "GENERATION_POLL_S": "0"}, "from 1 to 60"),
         ({**KEY, "CONVEYOR_LOG": "loud"}, "CONVEYOR_LOG"),
+        ({**KEY, "GENERATION_KEEP": "0d"}, "12h"),
     ],
 )
 def test_what_is_wrong_is_named(given: dict[str, str], named: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from conveyor_apps.generation.errors import RefusedError
 from conveyor_apps.generation.records import ProviderName, State
+from conveyor_apps.generation.settings import BUCKET
 from generation.stage import Stage, stage, work_on
 
 pytestmark = pytest.mark.anyio
@@ -191,6 +192,25 @@ async def test_a_job_that_dies_without_a_word_is_told(tmp_path: Path, monkeypatc
         assert ended.error is not None
         assert (ended.state, ended.error.code) == (State.FAILED, "retries")
         assert film.nextjs.names_of(made.id) == ["generation.started", "generation.failed"]
+
+
+async def test_what_is_over_goes_with_its_video_and_its_events(tmp_path: Path) -> None:
+    async with stage(tmp_path, environment={"GENERATION_KEEP": "1h"}) as film:
+        old, bad = await film.create(key="k"), await film.create("#refused")
+        [ended, _] = await film.run_until_final([old, bad], within=60)
+        await film.run_until_told(4)
+        bucket = film.made.app.bucket(BUCKET)
+        assert ended.result is not None
+        assert await bucket.head(ended.result.key) is not None
+        assert await film.room.keeper.clear() == 0, "not yet"
+        await film.clock.advance(3_700)
+        recent = await film.create()
+        assert await film.room.keeper.clear() == 2
+        assert [each.id for each in await film.room.desk.list()] == [recent.id]
+        assert await bucket.head(ended.result.key) is None
+        assert await film.room.ledger.events(old.id) == []
+        assert film.logged("Removed what is over")[0]["generations"] == 2
+        assert (await film.create(key="k")).id != old.id
 
 
 async def refuse(*_given: object, **_named: object) -> None:

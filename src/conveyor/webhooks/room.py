@@ -111,7 +111,7 @@ class Webhooks:
         `["10.1.0.0/16"]`. `schedule` has the delay before each retry. An endpoint that took nothing for
         `disable_after` is disabled; what has not answered in full within `timeout` has failed. `ordered` delivers what
         has the same `key` one after another: a later one waits until the one before was taken, or given up. `on_try` is
-        awaited with the delivery after each try, in the worker, for logs and figures of your own; its errors are logged.
+        awaited with the delivery after each try, in the worker, for your own logs and figures; its errors are logged.
         `InvalidSettingError`, `InvalidDurationError`.
         """
         policy = Policy(http=http, ports=None if ports is None else frozenset(ports), allow=tuple(allow))
