@@ -76,9 +76,7 @@ class CallCounter:
 
     def hear(self, call: Call) -> None:
         """One call that has ended."""
-        say = self.log.debug if call.verb == "poll" and call.outcome == "ok" else self.log.info
-        if call.outcome != "ok":
-            say = self.log.warning
+        say = self.log.debug if call.outcome == "ok" else self.log.warning  # what came of it is said beside
         say(
             Component.PROVIDER, "Provider call", provider=call.provider, verb=call.verb, outcome=call.outcome,
             status=call.status,

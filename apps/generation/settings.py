@@ -15,6 +15,7 @@ E = TypeVar("E", bound=StrEnum)
 
 QUEUE: Final = "generation-queue"
 BUCKET: Final = "GENERATION_STORAGE"
+DATA: Final = "generation-data"
 WEBHOOK_PATH: Final = "/api/webhooks/worker"
 TRIES: Final = 3
 FOREVER: Final = "forever"
@@ -81,7 +82,7 @@ class Settings:
     """Submissions to one provider, over all workers."""
     nextjs_url: str = "http://localhost:3000"
     webhook_secret: Secret = field(default_factory=Secret)
-    """What webhooks are signed with, and Next.js verifies with: `whsec_…`. Empty: conveyor makes one for this URL."""
+    """What webhooks are signed with, and Next.js verifies with: `whsec_…`. Empty: one is made, and kept in `data`."""
     dispatch: DispatchMode = DispatchMode.QUEUE
     user_rate: int = 30
     """Generations that one user may ask for in a minute."""
@@ -98,7 +99,7 @@ class Settings:
     log_style: LogStyle = LogStyle.PRETTY
     log_level: LogLevel = LogLevel.INFO
     """The least that is said."""
-    data: Path = Path("generation-data")
+    data: Path = Path(DATA)
     """generation's database."""
     public_url: str = "http://127.0.0.1:8787"
     """Where browsers reach this server; videos are linked from here."""
@@ -173,7 +174,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         keep_s=read.seconds("GENERATION_KEEP", "30d"),
         log_style=read.choice("CONVEYOR_LOG", LogStyle, LogStyle.PRETTY),
         log_level=read.choice("GENERATION_LOG_LEVEL", LogLevel, LogLevel.INFO),
-        data=Path(read.text("GENERATION_DATA", "generation-data")),
+        data=Path(read.text("GENERATION_DATA", DATA)),
         public_url=read.url("GENERATION_PUBLIC_URL", f"http://127.0.0.1:{port}"),
     )  # fmt: skip
     settings.check()

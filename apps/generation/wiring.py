@@ -30,6 +30,7 @@ from .provider_errors import ProviderRefusedError, SubmissionInDoubtError
 from .records import Failure, GenerationJob, VideoResult
 from .relay import Delivery
 from .room import Outside, Room, open_room
+from .secret import kept_secret
 from .settings import BUCKET, QUEUE, DispatchMode, Settings, read_settings
 from .web import create_endpoints
 
@@ -106,8 +107,9 @@ class Doorway:
             return
 
     async def _know_receiver(self) -> None:
-        """Next.js is an endpoint with the secret that the settings give, or one that is made."""
-        url, given = self.settings.webhook_url, self.settings.webhook_secret.reveal() or None
+        """Next.js is an endpoint with the secret that the settings give, or the one that is kept."""
+        url = self.settings.webhook_url
+        given = self.settings.webhook_secret.reveal() or kept_secret(self.settings.data)
         try:
             present = await self._app.webhooks.secret(url)
         except NotFoundError:
@@ -116,7 +118,7 @@ class Doorway:
             except ConflictError:  # another process was first
                 return
         else:
-            if given is not None and present != given:
+            if present != given:
                 await self._app.webhooks.rotate(url, secret=given)
 
     async def hear(self, delivery: Delivery) -> None:
