@@ -2,7 +2,7 @@
 that what is handed again after a crash is known there."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from conveyor import ConveyorError
@@ -63,18 +63,14 @@ class Relay:
     async def hand(self, id: str) -> bool:
         """All events of a generation that the webhooks have not got; whether they have them now. What they refuse
         stays where it is, and is handed again by the sweep."""
-        for event_id, event, body in await self._ledger.unhanded(id):
-            self._log.info(
-                Component.WEBHOOK, "Sending webhook", event=event, generationId=id, webhookId=event_id,
-                webhookUrl=self._url,
-            )  # fmt: skip
+        for event_id, event, text in await self._ledger.unhanded(id):
+            body = json.loads(text)
+            fields = {"event": event, **_about(body), "webhookId": event_id, "webhookUrl": self._url}
+            self._log.info(Component.WEBHOOK, "Sending webhook", **fields)
             try:
-                await self._send(self._url, event, json.loads(body), id=event_id, key=id, bare=True)
+                await self._send(self._url, event, body, id=event_id, key=id, bare=True)
             except ConveyorError as error:
-                self._log.error(
-                    Component.WEBHOOK, "Failed to send webhook", event=event, generationId=id, webhookId=event_id,
-                    webhookUrl=self._url, error=str(error),
-                )  # fmt: skip
+                self._log.error(Component.WEBHOOK, "Failed to send webhook", **fields, error=str(error))
                 return False
             await self._ledger.hand(event_id)
         return True
@@ -83,8 +79,8 @@ class Relay:
         """What came of a try."""
         last = delivery.tries[-1] if delivery.tries else None
         fields: dict[str, Any] = {
-            "event": delivery.event, "generationId": json.loads(delivery.payload).get("generationId"),
-            "webhookId": delivery.id, "webhookUrl": delivery.url,
+            "event": delivery.event, **_about(json.loads(delivery.payload)), "webhookId": delivery.id,
+            "webhookUrl": delivery.url,
         }  # fmt: skip
         if last is not None:
             fields |= {"attempt": last.attempt, "status": last.status, "duration": round(last.seconds * 1000)}
@@ -99,6 +95,10 @@ class Relay:
                 count, error = WEBHOOKS_RETRIED, None if last is None else last.error
                 self._log.warning(Component.WEBHOOK, failed, **fields, willRetry=True, error=error)
         await self._statistics.count(count)
+
+
+def _about(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: body.get(name) for name in ("generationId", "userId")}
 
 
 Hand = Callable[[str], Awaitable[bool]]
