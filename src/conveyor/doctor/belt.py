@@ -71,13 +71,12 @@ def sweep(belt: BeltFacts) -> Finding:
 
 def consumers(belt: BeltFacts) -> Finding:
     """Queues that nobody empties."""
-    apps = {each.info.app for each in _living(belt)}
     dead_queues = {each.info.consumer.dead_letter_queue for each in belt.queues if each.info.consumer is not None}
     stuck = []
     for each in belt.queues:
         age = _age(belt, each)
         if age > WAITING_MS_MAX and each.info.name not in dead_queues:
-            why = _why_stuck(belt, each, apps)
+            why = _why_stuck(belt, each)
             if why:
                 stuck.append(f"`{each.info.name}` ({why}), {show_age(age)}")
     if stuck:
@@ -118,13 +117,14 @@ def _age(belt: BeltFacts, each: QueueFacts) -> int:
     return 0 if oldest is None else belt.now - oldest
 
 
-def _why_stuck(belt: BeltFacts, each: QueueFacts, apps: set[str]) -> str:
+def _why_stuck(belt: BeltFacts, each: QueueFacts) -> str:
     consumer = each.info.consumer
     if consumer is None:
         return "no consumer"
     if each.info.paused:
         return "paused"
-    if consumer.type is ConsumerType.WORKER and consumer.script not in apps:
+    has_workers = any(owner.info.may_run(consumer.script) for owner in _living(belt))
+    if consumer.type is ConsumerType.WORKER and not has_workers:
         return f"no worker of `{consumer.script}` lives"
     if _outlives(belt, each):
         going = f"{consumer.dispatch_messages} at each tick of `{consumer.dispatch_cron}`"
