@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from conveyor import ConveyorError
+from conveyor import ConveyorError, Dispatch
 from conveyor_apps.generation import build_generation
 from conveyor_apps.generation.errors import SettingError
 from conveyor_apps.generation.logbook import Component, Logbook, LogLevel, LogStyle
@@ -16,6 +16,7 @@ from conveyor_apps.generation.records import GenerationRequest, ProviderName
 from conveyor_apps.generation.settings import DispatchMode, read_settings
 from conveyor_apps.generation.status import PROVIDER_CALLS
 from generation.stage import stage
+from generation.test_switching import switch
 
 
 @pytest.fixture
@@ -113,3 +114,5 @@ async def test_figures_are_told_by_the_minute_and_kept_as_a_sum(tmp_path: Path) 
             await film.room.statistics.fold()
         found = (await film.room.desk.status()).provider
         assert (found.calls, found.calls_per_minute) == (6, 0)
+        await switch(film, Dispatch.CRON)
+        assert (await film.room.desk.status()).mode is DispatchMode.CRON, "as it is operated, whatever was declared"

@@ -195,7 +195,7 @@ async def test_a_job_that_dies_without_a_word_is_told(tmp_path: Path, monkeypatc
 
 
 async def test_what_is_over_goes_with_its_video_and_its_events(tmp_path: Path) -> None:
-    async with stage(tmp_path, environment={"GENERATION_KEEP": "1h"}) as film:
+    async with stage(tmp_path, environment={"GENERATION_KEEP": "1h", "GENERATION_POLL_S": "1"}, generation_s=1) as film:
         old, bad = await film.create(key="k"), await film.create("#refused")
         [ended, _] = await film.run_until_final([old, bad], within=60)
         await film.run_until_told(4)
