@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conveyor_apps.generation.errors import RefusedError
-from conveyor_apps.generation.records import ProviderName, State
+from conveyor_apps.generation.records import Failure, ProviderName, State, VideoResult
 from conveyor_apps.generation.settings import BUCKET
 from generation.stage import Stage, stage, work_on
 
@@ -195,22 +195,29 @@ async def test_a_job_that_dies_without_a_word_is_told(tmp_path: Path, monkeypatc
 
 
 async def test_what_is_over_goes_with_its_video_and_its_events(tmp_path: Path) -> None:
-    async with stage(tmp_path, environment={"GENERATION_KEEP": "1h", "GENERATION_POLL_S": "1"}, generation_s=1) as film:
-        old, bad = await film.create(key="k"), await film.create("#refused")
-        [ended, _] = await film.run_until_final([old, bad], within=60)
-        await film.run_until_told(4)
-        bucket = film.made.app.bucket(BUCKET)
-        assert ended.result is not None
-        assert await bucket.head(ended.result.key) is not None
-        assert await film.room.keeper.clear() == 0, "not yet"
+    async with stage(tmp_path, works=False, environment={"GENERATION_KEEP": "1h"}) as film:
+        done, bad, untold = await film.create(key="k"), await film.create(), await film.create()
+        bucket, ledger, clear = film.made.app.bucket(BUCKET), film.room.ledger, film.room.keeper.clear
+        await bucket.put("videos/done.mp4", b"film")
+        result = VideoResult(
+            video_url="", key="videos/done.mp4", size=4, content_type="video/mp4", duration=8, processing_time=1
+        )
+        await ledger.complete(done.id, result)
+        for each in (bad, untold):
+            await ledger.fail(each.id, Failure(code="safety", message="no"))
+        for each in (done, bad):
+            assert await film.room.relay.hand(each.id)
+        assert await clear() == 0, "not yet"
         await film.clock.advance(3_700)
         recent = await film.create()
-        assert await film.room.keeper.clear() == 2
-        assert [each.id for each in await film.room.desk.list()] == [recent.id]
-        assert await bucket.head(ended.result.key) is None
-        assert await film.room.ledger.events(old.id) == []
+        assert await clear() == 2
+        assert [each.id for each in await film.room.desk.list()] == [recent.id, untold.id]
+        assert await bucket.head("videos/done.mp4") is None
+        assert await ledger.events(done.id) == []
         assert film.logged("Removed what is over")[0]["generations"] == 2
-        assert (await film.create(key="k")).id != old.id
+        assert (await film.create(key="k")).id != done.id
+        await film.room.relay.hand(untold.id)
+        assert await clear() == 1
 
 
 async def refuse(*_given: object, **_named: object) -> None:
