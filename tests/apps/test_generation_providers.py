@@ -378,7 +378,7 @@ async def test_a_download_that_breaks_off_can_be_tried_again() -> None:
 
     file = httpx2.Response(200, content=broken(), headers={"content-type": "video/webm"})
     answer, _ = answering(f"{FILES}/f1?alt=media", f1=file)
-    with pytest.raises(ProviderError, match="broke off") as failed:
+    with pytest.raises(ProviderError, match="broke off"):
         await fetch(gemini(answer), NAME)
 
 
