@@ -63,6 +63,8 @@ async def reap_owner(tx: Transaction, owner: int, evidence: Evidence) -> Reaped:
             await clear(tx, each.seq)
         else:
             await _judge(tx, row, each, evidence, running, reaped)
+    reaped.released.sort()  # two ways lead there
+    reaped.suspects.sort()
     return reaped
 
 
@@ -77,8 +79,8 @@ async def _release(
     suspects = [(each.seq, each.claims) for each in held if each.seq in started] if running > 1 else []
     released = await leases.release(tx, owner, innocent)
     suspected = await leases.release(tx, owner, suspects, are_suspects=True)
-    reaped.released.extend(sorted(released))
-    reaped.suspects.extend(sorted(suspected))
+    reaped.released.extend(released)
+    reaped.suspects.extend(suspected)
     return released | suspected
 
 
