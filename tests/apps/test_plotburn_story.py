@@ -67,7 +67,7 @@ class Theatre:
 
     async def log(self, run: str) -> Any:
         """Everything about an ended run, as it was published after its last line."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while True:
                 log = await self.plotburn.app.kv("LOG_KV").get_json(f"log:v1:{run}")
                 if log is not None and log["run"]["status"] != "in_progress":
@@ -270,7 +270,7 @@ async def test_every_key_is_the_documents_key(tmp_path: Path) -> None:
         }
         for namespace, key in keys.items():
             assert await kv(namespace).get(key) is not None, key
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while (await stage.get("/cron/status")) != {
                 "last_run": await kv("CRON_KV").get_json("cron:last-run:v1"),
                 "history": await kv("CRON_KV").get_json("cron:history:v1"),

@@ -253,7 +253,7 @@ async def test_who_is_cancelled_while_the_document_is_written_may_have_written_i
         await task
     assert (await bucket.get("a") or pytest.fail("lost")).body == b"2"
     go_on.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(files(folder)) > 1:
             await anyio.lowlevel.checkpoint()
     assert [path.read_bytes() for path in files(folder)] == [b"2"]

@@ -273,7 +273,7 @@ async def test_a_player_and_an_uploader_on_a_real_socket(app: Conveyor, bucket: 
         assert (part.status_code, part.content) == (206, b"\x1c" + b"\x1d" * 1_000_000)
         async with client.stream("GET", url) as answer:
             await anext(answer.aiter_bytes())  # and leaves
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while opened(folder):
                 await anyio.lowlevel.checkpoint()
 

@@ -163,14 +163,14 @@ def _is_ready(port: int) -> bool:
         return False
 
 
-def strike(office: PostOffice) -> None:
-    """What befalls whom: see `lot`."""
+def strike(office: PostOffice, *, limit_every: int = 7) -> None:
+    """What befalls whom: see `lot`. Each such text is told to come again in a second."""
     office.strike(
         "smtp", {"recipient": "never-*", "refuse": 550}, {"recipient": "always-*", "refuse": 451},
         {"recipient": "flaky-*", "refuse": 451, "every": 2}, {"recipient": "cut-*", "drop": True, "every": 2},
     )  # fmt: skip
     office.strike("twilio", {"recipient": "+49170666*", "refuse": 21211})
-    answer = office.client.put("/admin/faults/twilio", json={"rate_limit_every": 7, "retry_after_s": 1})
+    answer = office.client.put("/admin/faults/twilio", json={"rate_limit_every": limit_every, "retry_after_s": 1})
     assert answer.status_code < 300, answer.text
 
 

@@ -39,7 +39,7 @@ def anyio_backend() -> str:
 async def test_a_hundred_messages_come_to_one_end_each(tmp_path: Path) -> None:
     jobs, once = lot(100)
     with post_office(tmp_path) as office:
-        strike(office)
+        strike(office, limit_every=20)  # once in a hundred: each costs a second
         async with clinic(tmp_path, {**office.environment, "PROVIDER_CIRCUIT_OPEN_S": "1"}) as open_clinic, open_clinic.working():
             await enqueue(open_clinic.room, jobs, once)
             with anyio.fail_after(100):

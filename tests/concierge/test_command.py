@@ -89,7 +89,9 @@ def test_one_command_runs_it_with_a_sandbox_and_people(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-m", "conveyor_apps.concierge", "serve", "--port", str(port)]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=output, stderr=output, start_new_session=True
+        )  # fmt: skip
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
             wait_until(lambda: process.poll() is not None or _is_up(client), seconds=90)
@@ -102,9 +104,12 @@ def test_one_command_runs_it_with_a_sandbox_and_people(tmp_path: Path) -> None:
             assert "smtp" in running_sandbox(tmp_path / "concierge-data")["SMTP_URL"]  # for `queue consumer` beside it
             sandbox = re.findall(r"(http\S+)/inbox", log.read_text())[0]
             assert "test@example.com" in httpx2.get(f"{sandbox}/inbox", trust_env=False).text
-    finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, log.read_text()[-2_000:]
+        assert process.wait(60) == 0, log.read_text()[-2_000:]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     assert running_sandbox(tmp_path / "concierge-data") == {}
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,13 +21,10 @@ import pytest
 from concierge.archivist import fill
 from concierge.clinic import PASSWORD, clinic
 from conveyor_apps.concierge import clock
+from kit.chromium import chromium, expect, needs_chromium, page_of
 from kit.postgres import free_port
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make venv`")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine: `apt install chromium` runs these"
-)
+pytestmark = needs_chromium
 SCREENSHOTS = os.environ.get("CONCIERGE_SCREENSHOTS")
 """A folder for the README's pictures."""
 WAIT_S = 90.0
@@ -83,25 +79,14 @@ def _answers(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    flags = ["--no-sandbox", "--disable-background-networking", "--disable-gpu"]
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1180, "height": 800}, color_scheme="light")
-    context.set_default_timeout(60_000)
-    opened = context.new_page()
-    problems: list[str] = []
-    opened.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.goto(address)
-    yield opened
-    context.close()
-    assert [each for each in problems if "Failed to load resource" not in each] == []  # which is what was refused
+    with page_of(browser, address, (1180, 800), expected=("Failed to load resource",)) as opened:  # which was refused
+        yield opened
 
 
 def shoot(page: Any, name: str) -> None:
@@ -113,7 +98,7 @@ def sign_in(page: Any, role: str) -> None:
     page.get_by_label("Name").fill(role)
     page.locator("#login [name=password]").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").press("Enter")
-    playwright.expect(page.locator("#house")).to_be_visible(timeout=60_000)
+    expect(page.locator("#house")).to_be_visible()
 
 
 def sections(page: Any) -> list[str]:
@@ -121,19 +106,18 @@ def sections(page: Any) -> list[str]:
 
 
 def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -> None:
-    expect = playwright.expect
     shoot(page, "door")
     page.get_by_label("Name").fill("assistant")
     page.locator("#login [name=password]").fill("not it")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.locator("#login .error")).to_be_visible(timeout=60_000)
+    expect(page.locator("#login .error")).to_be_visible()
     sign_in(page, "assistant")
     assert sections(page) == ["Inbox", "Compose"]
-    expect(page.locator("#messages li")).to_have_count(40, timeout=60_000)
+    expect(page.locator("#messages li")).to_have_count(40)
     page.get_by_role("button", name="Show older ones").click()
-    expect(page.locator("#messages li")).to_have_count(min(80, ROWS), timeout=60_000)
+    expect(page.locator("#messages li")).to_have_count(min(80, ROWS))
     page.keyboard.press("c")
-    expect(page.locator("#letter").get_by_label("To", exact=True)).to_be_focused(timeout=60_000)
+    expect(page.locator("#letter").get_by_label("To", exact=True)).to_be_focused()
     page.keyboard.type("not an address")
     page.locator("#letter").get_by_label("Subject").fill("Your appointment on Monday")
     page.locator("#letter").get_by_label("Message").fill(
@@ -142,12 +126,12 @@ def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -
     assert not page.get_by_role("button", name="Send without review").is_visible()
     shoot(page, "compose")
     page.get_by_role("button", name="Hand in for review").click()
-    expect(page.locator("#letter .error")).to_contain_text("recipient", timeout=60_000)
+    expect(page.locator("#letter .error")).to_contain_text("recipient")
     expect(page.locator("#letter").get_by_label("To", exact=True)).to_be_focused()
     page.locator("#letter").get_by_label("To", exact=True).fill("mia@example.com")
     page.get_by_role("button", name="Hand in for review").click()
     detail = page.locator("#detail")
-    expect(detail).to_contain_text("review", timeout=60_000)
+    expect(detail).to_contain_text("review")
     expect(detail.locator(".words")).to_have_text("Dear Mia,\n\nplease come at 10:30, and bring <all> your papers.")
     page.get_by_role("button", name="Edit").click()
     expect(page.locator("#letter [name=recipient]")).to_have_value("mia@example.com")
@@ -158,25 +142,25 @@ def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -
     expect(page.get_by_label("Your password until now")).to_be_focused()
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Sign out").click()
-    expect(page.locator("#door")).to_be_visible(timeout=60_000)
+    expect(page.locator("#door")).to_be_visible()
     assert "Mia" not in page.locator("#house").text_content()
     assert page.locator("#letter").evaluate("form => form.elements.recipient.value + form.elements.content.value") == ""
 
     sign_in(page, "clinician")
-    expect(page.locator("#waiting")).to_have_text("1", timeout=60_000)
+    expect(page.locator("#waiting")).to_have_text("1")
     page.keyboard.press("v")
     card = page.locator("#reviews article")
-    expect(card).to_contain_text("please come at 10:30", timeout=60_000)
+    expect(card).to_contain_text("please come at 10:30")
     shoot(page, "review")
     card.get_by_role("button", name="Send back").click()
     page.get_by_label("What should change?").fill("Say which Monday")
     page.get_by_role("button", name="Send back", exact=True).click()
-    expect(card).to_have_count(0, timeout=60_000)
+    expect(card).to_have_count(0)
     page.keyboard.press("i")
     page.locator("#messages button").first.wait_for()
     page.keyboard.press("j")
     page.keyboard.press("Enter")
-    expect(detail.locator(".history")).to_contain_text("Say which Monday", timeout=60_000)
+    expect(detail.locator(".history")).to_contain_text("Say which Monday")
     page.mouse.move(0, 0)
     shoot(page, "inbox")
     page.keyboard.press("Escape")
@@ -184,7 +168,6 @@ def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -
 
 
 def test_an_export_shows_its_progress_and_comes_down(page: Any, address: str) -> None:
-    expect = playwright.expect
     page.emulate_media(color_scheme="dark")
     sign_in(page, "admin")
     assert sections(page) == ["Inbox", "Review", "Compose", "Exports", "Audit", "Queue"]
@@ -192,28 +175,28 @@ def test_an_export_shows_its_progress_and_comes_down(page: Any, address: str) ->
     if SCREENSHOTS:
         page.locator("#wish [name=dataset]").select_option("audit")
         page.get_by_role("button", name="Export", exact=True).click()
-        expect(page.locator("#files article").first).to_contain_text("SHA-256", timeout=60_000)
+        expect(page.locator("#files article").first).to_contain_text("SHA-256")
         page.locator("#wish [name=dataset]").select_option("messages")
     page.locator("#wish").get_by_label("State").select_option("delivered")
     page.get_by_role("button", name="Export", exact=True).click()
     card = page.locator("#files article").first
     if SCREENSHOTS:
-        expect(card.locator(".count-of")).to_have_text(re.compile("[1-9][0-9,]* of 380,000 rows"), timeout=60_000)
+        expect(card.locator(".count-of")).to_have_text(re.compile("[1-9][0-9,]* of 380,000 rows"))
         page.mouse.move(0, 0)
         shoot(page, "exports-dark")
-    expect(card).to_contain_text(f"{ROWS * 19 // 20:,} rows, ", timeout=60_000)
+    expect(card).to_contain_text(f"{ROWS * 19 // 20:,} rows, ")
     with page.expect_download() as download:
         card.get_by_role("button", name="Download").click()
     lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
     assert len(lines) == ROWS * 19 // 20 + 1
     assert lines[0].startswith("id,channel,recipient")
     page.keyboard.press("t")
-    expect(page.locator("#records")).to_contain_text("export.link", timeout=60_000)
+    expect(page.locator("#records")).to_contain_text("export.link")
     page.get_by_role("button", name="Verify the chain").click()
-    expect(page.locator("#verified")).to_contain_text("each as it was written", timeout=60_000)
+    expect(page.locator("#verified")).to_contain_text("each as it was written")
     shoot(page, "audit-dark")
     page.keyboard.press("q")
-    expect(page.locator("#tiles")).to_contain_text("Failure rate", timeout=60_000)
+    expect(page.locator("#tiles")).to_contain_text("Failure rate")
     shoot(page, "queue-dark")
     page.keyboard.press("?")
     expect(page.locator("#help")).to_be_visible()
@@ -228,6 +211,6 @@ def test_an_auditor_sees_that_and_not_what(page: Any) -> None:
     sign_in(page, "auditor")
     assert sections(page) == ["Inbox", "Exports", "Audit", "Queue"]
     page.locator("#messages button").first.click()
-    playwright.expect(page.locator("#detail")).to_contain_text("You may not read what it says.", timeout=60_000)
+    expect(page.locator("#detail")).to_contain_text("You may not read what it says.")
     assert "person" not in page.locator("#inbox").inner_text()
     assert page.locator("#wish [name=dataset]").input_value() == "audit"

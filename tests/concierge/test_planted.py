@@ -87,7 +87,11 @@ async def worker(environment: dict[str, str], out: Path) -> AsyncIterator[subpro
             yield process
         finally:
             process.terminate()
-            await asyncio.to_thread(process.wait, 30)
+            try:
+                await asyncio.to_thread(process.wait, 30)
+            finally:
+                process.kill()
+                process.wait()
 
 
 async def state_of(room: Room, job: MessageJob) -> str:

@@ -22,9 +22,10 @@ from conveyor_apps.concierge.providers.opening import RESEND_PATH, TWILIO_PATH, 
 from conveyor_apps.concierge.providers.receipts import declare_receipts
 from conveyor_apps.concierge.providers.resend import read_event, tag_of
 from conveyor_apps.concierge.providers.twilio import is_signed, sign_callback
-from conveyor_apps.concierge.settings import DeskSettings, ProviderSettings, Secret, Settings
+from conveyor_apps.concierge.settings import DeskSettings, ProviderSettings, Settings
 from conveyor_apps.concierge.words import State
 from conveyor_apps.sandbox.post.courier import svix_call, twilio_call
+from conveyor_apps.secret import Secret
 
 from .posting import TOKEN, PostOffice, email_to, open_post_office, text_to
 
@@ -311,10 +312,12 @@ async def test_what_the_sandbox_tells_comes_in(office: PostOffice, tmp_path: Pat
             await kit.travel(now_s() - kit.clock.now_ms() / 1000)
             office.http.put("/admin/hooks/resend", json={"url": public_url + RESEND_PATH, "secret": SECRET})
             resend, twilio = new_providers(settings)
-            mail = await resend.send(email_to("b@x.test"))
-            text = await twilio.send(text_to())
-            await resend.close()
-            await twilio.close()
+            try:
+                mail = await resend.send(email_to("b@x.test"))
+                text = await twilio.send(text_to())
+            finally:
+                await resend.close()
+                await twilio.close()
             while len(taken_from(office, mail.reference)) < 2 or len(taken_from(office, text.reference)) < 2:
                 await anyio.sleep(0.02)
             await kit.drain()

@@ -256,13 +256,17 @@ async def test_the_service_of_the_settings_says_how_it_stands_and_keeps_its_mark
     office.calm()
     for _ in range(2):
         service = await open_providers(office.settings)
-        taken = await service.send_email(email_to("b@x.test", "kept.1"))
-        shown = [(each["name"], each["channel"], each["circuit"]) for each in service.status()]
-        await service.close()
+        try:
+            taken = await service.send_email(email_to("b@x.test", "kept.1"))
+            shown = [(each["name"], each["channel"], each["circuit"]) for each in service.status()]
+        finally:
+            await service.close()
         assert taken.provider == "smtp"
         assert shown == [("smtp", "email", "closed"), ("resend", "email", "closed"), ("twilio", "sms", "closed")]
     assert len(office.accepted("smtp")) == 1
     service = await open_providers(office.but(order=("smtp",)))
-    with pytest.raises(TemporaryError, match="no provider carries"):
-        await service.send_sms(text_to())
-    await service.close()
+    try:
+        with pytest.raises(TemporaryError, match="no provider carries"):
+            await service.send_sms(text_to())
+    finally:
+        await service.close()

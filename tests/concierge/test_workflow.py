@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ async def test_whoever_wrote_it_does_not_approve_it(tmp_path: Path) -> None:
 
 async def test_what_is_scheduled_can_be_edited_and_cancelled_and_does_not_go(tmp_path: Path) -> None:
     async with clinic(tmp_path) as house:
-        body = {**MAIL, "sendAt": "2027-01-01T09:00:00Z", "then": "send"}
+        body = {**MAIL, "sendAt": (datetime.now(UTC) + timedelta(days=40)).isoformat(), "then": "send"}
         later = await post(house, Role.CLINICIAN, "/api/messages", body, status=201)
         assert later["state"] == "queued"
         path = f"/api/messages/{later['id']}"

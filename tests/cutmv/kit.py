@@ -94,7 +94,11 @@ class Served:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
@@ -116,7 +120,7 @@ class Served:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(self.environment), cwd=self.folder,
                 start_new_session=True,
             )  # fmt: skip
-        wait_until(self._is_ready, seconds=40)
+        wait_until(self._is_ready)
         return self
 
     def _is_ready(self) -> bool:

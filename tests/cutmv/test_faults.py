@@ -30,7 +30,7 @@ def test_a_worker_killed_midway_finishes_and_makes_nothing_twice(served: Served,
     before = served.download(order["id"], "clip-01.webm", tmp_path).read_bytes()
     seen = served.view(order["id"])
     os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: not [pid for pid in encoders if is_alive(pid)], seconds=5)
+    wait_until(lambda: not [pid for pid in encoders if is_alive(pid)], seconds=15)
     last = seen["fraction"]
 
     def ended() -> bool:
@@ -47,7 +47,7 @@ def test_a_worker_killed_midway_finishes_and_makes_nothing_twice(served: Served,
         assert look(served.download(order["id"], f"clip-{number:02d}.webm", tmp_path)).duration_s == pytest.approx(
             length, abs=0.04
         )
-    wait_until(lambda: not leftovers(served.folder / "data"), seconds=5)
+    wait_until(lambda: not leftovers(served.folder / "data"), seconds=15)
 
 
 def is_alive(pid: int) -> bool:
@@ -128,7 +128,7 @@ def test_a_direct_order_goes_on_after_the_server_was_killed(far: Served, film: P
         ended = near.ended(order["id"])
         assert (ended["state"], ended["way"]) == ("succeeded", "direct"), ended
         assert look(near.download(order["id"], "clip-02.webm", tmp_path)).duration_s == pytest.approx(20, abs=0.04)
-        wait_until(lambda: not leftovers(near.folder / "data"), seconds=5)
+        wait_until(lambda: not leftovers(near.folder / "data"), seconds=15)
 
 
 class Listener(http.server.BaseHTTPRequestHandler):

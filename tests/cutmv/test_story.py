@@ -136,12 +136,12 @@ def test_cancel_kills_ffmpeg_and_another_try_keeps_what_is_there(served: Served,
     assert served.encoders(worker)
     cancelled = served.ask("POST", f"/api/orders/{order['id']}/cancel", 200, json={})
     assert cancelled["state"] == "cancelled"
-    wait_until(lambda: not served.encoders(worker), seconds=5)
-    wait_until(lambda: not leftovers(served.folder / "data"), seconds=5)
+    wait_until(lambda: not served.encoders(worker), seconds=15)
+    wait_until(lambda: not leftovers(served.folder / "data"), seconds=15)
     size = served.view(order["id"])["outputs"][0]["size"]
     assert size
     again = served.ask("POST", f"/api/orders/{order['id']}/retry", 200, json={})
     assert again["outputs"][1]["fraction"] == 0
     assert again["outputs"][0]["size"] == size
     served.ask("POST", f"/api/orders/{order['id']}/cancel", 200, json={})
-    wait_until(lambda: not leftovers(served.folder / "data"), seconds=10)
+    wait_until(lambda: not leftovers(served.folder / "data"), seconds=15)

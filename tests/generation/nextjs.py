@@ -35,21 +35,31 @@ class NextJs:
 
 @contextlib.asynccontextmanager
 async def receiving(now_ms: Callable[[], int]) -> AsyncIterator[NextJs]:
-    """Serve it while the block runs."""
+    """Serve it while the block runs. Without uvicorn's own loop, which looks each tenth of a second whether it is over."""
     secret = make_secret()
     site = Site(secret, now_s=lambda: now_ms() / 1000)
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(site.app(), log_level="error", lifespan="off", ws="none"))
         server.config.load()
-        serving = asyncio.create_task(server.serve(sockets=[door]))
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup(sockets=[door])
         try:
-            while not server.started:
-                await asyncio.sleep(0.005)
             yield NextJs(site, f"http://127.0.0.1:{door.getsockname()[1]}", secret)
         finally:
-            server.should_exit = True
-            await serving
+            await _close(server)
+
+
+async def _close(server: uvicorn.Server) -> None:
+    for listener in server.servers:
+        listener.close()
+    connections = server.server_state.connections
+    for connection in list(connections):
+        connection.shutdown()
+    while connections or server.server_state.tasks:
+        await asyncio.sleep(0.001)
+    for listener in server.servers:
+        await listener.wait_closed()
 
 
 @contextlib.contextmanager

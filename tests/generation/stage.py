@@ -133,21 +133,21 @@ class Stage:
     async def states(self, ids: list[str]) -> list[State]:
         return [(await self.get(id)).state for id in ids]
 
-    async def run(self, seconds: float) -> None:
+    async def run(self, seconds: float, *, step_s: float = STEP_S) -> None:
         """Move time on, a second at a time, and let what is under way in threads and sockets come to its end."""
-        for _ in range(round(seconds / STEP_S)):
+        for _ in range(round(seconds / step_s)):
             await self._let_act()
-            await self.clock.advance(STEP_S)
-            await self.sandbox.post("/admin/clock", json={"advance_s": 1})
+            await self.clock.advance(step_s)
+            await self.sandbox.post("/admin/clock", json={"advance_s": step_s})
         await self._let_act()
 
-    async def run_until(self, is_so: Callable[[], Any], *, within: float = 900.0) -> float:
+    async def run_until(self, is_so: Callable[[], Any], *, within: float = 900.0, step_s: float = STEP_S) -> float:
         """Move time on until it is so: after how many seconds. AssertionError."""
-        for passed in range(round(within / STEP_S)):
+        for passed in range(round(within / step_s)):
             found = is_so()
             if await found if asyncio.iscoroutine(found) else found:
-                return passed * STEP_S
-            await self.run(STEP_S)
+                return passed * step_s
+            await self.run(step_s, step_s=step_s)
         raise AssertionError(f"not so after {within} s:\n" + "\n".join(self.lines[-40:]))
 
     async def run_until_final(self, made: list[Generation], *, within: float = 900.0) -> list[Generation]:
@@ -159,9 +159,9 @@ class Stage:
         await self.run_until(are_final, within=within)
         return [await self.get(id) for id in ids]
 
-    async def run_until_told(self, count: int, *, within: float = 300.0) -> None:
+    async def run_until_told(self, count: int, *, within: float = 300.0, step_s: float = STEP_S) -> None:
         """Until Next.js has so many events."""
-        await self.run_until(lambda: len(self.nextjs.events) >= count, within=within)
+        await self.run_until(lambda: len(self.nextjs.events) >= count, within=within, step_s=step_s)
 
     async def submissions(self) -> list[dict[str, Any]]:
         """Every order that came to the sandbox."""

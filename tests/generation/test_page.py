@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,41 +11,24 @@ from typing import Any
 import pytest
 
 from generation.served import Served
+from kit.chromium import PATIENCE_MS, chromium, expect, needs_chromium, page_of
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make venv`")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine: `apt install chromium` runs these"
-)
-WAIT_MS = 60_000
+pytestmark = needs_chromium
 EXPECTED = ("Failed to load resource",)
 """What was refused on purpose, and a server that was away."""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    flags = ["--no-sandbox", "--disable-background-networking", "--disable-gpu"]
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def page(browser: Any, served: Served) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1080, "height": 900}, color_scheme="light")
-    opened = context.new_page()
-    problems: list[str] = []
-    asked: list[str] = []
-    opened.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.goto(served.url)
-    playwright.expect(opened.locator("#live")).to_have_text("live", timeout=WAIT_MS)
-    yield opened
-    context.close()
-    assert [each for each in problems if not any(words in each for words in EXPECTED)] == []
-    assert [each for each in asked if not each.startswith(served.url)] == [], "nothing comes from elsewhere"
+    with page_of(browser, served.url, (1080, 900), expected=EXPECTED) as opened:
+        expect(opened.locator("#live")).to_have_text("live")
+        yield opened
 
 
 def card(page: Any, prompt: str) -> Any:
@@ -54,13 +36,13 @@ def card(page: Any, prompt: str) -> Any:
 
 
 def state(page: Any, prompt: str, kind: str) -> None:
-    playwright.expect(card(page, prompt)).to_have_attribute("data-state", kind, timeout=WAIT_MS)
+    expect(card(page, prompt)).to_have_attribute("data-state", kind)
 
 
 def ask_for(page: Any, prompt: str) -> None:
     page.locator("#prompt").fill(prompt)
     page.keyboard.press("Control+Enter")
-    playwright.expect(card(page, prompt)).to_have_count(1, timeout=WAIT_MS)
+    expect(card(page, prompt)).to_have_count(1)
 
 
 def test_a_prompt_becomes_a_video_that_plays(page: Any) -> None:
@@ -70,7 +52,7 @@ def test_a_prompt_becomes_a_video_that_plays(page: Any) -> None:
     page.get_by_role("button", name="Make the video").press("Enter")
     fern = card(page, "A fern unrolls")
     shown: list[float] = []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_MS / 1000
     while fern.get_attribute("data-state") != "done":
         bar = fern.locator("progress")
         if bar.count() and bar.is_visible():
@@ -81,7 +63,7 @@ def test_a_prompt_becomes_a_video_that_plays(page: Any) -> None:
     assert "9:16" in fern.locator(".facts").inner_text()
     assert "made in" in fern.locator(".times").inner_text()
     fern.get_by_role("button", name="Play").click()
-    playwright.expect(fern.locator("video")).to_have_js_property("paused", False, timeout=WAIT_MS)
+    expect(fern.locator("video")).to_have_js_property("paused", False)
     assert fern.locator("video").evaluate("video => video.videoWidth") < fern.locator("video").evaluate(
         "video => video.videoHeight"
     )
@@ -94,21 +76,21 @@ def test_a_prompt_becomes_a_video_that_plays(page: Any) -> None:
 
 def test_a_refusal_is_in_plain_words_and_may_be_tried_again(page: Any) -> None:
     page.get_by_role("button", name="Make the video").click()
-    playwright.expect(page.locator("#wish-error")).to_have_text("Describe the video first.")
+    expect(page.locator("#wish-error")).to_have_text("Describe the video first.")
     prompt = "Something #unsafe <img src=x onerror=alert(1)>"
     ask_for(page, prompt)
     state(page, prompt, "failed")
-    playwright.expect(card(page, prompt).locator(".error")).to_contain_text("for reasons of safety")
-    playwright.expect(card(page, prompt).locator("img")).to_have_count(0)
+    expect(card(page, prompt).locator(".error")).to_contain_text("for reasons of safety")
+    expect(card(page, prompt).locator("img")).to_have_count(0)
     card(page, prompt).get_by_role("button", name="Try again").click()
-    playwright.expect(card(page, prompt)).to_have_count(2)
+    expect(card(page, prompt)).to_have_count(2)
     card(page, prompt).first.get_by_role("button", name="Use this prompt").click()
-    playwright.expect(page.locator("#prompt")).to_have_value(prompt)
+    expect(page.locator("#prompt")).to_have_value(prompt)
 
 
 def test_the_line_moves_and_one_may_leave_it(page: Any, served: Served) -> None:
     def headline(prompt: str, text: str) -> None:
-        playwright.expect(card(page, prompt).locator(".headline")).to_have_text(text, timeout=WAIT_MS)
+        expect(card(page, prompt).locator(".headline")).to_have_text(text)
 
     with served.resting():
         for prompt in ("First in the row", "Second in the row"):
@@ -132,13 +114,13 @@ def test_a_page_comes_back_after_its_server_was_away(page: Any, served: Served) 
     with served.resting():  # the sandbox goes with its server, and forgets what it was at
         ask_for(page, "Kept in the meantime")
         served.stop()
-        playwright.expect(page.locator("#live")).to_have_text("reconnecting …", timeout=WAIT_MS)
+        expect(page.locator("#live")).to_have_text("reconnecting …")
         page.locator("#prompt").fill("Too early")
         page.get_by_role("button", name="Make the video").click()
-        playwright.expect(page.locator("#wish-error")).to_contain_text("The server cannot be reached.")
-        playwright.expect(page.locator("#prompt")).to_have_value("Too early")
+        expect(page.locator("#wish-error")).to_contain_text("The server cannot be reached.")
+        expect(page.locator("#prompt")).to_have_value("Too early")
         served.start()
-        playwright.expect(page.locator("#live")).to_have_text("live", timeout=WAIT_MS)
+        expect(page.locator("#live")).to_have_text("live")
     state(page, "Kept in the meantime", "done")
 
 

@@ -24,12 +24,12 @@ async def test_a_receiver_that_was_down_gets_every_event_once_in_order_and_signe
         film.nextjs.site.is_up = False
         made = [*await film.create_many(6), await film.create("it #fails", user="bob"), await film.create("#unsafe")]
         await film.run_until_final(made, within=240)
-        await film.run(60)
+        await film.run(60, step_s=10)
         assert film.nextjs.events == []
         assert film.nextjs.site.calls > len(made), "it was tried again and again"
         film.nextjs.site.is_up = True
-        await film.run_until_told(2 * len(made), within=900)
-        await film.run(60)
+        await film.run_until_told(2 * len(made), within=900, step_s=10)
+        await film.run(60, step_s=10)
         site = film.nextjs.site
         assert (len(site.events), site.repeated, site.refused) == (2 * len(made), 0, 0)
         for each in made[:6]:

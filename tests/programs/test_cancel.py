@@ -49,9 +49,9 @@ async def test_cancel_in_every_state(app: Conveyor) -> None:
         assert await running.cancel() is JobState.RUNNING
         assert (await running.info()).cancel_requested
         with pytest.raises(JobCancelledError):
-            await running.result(10)
+            await running.result(60)
         assert ended == ["wait"]
-        assert await succeeded.result(1) == "fine"
+        assert await succeeded.result(60) == "fine"
         for each in (queued, scheduled, retrying, running):
             assert await each.state() is JobState.CANCELLED
             assert (await each.info()).timeline[-1].state is JobState.CANCELLED

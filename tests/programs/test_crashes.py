@@ -62,14 +62,14 @@ async def test_a_crash_leaves_every_job_in_a_true_state(fleet: Fleet, url: str) 
         await until(lambda: [each for each in said(fleet.folder, "began") if each[1] == "hang"])
         assert await running.state() is JobState.RUNNING
         fleet.kill_tree(tree)
-        assert await succeeded.result(10) == "fine"
+        assert await succeeded.result(60) == "fine"
         assert await dead.state() is JobState.DEAD
         assert await scheduled.state() is JobState.SCHEDULED
         assert await retrying.state() is JobState.RETRYING
         queued = await work.enqueue("after")
         assert await queued.state() is JobState.QUEUED
         fleet.work("--processes", "1")
-        assert await queued.result(20) == "after"
+        assert await queued.result(60) == "after"
         assert await running.result(30) == "hang"
         states = [each.state for each in (await running.info()).timeline]
         assert states[0] == "queued" and states[-3:] == ["retrying", "running", "succeeded"]
@@ -84,7 +84,7 @@ async def test_a_killed_worker_costs_one_attempt(fleet: Fleet, url: str) -> None
         job = await work.enqueue("hang")
         await until(lambda: said(fleet.folder, "began"))
         os.kill(int(said(fleet.folder, "began")[0][2]), signal.SIGKILL)
-        assert await job.result(20) == "hang"
+        assert await job.result(60) == "hang"
         info = await job.info()
         assert info.attempts == 2
         assert any("signal 9" in (each.error or "") for each in info.timeline)

@@ -50,5 +50,5 @@ async def test_a_drain_costs_no_attempt(fleet: Fleet, url: str) -> None:
         assert first.wait(20) == 0
         assert await long.state() is JobState.QUEUED
         fleet.work("--processes", "1")
-        assert await long.result(20) == 1
+        assert await long.result(60) == 1
         assert (await long.info()).attempts == 1

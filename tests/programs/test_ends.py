@@ -25,12 +25,12 @@ async def test_what_has_not_begun_in_time_is_dead(app: Conveyor) -> None:
         kept = await late.options(expires_in="1h").enqueue(2)
         await asyncio.sleep(0.3)
     async with working(app):
-        await kept.result(10)
+        await kept.result(60)
         await until_state(job, JobState.DEAD)
         assert ran == [2]
         assert "expired" in await job.explain()
         with pytest.raises(JobFailedError, match="expired"):
-            await job.result(1)
+            await job.result(60)
 
 
 async def test_a_deadline_cuts_the_attempt_that_it_meets(app: Conveyor) -> None:
@@ -45,7 +45,7 @@ async def test_a_deadline_cuts_the_attempt_that_it_meets(app: Conveyor) -> None:
     async with working(app):
         job = await slow.enqueue(1)
         with pytest.raises(JobFailedError, match="deadline"):
-            await job.result(10)
+            await job.result(60)
         info = await job.info()
         assert info.state is JobState.DEAD and info.attempts == 1
         assert info.ended_at is not None and timedelta(seconds=1) < info.ended_at - info.enqueued_at < timedelta(
@@ -84,7 +84,7 @@ async def test_a_deadline_that_is_none_of_it(app: Conveyor) -> None:
         return context.deadline is not None and context.deadline > datetime.now(UTC)
 
     async with working(app):
-        assert await (await give.enqueue(1)).result(10)
+        assert await (await give.enqueue(1)).result(60)
         with pytest.raises(InvalidError):
             give.options(deadline=0)
         with pytest.raises(InvalidError):

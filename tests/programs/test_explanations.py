@@ -74,7 +74,7 @@ async def test_while_workers_are_at_it(app: Conveyor) -> None:
 
     async with working(app):
         succeeded, failed, retrying, snoozed = [await act.enqueue(each) for each in ("fine", "fail", "retry", "snooze")]
-        await succeeded.result(10)
+        await succeeded.result(60)
         await says(succeeded, "succeeded")
         await until_state(failed, JobState.FAILED)
         await says(failed, "failed", "KeyError", "narrow-dlq")
@@ -86,9 +86,9 @@ async def test_while_workers_are_at_it(app: Conveyor) -> None:
         first, second = await hold.options(key="ann").enqueue(1), await hold.options(key="ann").enqueue(2)
         await says(first, "runs")
         await says(second, "key `ann`", "run already")
-        await (await rated.enqueue(1)).result(10)
+        await (await rated.enqueue(1)).result(60)
         await says(await rated.enqueue(2), "the rate of queue `rated`")
-        await (await keyrated.options(key="bob").enqueue(1)).result(10)
+        await (await keyrated.options(key="bob").enqueue(1)).result(60)
         await says(await keyrated.options(key="bob").enqueue(2), "key `bob`", "its rate is spent")
         limited = await rest.enqueue(1)
         await says(limited, "rate limited", "429")
@@ -97,7 +97,7 @@ async def test_while_workers_are_at_it(app: Conveyor) -> None:
         await says(held, "cancel")
         await until_state(held, JobState.CANCELLED)
         go_on.set()
-        await second.result(10)
+        await second.result(60)
 
 
 async def test_what_nobody_consumes_or_knows(url: str) -> None:
@@ -131,4 +131,4 @@ async def test_a_long_line(app: Conveyor) -> None:
         jobs = await act.enqueue_many(range(1, 6))
         await says(jobs[-1], "waits in line")
         go_on.set()
-        await jobs[-1].result(10)
+        await jobs[-1].result(60)

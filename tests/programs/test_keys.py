@@ -29,7 +29,7 @@ async def test_two_of_a_key_at_once(app: Conveyor) -> None:
     async with working(app):
         jobs = [await call.options(key=key).enqueue(number) for number in range(6) for key in ("ann", "bob", "cy")]
         for each in jobs:
-            await each.result(20)
+            await each.result(60)
         assert dict(most) == {"ann": 2, "bob": 2, "cy": 2}
 
 
@@ -45,5 +45,5 @@ async def test_a_key_has_its_order(app: Conveyor) -> None:
 
     async with working(app):
         jobs = [await book.options(key="ann").enqueue(number) for number in range(4)]
-        await jobs[-1].result(20)
+        await jobs[-1].result(60)
         assert done == [0, 1, 2, 3]

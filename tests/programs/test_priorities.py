@@ -29,7 +29,7 @@ async def test_higher_goes_first(app: Conveyor) -> None:
         with pytest.raises(InvalidError):
             await act.options(priority="urgent").enqueue("x")  # type: ignore[arg-type]
     async with working(app, concurrency=1):
-        await last.result(10)
+        await last.result(60)
         await until(lambda: len(done) == 6)
     assert done == ["nine", "high", "named", "usual", "low", "zero"]
 
@@ -56,5 +56,5 @@ async def test_low_does_not_starve(url: str) -> None:
             await asyncio.sleep(0.1)
             return "low" in done
 
-        await until(flood, seconds=20)
+        await until(flood, seconds=60)
         assert done.index("low") > 0, "and before it was lifted, it waited"

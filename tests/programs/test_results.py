@@ -31,10 +31,10 @@ async def test_a_result_has_its_time(app: Conveyor) -> None:
 
     async with working(app):
         job = await give.enqueue(5)
-        assert await job.result(10) == 5
+        assert await job.result(60) == 5
         await asyncio.sleep(0.6)
         with pytest.raises(JobResultExpiredError):
-            await job.result(1)
+            await job.result(60)
         assert await job.state() is JobState.SUCCEEDED
 
 
@@ -65,12 +65,12 @@ async def test_payloads_and_results_are_what_was_declared(app: Conveyor) -> None
         return object()
 
     async with working(app):
-        letter = await (await post.enqueue(Parcel("ann"))).result(10)
+        letter = await (await post.enqueue(Parcel("ann"))).result(60)
         assert letter == Letter(to="ann", weight=7)
-        assert await (await weigh.enqueue(letter)).result(10) == {"ann": 7}
+        assert await (await weigh.enqueue(letter)).result(60) == {"ann": 7}
         refused = await bad.enqueue(1)
         with pytest.raises(JobFailedError):
-            await refused.result(10)
+            await refused.result(60)
         assert await refused.state() is JobState.FAILED
         again = app.jobs.get(refused.id, bad)
         assert await again.state() is JobState.FAILED

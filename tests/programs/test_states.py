@@ -38,21 +38,21 @@ async def test_every_state_is_reached_and_told(app: Conveyor) -> None:
         cancelled = await act.options(delay="1h").enqueue("never")
         assert await cancelled.cancel() is JobState.CANCELLED
     async with working(app):
-        assert await queued.result(10) == "fine"
+        assert await queued.result(60) == "fine"
         assert await queued.state() is JobState.SUCCEEDED
         running = await act.enqueue("wait")
         await began.wait()
         assert await running.state() is JobState.RUNNING
         go_on.set()
-        assert await running.result(10) == "wait"
+        assert await running.result(60) == "wait"
         failed, dead, retrying = await act.enqueue("reject"), await act.enqueue("break"), await retry_late.enqueue("x")
         await until_state(failed, JobState.FAILED)
         await until_state(dead, JobState.DEAD)
         await until_state(retrying, JobState.RETRYING)
         with pytest.raises(JobFailedError, match="broken"):
-            await dead.result(1)
+            await dead.result(60)
         with pytest.raises(JobCancelledError):
-            await cancelled.result(1)
+            await cancelled.result(60)
         info = await dead.info()
         assert [each.state for each in info.timeline] == ["queued", "running", "retrying", "running", "dead"]
         assert [each.attempt for each in info.timeline] == [None, 1, 1, 2, 2]

@@ -71,7 +71,7 @@ async def test_a_child_is_killed(fleet: Fleet, url: str) -> None:
     async with app:
         job = await deaf.options(max_retries=1).enqueue(1)  # the first child may take that second to begin
         fleet.work("--processes", "1")
-        await until_state(job, JobState.DEAD, seconds=20)
+        await until_state(job, JobState.DEAD, seconds=60)
         pids = [int(pid) for _, pid in said(fleet.folder, "began")]
         assert pids
         await until(lambda: not any(map(is_alive, pids)))

@@ -56,10 +56,10 @@ async def test_a_key_is_free_again_when_its_job_is_final(app: Conveyor) -> None:
 
     async with working(app):
         first = await report.enqueue(7)
-        await first.result(10)
+        await first.result(60)
         second = await report.enqueue(7)
         assert not second.deduped and second.id != first.id
-        await second.result(10)
+        await second.result(60)
 
 
 def race(fleet: Fleet, *, processes: int, each: int, head_s: float) -> list[str]:

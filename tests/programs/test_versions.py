@@ -50,8 +50,8 @@ async def test_older_payloads_are_lifted_step_by_step(url: str) -> None:
         sent = await ship_first.enqueue(First("ann"))
     new, ship = make_app(url, 3)
     async with working(new):
-        assert await new.jobs.get(sent.id, ship).result(10) == "ann DE False"
-        assert await (await ship.enqueue(Third("bob", "FR", True))).result(10) == "bob FR True"
+        assert await new.jobs.get(sent.id, ship).result(60) == "ann DE False"
+        assert await (await ship.enqueue(Third("bob", "FR", True))).result(60) == "bob FR True"
 
 
 async def test_newer_payloads_wait_for_the_new_code(url: str) -> None:
@@ -67,7 +67,7 @@ async def test_newer_payloads_wait_for_the_new_code(url: str) -> None:
 
         await until(is_put_off)
     async with working(new):
-        assert await new.jobs.get(sent.id, ship).result(15) == "bob FR True"
+        assert await new.jobs.get(sent.id, ship).result(60) == "bob FR True"
 
 
 async def test_what_is_no_payload_fails(url: str) -> None:
@@ -88,4 +88,4 @@ async def test_what_is_no_payload_fails(url: str) -> None:
     async with working(new):
         job = new.jobs.get(sent.id, count)
         with pytest.raises(JobFailedError, match="BodyDecodeError"):
-            await job.result(10)
+            await job.result(60)

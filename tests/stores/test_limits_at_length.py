@@ -23,9 +23,9 @@ from kit.postgres import the_server
 
 pytestmark = pytest.mark.anyio
 
-OLD = 1_500
+OLD = 1_100
 LONG = 10_000
-HUGE = 100_000
+HUGE = 30_000
 STATEMENTS_MAX = 25
 
 

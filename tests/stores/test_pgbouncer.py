@@ -66,7 +66,7 @@ async def test_with_a_way_around_the_pooler_others_are_heard(url: str, stores: l
     heard: asyncio.Queue[frozenset[str]] = asyncio.Queue()
     listener.subscribe(heard.put_nowait)
     names: set[str] = set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "jobs" not in names:  # LISTEN begins in the background
             await stores[0].append(drafts(stores[0], 1))
             with contextlib.suppress(TimeoutError):

@@ -134,7 +134,7 @@ async def test_one_store_wakes_another(stores: list[PostgresStore]) -> None:
 
 async def until_heard(store: PostgresStore, heard: asyncio.Queue[frozenset[str]]) -> None:
     names: set[str] = set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "jobs" not in names:  # LISTEN begins in the background
             await store.append(drafts(store, 1))
             with contextlib.suppress(TimeoutError):

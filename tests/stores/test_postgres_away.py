@@ -96,7 +96,7 @@ async def test_a_store_closes_at_once_while_its_server_is_away() -> None:
         server.stop("immediate")
         calls = [asyncio.ensure_future(store.append(drafts(store, 1))), asyncio.ensure_future(store.list_queues())]
         await store.clock.sleep(0.2)  # they wait by now
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await store.close()
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(answer) for answer in answers} <= GIVEN_UP
@@ -116,7 +116,7 @@ async def test_readyz_says_within_two_seconds_that_the_server_is_away() -> None:
             assert (ready.status_code, ready.json()["code"]) == (503, "store_slow")
             assert (await client.get("/healthz")).status_code == 200
             server.start()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await client.get("/readyz")).status_code != 200:
                     pass
 
@@ -168,7 +168,7 @@ async def test_a_connection_that_died_in_silence_is_given_up(
     sending, looking = asyncio.ensure_future(store.append(drafts(store, 1))), asyncio.ensure_future(store.list_queues())
     await store.clock.sleep(0.2)  # both are on their way
     proxy.mode = Mode.THROUGH  # for new connections: the old ones stay as dead as they are
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(sending, looking)
     assert (await store.metrics("jobs")).backlog_messages == 2
 
@@ -182,7 +182,7 @@ async def test_a_listener_that_died_in_silence_listens_again(proxy: Proxy) -> No
     listener = Bell(door, "conveyor:half-open", heard.put_nowait, probe_s=0.3, echo_s=0.3)
     caller = await asyncpg.connect(the_server().url().partition("?")[0])
     listener.listen()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await until_heard(caller, heard, "before")
         proxy.mode = Mode.HANG
         await asyncio.wait([asyncio.ensure_future(heard.get())], timeout=1)  # the echo does not come

@@ -326,7 +326,7 @@ async def test_a_worker_rings_it_in_time(tmp_path: Path, sync: bool) -> None:
     async with app:
         working = asyncio.create_task(app.work())
         await app.alarm("tea").set("200ms")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             due, at = await rung.get()
         assert timedelta(0) <= at - due, "never early"
         working.cancel()

@@ -1,4 +1,8 @@
-"""The real wrangler drives queues and KV: every command that it has for them, and what it says when it is refused."""
+"""The real wrangler drives queues and KV: every command that it has for them, and what it says when it is refused.
+
+Each command is a start of Node, of a second or two. The default run has the life of a queue; consumers, subscriptions and
+KV run in the long campaign, since test_traces.py sends what two releases of wrangler send for each of those commands.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +44,7 @@ def test_a_queue_from_its_making_to_its_end(run: Wrangler) -> None:
     assert 'Queue "life" does not exist. To create it, run: wrangler queues create life' in missing
 
 
+@pytest.mark.campaign
 def test_those_who_pull(run: Wrangler) -> None:
     run.ok("queues", "create", "pulled")
     options = (
@@ -67,6 +72,7 @@ def test_those_who_pull(run: Wrangler) -> None:
     )
 
 
+@pytest.mark.campaign
 def test_workers(run: Wrangler) -> None:
     run.ok("queues", "create", "worked")
     options = ("--batch-size", "30", "--batch-timeout", "4", "--message-retries", "2", "--max-concurrency", "3")
@@ -79,6 +85,7 @@ def test_workers(run: Wrangler) -> None:
     assert "100127" in refused
 
 
+@pytest.mark.campaign
 def test_subscriptions(run: Wrangler) -> None:
     run.ok("queues", "create", "heard")
     events = ("--source", "kv", "--events", "namespace.created,namespace.deleted")
@@ -94,7 +101,7 @@ def test_subscriptions(run: Wrangler) -> None:
     assert "No subscription with this ID" in run.fails("queues", "subscription", "get", *one)
 
 
-@pytest.mark.campaign  # seventeen commands of a second or two; tests/server asks the same of the server without it
+@pytest.mark.campaign
 def test_kv(run: Wrangler) -> None:
     [namespace] = ID.findall(run.ok("kv", "namespace", "create", "CACHE"))
     taken = run.fails("kv", "namespace", "create", "CACHE")

@@ -33,7 +33,7 @@ async def tailing(base: str, after: str | None = None) -> AsyncIterator[asyncio.
 
 @pytest.mark.anyio
 async def test_events_are_shown_and_what_was_missed_is_made_up_for(app: Conveyor) -> None:
-    async with online(app) as base, asyncio.timeout(20):
+    async with online(app) as base, asyncio.timeout(60):
         async with tailing(base, after="0") as said:
             assert await said.get() is not None  # a gap: it listens
             app.emit(ScheduleDelayed(error="0"))

@@ -69,7 +69,7 @@ async def test_a_lease_that_is_lost_before_the_commit_fails_the_commit(app: Conv
     await user.begin()
     await user.execute("INSERT INTO orders VALUES (1)")
     await user.run(lambda tx: message.ack(tx=tx))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await reap(app, message)
         other = await claim(app)
     with pytest.raises(Exception, match="the lease was lost before the COMMIT"):

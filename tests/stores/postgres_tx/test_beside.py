@@ -54,7 +54,7 @@ async def slow(app: Conveyor, dsn: str) -> AsyncIterator[User]:
 async def test_nobody_waits_for_an_open_transaction(app: Conveyor, slow: User) -> None:
     store = app.store
     owner = await an_owner(app)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         sent = await app.queue("once").send("quick", dedupe="a", key="k", priority=9)
         await app.queue("small").send("quick")
         await app.pause("once")
@@ -208,7 +208,7 @@ async def test_what_commits_late_is_found_behind_the_mark(app: Conveyor, dsn: st
         await late.commit()
     owner = await an_owner(app)
     found: set[bytes] = set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(found) < 4:
             await app.store.sweep()
             claimed = await app.store.claim(ClaimRequest(queue="jobs", owner=owner, limit=9))
@@ -232,7 +232,7 @@ async def test_what_commits_late_still_has_its_turn(app: Conveyor, dsn: str) -> 
         await quick.commit()
     owner = await an_owner(app)
     leases: list[bytes] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not leases:
             await app.store.sweep()
             claimed = await app.store.claim(ClaimRequest(queue="jobs", owner=owner, limit=9))

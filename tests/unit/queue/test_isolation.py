@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import statistics
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")]
 
+POLL_S = 0.005
 APP = """
 import os, signal, sys, time, types
 from typing import Any
@@ -140,9 +142,9 @@ def request(*bodies: str, queue: str = "q") -> ChildRequest:
 
 
 async def until_there(path: Path) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not os.path.exists(path):  # noqa: ASYNC240, PTH110
-            await asyncio.sleep(0)
+            await asyncio.sleep(POLL_S)
 
 
 @pytest.mark.parametrize("queue", ["q", "loop", "batch"])
@@ -184,11 +186,15 @@ async def test_a_handler_that_closes_all_files_ends_its_child_and_nothing_else(p
 
 
 async def test_a_new_runner_costs_a_fork_and_no_new_interpreter(pool: ChildPool) -> None:
-    await pool.run(request('["exit", 1]'))
     began = time.monotonic()
+    await pool.run(request('["exit", 1]'))
+    with_interpreter_s = time.monotonic() - began
+    took_s: list[float] = []
     for _ in range(20):
+        began = time.monotonic()
         assert isinstance(await pool.run(request('["exit", 1]')), Crashed)
-    assert (time.monotonic() - began) / 20 < 0.15
+        took_s.append(time.monotonic() - began)
+    assert statistics.median(took_s) < with_interpreter_s / 2
 
 
 @pytest.mark.parametrize("queue", ["q", "loop"])
@@ -263,9 +269,9 @@ async def test_the_children_end_with_their_worker(program: Path, tmp_path: Path)
     process.kill()
     await process.wait()
     pid = int(pids.read_text())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while is_alive(pid):
-            await asyncio.sleep(0)
+            await asyncio.sleep(POLL_S)
 
 
 async def work(workshop: Workshop, pool: ChildPool, function: Any, **settings: Any) -> Any:
@@ -281,7 +287,7 @@ async def test_poison_in_a_process_reaches_the_dead_letters_and_others_flow(
     await work(workshop, pool, handle, max_retries=10)
     log = tmp_path / "log"
     await workshop.queue().send_batch([["echo", str(log)], ["signal", 9], ["echo", str(log)]])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await workshop.backlog():
             await workshop.clock.advance(0.1)
     [dead] = await workshop.peek("q-dlq")
@@ -300,8 +306,9 @@ async def test_a_call_over_its_time_is_killed_with_its_child(
     await work(workshop, pool, handle, max_retries=0, timeout_ms=1_000)
     await workshop.queue().send(["hang", str(tmp_path / "begun")])
     await until_there(tmp_path / "begun")
-    await workshop.clock.advance(1)
-    await workshop.until_empty()
+    async with asyncio.timeout(60):
+        while await workshop.backlog():  # whenever it looks at its calls
+            await workshop.clock.advance(0.1)
     [dead] = await workshop.peek("q-dlq")
     assert dead.dead is not None and dead.dead.reason == "timeout"
 
@@ -322,7 +329,7 @@ async def test_suspects_run_one_at_a_time_in_a_child(workshop: Workshop, pool: C
     await workshop.store.reap_owner(first, Evidence(ending=Ending.CRASHED, started=started))
     await workshop.start(handler, isolation=pool)
     await workshop.queue().send(["innocent"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await workshop.backlog():
             await workshop.clock.advance(0.1)
     assert here == [["innocent"]] and len(log.read_text().split()) == 1
@@ -339,7 +346,7 @@ async def test_a_batch_that_kills_its_child_is_charged_to_its_messages_which_the
     handler = await workshop.declare(handle, "batch", run_in="process", max_batch_timeout_ms=0)
     await workshop.queue("batch").send_batch([["echo", str(log)], ["exit", 1]])
     await workshop.start(handler, isolation=pool)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await workshop.backlog("batch"):
             await workshop.clock.advance(0.1)
     [dead] = await workshop.peek("batch-dlq")
