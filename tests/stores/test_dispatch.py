@@ -24,9 +24,12 @@ from conveyor.queue.handler import read_handler
 from conveyor.queue.immediate import Here
 from conveyor.queue.producer import Queue
 from conveyor.queue.worker import Stop, Worker
+from conveyor.store.postgres import fair as postgres_fair
 from conveyor.store.protocol import Store
+from conveyor.store.records import ClaimRequest, Ending
+from conveyor.store.sqlite import fair as sqlite_fair
 from conveyor.testing.clock import ManualClock
-from conveyor.testing.factories import an_owner
+from conveyor.testing.factories import a_draft, an_ack, an_ending, an_owner
 
 pytestmark = pytest.mark.anyio
 on_both = pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True)
@@ -237,6 +240,67 @@ async def test_immediate_starts_what_is_sent_here_and_leaves_the_rest_to_others(
         stranger = Shop(shop.store, shop.clock)
         await stranger.queue.send(3)
         await shop.until(4)
+
+
+@on_sqlite
+async def test_sends_at_one_moment_take_no_more_than_can_start(shop: Shop) -> None:
+    async with shop.at_work(Dispatch.IMMEDIATE, concurrency=3):
+        await asyncio.gather(*map(shop.queue.send, range(20)))
+        assert sum(each.leased for each in await shop.store.peek(LINE, limit=100)) <= 3
+        await shop.until(20)
+
+
+ONE_AT_A_TIME = [
+    pytest.param(Dispatch.ALARM, {}, 1.0, id="alarm"),
+    pytest.param(Dispatch.CRON, {}, 60.0, id="cron"),
+    pytest.param(Dispatch.QUEUE, {"max_concurrency": 1}, 1.0, id="queue"),
+]
+
+
+@on_sqlite
+@pytest.mark.parametrize(("mode", "settings", "pace_s"), ONE_AT_A_TIME)
+async def test_a_crash_suspect_has_its_turn_though_others_never_end(
+    shop: Shop, mode: Dispatch, settings: dict[str, object], pace_s: float
+) -> None:
+    await shop.store.declare_consumer(LINE, shop.consumer(Dispatch.QUEUE))
+    await shop.queue.send(-1)
+    owner = await shop.store.register_owner(an_owner())
+    [lease] = (await shop.store.claim(ClaimRequest(queue=LINE, owner=owner, limit=1, calls=1))).leases
+    await shop.store.reap_owner(owner, an_ending(Ending.CRASHED, started=frozenset({lease.seq})))
+    await shop.queue.send_batch(range(20))
+    async with shop.at_work(mode, settings):
+        await shop.pass_time(5 * pace_s, step_s=pace_s / 2)
+    assert -1 in [call.number for call in shop.calls]
+    assert max(call.beside for call in shop.calls) == 0
+
+
+@on_both
+@pytest.mark.parametrize("is_changed", [False, True], ids=["later", "changed"])
+@pytest.mark.parametrize("mode", [Dispatch.CRON, Dispatch.ALARM])
+async def test_many_keys_that_may_not_go_yet_are_not_asked_again_and_again(
+    shop: Shop, mode: Dispatch, is_changed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fair in (sqlite_fair, postgres_fair):
+        monkeypatch.setattr(fair, "CALLED_MAX", 2)
+        monkeypatch.setattr(fair, "ARRIVALS_MAX", 2)
+    await shop.store.declare_consumer(LINE, shop.consumer(mode, fair=True, dispatch_messages=9))
+    await shop.clock.advance(60.5 - shop.clock.now_ms() % 60_000 / 1000)
+    await shop.store.append([a_draft(queue=LINE, key=f"{number}") for number in range(7)])
+    owner = await shop.store.register_owner(an_owner())
+    request = ClaimRequest(queue=LINE, owner=owner, limit=1, calls=1)
+    answers = [await shop.store.claim(request) for _ in range(5)]
+    assert not any(each.leases for each in answers)
+    assert (answers[-1].opens_at or 0) > shop.clock.now_ms()
+    if is_changed:
+        await shop.change(Dispatch.QUEUE, fair=True)
+    else:
+        await shop.clock.advance(60)
+    gone: list[str | None] = []
+    for _ in range(12):
+        leases = (await shop.store.claim(request)).leases
+        gone += [each.key for each in leases]
+        await shop.store.settle(owner, [an_ack(each) for each in leases], ended={LINE: len(leases)})
+    assert sorted(map(str, gone)) == [f"{number}" for number in range(7)]
 
 
 @on_sqlite
