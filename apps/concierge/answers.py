@@ -4,45 +4,14 @@ safe."""
 from typing import Any, Final
 
 import msgspec
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import FieldError, RefusedError
 from .jobs import decode
 
 BODY_BYTES_MAX: Final = 256 << 10
-HEADERS: Final = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-}
-STRICT: Final = "max-age=31536000"
-
-
-class SafeHeaders:
-    """Puts the headers on every answer; what says nothing of caching is not kept."""
-
-    def __init__(self, app: ASGIApp, *, https: bool) -> None:
-        self._app = app
-        self._headers = {**HEADERS, **({"strict-transport-security": STRICT} if https else {})}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_safe(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(self._headers)
-                headers.setdefault("cache-control", "no-store")
-            await send(message)
-
-        await self._app(scope, receive, send_safe if scope["type"] == "http" else send)
 
 
 async def read_body(request: Request, *, most: int = BODY_BYTES_MAX) -> bytes:

@@ -7,7 +7,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
-from .answers import SafeHeaders, refuse_error
+from conveyor_apps.safe_headers import SafeHeaders
+
+from .answers import refuse_error
 from .desk_messages import MessageDesk
 from .desk_page import page_routes
 from .desk_people import PeopleDesk
@@ -34,6 +36,6 @@ def create_endpoints(room: Callable[[], Room], receipts: Sequence[BaseRoute], *,
             *receipts,
             *(Route(each.path, entry.guard(each), methods=[each.method]) for each in addresses_of(room)),
         ],
-        middleware=[Middleware(SafeHeaders, https=https)],
+        middleware=[Middleware(SafeHeaders, policy={"img-src": "'self' data:", "form-action": "'self'"}, https=https)],
         exception_handlers={HTTPException: refuse_error, RefusedError: refuse_error},
     )

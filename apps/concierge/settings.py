@@ -5,31 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from conveyor_apps.secret import Secret
+
 from .errors import SettingError
 
 QUEUE: Final = "message-delivery"
 DEAD: Final = "dlq"
 ALERTS: Final = "concierge-alerts"
 BUCKET: Final = "CONCIERGE_EXPORTS"
-
-
-class Secret:
-    """A key that prints as stars; `reveal()` is the only way to its text."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str = "") -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The key itself."""
-        return self._text
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
-    def __repr__(self) -> str:
-        return "Secret(***)" if self._text else "Secret()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

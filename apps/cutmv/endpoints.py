@@ -13,7 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
-from .answers import SafeHeaders, answer, attachment, read_body, read_json, refuse_error
+from conveyor_apps.safe_headers import SafeHeaders
+
+from .answers import answer, attachment, read_body, read_json, refuse_error
 from .errors import RefusedError
 from .orders import OrderView, Way, new_order_id
 from .reports import Answer, Report

@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
+from conveyor_apps.secret import Secret
+
 from .errors import SettingError
 from .logbook import LogLevel, LogStyle
 from .records import ProviderName
@@ -25,25 +27,6 @@ class DispatchMode(StrEnum):
     CRON = "cron"
     ALARM = "alarm"
     QUEUE = "queue"
-
-
-class Secret:
-    """A key that prints as stars; `reveal()` is the only way to its text."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str = "") -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The key itself, for a request header."""
-        return self._text
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
-    def __repr__(self) -> str:
-        return "Secret(***)" if self._text else "Secret()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

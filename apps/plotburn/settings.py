@@ -6,31 +6,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
+from conveyor_apps.secret import Secret
+
 from .errors import SettingError
 
 T = TypeVar("T", bound=StrEnum)
 
 MOVIES_LIMIT: Final = 50
 MOVIES_LIMIT_MAX: Final = 500
-
-
-class Secret:
-    """A key that prints as stars; `reveal()` is the only way to its text."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str = "") -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The key itself, for a request header or a comparison."""
-        return self._text
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
-    def __repr__(self) -> str:
-        return "Secret(***)" if self._text else "Secret()"
 
 
 class ResearchProvider(StrEnum):

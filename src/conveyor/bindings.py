@@ -142,7 +142,8 @@ class Bindings:
     def _payload_keys(self) -> Mapping[str, bytes]:
         """Made here where no other machine needs the same."""
         folder = self.folder()
-        return Keys(lambda: folder).for_payloads(make=self._passing is not None or is_of_one_machine(self._routing.url))
+        urls = (self._routing.url, *self._routing.stores.values())
+        return Keys(lambda: folder).for_payloads(make=self._passing is not None or all(map(is_of_one_machine, urls)))
 
     def folder(self) -> Path:
         """Where files are kept; those of a store in memory are gone with the process."""

@@ -82,6 +82,8 @@ class Subscriptions:
     ) -> Subscription:  # fmt: skip
         """`InvalidSettingError`; `ConflictError` if the queue hears of this source already."""
         wanted = _read_events(source, events)
+        if not wanted:
+            raise InvalidSettingError("events", "", "there are none to hear of")
         present = await self.list()
         if any(each.source == source and each.queue_id == queue_id for each in present):
             raise ConflictError(f"Source '{source['type']}' and queue '{queue}' do not support multiple subscriptions")

@@ -20,9 +20,10 @@ from conveyor_apps.generation.provider_errors import (
     verdict_of,
 )
 from conveyor_apps.generation.records import Parameters, ProviderName
-from conveyor_apps.generation.settings import Host, Secret, Settings
+from conveyor_apps.generation.settings import Host, Settings
 from conveyor_apps.generation.video import Done, Failed, Running, VideoOrder, VideoProvider
 from conveyor_apps.sandbox import SandboxSettings, create_sandbox
+from conveyor_apps.secret import Secret
 
 pytestmark = pytest.mark.anyio
 

@@ -22,8 +22,9 @@ from conveyor_apps.plotburn.grok import Grok
 from conveyor_apps.plotburn.movie import Details, Finding, Truth
 from conveyor_apps.plotburn.perplexity import Perplexity
 from conveyor_apps.plotburn.provider import Provider, new_client, retry_after_s
-from conveyor_apps.plotburn.settings import Host, Secret
+from conveyor_apps.plotburn.settings import Host
 from conveyor_apps.plotburn.tmdb import Tmdb
+from conveyor_apps.secret import Secret
 
 pytestmark = pytest.mark.anyio
 

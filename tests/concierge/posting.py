@@ -11,9 +11,10 @@ from typing import Any, Final
 import httpx2
 
 from conveyor_apps.concierge.providers import Parcel
-from conveyor_apps.concierge.settings import ProviderSettings, Secret, Settings
+from conveyor_apps.concierge.settings import ProviderSettings, Settings
 from conveyor_apps.concierge.words import Channel
 from conveyor_apps.sandbox import SandboxSettings, serving
+from conveyor_apps.secret import Secret
 
 SENDER: Final = "clinic@clinic.test"
 ACCOUNT: Final = "AC" + "1" * 32

@@ -16,8 +16,8 @@ from conveyor_apps.concierge.providers.opening import new_providers
 from conveyor_apps.concierge.providers.parcel import Provider
 from conveyor_apps.concierge.providers.smtp import message_id_of, read_address, read_mail_host, write_mail
 from conveyor_apps.concierge.providers.trouble import ProviderBusyError, ProviderDownError
-from conveyor_apps.concierge.settings import Secret
 from conveyor_apps.sandbox import SandboxSettings, serving
+from conveyor_apps.secret import Secret
 
 from .posting import ACCOUNT, NUMBER, SENDER, TIMEOUT_S, TOKEN, PostOffice, email_to, open_post_office, text_to
 

@@ -22,9 +22,10 @@ from conveyor_apps.concierge.providers.opening import RESEND_PATH, TWILIO_PATH, 
 from conveyor_apps.concierge.providers.receipts import declare_receipts
 from conveyor_apps.concierge.providers.resend import read_event, tag_of
 from conveyor_apps.concierge.providers.twilio import is_signed, sign_callback
-from conveyor_apps.concierge.settings import DeskSettings, ProviderSettings, Secret, Settings
+from conveyor_apps.concierge.settings import DeskSettings, ProviderSettings, Settings
 from conveyor_apps.concierge.words import State
 from conveyor_apps.sandbox.post.courier import svix_call, twilio_call
+from conveyor_apps.secret import Secret
 
 from .posting import TOKEN, PostOffice, email_to, open_post_office, text_to
 

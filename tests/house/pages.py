@@ -38,8 +38,10 @@ STATES: Final[Mapping[State, str]] = {
 }
 
 STEP_NOTES: Final[Mapping[Step, str]] = {
-    Step.SEND: "Limits are checked; the answer comes after COMMIT. A live dedupe key returns the first message.",
-    Step.CLAIM: "Attempts grow by one. Not of a paused or throttled queue; an ordered key gives its first only.",
+    Step.SEND: "Limits are checked; the answer comes after COMMIT. A live dedupe key returns the first message."
+    " By `immediate` T2 may follow in the same transaction.",
+    Step.CLAIM: "Attempts grow by one. Not of a paused or throttled queue; an ordered key gives its first only."
+    " By `cron` and `alarm` only of what [may start now](how-to/dispatch.md).",
     Step.ACK: "By the owner of the current lease. Of a message that is gone it is ok and counts for nothing.",
     Step.LATE_ACK: "Pull consumers only: an earlier lease of the same message, whose token is verified.",
     Step.RETRY: "While retries are left. It is ready again after the delay of the verdict, else of the consumer.",
@@ -61,6 +63,7 @@ DEAD_REASONS: Final[Mapping[DeadReason, str]] = {
     DeadReason.EXPIRED: "Older than `expires_in` or the queue's retention.",
     DeadReason.DEADLINE: "A job had not ended by its `deadline`, or could not begin again before it.",
     DeadReason.REJECTED: "A `Reject` without words of its own.",
+    DeadReason.SEALED: "Its [encrypted](how-to/encryption.md) body did not open: the key is not here, or it was changed.",
 }
 
 

@@ -189,8 +189,8 @@ async def test_what_cannot_travel_is_refused(far: Far, options: dict[str, object
 async def test_what_only_a_store_can_do_is_refused(far: Far) -> None:
     far.make("orders")
     async with Conveyor("shop", url=far.url) as app:
-        with pytest.raises(StoreUnsupportedError, match="named values"):
-            await app.kv("A").get("b")
+        with pytest.raises(StoreUnsupportedError, match="no alarms"):
+            await app.alarm("a").set("1m")
         with pytest.raises(InvalidTransactionError):
             await app.queue("orders").send(1, tx=object())
 

@@ -309,7 +309,7 @@ MUTANTS = [
     Mutant("throttle ignored", belt.Belt, "claim", _throttle_ignored, _needs(Feature.RATES)),
     Mutant("pause ignored", belt.Belt, "claim", _pause_ignored, _needs(Feature.PAUSES)),
     Mutant("retry delay ignored", floor.Floor, "_fail", _retry_delay_ignored),
-    Mutant("delay ignored", belt.Belt, "_is_due", lambda _: lambda self, message: not message.leased, _needs(Feature.DELAYS)),
+    Mutant("delay ignored", rows.Message, "is_due", lambda _: lambda self, due: not self.leased, _needs(Feature.DELAYS)),
     Mutant("priority ignored", rows.Message, "place", lambda _: lambda self: (0, self.ready_at, self.seq), _needs(Feature.PRIORITIES)),
     Mutant("redrive keeps the attempts", rows.Message, "start_anew", _attempts_kept, _needs(Feature.REDRIVES)),
     Mutant("dead letter deleted", floor.Floor, "_kill", _dead_letter_deleted),

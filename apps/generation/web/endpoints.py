@@ -14,12 +14,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from conveyor import Bucket, ConveyorError
+from conveyor_apps.safe_headers import SafeHeaders
 
 from ..errors import RefusedError
 from ..records import GenerationRequest, State
 from ..room import Room
 from ..settings import Settings
-from .answers import SafeHeaders, answer, check_site, read_json
+from .answers import answer, check_site, read_json
 from .films import serve_film
 from .options import options_of
 from .pace import Pace
@@ -166,7 +167,7 @@ def create_endpoints(settings: Settings, room: Callable[[], Room], bucket: Bucke
             Route("/api/queue/status", api.queue_status, methods=["GET"]),
             Route("/api/options", api.options, methods=["GET"]),
         ],
-        middleware=[Middleware(SafeHeaders)],
+        middleware=[Middleware(SafeHeaders, policy={"media-src": "'self'"})],
         exception_handlers={HTTPException: refuse, RefusedError: refuse, ConveyorError: refuse},
         lifespan=lifespan,
     )

@@ -72,9 +72,14 @@ def rotate_keys(*, dry_run: bool, url: str | None, as_json: bool) -> None:
     own = _keys(url)
 
     async def question(store: Store) -> Rotated:
-        done = await rotate(store, own, Sealer((), own.for_payloads), is_rehearsal=dry_run)
-        if not dry_run:
-            await Audit(store, pepper=read_environment()[1]).record(operator(), "keys.rotate", own.ids[0], result="ok")
+        result = "interrupted"
+        try:
+            done = await rotate(store, own, Sealer((), own.for_payloads), is_rehearsal=dry_run)
+            result = "ok"
+        finally:  # what was sealed anew until then stays so
+            if not dry_run and own.ids:
+                audit = Audit(store, pepper=read_environment()[1])
+                await audit.record(operator(), "keys.rotate", own.ids[0], result=result)
         return done
 
     done = ask(url, question)

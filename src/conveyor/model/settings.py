@@ -232,6 +232,12 @@ def gating_of(consumer: ConsumerSettings | None) -> tuple[object, ...]:
     return settings.ordered, settings.key_concurrency, settings.key_rate, settings.fair
 
 
+def pacing_of(consumer: ConsumerSettings | None) -> tuple[object, ...]:
+    """What a consumer says of when its messages may go."""
+    settings = consumer or ConsumerSettings()
+    return settings.dispatch, settings.dispatch_cron
+
+
 def check_name(what: str, name: str) -> None:
     """`InvalidSettingError` unless `name` has 1 to 63 letters, digits or `_ . : -`, and begins and ends with one of the
     former."""

@@ -130,6 +130,7 @@ class DeadReason(StrEnum):
     DEADLINE = "deadline"
     """A job's own."""
     REJECTED = "rejected"
+    SEALED = "sealed"
 
 
 BACKOFF_MS_MAX: Final = DAY_MS

@@ -78,6 +78,8 @@ class Consumer:
         self._tasks: list[asyncio.Task[None]] = []
         self._opening: asyncio.Task[None] | None = None
         self._suspects: asyncio.Task[None] | None = None
+        self._owes_suspects = False
+        """They waited when the store last answered."""
         self._alone: list[Portion] = []
         """Crash suspects, from their claim to the end of their calls."""
         self.line = Line(store, owner, self)
@@ -194,6 +196,10 @@ class Consumer:
         )
 
     async def _claim(self, calls: int) -> None:
+        if self._owes_suspects and not self._runs_suspects:  # what room there is must not always go to others first
+            running: set[asyncio.Task[None]] = set()
+            await self._claim_suspects(running, self._desk.suspects_max)
+            self._suspects = asyncio.create_task(self._run_suspects(running)) if running else None
         size, wakes = self.batch_size, self._wakes
         request = ClaimRequest(
             queue=self.queue,
@@ -215,8 +221,8 @@ class Consumer:
             return
         self._desk.fill_soon()
         self._open_at(claimed.opens_at)
-        if claimed.suspects and (self._suspects is None or self._suspects.done()):
-            self._suspects = asyncio.create_task(self._run_suspects())
+        if claimed.suspects and not self._runs_suspects:
+            self._suspects = asyncio.create_task(self._run_suspects(set()))
 
     def _add(self, claimed: Claimed, size: int) -> None:
         self._claimed_at = self._clock.monotonic()
@@ -254,21 +260,19 @@ class Consumer:
                     return None
                 self.settler.flush_soon()
                 # a task, so that it is submitted after the settlements that were just flushed, and with them
-                claimed = await asyncio.create_task(self._submit(request))
+                claimed = await asyncio.create_task(self._store.claim(request))
         except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
             problem = error
         else:
             self._retry_s = RETRY_S_FIRST
             self._slots += claimed.calls
+            self._owes_suspects = claimed.suspects
             return claimed
         finally:
             self._claims -= 1
         self.doubt()
         await self._pause_after(problem)
         return None
-
-    async def _submit(self, request: ClaimRequest) -> Claimed:
-        return await self._store.claim(request)
 
     def _cut(self, claimed: Claimed, size: int) -> list[Portion]:
         """The leases as calls; the first ones hold the slots that came with them."""
@@ -358,9 +362,12 @@ class Consumer:
         await self._clock.sleep(seconds)
         self.wake()
 
-    async def _run_suspects(self) -> None:
+    @property
+    def _runs_suspects(self) -> bool:
+        return self._suspects is not None and not self._suspects.done()
+
+    async def _run_suspects(self, running: set[asyncio.Task[None]]) -> None:
         """Crash suspects, each alone in a child of its own, until there are no more."""
-        running: set[asyncio.Task[None]] = set()
         try:
             while await self._claim_suspects(running, self._desk.suspects_max - len(running)) or running:
                 _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

@@ -67,6 +67,7 @@ class Line:
         calls = self._calls_for(drafts)
         if calls <= 0:
             return await self._store.append(drafts)
+        self.calls += calls  # at once: the next send may come before the task begins
         self._starter.flush_verdicts()
         task = asyncio.create_task(self._send(drafts, calls))  # submitted after the verdicts, and with them
         self._sends.add(task)
@@ -100,7 +101,6 @@ class Line:
     async def _send(self, drafts: Sequence[Draft], calls: int) -> list[Sent]:
         starter, size = self._starter, self._starter.batch_size
         request = ClaimRequest(queue=starter.queue, owner=self._owner, limit=calls * size, calls=calls, batch_size=size)
-        self.calls += calls
         try:
             sent, claimed = await self._store.append_and_claim(drafts, request)
         except StoreError:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, assert_never
 import msgspec
 
 from conveyor.model.beside import SealedBodyError
-from conveyor.model.errors import BodyDecodeError, ConveyorError, HandlerTimeoutError
+from conveyor.model.errors import ConveyorError, HandlerTimeoutError
 from conveyor.model.events import HandlerRaised, VerdictIgnored
 from conveyor.model.message import ERROR_CHARS_MAX, Lease
 from conveyor.model.settings import ConsumerSettings
@@ -36,8 +36,6 @@ Chance: TypeAlias = Callable[[], float]
 """Uniform in [0, 1), for jitter."""
 
 _REASON_CHARS_MAX: Final = 200
-SEALED: Final = "sealed"
-"""The reason of a dead letter whose body could not be opened."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +74,9 @@ class Delivery:
     ) -> Outcome:
         """One settlement for every lease, in their order."""
         rest = (self._batch.verdict if self._batch is not None else None) or verdict_of(returned, error)
+        heard = _sealed_one(self._leases)
         settlements = [
-            settle_as(lease, entry.verdict or rest, error, settings, chance)
+            settle_as(lease, entry.verdict or rest, error, settings, chance, heard)
             if isinstance(entry, Message)
             else settle_as(lease, entry, entry, settings, chance)
             for lease, entry in zip(self._leases, self._entries, strict=True)
@@ -99,12 +98,10 @@ def judge_one(
     return Outcome(settlements=[settlement], ignored=ignored, raised=_unheard(error, messages, [settlement]))
 
 
-def _read(
-    handler: Handler, lease: Lease, batch: Batch[Any] | None, fence: Fence | None
-) -> Message[Any] | BodyDecodeError | SealedBodyError:
+def _read(handler: Handler, lease: Lease, batch: Batch[Any] | None, fence: Fence | None) -> Message[Any] | Exception:
     try:
         return Message(lease, handler.reader.read_lease(lease), batch, fence)
-    except (BodyDecodeError, SealedBodyError) as error:
+    except Exception as error:  # noqa: BLE001  # also of the keys' file: a call that never ends would hold its slot for ever
         return error
 
 
@@ -116,27 +113,33 @@ def _unheard(
     if any(settlement.error is not None for settlement in settlements):
         return None
     ids = tuple(message.id for message in messages)
-    lease = next((each._lease for each in messages if is_sealed(each._lease.body)), messages[0]._lease)  # noqa: SLF001
-    return HandlerRaised(queue=messages[0].queue, message_ids=ids, error=show_error(error, lease))
+    heard = _sealed_one([each._lease for each in messages])  # noqa: SLF001
+    return HandlerRaised(queue=messages[0].queue, message_ids=ids, error=show_error(error, heard))
+
+
+def _sealed_one(leases: Sequence[Lease]) -> Lease | None:
+    """One of a call that came sealed: what the call raises may quote it."""
+    return next((each for each in leases if is_sealed(each.body)), None)
 
 
 def settle_as(
-    lease: Lease, said: Verdict | BaseException, error: BaseException | None, settings: ConsumerSettings, chance: Chance
-) -> Settlement:
+    lease: Lease, said: Verdict | BaseException, error: BaseException | None, settings: ConsumerSettings,
+    chance: Chance, heard: Lease | None = None,
+) -> Settlement:  # fmt: skip
     """The settlement of a lease of which this was said; an exception that is no verdict is a failed attempt."""
     match said:
         case TxAck():  # committed: it is gone, and nothing finds it; else the attempt has failed
-            return settle_as(lease, Retry() if error is None else _unwrapped(error), error, settings, chance)
+            return settle_as(lease, Retry() if error is None else _unwrapped(error), error, settings, chance, heard)
         case Ack():
             return Settlement(lease.seq, lease.claim)
         case Retry():
             delay_ms = said.delay_ms if said.delay_ms is not None else _backoff_ms(lease, settings, chance)
             reason = _clean(said.reason)
-            problem = _beside(said, error, lease) or reason
+            problem = _beside(said, error, heard or lease) or reason
             return Settlement(lease.seq, lease.claim, Action.RETRY, delay_ms, reason, problem)
         case Reject():
             reason = _clean(said.reason) or DeadReason.REJECTED
-            return Settlement(lease.seq, lease.claim, Action.REJECT, None, reason, _beside(said, error, lease))
+            return Settlement(lease.seq, lease.claim, Action.REJECT, None, reason, _beside(said, error, heard or lease))
         case RateLimited():
             rests_key = said.scope == "key"
             return Settlement(
@@ -158,9 +161,10 @@ def settle_as(
         case HandlerTimeoutError():
             return fail(lease, show_error(said), settings, chance, reason=DeadReason.TIMEOUT)
         case SealedBodyError():  # no other attempt would open it
-            return Settlement(lease.seq, lease.claim, Action.REJECT, None, SEALED, _clean(str(said), ERROR_CHARS_MAX))
+            problem = _clean(str(said), ERROR_CHARS_MAX)
+            return Settlement(lease.seq, lease.claim, Action.REJECT, None, DeadReason.SEALED, problem)
         case BaseException():
-            return fail(lease, show_error(said, lease), settings, chance)
+            return fail(lease, show_error(said, heard or lease), settings, chance)
         case _:
             assert_never(said)
 

@@ -7,6 +7,7 @@ for which place. The rest is AES-256-GCM under a nonce of its own, bound to that
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MARK: Final = b'{"sealed_with":"'
-"""What every letter begins with."""
+"""What every letter begins with, and hardly anything else."""
+_BEGINNING: Final = re.compile(MARK + rb'[0-9a-f]{16}","queue":"')
 NONCE_BYTES: Final = 12
 OVERHEAD_BYTES_MAX: Final = 512
 """What a letter has beside 4 bytes for each 3 of its body."""
@@ -171,7 +173,7 @@ class Sealer:
             raise SealedBodyError(queue, letter.sealed_with, "it is not here", hint=_ADD)
         try:
             return cipher.decrypt(letter.nonce, letter.data, _bound(letter.queue, letter.place, letter.content_type))
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: a nonce that is none
             raise SealedBodyError(queue, letter.sealed_with, "it was changed in the store", hint=_CHANGED) from None
 
     def _read_keys(self) -> None:
@@ -194,7 +196,7 @@ def _message(id: MessageId) -> str:
 
 def is_sealed(body: bytes) -> bool:
     """Whether this is a letter."""
-    return body.startswith(MARK)
+    return body.startswith(MARK) and _BEGINNING.match(body) is not None
 
 
 def _bound(queue: str, place: str, content_type: ContentType) -> bytes:

@@ -41,6 +41,10 @@ class Admission(msgspec.Struct, frozen=True):
         """When it is worth asking again, if that is the first that is not yet due."""
         return None if ready_at is None or self.lag_ms is None else ready_at + self.lag_ms
 
+    def goes_at(self, ready_at: int) -> int:
+        """The same for one of several keys, which is worth asking by itself."""
+        return max(ready_at, self.opens_at or 0) if self.lag_ms is None else ready_at + self.lag_ms
+
     def after(self, messages: int) -> Served | None:
         """What to note once so many were taken; None: nothing."""
         if self.served is None or not messages:

@@ -119,7 +119,7 @@ def read_headers(headers: bytes | None) -> dict[str, Any]:
 
 def dead_state(reason: str) -> JobState:
     """What a job is whose message was dead-lettered for this reason."""
-    known = {each.value for each in DeadReason} - {DeadReason.REJECTED.value}
+    known = {each.value for each in DeadReason} - {DeadReason.REJECTED.value, DeadReason.SEALED.value}
     return JobState.DEAD if reason in known else JobState.FAILED
 
 

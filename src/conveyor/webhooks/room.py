@@ -185,6 +185,8 @@ class Webhooks:
         self, endpoint: Endpoint, event: str, payload: str, id: MessageId, key: str | None = None
     ) -> tuple[records.Delivery, Draft]:
         message = make_carrier(self._ids, self.queue, endpoint.id, id, key)
+        if self._is_ordered and key is None:  # it stands in no line
+            message = replace(message, key=None)
         delivery = records.Delivery(
             id=id,
             endpoint=endpoint.id,
@@ -202,8 +204,8 @@ class Webhooks:
         if not self._is_ordered:
             hint = "`app.webhooks.configure(ordered=True)`"
             raise InvalidSettingError("key", key, "means nothing where deliveries are not ordered", hint=hint)
-        if not 1 <= len(key) <= LINE_CHARS_MAX:
-            raise InvalidSettingError("key", key, f"must be text of 1 to {LINE_CHARS_MAX} characters")
+        if not isinstance(key, str) or not 1 <= len(key) <= LINE_CHARS_MAX or not key.isprintable():
+            raise InvalidSettingError("key", key, f"must be text of 1 to {LINE_CHARS_MAX} printable characters")
 
     async def resend(self, delivery: str) -> None:
         """Deliver it again, under the same `webhook-id`. `DeliveryNotFoundError`."""

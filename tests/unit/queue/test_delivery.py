@@ -15,6 +15,7 @@ from conveyor.model.verdict import Ack, Action, Backoff, RateLimited, Reject, Re
 from conveyor.queue.delivery import Batch, Message
 from conveyor.queue.handler import read_handler
 from conveyor.queue.outcome import Delivery, Outcome, Released
+from conveyor.queue.sealing import Sealer
 
 SETTINGS = ConsumerSettings(retry_delay=Backoff(base_ms=7_000))
 
@@ -242,3 +243,24 @@ def test_an_ack_in_a_transaction_is_as_if_never_said_should_the_message_still_be
     assert (settlement.action, settlement.delay_ms, settlement.error) == (
         becomes.action, becomes.delay_ms, becomes.error
     )  # fmt: skip
+
+
+def test_an_error_of_a_batch_is_veiled_for_all_where_one_came_sealed() -> None:
+    sealer = Sealer(["q"], lambda: {"a" * 16: b"a" * 32})
+    letter = sealer.seal("q", f"message/{'01' * 16}", b"2")
+    handler = read_handler("q", several, SETTINGS, sealer=sealer)
+    delivery = Delivery(handler, [a_lease(1), a_lease(2, letter)])
+    outcome = delivery.judge(None, ValueError("Ada"), SETTINGS, lambda: 0.5)
+    assert [each.error for each in outcome.settlements] == ["ValueError", "ValueError"]
+
+
+def test_a_key_that_cannot_be_read_is_a_failed_attempt() -> None:
+    def read() -> dict[str, bytes]:
+        raise PermissionError("secrets.key")
+
+    letter = Sealer(["q"], lambda: {"a" * 16: b"a" * 32}).seal("q", f"message/{'01' * 16}", b"2")
+    handler = read_handler("q", several, SETTINGS, sealer=Sealer((), read))
+    delivery = Delivery(handler, [a_lease(1, letter)])
+    assert delivery.argument is None
+    outcome = delivery.judge(None, None, SETTINGS, lambda: 0.5)
+    assert [in_short(each) for each in outcome.settlements] == ["retry 7"]

@@ -58,6 +58,19 @@ def test_what_was_tampered_with_does_not_open(sealer: Sealer, harm: str) -> None
         sealer.open_kept("", place, letter)
 
 
+@pytest.mark.parametrize("nonce", ["", "AAAA", "A" * 400])
+def test_a_nonce_that_is_none_opens_nothing(sealer: Sealer, nonce: str) -> None:
+    facts = msgspec.json.decode(sealer.seal("mail", "message/1", b"secret"))
+    with pytest.raises(SealedBodyError):
+        sealer.open_kept("mail", "message/1", msgspec.json.encode(facts | {"nonce": nonce}))
+
+
+def test_what_only_begins_like_a_letter_is_none(sealer: Sealer) -> None:
+    for body in (b'{"sealed_with":"wax"}', b'{"sealed_with":"' + b"a" * 16 + b'"}'):
+        assert not is_sealed(body)
+        assert sealer.open_kept("mail", "message/1", body) == body
+
+
 def test_a_new_key_is_found_without_a_new_start() -> None:
     keys = {"a" * 16: b"a" * 32}
     early = Sealer(["mail"], lambda: dict(keys))

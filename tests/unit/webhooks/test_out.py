@@ -291,6 +291,14 @@ async def test_what_has_one_key_goes_in_its_order(ordered: Conveyor, kit: Harnes
     assert [each["number"] for each in came if each["key"] == "b"] == [0, 1, 2]
 
 
+async def test_what_stands_in_no_line_waits_for_no_other(ordered: Conveyor, kit: Harness, hook: Listener) -> None:
+    hook.answer = lambda number: reply(503 if number == 1 else 200)
+    late = await ordered.webhooks.send(hook.url, "moved", 1)
+    soon = await ordered.webhooks.send(hook.url, "moved", 2)
+    await kit.drain()
+    assert [hit.headers["webhook-id"] for hit in hook.hits] == [late, soon]
+
+
 async def test_what_is_given_up_lets_the_next_one_go(ordered: Conveyor, kit: Harness, hook: Listener) -> None:
     refused = await ordered.webhooks.send(hook.url, "moved", 1, key="a")
     hook.answer = lambda number: reply(500 if number <= 4 else 200)

@@ -116,7 +116,8 @@ class Belt(Limits):
         if admission.most is not None:
             limit = min(limit, admission.most)
         if limit == 0:  # a freed slot wakes
-            return Claimed(leases=[], opens_at=admission.opens_at, version=queue.version)
+            has_suspects = self._has_suspects(queue, admission)
+            return Claimed(leases=[], opens_at=admission.opens_at, suspects=has_suspects, version=queue.version)
         taken, opens_at = self._choose(queue, request, limit, admission)
         if (served := admission.after(len(taken))) is not None:
             self._tables.ticks[queue.name] = served
@@ -130,9 +131,12 @@ class Belt(Limits):
             leases=leases,
             calls=calls,
             opens_at=opens_at,
-            suspects=any(m.crash_suspect and m.is_due(admission.due) for m in self._tables.in_queue(queue.name)),
+            suspects=self._has_suspects(queue, admission),
             version=queue.version,
         )
+
+    def _has_suspects(self, queue: Queue, admission: Admission) -> bool:
+        return any(m.crash_suspect and m.is_due(admission.due) for m in self._tables.in_queue(queue.name))
 
     def _free_slots(self, queue: Queue, request: ClaimRequest) -> int | None:
         """Handler calls that may start; None where nobody counts them."""

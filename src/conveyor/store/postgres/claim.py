@@ -47,11 +47,12 @@ async def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
     if row.is_judged or _is_limited(row, request):
         await tx.lock_lane(row.lane)
     admission = await _admit(tx, row, request)
-    tx.due = admission.due
+    tx.admission = admission
     limit = await _limit(tx, row, request, admission.most)
-    if limit == 0:
-        return Claimed(leases=[], opens_at=admission.opens_at, version=row.version)
     shelf = keys.SUSPECT if request.suspects else keys.OPEN
+    if limit == 0:
+        _, has_suspects = await _look_ahead(tx, row, shelf)
+        return Claimed(leases=[], opens_at=admission.opens_at, suspects=has_suspects, version=row.version)
     if row.is_judged:
         leased, opens_at = await take_judged(tx, row, request, shelf, limit)
     else:

@@ -86,10 +86,11 @@ async def _hear(tx: Transaction, row: QueueRow) -> tuple[set[str], bool]:
 
 
 async def _call_again(tx: Transaction, row: QueueRow, arrivals: list[str]) -> None:
-    """When the next of their delays ends."""
+    """When the next of their delays ends, or it may go."""
     delayed = await tx.rows("next_of_keys", arrivals, row.priorities, row.lane, tx.due)
     if delayed:
-        await tx.run("call_keys", [row.lane] * len(delayed), [at for _, at in delayed], [key for key, _ in delayed])
+        moments = [tx.admission.goes_at(ready_at) for _, ready_at in delayed]
+        await tx.run("call_keys", [row.lane] * len(delayed), moments, [key for key, _ in delayed])
 
 
 async def _end_of_line(tx: Transaction, row: QueueRow, priority: int) -> int:

@@ -147,17 +147,20 @@ class Flusher:
         answers: list[_Answer] = []
         if any(_has_turn(tx, draft) for call in group for draft in call.drafts):
             await outbox.carry_all(tx)
+        carried = frozenset(tx.woken)
         for call in group:
             try:
                 answers.append(await append(tx, call.drafts, self._depths))
             except ConveyorError as error:
                 answers.append(error)
         await self._claim_all(tx, group, answers)
+        if len(group) == 1 and isinstance(answers[0], tuple) and len(group[0].drafts) == len(answers[0][1].leases):
+            tx.woken -= {group[0].drafts[0].queue} - carried  # nothing is left for anybody else
         return answers
 
     async def _claim_all(self, tx: Transaction, group: list[_Call], answers: list[_Answer]) -> None:
-        """After all sends: what they lock, they lock before any claim does. One claim for all calls of an owner on a
-        queue; the first of them is told of its leases."""
+        """After all sends: what they lock, they lock before any claim does, and claims lock lanes in their order, as
+        verdicts do. One claim for all calls of an owner on a queue; the first of them is told of its leases."""
         wanting: dict[tuple[str, int, int], list[tuple[int, ClaimRequest]]] = {}
         for number, call in enumerate(group):
             if call.request is not None and isinstance(answers[number], list):
@@ -165,14 +168,12 @@ class Flusher:
                 wanting.setdefault(place, []).append((number, call.request))
         if wanting:
             await tx.flush()
-        for (queue, *_), wishes in sorted(wanting.items()):
+        for _, wishes in sorted(wanting.items(), key=lambda each: tx.catalog.get(each[0][0]).lane):
             limit, calls = sum(each.limit for _, each in wishes), sum(each.calls for _, each in wishes)
             claimed = await claim(tx, msgspec.structs.replace(wishes[0][1], limit=limit, calls=calls))
             for number, _ in wishes:
                 answers[number] = cast("list[Sent]", answers[number]), claimed
                 claimed = Claimed(leases=[], version=claimed.version)
-            if len(group) == 1 and len(group[0].drafts) == len(cast("_Pair", answers[0])[1].leases):
-                tx.woken.discard(queue)  # nothing is left for anybody else
 
 
 def _split(group: list[_Call]) -> list[list[_Call]]:

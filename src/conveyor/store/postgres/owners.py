@@ -63,6 +63,8 @@ async def reap_owner(tx: Transaction, owner: int, evidence: Evidence) -> Reaped:
             await clear(tx, each.seq)
         else:
             await _judge(tx, row, each, evidence, running, reaped)
+    reaped.released.sort()  # together with those that were judged one by one
+    reaped.suspects.sort()
     return reaped
 
 

@@ -10,7 +10,7 @@ import msgspec
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError, VersionConflictError
 from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import ContentType, DeadLetter, Peeked
-from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of
+from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of, pacing_of
 from conveyor.store.postgres import append, catalog, keys, outbox
 from conveyor.store.postgres.append import CONTENT_CODES, CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
@@ -104,6 +104,8 @@ async def _set_consumer(
     row = await _change(tx, row, consumer=consumer, declared=declared)
     if gating_of(before) != gating_of(consumer):
         await keys.regate(tx, row, before)
+    elif row.is_fair and pacing_of(before) != pacing_of(consumer):  # keys may have been put off to another moment
+        await tx.run("call_lane", tx.now, row.lane)
     return row
 
 

@@ -12,6 +12,7 @@ import asyncpg
 import msgspec
 
 from conveyor.model.ids import IdSource, MessageId
+from conveyor.store.admission import admit_all
 from conveyor.store.groups import MemberEnd, is_member
 from conveyor.store.postgres.catalog import EMPTY, Catalog, QueueRow
 from conveyor.store.postgres.marks import Level, Marks, Place
@@ -73,8 +74,9 @@ class Transaction:
     def __init__(self, connection: Connection, ids: IdSource, marks: Marks, now: int, *, holds_catalog: bool) -> None:
         self._connection = connection
         self._holds_catalog = holds_catalog
-        self.now = self.due = now
-        """`due`: what was ready by then may go by the claim that is under way."""
+        self.now = now
+        self.admission = admit_all(now)
+        """Of the claim that is under way."""
         self.ids = ids
         self.marks = marks
         self.catalog: Catalog = EMPTY
@@ -93,6 +95,11 @@ class Transaction:
         self._counts: dict[int, list[int]] = {}
         self._stored_counts: dict[int, tuple[int, int]] = {}
         self._locked: set[int] = set()
+
+    @property
+    def due(self) -> int:
+        """What was ready by then may go."""
+        return self.admission.due
 
     async def rows(self, name: str, *values: Any) -> list[Row]:
         """All rows of a named statement."""

@@ -42,10 +42,10 @@ def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
     if row.throttled_until > tx.now:
         return Claimed(leases=[], opens_at=row.throttled_until, version=row.version)
     admission = _admit(tx, row, request)
-    tx.due = admission.due
+    tx.admission = admission
     limit = _limit(tx, row, request, admission.most)
     if limit == 0:
-        return Claimed(leases=[], opens_at=admission.opens_at, version=row.version)
+        return Claimed(leases=[], opens_at=admission.opens_at, suspects=_has_suspects(tx, row), version=row.version)
     shelf = keys.SUSPECT if request.suspects else keys.OPEN
     if row.is_judged:
         leased, opens_at = take_judged(tx, row, request, shelf, limit)
@@ -61,7 +61,7 @@ def claim(tx: Transaction, request: ClaimRequest) -> Claimed:
         leases=leased,
         calls=calls,
         opens_at=_earlier(opens_at, admission.opens_at),
-        suspects=tx.row("has_suspects", row.lane, tx.due) is not None,
+        suspects=_has_suspects(tx, row),
         version=row.version,
     )
 
@@ -162,6 +162,10 @@ def _lease_ranges(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: 
     for priority, last in lasts.items():
         tx.run("lease_range", request.owner, until, most, row.lane, shelf, priority, *last)
         tx.run("leave_range", row.lane, shelf, priority, *last)
+
+
+def _has_suspects(tx: Transaction, row: QueueRow) -> bool:
+    return tx.row("has_suspects", row.lane, tx.due) is not None
 
 
 def _next_ready_at(tx: Transaction, row: QueueRow, shelf: int) -> int | None:

@@ -82,12 +82,13 @@ def _hear(tx: Transaction, row: QueueRow) -> tuple[set[str], bool]:
 
 
 def _call_again(tx: Transaction, row: QueueRow, arrivals: list[str]) -> None:
-    """When the next of their delays ends."""
+    """When the next of their delays ends, or it may go."""
     places = [(row.lane, key, priority, tx.due) for key in arrivals for priority in row.priorities]
     delayed: dict[str, int] = {}
     for key, ready_at in tx.run_many("next_of_key", places):
         delayed[key] = min(ready_at, delayed.get(key, ready_at))
-    tx.run_many("call_key", [(row.lane, ready_at, key) for key, ready_at in delayed.items()])
+    goes_at = tx.admission.goes_at
+    tx.run_many("call_key", [(row.lane, goes_at(ready_at), key) for key, ready_at in delayed.items()])
 
 
 def _end_of_line(tx: Transaction, row: QueueRow, priority: int) -> int:

@@ -10,7 +10,7 @@ import msgspec
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError, VersionConflictError
 from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import ContentType, DeadLetter, Peeked
-from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of
+from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of, pacing_of
 from conveyor.store.records import QueueInfo, QueueMetrics
 from conveyor.store.sqlite import append, keys
 from conveyor.store.sqlite.append import CONTENT_CODES, CONTENT_TYPES
@@ -103,6 +103,8 @@ def _set_consumer(
     row = _change(tx, row, consumer=consumer, declared=declared)
     if gating_of(before) != gating_of(consumer):
         keys.regate(tx, row, before)
+    elif row.is_fair and pacing_of(before) != pacing_of(consumer):  # keys may have been put off to another moment
+        tx.run("call_lane", tx.now, row.lane)
     return row
 
 

@@ -14,6 +14,7 @@ import apsw
 
 from conveyor.model.clock import Clock
 from conveyor.model.ids import IdSource, MessageId
+from conveyor.store.admission import admit_all
 from conveyor.store.groups import MemberEnd, is_member
 from conveyor.store.queries import load_statements
 from conveyor.store.sqlite.catalog import Catalog, QueueRow
@@ -28,8 +29,9 @@ class Transaction:
 
     def __init__(self, cursor: apsw.Cursor, catalog: Catalog, clock: Clock, ids: IdSource) -> None:
         self._cursor = cursor
-        self.now = self.due = clock.now_ms()
-        """`due`: what was ready by then may go by the claim that is under way."""
+        self.now = clock.now_ms()
+        self.admission = admit_all(self.now)
+        """Of the claim that is under way."""
         self.catalog = catalog
         self.ids = ids
         self.woken: set[str] = set()
@@ -45,6 +47,11 @@ class Transaction:
         self._last_seq: int | None = None
         self._first_seq = 0
         catalog.refresh(self)
+
+    @property
+    def due(self) -> int:
+        """What was ready by then may go."""
+        return self.admission.due
 
     def rows(self, name: str, *values: Any) -> list[Row]:
         """All rows of a named statement."""
