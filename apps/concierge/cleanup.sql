@@ -25,14 +25,14 @@ ORDER BY archived_at DESC, key LIMIT :limit;
 SELECT id FROM concierge_messages m
 WHERE created_at < :before AND updated_at < :before AND state IN ('sent', 'delivered', 'failed', 'bounced', 'cancelled')
   AND NOT EXISTS (SELECT 1 FROM concierge_holds h WHERE h.lifted_at IS NULL AND (h.kind = 'all'
-    OR (h.kind = 'message' AND h.subject = m.id) OR (h.kind = 'recipient' AND h.subject = m.recipient)
+    OR (h.kind = 'message' AND h.subject = m.id) OR (h.kind = 'recipient' AND h.subject = m.recipient COLLATE NOCASE)
     OR (h.kind = 'user' AND h.subject IN (m.created_by, m.reviewed_by))))
 ORDER BY created_at, id LIMIT :limit;
 
 -- name: count_old_messages
 -- Those that are old enough, and how many of them somebody holds.
 SELECT count(*), coalesce(sum(EXISTS (SELECT 1 FROM concierge_holds h WHERE h.lifted_at IS NULL AND (h.kind = 'all'
-    OR (h.kind = 'message' AND h.subject = m.id) OR (h.kind = 'recipient' AND h.subject = m.recipient)
+    OR (h.kind = 'message' AND h.subject = m.id) OR (h.kind = 'recipient' AND h.subject = m.recipient COLLATE NOCASE)
     OR (h.kind = 'user' AND h.subject IN (m.created_by, m.reviewed_by))))), 0)
 FROM concierge_messages m
 WHERE created_at < :before AND updated_at < :before
@@ -44,7 +44,7 @@ DELETE FROM concierge_messages
 WHERE id = :id AND updated_at = :updated_at AND state = :state
   AND NOT EXISTS (SELECT 1 FROM concierge_holds h WHERE h.lifted_at IS NULL AND (h.kind = 'all'
     OR (h.kind = 'message' AND h.subject = concierge_messages.id)
-    OR (h.kind = 'recipient' AND h.subject = concierge_messages.recipient)
+    OR (h.kind = 'recipient' AND h.subject = concierge_messages.recipient COLLATE NOCASE)
     OR (h.kind = 'user' AND h.subject IN (concierge_messages.created_by, concierge_messages.reviewed_by))));
 
 -- name: drop_history

@@ -54,6 +54,10 @@ class Safety(Protocol):
         """One step of the way; ids, states, numbers and codes only."""
         ...
 
+    def warn(self, event: str, words: str) -> None:
+        """Something about this installation that its operators should change; words of ours, for people."""
+        ...
+
     def capture(self, error: BaseException, **facts: str | float) -> None:
         """Something that somebody should look at."""
         ...

@@ -10,17 +10,20 @@ from typing import Final
 
 from conveyor_apps.tables import Database, Transaction
 
+from .audit import Trail, Who
 from .errors import PermanentError, Reason, TemporaryError, UnknownError
 from .jobs import MessageJob, SmsJob
 from .moving import move, note
 from .providers import Parcel, Receipt, Taken
 from .records import Message, find_message
+from .suppressions import Cause, cause_of, suppress, suppressed
 from .words import Channel, State
 
 WORKER: Final = "worker"
 AGAIN_MAX: Final = 3
 """How often a message goes once more after its recipient's carrier could not deliver it."""
 UNKNOWN: Final = "nobody knows whether it went, and it may go at most once"
+SUPPRESSED: Final = "nothing is sent to this address until somebody lifts its suppression"
 BOUNCING: Final = frozenset({Reason.INVALID, Reason.BLOCKED, Reason.UNSUBSCRIBED})
 
 
@@ -29,6 +32,8 @@ class Stop(Enum):
 
     OVER = "over"
     """It has gone, or is not to go."""
+    SUPPRESSED = "suppressed"
+    """Its recipient takes nothing more from us; that was the end of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,9 @@ class Carrier:
 class Deliveries:
     """What workers tell of messages."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, trail: Trail) -> None:
         self._database = database
+        self._trail = trail
 
     async def begin(self, job: MessageJob, carrier: Carrier) -> Parcel | Later | Stop:
         """The attempt begins: from now on the message is `sending`."""
@@ -91,9 +97,18 @@ class Deliveries:
         await self._database.write(work)
 
     async def refused(self, message: str, error: PermanentError, carrier: Carrier) -> None:
-        """It will never arrive."""
+        """It will never arrive; if the address is to blame, nothing else is sent there."""
         state = State.BOUNCED if error.reason in BOUNCING else State.FAILED
-        await self._end(message, state, f"{error.reason}: {error}", carrier)
+
+        def work(tx: Transaction) -> None:
+            found = _held(tx, message, carrier)
+            if found is None:
+                return
+            move(tx, found, state, WORKER, error=f"{error.reason}: {error}")
+            if error.is_lasting:
+                suppress(tx, self._trail, Who(WORKER), found, cause_of(error.reason))
+
+        await self._database.write(work)
 
     async def failed(self, message: str, error: Exception, carrier: Carrier) -> bool:
         """The attempt failed; whether there is to be another."""
@@ -133,6 +148,7 @@ class Deliveries:
             values: dict[str, str | float | None] = {"provider": receipt.provider, "reference": receipt.reference}
             rows = tx.rows("message_of_receipt", **values)
             found = find_message(tx, rows[0][0]) if rows else None
+            self._heed(tx, found or find_message(tx, receipt.message_id), receipt)
             if found is None:
                 tx.change("forget_receipts")
                 values |= {"state": receipt.state, "detail": receipt.detail, "again_after_s": receipt.again_after_s}
@@ -142,6 +158,12 @@ class Deliveries:
             return found.id
 
         return await self._database.write(work)
+
+    def _heed(self, tx: Transaction, message: Message | None, receipt: Receipt) -> None:
+        """A recipient who complained, or is not there, is sent nothing else: also if the message itself was over."""
+        if message is not None and (receipt.is_complaint or receipt.is_lasting):
+            cause = Cause.COMPLAINED if receipt.is_complaint else Cause.BOUNCED
+            suppress(tx, self._trail, Who(receipt.provider), message, cause)
 
     async def _end(self, message: str, state: State, error: str, carrier: Carrier) -> None:
         def work(tx: Transaction) -> None:
@@ -162,6 +184,10 @@ def _begin(tx: Transaction, job: MessageJob, carrier: Carrier) -> Parcel | Later
         return Later(found.send_at - tx.now_ms)
     if found.carrier is None:
         tx.change("set_carrier", id=found.id, carrier=carrier.id)
+    cause = suppressed(tx, found) if found.state is State.QUEUED else None  # what had begun goes on
+    if cause is not None:
+        move(tx, found, State.FAILED, WORKER, attempt=carrier.attempt, error=f"{cause}: {SUPPRESSED}")
+        return Stop.SUPPRESSED
     if found.state is State.QUEUED:
         found = move(tx, found, State.SENDING, WORKER, attempt=carrier.attempt)
     else:  # an attempt began, and its worker died or was stopped; how far it came, the providers' marks tell

@@ -38,6 +38,13 @@ class Password(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: str
 
 
+class OwnPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /api/me/password`."""
+
+    old: str
+    new: str
+
+
 class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /api/tokens`."""
 
@@ -56,6 +63,7 @@ class PeopleDesk:
         return [
             Address("POST", "/api/logout", None, self.log_out),
             Address("GET", "/api/me", None, self.me),
+            Address("POST", "/api/me/password", None, self.change_password),
             Address("GET", "/api/tokens", None, self.tokens),
             Address("POST", "/api/tokens", None, self.add_token),
             Address("DELETE", "/api/tokens/{id}", None, self.drop_token),
@@ -91,6 +99,15 @@ class PeopleDesk:
     async def me(self, request: Request, person: Person) -> Response:
         """Who I am, and what I may do."""
         return answer({"name": person.name, "role": person.role, "rights": sorted(RIGHTS[person.role])})
+
+    async def change_password(self, request: Request, person: Person) -> Response:
+        """My own; my sessions and tokens end. 204."""
+        body: OwnPassword = await read_json(request, OwnPassword)
+        wait_s = self._room().logins.take(f"as {person.name}")
+        if wait_s:
+            raise too_many(wait_s)
+        await self._room().people.change_password(person, body.old, body.new, address_of(request))
+        return Response(status_code=204)
 
     async def tokens(self, request: Request, person: Person) -> Response:
         """My own."""

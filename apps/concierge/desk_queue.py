@@ -10,7 +10,7 @@ from starlette.responses import Response
 from . import clock
 from .answers import answer, read_json
 from .entry import Address, address_of
-from .errors import RefusedError
+from .errors import FieldError, RefusedError
 from .jobs import CleanupJob, EmailJob, ExportJob, Job, SmsJob, read_job
 from .people import Person
 from .rights import RIGHTS, Right
@@ -81,7 +81,11 @@ class QueueDesk:
 
     async def enqueue_job(self, request: Request, person: Person) -> Response:
         """The body is a job of one of the four types; 202."""
-        job = read_job(await read_json(request, dict[str, Any]))
+        body: dict[str, Any] = await read_json(request, dict[str, Any])
+        job = read_job(body)
+        known = {"type", *job.__struct_encode_fields__}
+        for name in body.keys() - known:  # else a `sendAt` would go unheard, and the mail at once
+            raise FieldError(str(name), "is no field of this type of job")
         if not may_enqueue(person, job):
             raise RefusedError(f"As {person.role} you may not enqueue this type of job.", status=403)
         await self._room().producer.enqueue_batch([job], who=person.at(address_of(request)))
@@ -128,4 +132,5 @@ async def status_of(room: Room) -> dict[str, Any]:
         "deadLetters": facts["deadLetters"],
         "configuration": facts["configuration"],
         "providers": room.providers.status(),
+        "warnings": facts["warnings"],
     }  # fmt: skip

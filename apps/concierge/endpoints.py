@@ -15,6 +15,7 @@ from .desk_page import page_routes
 from .desk_people import PeopleDesk
 from .desk_queue import QueueDesk
 from .desk_records import RecordDesk
+from .desk_suppressions import SuppressionDesk
 from .entry import Address, Entry
 from .errors import RefusedError
 from .room import Room
@@ -22,7 +23,7 @@ from .room import Room
 
 def addresses_of(room: Callable[[], Room]) -> list[Address]:
     """All that are behind the door: tests walk through them, role by role."""
-    desks = (MessageDesk(room), QueueDesk(room), RecordDesk(room), PeopleDesk(room))
+    desks = (MessageDesk(room), QueueDesk(room), RecordDesk(room), SuppressionDesk(room), PeopleDesk(room))
     return [address for desk in desks for address in desk.addresses()]
 
 

@@ -70,7 +70,9 @@ def check_site(request: Request) -> None:
     else:
         is_own = origin is not None and urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
     if not is_own:
-        raise RefusedError("A page of another site may not do this.", status=403)
+        raise RefusedError(
+            "A page of another site may not do this. Programs send a token, or `Origin` with the cookie.", status=403
+        )
 
 
 class Entry:

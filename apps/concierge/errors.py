@@ -55,8 +55,10 @@ class DeliveryError(ConciergeError):
 class PermanentError(DeliveryError):
     """It never will."""
 
-    def __init__(self, reason: Reason, text: str) -> None:
+    def __init__(self, reason: Reason, text: str, *, is_lasting: bool = False) -> None:
+        """`is_lasting`: not only this message, but every other one to this address."""
         self.reason = reason
+        self.is_lasting = is_lasting
         super().__init__(text)
 
 

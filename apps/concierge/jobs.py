@@ -5,6 +5,7 @@ On the wire their fields are in camelCase: `{"type": "email_send", "messageId": 
 
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from . import clock
 from .errors import FieldError
 from .sensitive import MARK, Sensitive, veiled
-from .words import Format, Target, Urgency
+from .words import Channel, Format, Role, Target, Urgency
 
 J = TypeVar("J")
 
@@ -102,6 +103,11 @@ class CleanupJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_
 Job: TypeAlias = EmailJob | SmsJob | ExportJob | CleanupJob
 MessageJob: TypeAlias = EmailJob | SmsJob
 
+CHOICES: Final[Mapping[str, Iterable[str]]] = {
+    "type": [str(each.__struct_config__.tag) for each in (EmailJob, SmsJob, ExportJob, CleanupJob)],
+    "priority": Urgency, "format": Format, "target": Target, "channel": Channel, "role": Role,
+}  # fmt: skip
+"""What fields of these names may be, to be said to whoever wrote something else."""
 _PATH: Final = re.compile(r" - at `\$\.?([^`]*)`")
 _MISSING: Final = re.compile(r"missing required field `([^`]+)`|contains unknown field `([^`]+)`")
 
@@ -126,7 +132,7 @@ def decode(data: bytes | dict[str, Any], kind: Any) -> Any:
             raise FieldError(_join(at, lost.group(1)), "is missing") from None
         if lost:
             raise FieldError(_join(at, lost.group(2)), "is no field of this") from None
-        raise FieldError(at or "body", _problem(text.partition(" - at ")[0])) from None
+        raise FieldError(at or "body", _problem(at, text.partition(" - at ")[0])) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise FieldError("body", "is not JSON") from None
 
@@ -135,9 +141,10 @@ def _join(at: str, name: str) -> str:
     return f"{at}.{name}" if at else name
 
 
-def _problem(text: str) -> str:
+def _problem(at: str, text: str) -> str:
     if text.startswith(("Invalid enum value", "Invalid value")):
-        return "is none of the values that it may have"
+        values = CHOICES.get(at.rpartition(".")[2], ())
+        return f"must be one of {', '.join(values)}" if values else "is none of the values that it may have"
     if text.startswith("Expected "):
         return "must be " + text.removeprefix("Expected ").partition(", got")[0]
     return "is not what it should be"

@@ -19,7 +19,8 @@ def move(
     """The message in its new state; the event is called as the state, if not otherwise. `RefusedError` with 409 for a
     step that there is not."""
     if state not in NEXT[message.state]:
-        raise RefusedError(f"The message is {message.state}: it cannot become {state}.", status=409)
+        problem = "already" if state is message.state else f"and cannot become {state}"
+        raise RefusedError(f"The message is {message.state} {problem}.", status=409)
     attempt = message.attempt if attempt is None else attempt
     ended_at = tx.now_ms if state.is_final else None
     tx.change("set_state", id=message.id, state=state, attempt=attempt, error=error, ended_at=ended_at)

@@ -122,6 +122,15 @@ class People:
 
         await self._database.write(work)
 
+    async def change_password(self, person: Person, old: str, new: str, address: str) -> None:
+        """Somebody's own, which nobody else knows then; their sessions and tokens end. `FieldError`, `RefusedError`
+        with 403 if the old one is another."""
+        rows = await self._database.read(lambda tx: tx.rows("find_user", name=person.name))
+        if not await self._hasher.verify(old, rows[0][3] if rows else None):
+            await self._trail.record(person.at(address), "user.password", person.name, result="refused")
+            raise RefusedError("The old password is another one.", status=403)
+        await self.set_password(person.name, new, person.at(address))
+
     async def users(self) -> list[UserView]:
         """All accounts."""
         rows = await self._database.read(lambda tx: tx.rows("users"))

@@ -39,7 +39,8 @@ async def _send(job: EmailJob | SmsJob, context: Context, carrier: Carrier) -> L
     if isinstance(begun, Later):
         return begun
     if isinstance(begun, Stop):
-        context.safety.breadcrumb("message.skipped", message=job.message_id)
+        event = "message.refused" if begun is Stop.SUPPRESSED else "message.skipped"
+        context.safety.breadcrumb(event, message=job.message_id, reason=begun.value)
         return None
     facts: dict[str, str | float] = {"message": job.message_id, "attempt": carrier.attempt, "channel": begun.channel}
     context.safety.breadcrumb("message.sending", **facts)

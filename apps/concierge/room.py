@@ -26,6 +26,7 @@ from .providers import DeliveryService
 from .rates import Buckets
 from .settings import BUCKET, Settings
 from .statements import all_statements
+from .suppressions import Suppressions
 
 LOGINS_A_MINUTE = 10
 
@@ -44,6 +45,7 @@ class Room:
     producer: Producer
     exports: Exports
     holds: Holds
+    suppressions: Suppressions
     providers: DeliveryService
     bucket: Bucket
     safety: Safety
@@ -93,9 +95,10 @@ async def open_room(
     outbox = Outbox(app, joins=joins)
     messages, people = Messages(database, outbox, trail), People(database, trail, settings.desk)
     return Room(
-        settings=settings, database=database, trail=trail, messages=messages, deliveries=Deliveries(database),
+        settings=settings, database=database, trail=trail, messages=messages, deliveries=Deliveries(database, trail),
         inbox=Inbox(database), people=people, producer=Producer(database, messages, people, outbox, trail),
-        exports=Exports(database, trail), holds=Holds(database, trail), providers=providers,
+        exports=Exports(database, trail), holds=Holds(database, trail),
+        suppressions=Suppressions(database, trail), providers=providers,
         bucket=app.bucket(BUCKET), safety=safety, start_export=start_export, dead_letters=dead_letters, facts=facts,
         rates=Buckets(settings.desk.rate), logins=Buckets(LOGINS_A_MINUTE),
     )  # fmt: skip

@@ -1,11 +1,11 @@
-"""All named statements of concierge's tables: of its ledger, of exports, of cleanups, of what watches over it."""
+"""All named statements of concierge's tables, out of the files that hold them."""
 
 from collections.abc import Mapping
 from typing import Final
 
 from conveyor_apps.tables import read_statements
 
-FILES: Final = ("ledger.sql", "exports.sql", "cleanup.sql", "safety.sql")
+FILES: Final = ("ledger.sql", "exports.sql", "cleanup.sql", "safety.sql", "suppressions.sql")
 
 
 def all_statements() -> Mapping[str, str]:

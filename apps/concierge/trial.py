@@ -14,12 +14,31 @@ from .errors import SettingError
 
 PROVIDERS: Final = ("SMTP_URL", "RESEND_API_KEY", "TWILIO_AUTH_TOKEN")
 SAID: Final = "sandbox listening on "
+TRIAL: Final = "trial"
+"""A mark: who works here tries it out."""
+KNOWN: Final = "sandbox.json"
+"""Where other processes of this machine find the one that runs."""
 CALL_S: Final = 10.0
 
 
 def has_providers(environment: Mapping[str, str]) -> bool:
     """Whether there is somebody to carry messages."""
     return any(environment.get(name, "").strip() for name in PROVIDERS)
+
+
+def is_trial(data: Path) -> bool:
+    """Whether what lies here is of an earlier trial."""
+    return (data / TRIAL).exists()
+
+
+def begin_trial(data: Path) -> None:
+    """From now on it is one."""
+    (data / TRIAL).touch()
+
+
+def end_trial(data: Path) -> None:
+    """There are providers now."""
+    (data / TRIAL).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -32,12 +51,25 @@ def sandbox_beside(data: Path) -> Iterator[dict[str, str]]:
         line = process.stdout.readline().decode()
         if not line.startswith(SAID):
             raise SettingError("the sandbox did not start: is `aiosmtpd` installed? (pip install 'conveyor[sandbox]')")
-        yield _variables(line.removeprefix(SAID).strip(), data)
+        found = _variables(line.removeprefix(SAID).strip(), data)
+        (data / KNOWN).write_text(json.dumps(found))
+        yield found
     finally:
+        (data / KNOWN).unlink(missing_ok=True)
         process.terminate()
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def running_sandbox(data: Path) -> dict[str, str]:
+    """The variables that lead to the sandbox of a server that runs; empty if there is none."""
+    try:
+        found = json.loads((data / KNOWN).read_text())
+        _get(f"{found['SANDBOX_URL']}/admin/mail")
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _variables(url: str, data: Path) -> dict[str, str]:

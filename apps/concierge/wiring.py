@@ -3,6 +3,7 @@
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +35,13 @@ TIMEOUT: Final = "1h"
 RETRY_S_MAX: Final = 86_400
 RELAY: Final = "concierge-relay"
 WATCH: Final = "concierge-watch"
+UNENCRYPTED: Final = (
+    "no key: recipients and texts lie in the queue as they are. Set CONVEYOR_SECRETS_KEY (`openssl rand -base64 32`) "
+    "for every process; with CONVEYOR_ENCRYPTED='*' concierge does not start without one"
+)
+KEYS: Final = "secrets.key"
+OWN_KEY: Final = ("sqlite:", "memory:")
+"""Stores beside which conveyor makes a key by itself."""
 HINT: Final = "the table of settings is in concierge's README.md"
 
 OpenProviders = Callable[[Settings], Awaitable[DeliveryService]]
@@ -58,10 +66,11 @@ class Parts:
 class Doorway:
     """Opens the room when the app opens in a process, closes it when the app closes."""
 
-    def __init__(self, app: Conveyor, settings: Settings, parts: Parts) -> None:
+    def __init__(self, app: Conveyor, settings: Settings, parts: Parts, *, is_encrypted: bool) -> None:
         self._app = app
         self._settings = settings
         self._parts = parts
+        self._is_encrypted = is_encrypted
         self._room: Room | None = None
         self._emit: Callable[[Any], None] | None = None
         self.start_export: Callable[[ExportJob], Awaitable[None]] = _nobody
@@ -82,8 +91,14 @@ class Doorway:
         except BaseException:
             await providers.close()
             raise
+        for words in self.warnings():
+            safety.warn("queue.unencrypted", words)
         self._emit = self._app.emit
         self._app.emit = safety.listen(self._emit)
+
+    def warnings(self) -> list[str]:
+        """What operators should change about this installation."""
+        return [] if self._is_encrypted else [UNENCRYPTED]
 
     async def close(self) -> None:
         """Close the room."""
@@ -117,8 +132,10 @@ class Doorway:
         return {
             "backlog": metrics.backlog_messages,
             "deadLetters": dead.backlog_messages,
+            "warnings": self.warnings(),
             "configuration": {
                 "queue": QUEUE, "deadLetterQueue": DEAD, "paused": info.paused,
+                "payloadsEncrypted": self._is_encrypted, "trailKeyed": bool(os.environ.get("CONVEYOR_PEPPER")),
                 "maxBatchSize": operating.max_batch_size if operating else BATCH,
                 "maxBatchTimeoutMs": operating.max_batch_timeout_ms if operating else 30_000,
                 "maxRetries": operating.max_retries if operating else RETRIES,
@@ -154,8 +171,11 @@ def build_concierge(
         settings = settings or read_settings(os.environ)
     except SettingError as error:
         raise ConveyorError(str(error), hint=HINT) from error
-    app = Conveyor("concierge", url=url, encrypted=_encrypted(url))
-    doorway = Doorway(app, settings, parts or Parts(providers=open_providers, safety=open_safety))
+    encrypted = _encrypted(url)
+    is_encrypted = encrypted is not None or bool(os.environ.get("CONVEYOR_ENCRYPTED", "").strip())
+    app = Conveyor("concierge", url=url, encrypted=encrypted)
+    parts = parts or Parts(providers=open_providers, safety=open_safety)
+    doorway = Doorway(app, settings, parts, is_encrypted=is_encrypted)
     app.on_open(doorway.open)
     app.on_close(doorway.close)
     declare_delivery(app, doorway, settings)
@@ -177,11 +197,16 @@ def build_concierge(
     return Concierge(app=app, doorway=doorway, endpoints=endpoints)
 
 
-def _encrypted(url: str | None) -> list[str]:
-    """The queues whose payloads lie encrypted: where a key is given, and where one can be made beside the store."""
-    chosen = url or os.environ.get("CONVEYOR_URL") or "sqlite:"
-    is_keyed = chosen.startswith(("sqlite:", "memory:")) or bool(os.environ.get("CONVEYOR_SECRETS_KEY"))
-    return [QUEUE, EXPORTS, RESEND_QUEUE, TWILIO_QUEUE] if is_keyed else []
+def _encrypted(url: str | None) -> list[str] | None:
+    """The queues whose payloads lie encrypted, where a key is given, or one can be made beside the store; None: those
+    that conveyor's own settings name."""
+    chosen, files = url or os.environ.get("CONVEYOR_URL") or "sqlite:", os.environ.get("CONVEYOR_FILES")
+    is_keyed = (
+        chosen.startswith(OWN_KEY)
+        or bool(os.environ.get("CONVEYOR_SECRETS_KEY"))
+        or (bool(files) and (Path(files or "") / KEYS).is_file())
+    )
+    return [QUEUE, EXPORTS, RESEND_QUEUE, TWILIO_QUEUE] if is_keyed else None
 
 
 def declare_delivery(app: Conveyor, doorway: Doorway, settings: Settings) -> None:

@@ -4,21 +4,18 @@ It becomes `conveyor serve`, or `conveyor work` for a worker without HTTP; argum
 """
 
 import argparse
-import base64
-import contextlib
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from .beside import Beside
 from .errors import SettingError
+from .secret import VARIABLE, find_secret, folder_of, kept_secret
 from .settings import DispatchMode, read_settings
 from .web.options import SANDBOX
 
@@ -26,7 +23,6 @@ TARGET: Final = "conveyor_apps.generation:app"
 VERBS: Final = ("serve", "work")
 KEYS: Final = ("VEO3_API_KEY", "OMNI_API_KEY", "AGENT_PLATFORM_TOKEN")
 PORT: Final = "8787"
-DATA: Final = "generation-data"
 SANDBOX_POLL_S: Final = "1"
 SANDBOX_EXPECTED_S: Final = "3"
 """The sandbox is quick: after the document's 5 s its videos would have been there for long."""
@@ -47,7 +43,7 @@ how those that wait are started; change it whenever you like, also while some wa
   --mode immediate   each the moment it is asked for, side by side       fewer than 10 a minute
   --mode cron        once a minute the next one                          time does not matter
   --mode alarm       one after the other, the first after a second       10 to 100 a minute
-  --mode queue       several at once, GENERATION_WORKERS of them         the default, for all else
+  --mode queue       as soon as a worker is free, several at once        the default, for all else
 """
 
 
@@ -100,7 +96,7 @@ def start_sandbox(environment: Mapping[str, str]) -> dict[str, str]:
     port = ""
     if not given.get("NEXTJS_URL", "").strip():
         port = str(int(given.get("CONVEYOR_PORT", "").strip() or PORT) + 1)
-        given["GENERATION_WEBHOOK_SECRET"] = kept_secret(Path(given.get("GENERATION_DATA", "").strip() or DATA))
+        given[VARIABLE] = find_secret(given) or kept_secret(folder_of(given))
     held_by_it, held_by_us = os.pipe()
     os.set_inheritable(held_by_us, True)
     beside = subprocess.Popen(  # it is not waited for: the pipe ends it
@@ -124,18 +120,6 @@ def start_sandbox(environment: Mapping[str, str]) -> dict[str, str]:
         "GENERATION_POLL_S": given.get("GENERATION_POLL_S", "").strip() or SANDBOX_POLL_S,
         "GENERATION_EXPECTED_S": given.get("GENERATION_EXPECTED_S", "").strip() or SANDBOX_EXPECTED_S,
     }  # fmt: skip
-
-
-def kept_secret(folder: Path) -> str:
-    """The one of this folder, made where there is none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "nextjs.secret"
-    with (
-        contextlib.suppress(FileExistsError),
-        os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as made,
-    ):
-        made.write("whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())
-    return path.read_text().strip()
 
 
 def main() -> None:

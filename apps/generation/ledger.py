@@ -215,6 +215,21 @@ class Ledger:
             for a, b, c, d, e, f in rows
         ]
 
+    # What is over
+
+    async def over(self, *, for_ms: int, limit: int) -> Sequence[tuple[str, str | None]]:
+        """The ids, and the videos' keys, of those that ended so long ago, the oldest first."""
+        rows = await self._database.read(lambda tx: tx.rows("over", before=tx.now_ms - for_ms, limit=limit))
+        return [(id, None if text is None else msgspec.json.decode(text, type=VideoResult).key) for id, text in rows]
+
+    async def forget(self, ids: Sequence[str], *, for_ms: int) -> int:
+        """Remove these, unless they were begun again: how many went."""
+
+        def work(tx: Transaction) -> int:
+            return sum(tx.change("forget", id=id, before=tx.now_ms - for_ms) for id in ids)
+
+        return await self._database.write(work)
+
     async def _end(
         self, id: str, state: State, event: Event, *, result: str | None = None, error: str | None = None
     ) -> Generation:

@@ -157,6 +157,17 @@ UPDATE events SET handed_at = :now WHERE id = :event_id;
 -- name: events_of
 SELECT id, seq, event, body, created_at, handed_at FROM events WHERE generation = :id ORDER BY seq;
 
+-- name: over
+-- Those that ended long ago, and of which Next.js has been told all: the oldest first.
+SELECT id, result FROM generations
+WHERE ended_at <= :before AND state IN ('completed', 'failed', 'cancelled')
+  AND NOT EXISTS (SELECT 1 FROM events WHERE generation = generations.id AND handed_at IS NULL)
+ORDER BY ended_at LIMIT :limit;
+
+-- name: forget
+-- Its submissions and events go with it.
+DELETE FROM generations WHERE id = :id AND ended_at <= :before;
+
 -- name: tally
 INSERT INTO tallies (name, minute, count) VALUES (:name, :now / 60000, :count)
 ON CONFLICT (name, minute) DO UPDATE SET count = count + excluded.count;

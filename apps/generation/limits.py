@@ -34,7 +34,7 @@ class ProviderLimits:
         `ProviderLimitedError` as long as all are taken."""
         wait_s = await self._limiter(f"generation-{provider}", self._rate).take()
         if wait_s > 0:
-            raise ProviderLimitedError(provider, "as many orders as it takes", after_s=wait_s, status=None, code="rate")
+            raise ProviderLimitedError(provider, "all its turns are taken just now", after_s=wait_s, status=None)
         return self._now_ms() + round((MARGIN_S - CONNECT_S_MAX) * 1000)
 
     async def hear(self, provider: ProviderName, error: ProviderError) -> None:
@@ -45,7 +45,7 @@ class ProviderLimits:
     def check(self, provider: ProviderName, until_ms: int) -> None:
         """`ProviderLimitedError` if the turn is over; nothing may be sent then."""
         if self._now_ms() > until_ms:
-            raise ProviderLimitedError(provider, "its turn came and went", after_s=0.1, status=None, code="rate")
+            raise ProviderLimitedError(provider, "its turn came and went", after_s=0.1, status=None)
 
 
 def stretched(rate: str) -> str:

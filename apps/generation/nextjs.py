@@ -4,6 +4,8 @@ with, and what stands there where no Next.js does.
     python -m conveyor_apps.generation.nextjs          listens on 127.0.0.1:3000, prints what comes
     python -m conveyor_apps.generation.nextjs test     sends a signed test event to NEXTJS_URL
 
+Both take the secret of GENERATION_WEBHOOK_SECRET, else the one that the server keeps in its folder.
+
 Its rules are those of any good receiver: it verifies the signature over the raw bytes, refuses what is too old, takes
 each `webhook-id` once, and answers 2xx only when it has kept the event. It knows nothing of conveyor: the signature is
 Standard Webhooks', which has libraries for every language.
@@ -26,14 +28,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from . import clock
+from .secret import VARIABLE, find_secret
 from .settings import WEBHOOK_PATH
 
 TOLERANCE_S: Final = 300
 BODY_BYTES_MAX: Final = 1 << 20
-FINAL: Final = ("completed", "failed", "cancelled")
+USAGE: Final = "usage: python -m conveyor_apps.generation.nextjs [test]"
+NOT_KEPT: Final = f"hint: set {VARIABLE}, or go to the folder in which the server was started"
+NOBODY: Final = (
+    "hint: NEXTJS_URL says where; beside the sandbox it is http://127.0.0.1:8788, the port after the server's"
+)
+STRANGER: Final = f"hint: it verifies with another secret than that of {VARIABLE}, or of this folder"
 
 
-class WorkerEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class WorkerEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The document's body."""
 
     event: str
@@ -139,8 +147,9 @@ def listen(secret: str) -> None:
         said = event.error or (event.result or {}).get("videoUrl", "")
         print(f"{event.event} {event.generation_id} {event.user_id} {said}", flush=True)
 
-    site = Site(secret, on_event=show)
-    uvicorn.run(site.app(), host="127.0.0.1", port=int(os.environ.get("NEXTJS_PORT", "3000")), log_level="warning")
+    port = int(os.environ.get("NEXTJS_PORT", "3000"))
+    print(f"nextjs: listening on http://127.0.0.1:{port}{WEBHOOK_PATH}", file=sys.stderr, flush=True)
+    uvicorn.run(Site(secret, on_event=show).app(), host="127.0.0.1", port=port, log_level="warning")
 
 
 def send_test(url: str, secret: str) -> int:
@@ -160,19 +169,22 @@ def send_test(url: str, secret: str) -> int:
     try:
         response = httpx2.post(url, content=body, headers=headers, timeout=20, trust_env=False)
     except httpx2.HTTPError as error:
-        print(f"{url}: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{url}: {type(error).__name__}: {error}\n{NOBODY}", file=sys.stderr)
         return 1
     print(f"{url}: {response.status_code} {response.text[:500]}")
+    if response.status_code == 401:
+        print(STRANGER, file=sys.stderr)
     return 0 if response.is_success else 1
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
     """`listen` or `test`."""
-    secret = environment.get("GENERATION_WEBHOOK_SECRET", "").strip()
-    if arguments not in ([], ["test"]) or not secret:
-        print(
-            "usage: GENERATION_WEBHOOK_SECRET=whsec_… python -m conveyor_apps.generation.nextjs [test]", file=sys.stderr
-        )
+    if arguments not in ([], ["test"]):
+        print(USAGE, file=sys.stderr)
+        return 2
+    secret = find_secret(environment)
+    if not secret:
+        print(f"{USAGE}\n{NOT_KEPT}", file=sys.stderr)
         return 2
     if not arguments:
         listen(secret)

@@ -8,8 +8,6 @@ ProviderError                 it failed for now: trying again may help
 
 from typing import Final
 
-from conveyor import RateLimited, Reject, Retry
-
 MESSAGE_CHARS_MAX: Final = 300
 
 
@@ -41,17 +39,3 @@ class ProviderRefusedError(ProviderError):
 
 class SubmissionInDoubtError(ProviderError):
     """The connection ended after the request had been sent, and before its answer was here."""
-
-
-def verdict_of(error: ProviderError) -> RateLimited | Reject | Retry:
-    """What to say of the message: wait and count no try, dead-letter it now, or try again.
-
-    A limit rests the key or the message alone: that one poll came too early is no reason to rest a queue.
-    """
-    match error:
-        case ProviderLimitedError():
-            return RateLimited(error.after_s, scope="key", reason=str(error))
-        case ProviderRefusedError() | SubmissionInDoubtError():
-            return Reject(str(error))
-        case _:
-            return Retry(reason=str(error))

@@ -1,7 +1,7 @@
 """One open generation: everything wired, in one process, from opening to closing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import httpx2
@@ -12,12 +12,13 @@ from conveyor_apps.tables import Database, read_statements
 from .clients import open_providers
 from .desk import Desk, Send, Withdraw
 from .google import Call
+from .keeping import Keeper
 from .ledger import Ledger
 from .limits import ProviderLimits
 from .logbook import Component, Logbook, Write
 from .relay import Relay, SendEvent
 from .settings import Settings
-from .status import PROVIDER_CALLS, PROVIDER_ERRORS, Deliveries, Statistics
+from .status import PROVIDER_CALLS, PROVIDER_ERRORS, Operated, Pending, Statistics
 from .workflow import Clock, Workflow
 
 PROVIDER_TIMEOUT_S = 60.0
@@ -33,10 +34,9 @@ class Outside:
     withdraw: Withdraw
     new_event_id: Callable[[], str]
     send_event: SendEvent
-    deliveries: Deliveries
+    pending: Pending
     limiter: Callable[[str, str], Limiter]
-    in_place: Callable[[], Awaitable[bool]]
-    """Whether jobs go one after another just now."""
+    mode: Operated
     transport: httpx2.AsyncBaseTransport | None = None
     """In place of the network."""
     write: Write | None = None
@@ -53,6 +53,7 @@ class Room:
     statistics: Statistics
     desk: Desk
     relay: Relay
+    keeper: Keeper
     workflow: Workflow
     log: Logbook
     client: httpx2.AsyncClient
@@ -75,9 +76,7 @@ class CallCounter:
 
     def hear(self, call: Call) -> None:
         """One call that has ended."""
-        say = self.log.debug if call.verb == "poll" and call.outcome == "ok" else self.log.info
-        if call.outcome != "ok":
-            say = self.log.warning
+        say = self.log.debug if call.outcome == "ok" else self.log.warning  # what came of it is said beside
         say(
             Component.PROVIDER, "Provider call", provider=call.provider, verb=call.verb, outcome=call.outcome,
             status=call.status,
@@ -105,20 +104,20 @@ async def open_room(settings: Settings, outside: Outside) -> Room:
     await database.open()
     log = Logbook(now_ms, style=settings.log_style, least=settings.log_level, write=outside.write)
     ledger = Ledger(database, outside.new_event_id)
-    statistics = Statistics(database, settings.dispatch, outside.deliveries)
+    statistics = Statistics(database, outside.mode, outside.pending)
     client = httpx2.AsyncClient(
         timeout=PROVIDER_TIMEOUT_S, transport=outside.transport, trust_env=False, follow_redirects=False
     )
-    relay = Relay(ledger, log, send=outside.send_event, url=settings.webhook_url)
+    relay = Relay(ledger, statistics, log, send=outside.send_event, url=settings.webhook_url)
     calls = CallCounter(log, statistics)
     workflow = Workflow(
         settings, ledger, statistics, log, providers=open_providers(settings, client, tell=calls.hear),
-        bucket=outside.bucket, hand=relay.hand, time=outside.clock, in_place=outside.in_place,
+        bucket=outside.bucket, hand=relay.hand, time=outside.clock, mode=outside.mode,
         limits=ProviderLimits(outside.limiter, settings.provider_rate, now_ms),
     )  # fmt: skip
     return Room(
         settings=settings, database=database, ledger=ledger, statistics=statistics, relay=relay, workflow=workflow,
-        log=log, client=client, calls=calls,
+        keeper=Keeper(ledger, outside.bucket, log, settings.keep_s), log=log, client=client, calls=calls,
         desk=Desk(
             settings, ledger, statistics, log, send=outside.send, withdraw=outside.withdraw, hand=relay.hand
         ),

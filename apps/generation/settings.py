@@ -1,5 +1,6 @@
 """What generation is told by its environment, read once: the document's names, and what it leaves open."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,8 +17,12 @@ E = TypeVar("E", bound=StrEnum)
 
 QUEUE: Final = "generation-queue"
 BUCKET: Final = "GENERATION_STORAGE"
+DATA: Final = "generation-data"
 WEBHOOK_PATH: Final = "/api/webhooks/worker"
 TRIES: Final = 3
+FOREVER: Final = "forever"
+_PERIOD: Final = re.compile(r"([0-9]{1,5})([mhd])")
+_UNITS_S: Final = {"m": 60, "h": 3_600, "d": 86_400}
 
 
 class DispatchMode(StrEnum):
@@ -60,7 +65,7 @@ class Settings:
     """Submissions to one provider, over all workers."""
     nextjs_url: str = "http://localhost:3000"
     webhook_secret: Secret = field(default_factory=Secret)
-    """What webhooks are signed with, and Next.js verifies with: `whsec_…`. Empty: conveyor makes one for this URL."""
+    """What webhooks are signed with, and Next.js verifies with: `whsec_…`. Empty: one is made, and kept in `data`."""
     dispatch: DispatchMode = DispatchMode.QUEUE
     user_rate: int = 30
     """Generations that one user may ask for in a minute."""
@@ -72,10 +77,12 @@ class Settings:
     """From the submission to the video."""
     expected_s: int = 60
     """What a video takes, to say how far it may be where the provider does not: halfway by then."""
+    keep_s: int | None = 30 * 86_400
+    """How long what has ended is kept, its video and its events too; None: for ever."""
     log_style: LogStyle = LogStyle.PRETTY
     log_level: LogLevel = LogLevel.INFO
     """The least that is said."""
-    data: Path = Path("generation-data")
+    data: Path = Path(DATA)
     """generation's database."""
     public_url: str = "http://127.0.0.1:8787"
     """Where browsers reach this server; videos are linked from here."""
@@ -147,9 +154,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         poll_s=read.number("GENERATION_POLL_S", 5, least=1, most=60),
         timeout_s=read.number("GENERATION_TIMEOUT_S", 300, least=5, most=3_600),
         expected_s=read.number("GENERATION_EXPECTED_S", 60, least=1, most=3_600),
+        keep_s=read.seconds("GENERATION_KEEP", "30d"),
         log_style=read.choice("CONVEYOR_LOG", LogStyle, LogStyle.PRETTY),
         log_level=read.choice("GENERATION_LOG_LEVEL", LogLevel, LogLevel.INFO),
-        data=Path(read.text("GENERATION_DATA", "generation-data")),
+        data=Path(read.text("GENERATION_DATA", DATA)),
         public_url=read.url("GENERATION_PUBLIC_URL", f"http://127.0.0.1:{port}"),
     )  # fmt: skip
     settings.check()
@@ -179,6 +187,15 @@ class _Environment:
         if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
             raise SettingError(f"environment: `{name}` is `{text}`: give a whole number from {least} to {most}")
         return int(text)
+
+    def seconds(self, name: str, default: str) -> int | None:
+        text = self.text(name, default).lower()
+        if text == FOREVER:
+            return None
+        found = _PERIOD.fullmatch(text)
+        if found is None or not (seconds := int(found[1]) * _UNITS_S[found[2]]):
+            raise SettingError(f'environment: `{name}` is `{text}`: give a time, as in "12h" or "30d", or "{FOREVER}"')
+        return seconds
 
     def choice(self, name: str, choices: type[E], default: E) -> E:
         text = self.text(name, default.value).lower()

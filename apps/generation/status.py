@@ -17,6 +17,9 @@ PROVIDER_CALLS: Final = "provider_calls"
 PROVIDER_ERRORS: Final = "provider_errors"
 RATE_LIMIT_HITS: Final = "rate_limit_hits"
 RETRIES: Final = "retries"
+WEBHOOKS_SENT: Final = "webhooks_sent"
+WEBHOOKS_FAILED: Final = "webhooks_failed"
+WEBHOOKS_RETRIED: Final = "webhooks_retried"
 
 
 class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -28,23 +31,27 @@ class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """In the last full minute."""
     errors: int
     rate_limit_hits: int
+    """Orders that had to wait: for our own turn, or since the provider said so (429)."""
 
 
 class WebhookStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Deliveries to Next.js: of the last 200."""
+    """Deliveries to Next.js."""
 
     sent: int
     """Taken by it."""
     pending: int
+    """On their way just now, or waiting for another try."""
     failed: int
+    """Given up, for good."""
     retried: int
-    """Tries after the first."""
+    """Tries that failed, and were to be followed by another."""
 
 
 class QueueStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What `GET /api/queue/status` answers."""
 
     mode: DispatchMode
+    """As the queue is operated just now."""
     waiting: int
     running: int
     average_wait_seconds: float | None
@@ -62,17 +69,19 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     webhooks: WebhookStatus
 
 
-Deliveries = Callable[[], Awaitable[WebhookStatus]]
-"""How the latest deliveries stand."""
+Operated = Callable[[], Awaitable[DispatchMode]]
+"""The mode of the queue, whoever set it."""
+Pending = Callable[[], Awaitable[int]]
+"""How many deliveries wait."""
 
 
 class Statistics:
     """Counts, and says what it has counted."""
 
-    def __init__(self, database: Database, mode: DispatchMode, deliveries: Deliveries) -> None:
+    def __init__(self, database: Database, mode: Operated, pending: Pending) -> None:
         self._database = database
         self._mode = mode
-        self._deliveries = deliveries
+        self._pending = pending
 
     async def count(self, name: str, number: int = 1) -> None:
         """Something happened."""
@@ -89,36 +98,42 @@ class Statistics:
 
     async def status(self) -> QueueStatus:
         """All of it."""
-        webhooks = await self._deliveries()
-        return await self._database.read(lambda tx: self._status(tx, webhooks))
+        mode, pending = await self._mode(), await self._pending()
+        return await self._database.read(lambda tx: _status(tx, mode, pending))
 
-    def _status(self, tx: Transaction, webhooks: WebhookStatus) -> QueueStatus:
-        states = {str(state): int(number) for state, number in tx.rows("states")}
-        total = {str(name): (int(a), int(b)) for name, a, b in tx.rows("tallied")}
-        wait_ms, took_ms = tx.rows("waits", since=tx.now_ms - HOUR_MS)[0]
-        hour = {str(state): int(number) for state, number in tx.rows("ended_since", since=tx.now_ms - HOUR_MS)}
-        minute = {str(state): int(number) for state, number in tx.rows("ended_since", since=tx.now_ms - MINUTE_MS)}
-        done, failed = hour.get(State.COMPLETED, 0), hour.get(State.FAILED, 0)
-        ended = sum(states.get(each, 0) for each in (State.COMPLETED, State.FAILED))
-        return QueueStatus(
-            mode=self._mode,
-            waiting=states.get(State.QUEUED, 0) + states.get(State.RETRYING, 0),
-            running=states.get(State.PROCESSING, 0),
-            average_wait_seconds=_seconds(wait_ms),
-            average_processing_seconds=_seconds(took_ms),
-            processed_per_minute=minute.get(State.COMPLETED, 0),
-            failed_per_minute=minute.get(State.FAILED, 0),
-            success_rate=_share(done, done + failed),
-            failure_rate=_share(failed, done + failed),
-            retry_rate=_share(total.get(RETRIES, (0, 0))[0], ended),
-            provider=ProviderStatus(
-                calls=total.get(PROVIDER_CALLS, (0, 0))[0],
-                calls_per_minute=total.get(PROVIDER_CALLS, (0, 0))[1],
-                errors=total.get(PROVIDER_ERRORS, (0, 0))[0],
-                rate_limit_hits=total.get(RATE_LIMIT_HITS, (0, 0))[0],
-            ),
-            webhooks=webhooks,
-        )
+
+def _status(tx: Transaction, mode: DispatchMode, pending: int) -> QueueStatus:
+    states = {str(state): int(number) for state, number in tx.rows("states")}
+    total = {str(name): (int(a), int(b)) for name, a, b in tx.rows("tallied")}
+    wait_ms, took_ms = tx.rows("waits", since=tx.now_ms - HOUR_MS)[0]
+    hour = {str(state): int(number) for state, number in tx.rows("ended_since", since=tx.now_ms - HOUR_MS)}
+    minute = {str(state): int(number) for state, number in tx.rows("ended_since", since=tx.now_ms - MINUTE_MS)}
+    done, failed = hour.get(State.COMPLETED, 0), hour.get(State.FAILED, 0)
+    ended = sum(states.get(each, 0) for each in (State.COMPLETED, State.FAILED))
+    return QueueStatus(
+        mode=mode,
+        waiting=states.get(State.QUEUED, 0) + states.get(State.RETRYING, 0),
+        running=states.get(State.PROCESSING, 0),
+        average_wait_seconds=_seconds(wait_ms),
+        average_processing_seconds=_seconds(took_ms),
+        processed_per_minute=minute.get(State.COMPLETED, 0),
+        failed_per_minute=minute.get(State.FAILED, 0),
+        success_rate=_share(done, done + failed),
+        failure_rate=_share(failed, done + failed),
+        retry_rate=_share(total.get(RETRIES, (0, 0))[0], ended),
+        provider=ProviderStatus(
+            calls=total.get(PROVIDER_CALLS, (0, 0))[0],
+            calls_per_minute=total.get(PROVIDER_CALLS, (0, 0))[1],
+            errors=total.get(PROVIDER_ERRORS, (0, 0))[0],
+            rate_limit_hits=total.get(RATE_LIMIT_HITS, (0, 0))[0],
+        ),
+        webhooks=WebhookStatus(
+            sent=total.get(WEBHOOKS_SENT, (0, 0))[0],
+            pending=pending,
+            failed=total.get(WEBHOOKS_FAILED, (0, 0))[0],
+            retried=total.get(WEBHOOKS_RETRIED, (0, 0))[0],
+        ),
+    )
 
 
 def _seconds(mean_ms: float | None) -> float | None:

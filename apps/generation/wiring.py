@@ -28,15 +28,16 @@ from .errors import SettingError
 from .logbook import Component, Write
 from .provider_errors import ProviderRefusedError, SubmissionInDoubtError
 from .records import Failure, GenerationJob, VideoResult
+from .relay import Delivery
 from .room import Outside, Room, open_room
+from .secret import kept_secret
 from .settings import BUCKET, QUEUE, DispatchMode, Settings, read_settings
-from .status import WebhookStatus
 from .web import create_endpoints
 
 JOB: Final = "generation"
 ALERTS: Final = "generation-alerts"
 SWEEP: Final = "generation-sweep"
-DELIVERIES_SEEN: Final = 200
+CLEAR: Final = "generation-clear"
 LEFT_MS: Final = 30_000
 """What lies so long where it should have been taken on was left by a process that died."""
 FETCH_S: Final = 600
@@ -44,7 +45,6 @@ FETCH_S: Final = 600
 RETRY_DELAY: Final = Backoff.exponential("5s", most="2m")
 WEBHOOK_SCHEDULE: Final = ("5s", "10s", "20s", "30s", "1m", "2m", "5m", "15m", "1h", "6h", "12h", "1d")
 HINT: Final = "the table of settings is in generation's README.md"
-IN_PLACE: Final = (DispatchMode.CRON, DispatchMode.ALARM)
 
 
 class DeadLetterAlert(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +74,8 @@ class Doorway:
         app = self._app
         outside = Outside(
             clock=lambda: app.store.clock, bucket=app.bucket(BUCKET), send=self._send, withdraw=self._withdraw,
-            new_event_id=app.webhooks.new_id, send_event=app.webhooks.send, deliveries=self._deliveries,
-            limiter=app.limiter, in_place=self._is_in_place, transport=self._transport, write=self._write,
+            new_event_id=app.webhooks.new_id, send_event=app.webhooks.send, pending=self._pending,
+            limiter=app.limiter, mode=self._mode, transport=self._transport, write=self._write,
         )  # fmt: skip
         try:
             await self._know_receiver()
@@ -107,8 +107,9 @@ class Doorway:
             return
 
     async def _know_receiver(self) -> None:
-        """Next.js is an endpoint with the secret that the settings give, or one that is made."""
-        url, given = self.settings.webhook_url, self.settings.webhook_secret.reveal() or None
+        """Next.js is an endpoint with the secret that the settings give, or the one that is kept."""
+        url = self.settings.webhook_url
+        given = self.settings.webhook_secret.reveal() or kept_secret(self.settings.data)
         try:
             present = await self._app.webhooks.secret(url)
         except NotFoundError:
@@ -117,21 +118,20 @@ class Doorway:
             except ConflictError:  # another process was first
                 return
         else:
-            if given is not None and present != given:
+            if present != given:
                 await self._app.webhooks.rotate(url, secret=given)
 
-    async def _deliveries(self) -> WebhookStatus:
-        found = await self._app.webhooks.deliveries(url=self.settings.webhook_url, limit=DELIVERIES_SEEN)
-        states = [each.state.value for each in found]
-        return WebhookStatus(
-            sent=states.count("delivered"), pending=states.count("pending"), failed=states.count("failed"),
-            retried=sum(max(0, len(each.tries) - 1) for each in found),
-        )  # fmt: skip
+    async def hear(self, delivery: Delivery) -> None:
+        """What came of a webhook's try."""
+        await self.room().relay.hear(delivery)
 
-    async def _is_in_place(self) -> bool:
+    async def _pending(self) -> int:
+        return (await self._app.queue(self._app.webhooks.queue).metrics()).backlog_messages
+
+    async def _mode(self) -> DispatchMode:
         """As the queue is operated just now, whatever was declared."""
         consumer = (await self._app.info(QUEUE)).consumer
-        return consumer is not None and consumer.dispatch.value in IN_PLACE
+        return self.settings.dispatch if consumer is None else DispatchMode(consumer.dispatch.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ def build_generation(
     # Whoever sets the environment may name any address.
     app.webhooks.configure(
         http=settings.nextjs_url.startswith("http://"), ports=None, allow=["0.0.0.0/0", "::/0"],
-        schedule=WEBHOOK_SCHEDULE, ordered=True,
+        schedule=WEBHOOK_SCHEDULE, ordered=True, on_try=doorway.hear,
     )  # fmt: skip
     job = doorway.job = declare_job(app, doorway, settings, retry_delay=retry_delay)
     declare_rescue(app, doorway)
@@ -180,7 +180,7 @@ def build_generation(
         return app.jobs.get(job_id).follow(after=after)
 
     endpoints = create_endpoints(settings, doorway.room, app.bucket(BUCKET), follow)
-    app.mount(endpoints)
+    app.mount(endpoints, on_stop=endpoints.state.stop)
     return GenerationApp(app=app, doorway=doorway, job=job, endpoints=endpoints)
 
 
@@ -235,3 +235,7 @@ def declare_rescue(app: Conveyor, doorway: Doorway) -> None:
         for id in await room.ledger.silent(for_ms=LEFT_MS):
             await room.relay.hand(id)
         await room.statistics.fold()
+
+    @app.cron("23 3 * * *", name=CLEAR, timezone="UTC", misfire="latest", overlap="skip")
+    async def clear(_run: CronRun) -> None:
+        await doorway.room().keeper.clear()

@@ -7,7 +7,7 @@ Between two looks the job is put off, so that it holds no worker and a dead work
 after another (`cron`, `alarm`) it waits in its place instead, since to the next one a job that is put off is over.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -26,14 +26,15 @@ from .provider_errors import (
 )
 from .records import Failure, Generation, GenerationJob, ProviderName, Submission, SubmissionState, VideoResult
 from .relay import Hand
-from .settings import Settings
-from .status import RATE_LIMIT_HITS, RETRIES, Statistics
+from .settings import DispatchMode, Settings
+from .status import RATE_LIMIT_HITS, RETRIES, Operated, Statistics
 from .submitting import Submitter
 from .video import Done, Failed, Progress, Running, VideoProvider
 
 SUBMITTED: Final = 0.1
 """How far it is once the provider has it; the looks lead on to `MADE`."""
 MADE: Final = 0.9
+IN_PLACE: Final = (DispatchMode.CRON, DispatchMode.ALARM)
 LIMIT_S_MAX: Final = 120.0
 """The longest that a job holds its place because its provider is asked too often."""
 
@@ -68,7 +69,7 @@ class Workflow:
     def __init__(
         self, settings: Settings, ledger: Ledger, statistics: Statistics, log: Logbook, *,
         providers: Mapping[ProviderName, VideoProvider], bucket: Bucket, hand: Hand, time: Callable[[], Clock],
-        limits: ProviderLimits, in_place: Callable[[], Awaitable[bool]],
+        limits: ProviderLimits, mode: Operated,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._ledger = ledger
@@ -78,7 +79,7 @@ class Workflow:
         self._bucket = bucket
         self._hand = hand
         self._clock = time
-        self._in_place = in_place
+        self._mode = mode
         self._submitter = Submitter(ledger, limits, log, lambda: time().now_ms())
 
     async def run(self, job: GenerationJob, context: JobContext) -> VideoResult | None:
@@ -100,7 +101,7 @@ class Workflow:
         try:
             return await self._make(generation, context)
         except ProviderLimitedError as error:
-            await self._limited(generation, error)
+            await self._limited(generation, context, error)
             raise RateLimited(error.after_s, scope="key", reason=str(error)) from error
         except ProviderError as error:
             await self._failed(generation, context, error)
@@ -145,7 +146,7 @@ class Workflow:
             except ProviderLimitedError as error:
                 if error.after_s > LIMIT_S_MAX or not await self._in_place():
                     raise
-                await self._limited(generation, error)
+                await self._limited(generation, context, error)
                 await self._clock().sleep(error.after_s)
 
     async def _watch(
@@ -176,9 +177,8 @@ class Workflow:
             raise
         except ProviderError as error:
             if isinstance(error, ProviderLimitedError):
-                await self._limited(generation, error)
-            else:
-                self._log.warning(Component.PROVIDER, "Poll failed", error=str(error))
+                await self._statistics.count(RATE_LIMIT_HITS)
+            self._log.warning(Component.PROVIDER, "Poll failed", error=str(error))
             return False
         match found:
             case Done():
@@ -197,6 +197,9 @@ class Workflow:
                     duration=round(since_s * 1000),
                 )  # fmt: skip
                 return False
+
+    async def _in_place(self) -> bool:
+        return await self._mode() in IN_PLACE
 
     async def _pause(self, name: str, seconds: float, context: JobContext) -> None:
         if await self._in_place():
@@ -235,9 +238,14 @@ class Workflow:
         )  # fmt: skip
         await self._hand(generation.id)
 
-    async def _limited(self, generation: Generation, error: ProviderLimitedError) -> None:
+    async def _limited(self, generation: Generation, context: JobContext, error: ProviderLimitedError) -> None:
+        """An order waits: for its turn, which is nothing unusual, or since the provider wants it so."""
         await self._statistics.count(RATE_LIMIT_HITS)
-        self._log.warning(Component.PROVIDER, "Rate limited", after=error.after_s, error=str(error))
+        if error.status is None:
+            self._log.info(Component.PROVIDER, "Waiting for a turn", provider=error.provider, after=error.after_s)
+        else:
+            self._log.warning(Component.PROVIDER, "Rate limited", after=error.after_s, error=str(error))
+        await self._move(generation, context, 0.0, "Waiting for its turn at the provider")
 
     async def _move(self, generation: Generation, context: JobContext, fraction: float, note: str) -> None:
         await self._ledger.move(generation.id, fraction, note)

@@ -66,6 +66,7 @@ class Conveyor:
     """How a child process finds this app: `MODULE:VARIABLE`."""
     http: Any = None
     """The application's own ASGI app, served by `conveyor serve`."""
+    on_stop: Hook | None = None
     _loop: asyncio.AbstractEventLoop | None = None
     _opener: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
     _declaring: asyncio.Task[None] | None = None
@@ -172,9 +173,10 @@ class Conveyor:
         self._queues[name] = settings or QueueSettings()
         return self.queue(name)
 
-    def mount(self, asgi: Any) -> None:
-        """The application's own HTTP: `conveyor serve` answers with it beside `/healthz` and `/readyz`."""
-        self.http = asgi
+    def mount(self, asgi: Any, *, on_stop: Hook | None = None) -> None:
+        """The application's own HTTP: `conveyor serve` answers with it beside `/healthz` and `/readyz`. When the server
+        is to stop it awaits `on_stop` first, and then what still runs: long streams end here."""
+        self.http, self.on_stop = asgi, on_stop
 
     def on_open(self, hook: Hook) -> Hook:
         """Called in each process after the store is open."""
@@ -197,11 +199,9 @@ class Conveyor:
         """The way into a queue, declared here or elsewhere."""
         if self._loop is not None and self._loop.is_closed():
             self._renew_handles()
-        handle = self._handles.get(name)
-        if handle is None:
-            handle = Queue(self._store, self._ids, self._settings_of, name, self.here, self.sealer)
-            self._handles[name] = handle
-        return handle
+        if name not in self._handles:
+            self._handles[name] = Queue(self._store, self._ids, self._settings_of, name, self.here, self.sealer)
+        return self._handles[name]
 
     def kv(self, namespace: str) -> KV:
         """A namespace of named values, by its name or by its binding in a wrangler file."""

@@ -9,7 +9,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from conveyor import RateLimited, Reject, Retry
 from conveyor_apps.generation.clients import open_providers
 from conveyor_apps.generation.google import Call, new_client
 from conveyor_apps.generation.provider_errors import (
@@ -17,7 +16,6 @@ from conveyor_apps.generation.provider_errors import (
     ProviderLimitedError,
     ProviderRefusedError,
     SubmissionInDoubtError,
-    verdict_of,
 )
 from conveyor_apps.generation.records import Parameters, ProviderName
 from conveyor_apps.generation.settings import Host, Settings
@@ -133,7 +131,6 @@ async def test_safety_refusals_are_permanent_at_the_submission_and_at_the_end(na
         with pytest.raises(ProviderError, match="no video"):
             await fetch(provider, operation)
     assert (refused.value.status, refused.value.code) == (400, "INVALID_ARGUMENT")
-    assert isinstance(verdict_of(refused.value), Reject)
     assert isinstance(ended, Failed)
     assert (ended.code, ended.is_permanent) == ("SAFETY", True)
     assert "usage guidelines" in ended.message
@@ -174,9 +171,6 @@ async def test_the_limit_per_minute_tells_how_long_to_wait(name: ProviderName) -
         taken = [each["operation"] != "" for each in await stage.submissions()]
     assert limited.value.after_s == 40
     assert taken == [True, True, False, True]
-    verdict = verdict_of(limited.value)
-    assert isinstance(verdict, RateLimited)
-    assert (verdict.after_ms, verdict.scope) == (40_000, "key")
     assert [call.outcome for call in stage.calls] == ["ok", "ok", "limited", "ok"]
 
 
@@ -194,7 +188,6 @@ async def test_faults_of_one_endpoint_leave_the_others_alone(name: ProviderName)
         await provider.poll(operation)
     assert (failed.value.status, failed.value.code) == (503, "UNAVAILABLE")
     assert type(failed.value) is ProviderError
-    assert isinstance(verdict_of(failed.value), Retry)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -386,9 +379,8 @@ async def test_a_download_that_breaks_off_can_be_tried_again() -> None:
 
     file = httpx2.Response(200, content=broken(), headers={"content-type": "video/webm"})
     answer, _ = answering(f"{FILES}/f1?alt=media", f1=file)
-    with pytest.raises(ProviderError, match="broke off") as failed:
+    with pytest.raises(ProviderError, match="broke off"):
         await fetch(gemini(answer), NAME)
-    assert isinstance(verdict_of(failed.value), Retry)
 
 
 async def test_an_answer_without_end_is_cut_off() -> None:

@@ -315,6 +315,8 @@ def test_many_hosts_are_well_where_the_store_is_a_server() -> None:
     )  # fmt: skip
     assert belt.owners(facts).verdict is Health.OK
     assert belt.owners(replace(facts, is_of_one_host=True)).verdict is Health.WARNING
+    own = [OwnerRow(owner=1, info=an_owner(host="host-0/pid:[4026531836]"), lease_until=2)]  # as workers write it
+    assert belt.owners(replace(facts, is_of_one_host=True, owners=own)).verdict is Health.OK
 
 
 @pytest.mark.parametrize(
@@ -335,6 +337,8 @@ def test_a_queue_that_goes_by_the_clock(cron: str, waiting: int, words: str) -> 
         now=NOON_MS, host="here", is_of_one_host=True, clock_drift_ms=0, queues=[QueueFacts(info=info, metrics=metrics)],
         owners=[OwnerRow(owner=1, info=an_owner(), lease_until=NOON_MS + 1)], schedules=[], due_since={}, purged_rows=0,
     )  # fmt: skip
+    owners = [replace(facts.owners[0], info=an_owner(app="shop.main:app"))]  # as a supervisor writes it
+    assert belt.consumers(replace(facts, owners=owners)) == belt.consumers(facts)
     found = belt.consumers(facts)
     assert words in found.found
     assert found.verdict is (Health.OK if waiting == 5 else Health.WARNING)

@@ -78,6 +78,9 @@ class Quiet:
     def breadcrumb(self, event: str, **facts: str | float) -> None:
         """Not looked at."""
 
+    def warn(self, event: str, words: str) -> None:
+        """Not looked at."""
+
     def capture(self, error: BaseException, **facts: str | float) -> None:
         self.captured.append(error)
 

@@ -95,7 +95,7 @@ async def test_what_is_held_stays_until_the_hold_is_lifted(tmp_path: Path) -> No
         holds = archivist.holds
         message = await holds.place(ANN, HoldKind.MESSAGE, "msg-000000000001", "a complaint")
         await holds.place(ANN, HoldKind.USER, "bea", "an inquiry")
-        await holds.place(ANN, HoldKind.RECIPIENT, "person2@example.com", "a lawsuit")
+        await holds.place(ANN, HoldKind.RECIPIENT, "Person2@Example.com", "a lawsuit")
         job = asked(Target.MESSAGE_QUEUE)
         seen = await preview_cleanup(job, archivist.context)
         assert (seen.rows, seen.held) == (7, 5)

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from concierge.proving import free_port, wait_until
 from conveyor_apps.concierge.cli import main
+from conveyor_apps.concierge.trial import running_sandbox
 
 
 @pytest.fixture
@@ -46,6 +47,33 @@ def test_accounts_are_made_once_and_with_a_long_password(run: CliRunner) -> None
     assert msgspec.json.decode(verified.output)["records"] == 1
 
 
+def test_what_is_held_and_what_is_not_sent_is_said_on_the_command_line(run: CliRunner) -> None:
+    for group, place in (
+        ("holds", ["place", "recipient", "mia@example.com", "--reason", "case 12"]),
+        ("suppressions", ["add", "email", "Mia@example.com", "--note", "by phone"]),
+    ):
+        id = run.invoke(main, [group, *place]).output.strip()
+        listed = msgspec.json.decode(run.invoke(main, [group, "list"]).output)
+        assert [(each["id"], each["placedBy"], each["liftedAt"]) for each in listed] == [(id, "cli", None)]
+        assert run.invoke(main, [group, "lift", id]).exit_code == 0
+        again = run.invoke(main, [group, "lift", id])
+        assert (again.exit_code, again.output[:10]) == (2, "concierge:")
+    refused = run.invoke(main, ["holds", "place", "all", "everything", "--reason", "x"])
+    assert "a hold on all names nothing" in refused.output
+
+
+def test_a_token_is_made_for_those_who_are_there(run: CliRunner) -> None:
+    arguments = ["users", "add", "mia", "--role", "admin", "--address", "mia@example.com", "--password", "long enough for this"]
+    assert run.invoke(main, arguments).exit_code == 0
+    assert run.invoke(main, ["users", "token", "mia"]).output.startswith("cge_")
+    assert run.invoke(main, ["users", "list"]).output.split() == ["mia", "admin", "mia@example.com"]
+    assert "12 to" in run.invoke(main, ["users", "password", "mia", "--password", "short"]).output
+    assert run.invoke(main, ["users", "password", "mia", "--password", "another long one"]).exit_code == 0
+    assert "no user `ann`" in run.invoke(main, ["users", "token", "ann"]).output
+    database = Path(os.environ["CONVEYOR_URL"].removeprefix("sqlite:///"))
+    assert database.stat().st_mode & 0o077 == 0  # names and texts lie in it
+
+
 def test_help_shows_how_to_begin() -> None:
     shown = CliRunner().invoke(main, ["--help"]).output
     assert "concierge queue demo" in shown
@@ -73,6 +101,7 @@ def test_one_command_runs_it_with_a_sandbox_and_people(tmp_path: Path) -> None:
             own = {"origin": f"http://127.0.0.1:{port}"}
             tried = client.post("/debug/enqueue", headers=own).json()["job"]["messageId"]
             wait_until(lambda: client.get(f"/api/messages/{tried}").json()["state"] == "sent", seconds=60)
+            assert "smtp" in running_sandbox(tmp_path / "concierge-data")["SMTP_URL"]  # for `queue consumer` beside it
             sandbox = re.findall(r"(http\S+)/inbox", log.read_text())[0]
             assert "test@example.com" in httpx2.get(f"{sandbox}/inbox", trust_env=False).text
         process.send_signal(signal.SIGTERM)
@@ -81,6 +110,7 @@ def test_one_command_runs_it_with_a_sandbox_and_people(tmp_path: Path) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    assert running_sandbox(tmp_path / "concierge-data") == {}
 
 
 def _is_up(client: httpx2.Client) -> bool:

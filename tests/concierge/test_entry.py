@@ -9,8 +9,10 @@ import httpx2
 import pytest
 
 from concierge.clinic import PASSWORD, Clinic, clinic
+from conveyor_apps.concierge.cli import trial_people
 from conveyor_apps.concierge.endpoints import addresses_of
 from conveyor_apps.concierge.entry import Address
+from conveyor_apps.concierge.errors import SettingError
 from conveyor_apps.concierge.rights import RIGHTS, Right
 from conveyor_apps.concierge.words import Role
 
@@ -142,6 +144,20 @@ async def test_each_login_is_a_session_of_its_own_and_a_wrong_password_is_none(t
         nobody = await login(house, browser, name="nobody")
         assert (wrong.status_code, nobody.status_code) == (401, 401)
         assert wrong.json() == nobody.json()
+        own, change = {"sec-fetch-site": "same-origin"}, {"old": "not it at all", "new": "another long one"}
+        assert (await browser.post("/api/me/password", json=change, headers=own)).status_code == 403
+        change["old"] = PASSWORD
+        assert (await browser.post("/api/me/password", json=change, headers=own)).status_code == 204
+        assert (await browser.get("/api/me")).status_code == 401  # also here
+        assert (await login(house, browser, password="another long one")).status_code == 200  # noqa: S106
+
+
+async def test_no_trial_begins_where_people_work(tmp_path: Path) -> None:
+    async with clinic(tmp_path) as house:
+        with pytest.raises(SettingError, match="people work here already"):  # else their messages would go nowhere
+            await trial_people(house.room, data=tmp_path)
+        async with house.visitor() as browser:
+            assert (await login(house, browser)).status_code == 200
 
 
 SITES = [

@@ -96,7 +96,7 @@ def shoot(page: Any, name: str) -> None:
 
 def sign_in(page: Any, role: str) -> None:
     page.get_by_label("Name").fill(role)
-    page.get_by_label("Password").fill(PASSWORD)
+    page.locator("#login [name=password]").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").press("Enter")
     expect(page.locator("#house")).to_be_visible()
 
@@ -108,7 +108,7 @@ def sections(page: Any) -> list[str]:
 def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -> None:
     shoot(page, "door")
     page.get_by_label("Name").fill("assistant")
-    page.get_by_label("Password").fill("not it")
+    page.locator("#login [name=password]").fill("not it")
     page.get_by_role("button", name="Sign in").click()
     expect(page.locator("#login .error")).to_be_visible()
     sign_in(page, "assistant")
@@ -135,6 +135,12 @@ def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -
     expect(detail.locator(".words")).to_have_text("Dear Mia,\n\nplease come at 10:30, and bring <all> your papers.")
     page.get_by_role("button", name="Edit").click()
     expect(page.locator("#letter [name=recipient]")).to_have_value("mia@example.com")
+    page.locator("#letter [name=when]").select_option("later")
+    page.get_by_role("button", name="Hand in for review").click()
+    expect(page.locator("#letter .error")).to_have_text("Say when it is to go.")  # and it does not go at once
+    page.get_by_role("button", name="Password").click()
+    expect(page.get_by_label("Your password until now")).to_be_focused()
+    page.keyboard.press("Escape")
     page.get_by_role("button", name="Sign out").click()
     expect(page.locator("#door")).to_be_visible()
     assert "Mia" not in page.locator("#house").text_content()

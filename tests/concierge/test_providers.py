@@ -71,6 +71,7 @@ async def test_a_mail_goes_by_tls_from_the_first_byte_too(office: PostOffice) ->
     ("mishap", "error", "reason"),
     [
         ({"refuse": 550}, PermanentError, Reason.INVALID),
+        ({"refuse": 550, "moment": "data"}, PermanentError, Reason.INVALID),
         ({"refuse": 553}, PermanentError, Reason.INVALID),
         ({"refuse": 554, "moment": "data"}, PermanentError, Reason.BLOCKED),
         ({"refuse": 552, "moment": "data"}, PermanentError, Reason.REFUSED),
@@ -89,6 +90,7 @@ async def test_what_a_mail_server_says_has_its_meaning(
     assert type(caught.value) is error
     assert getattr(caught.value, "reason", getattr(caught.value, "after_s", None)) == reason
     assert "b@x.test" not in str(caught.value)
+    assert getattr(caught.value, "is_lasting", False) is (mishap == {"refuse": 550})  # said to the recipient alone
 
 
 def later(time_s: Callable[[], float], shift_s: float) -> float:

@@ -124,7 +124,7 @@ async def test_a_callback_becomes_a_receipt(status: str, code: str, state: State
     detail = f"{status} {code}" if code else ""
     expected = Receipt(
         provider="twilio", reference=SID, state=state, detail=detail, code=code, message_id="m1",
-        again_after_s=again_after_s,
+        is_lasting=code == "30005", again_after_s=again_after_s,
     )  # fmt: skip
     assert desk.kept == [expected]
 
@@ -183,7 +183,8 @@ def event(kind: str, data: dict[str, Any], *, id: str = "msg_1", secret: str = S
             "email.bounced",
             {"bounce": {"type": "Permanent", "subType": "Suppressed", "message": "b@x.test is no more"}},
             Receipt(
-                provider="resend", reference="e1", state=State.BOUNCED, detail="bounced Suppressed", code="Suppressed"
+                provider="resend", reference="e1", state=State.BOUNCED, detail="bounced Suppressed", code="Suppressed",
+                is_lasting=True,
             ),
         ),
         (
@@ -191,6 +192,13 @@ def event(kind: str, data: dict[str, Any], *, id: str = "msg_1", secret: str = S
             {},
             Receipt(
                 provider="resend", reference="e1", state=State.DELIVERED, detail="complained", is_complaint=True
+            ),
+        ),
+        (
+            "email.bounced",
+            {"bounce": {"type": "Transient", "subType": "MailboxFull"}},
+            Receipt(
+                provider="resend", reference="e1", state=State.BOUNCED, detail="bounced MailboxFull", code="MailboxFull"
             ),
         ),
         ("email.failed", {}, Receipt(provider="resend", reference="e1", state=State.FAILED, detail="failed")),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from conveyor.model.events import MessageFailed
@@ -70,9 +71,19 @@ def test_words_of_the_present_job_are_struck_out() -> None:
     with hiding(JOB):
         assert redact("550 MIA quill unknown, call +49 170 1234567") == "550 *** *** unknown, call ***"
         assert safe_facts({"reason": "quill"}) == {"reason": "***"}
+        assert safe_facts({"message": "quill-1"}) == {"message": "***"}
         assert safe_error(TemporaryError("421 for Mia")) == "TemporaryError: 421 for ***"
     assert safe_facts({"reason": "quill"}) == {"reason": "quill"}
     assert redact("write to mia@example.com") == "write to ***"
+
+
+def test_what_is_ours_is_said_whatever_the_message_says() -> None:
+    said = io.StringIO()
+    made = "msg-09aa484b887ac747f9bf"
+    with hiding(msgspec.structs.replace(JOB, content=f"a message by email: sent, msg {made}")):
+        Lines(lambda: said).say("message.sent", {"message": made, "channel": "email", "reason": "email"})
+    line = msgspec.json.decode(said.getvalue())
+    assert (line["event"], line["message"], line["channel"], line["reason"]) == ("message.sent", made, "email", "***")
 
 
 def test_errors_are_their_kind_and_place() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from conveyor.cli import main as conveyor
 from conveyor_apps.generation import nextjs
+from conveyor_apps.generation.secret import KEPT, kept_secret
 from cutmv.kit import wait_until
 from generation.nextjs import receiving_beside
 from generation.served import Served
@@ -25,7 +26,7 @@ def said_by(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_the_webhook_endpoint_is_tried_with_a_signed_event(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_webhook_endpoint_is_tried_with_a_signed_event(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with receiving_beside() as site:
         environment = {"NEXTJS_URL": site.url, "GENERATION_WEBHOOK_SECRET": site.secret}
         assert wait_until(lambda: nextjs.main(["test"], environment) == 0)
@@ -38,8 +39,14 @@ def test_the_webhook_endpoint_is_tried_with_a_signed_event(capsys: pytest.Captur
         assert unsigned.status_code == 401, "the document's own call, which anybody could make"
         [event] = site.events
         assert event.event.generation_id == "test"
+        kept_secret(tmp_path)
+        (tmp_path / KEPT).write_text(site.secret)
+        assert nextjs.main(["test"], {"NEXTJS_URL": site.url, "GENERATION_DATA": str(tmp_path)}) == 0, "as it is kept"
     assert nextjs.main(["test"], environment) == 1, "nobody listens"
+    assert "NEXTJS_URL" in capsys.readouterr().err
     assert nextjs.main(["tset"], environment) == 2
+    assert nextjs.main(["test"], {"GENERATION_DATA": str(tmp_path / "none")}) == 2
+    assert "GENERATION_WEBHOOK_SECRET" in capsys.readouterr().err
 
 
 def test_a_job_is_followed_by_conveyors_commands(served: Served, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from conveyor import ConveyorError
+from conveyor import ConveyorError, Dispatch
 from conveyor_apps.generation import build_generation
 from conveyor_apps.generation.errors import SettingError
 from conveyor_apps.generation.logbook import Component, Logbook, LogLevel, LogStyle
@@ -16,6 +16,7 @@ from conveyor_apps.generation.records import GenerationRequest, ProviderName
 from conveyor_apps.generation.settings import DispatchMode, read_settings
 from conveyor_apps.generation.status import PROVIDER_CALLS
 from generation.stage import stage
+from generation.test_switching import switch
 
 
 @pytest.fixture
@@ -33,6 +34,8 @@ def test_settings_are_the_documents_names() -> None:
     assert (settings.provider, settings.dispatch) == (ProviderName.GEMINI, DispatchMode.ALARM)
     assert (settings.tries, settings.poll_s, settings.timeout_s) == (3, 5, 300)
     assert settings.public_url == "http://127.0.0.1:9000"
+    assert settings.keep_s == 30 * 86_400
+    assert read_settings({**KEY, "GENERATION_KEEP": "forever"}).keep_s is None
     assert "sesame" not in repr(settings.gemini)
 
 
@@ -45,6 +48,7 @@ def test_settings_are_the_documents_names() -> None:
         ({**KEY, "GENERATION_DISPATCH": "soon"}, "immediate or cron or alarm or queue"),
         ({**KEY, "GENERATION_POLL_S": "0"}, "from 1 to 60"),
         ({**KEY, "CONVEYOR_LOG": "loud"}, "CONVEYOR_LOG"),
+        ({**KEY, "GENERATION_KEEP": "0d"}, "12h"),
     ],
 )
 def test_what_is_wrong_is_named(given: dict[str, str], named: str) -> None:
@@ -110,3 +114,5 @@ async def test_figures_are_told_by_the_minute_and_kept_as_a_sum(tmp_path: Path) 
             await film.room.statistics.fold()
         found = (await film.room.desk.status()).provider
         assert (found.calls, found.calls_per_minute) == (6, 0)
+        await switch(film, Dispatch.CRON)
+        assert (await film.room.desk.status()).mode is DispatchMode.CRON, "as it is operated, whatever was declared"

@@ -43,7 +43,11 @@ async def test_a_receiver_that_was_down_gets_every_event_once_in_order_and_signe
         assert max(len(each.tries) for each in log) > 2
         status = (await film.room.desk.status()).webhooks
         assert (status.sent, status.pending, status.failed) == (2 * len(made), 0, 0)
-        assert status.retried > 0
+        assert status.retried == sum(len(each.tries) - 1 for each in log)
+        assert len(film.logged("Webhook sent successfully")) == 2 * len(made)
+        lost = film.logged("Failed to send webhook")
+        assert len(lost) == status.retried
+        assert {(each["level"], each["willRetry"], each["status"]) for each in lost} == {("WARN", True, 503)}
 
 
 async def test_bodies_are_the_documents(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from conveyor_apps.generation.errors import RefusedError
-from conveyor_apps.generation.records import ProviderName, State
+from conveyor_apps.generation.records import Failure, ProviderName, State, VideoResult
+from conveyor_apps.generation.settings import BUCKET
 from generation.stage import Stage, stage, work_on
 
 pytestmark = pytest.mark.anyio
@@ -191,6 +192,32 @@ async def test_a_job_that_dies_without_a_word_is_told(tmp_path: Path, monkeypatc
         assert ended.error is not None
         assert (ended.state, ended.error.code) == (State.FAILED, "retries")
         assert film.nextjs.names_of(made.id) == ["generation.started", "generation.failed"]
+
+
+async def test_what_is_over_goes_with_its_video_and_its_events(tmp_path: Path) -> None:
+    async with stage(tmp_path, works=False, environment={"GENERATION_KEEP": "1h"}) as film:
+        done, bad, untold = await film.create(key="k"), await film.create(), await film.create()
+        bucket, ledger, clear = film.made.app.bucket(BUCKET), film.room.ledger, film.room.keeper.clear
+        await bucket.put("videos/done.mp4", b"film")
+        result = VideoResult(
+            video_url="", key="videos/done.mp4", size=4, content_type="video/mp4", duration=8, processing_time=1
+        )
+        await ledger.complete(done.id, result)
+        for each in (bad, untold):
+            await ledger.fail(each.id, Failure(code="safety", message="no"))
+        for each in (done, bad):
+            assert await film.room.relay.hand(each.id)
+        assert await clear() == 0, "not yet"
+        await film.clock.advance(3_700)
+        recent = await film.create()
+        assert await clear() == 2
+        assert [each.id for each in await film.room.desk.list()] == [recent.id, untold.id]
+        assert await bucket.head("videos/done.mp4") is None
+        assert await ledger.events(done.id) == []
+        assert film.logged("Removed what is over")[0]["generations"] == 2
+        assert (await film.create(key="k")).id != done.id
+        await film.room.relay.hand(untold.id)
+        assert await clear() == 1
 
 
 async def refuse(*_given: object, **_named: object) -> None:

@@ -38,6 +38,6 @@ async def online(app: Conveyor) -> AsyncIterator[str]:
                 await asyncio.sleep(0.005)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            await asgi.state.streams.close()
+            await asgi.stop()
             server.should_exit = True
             await serving

@@ -12,6 +12,7 @@ from conveyor import Conveyor, JobFunction, RateLimited
 from conveyor.jobs.explain import explain
 from conveyor.model.ids import MessageId
 from conveyor.store.records import ClaimRequest, Ending, Evidence, OwnerInfo
+from conveyor.testing.factories import an_owner
 from conveyor.testing.harness import Harness
 
 from .conftest import make_store
@@ -112,6 +113,10 @@ async def test_no_workers(scene: Scene) -> None:
     id = await scene.send()
     await scene.kit.store.reap_owner(scene.owner, Evidence(ending=Ending.EXITED))
     assert await scene.reason(id) == "no_workers"
+    await scene.kit.store.register_owner(an_owner(app="conveyor"))
+    assert await scene.reason(id) == "no_workers", "a server for the store alone works for nobody"
+    await scene.kit.store.register_owner(an_owner(app="shop.main:app"))
+    assert await scene.reason(id) != "no_workers", "as a supervisor writes it, who does not know the app's name"
 
 
 @limited(alert_queue="bell")

@@ -64,7 +64,7 @@ async def _look(context: Context, before: int, *, most: int | None) -> tuple[lis
 
 async def _holds(context: Context) -> set[tuple[str, str]]:
     rows = await context.database.read(lambda tx: tx.rows("holds_on_messages"))
-    return {(kind, subject) for kind, subject in rows}
+    return {(kind, subject.casefold() if kind == "recipient" else subject) for kind, subject in rows}
 
 
 def _is_held(letter: DeadLetter, holds: set[tuple[str, str]]) -> bool:
@@ -76,7 +76,7 @@ def _is_held(letter: DeadLetter, holds: set[tuple[str, str]]) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return True
     subjects = {
-        ("all", ""), ("message", body.message_id), ("recipient", body.recipient), ("user", body.user_id),
+        ("all", ""), ("message", body.message_id), ("recipient", body.recipient.casefold()), ("user", body.user_id),
         ("export", body.export_id),
     }  # fmt: skip
     return not subjects.isdisjoint(holds)

@@ -68,7 +68,8 @@ def verify_file(path: Path, *, pepper: str | None = None, expected: str | None =
         for record in _records_of(path):
             examined.look(record)
     except (ValueError, KeyError, TypeError, msgspec.MsgspecError, csv.Error, EOFError, zlib.error, OSError) as error:
-        raise ExportError(f"`{path.name}` cannot be read as an export of the audit trail: {error}") from error
+        problem = f"its records have no {error}" if isinstance(error, KeyError) else error
+        raise ExportError(f"`{path.name}` cannot be read as an export of the audit trail: {problem}") from error
     return examined.result(_digest_of(path), expected)
 
 

@@ -45,9 +45,17 @@ function look() {
   find("#letter-count").textContent = `${text.length.toLocaleString()} of ${MOST[channel].toLocaleString()} characters${parts}`;
 }
 
+// Whoever says `later` and no moment, or one that is over, does not mean at once.
+function momentOf({ when, at }) {
+  if (when.value !== "later") return null;
+  const moment = new Date(at.value);
+  const problem = Number.isNaN(moment.getTime()) ? "Say when it is to go." : moment < Date.now() - 60000 ? "That moment is over." : null;
+  if (problem) throw Object.assign(new Error(problem), { field: "sendAt" });
+  return moment.toISOString();
+}
+
 function written(then) {
   const { elements } = form;
-  const later = elements.when.value === "later" && elements.at.value;
   return {
     channel: elements.channel.value,
     recipient: elements.recipient.value.trim(),
@@ -55,7 +63,7 @@ function written(then) {
     content: elements.content.value,
     priority: elements.priority.value,
     once: elements.once.checked,
-    sendAt: later ? new Date(later).toISOString() : null,
+    sendAt: momentOf(elements),
     then,
     ...(editing ? { version: editing.version } : {}),
   };

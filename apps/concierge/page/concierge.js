@@ -43,6 +43,8 @@ function leave() {
   compose.clear();
   records.leaveFiles();
   find("#notice").hidden = true;
+  for (const each of document.querySelectorAll("dialog[open]")) each.close("no");
+  find("#password form").reset();
   find("#house").hidden = true;
   find("#door").hidden = false;
   find("#login [name=name]").focus();
@@ -87,13 +89,34 @@ find("#leave").addEventListener("click", async () => {
   history.replaceState(null, "", "/");
   leave();
 });
+find("#own").addEventListener("click", () => {
+  find("#password form").reset();
+  accuse(find("#password form"), null);
+  find("#password").showModal();
+});
+find("#password-no").addEventListener("click", () => find("#password").close());
+find("#password form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  accuse(form, null);
+  try {
+    await ask("POST", "/api/me/password", Object.fromEntries(new FormData(form)));
+    find("#password").close();
+    leave();
+    accuse(find("#login"), new Error("Your password is another one: sign in with it."));
+  } catch (error) {
+    accuse(form, error);
+  }
+});
 find("#keys").addEventListener("click", () => find("#help").showModal());
 addEventListener("hashchange", () => { if (session) show(); });
 addEventListener("signed-out", () => { if (session) { leave(); accuse(find("#login"), new Error("Your session is over: sign in again.")); } });
 
 // What others do shows, while somebody looks.
 setInterval(() => {
-  if (session && !document.hidden) REFRESHES[shown]?.().catch(() => {});
+  if (!session || document.hidden) return;
+  REFRESHES[shown]?.().catch(() => {});
+  inbox.count().catch(() => {});
 }, REFRESH_MS);
 
 document.addEventListener("keydown", (event) => {

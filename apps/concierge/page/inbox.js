@@ -5,8 +5,11 @@ import { ask, deed, facts, find, make, moment, pill, tell } from "./dom.js";
 const list = find("#messages");
 const detail = find("#detail");
 const filter = find("#inbox-filter");
+const SOON_MS = 2500;
 let next = null;
 let shown = null;
+let shownAt = null;
+let soon = 0;
 let isLong = false;
 let session = null;
 let edit = () => {};
@@ -17,6 +20,7 @@ export function begin(person, onEdit) {
 }
 
 const may = (right) => session.rights.includes(right);
+const SUPPRESSION = "until somebody lifts its suppression";
 const CHANNELS = { email: "e-mail", sms: "SMS" };
 
 function query(cursor) {
@@ -34,6 +38,19 @@ export async function load() {
   isLong = false;
   after(page);
   mark();
+  const now = page.items.find((each) => each.id === shown);
+  if (now && now.updatedAt !== shownAt) await open(shown);
+  watch(page.items);
+}
+
+// What is on its way is looked at often, so that nobody waits to see it go.
+function watch(items) {
+  clearTimeout(soon);
+  const isDue = (each) => each.state === "sending" || (each.state === "queued" && !(new Date(each.sendAt ?? 0) > new Date()));
+  if (!items.some(isDue)) return;
+  soon = setTimeout(() => {
+    if (!document.hidden && !find("#house").hidden && !find("#inbox").hidden) refresh().catch(() => {});
+  }, SOON_MS);
 }
 
 // By itself only while nobody looks at older ones.
@@ -77,9 +94,13 @@ export async function open(id) {
   mark();
   const [message, history] = await Promise.all([ask("GET", `/api/messages/${id}`), ask("GET", `/api/messages/${id}/history`)]);
   if (shown !== id) return;
+  shownAt = message.updatedAt;
+  const isHeld = detail.contains(document.activeElement);
   detail.replaceChildren(...parts(message, history.items));
+  if (detail.hidden || detail.dataset.id !== id) detail.scrollTop = 0;
+  detail.dataset.id = id;
   detail.hidden = false;
-  detail.scrollTop = 0;
+  if (isHeld) detail.focus({ preventScroll: true });
 }
 
 export function close() {
@@ -129,14 +150,34 @@ function buttons(message) {
     if (message.content) found.push(deed("Edit", "", async () => edit(message)));
     found.push(act("Cancel it", "cancel", ""));
   }
+  if (message.recipient && may("message.compose")) found.push(...addressing(message));
   return found;
+}
+
+// Whether anything more goes to this address.
+function addressing(message) {
+  if (message.state !== "failed" || !message.error?.includes(SUPPRESSION)) {
+    if (!["sent", "delivered", "bounced", "failed"].includes(message.state)) return [];
+    return [deed("Send nothing more there", "quiet", async () => {
+      await ask("POST", "/api/suppressions", { channel: message.channel, recipient: message.recipient });
+      tell("Nothing more goes to this address.");
+    })];
+  }
+  if (!may("message.send")) return [];
+  return [deed("Let messages go there again", "", async () => {
+    const page = await ask("GET", `/api/suppressions?${new URLSearchParams({ recipient: message.recipient })}`);
+    const active = page.items.filter((each) => each.channel === message.channel && !each.liftedAt);
+    for (const each of active) await ask("POST", `/api/suppressions/${each.id}/lift`, {});
+    tell(active.length ? "Messages go to this address again." : "Somebody has done so already.");
+  })];
 }
 
 // Review
 
 function judging(message, done) {
+  const isOwn = message.createdBy === session.name && session.role !== "admin";
   return [
-    deed("Approve", "main", async () => {
+    isOwn ? make("span", { class: "muted" }, "Somebody else has to approve this.") : deed("Approve", "main", async () => {
       await ask("POST", `/api/messages/${message.id}/approve`, {});
       tell("Approved: it goes.");
       await done();

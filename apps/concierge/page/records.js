@@ -126,7 +126,10 @@ export async function loadQueue() {
   const health = find("#health");
   health.textContent = found.status;
   health.className = `pill ${found.status === "healthy" ? "good" : "bad"}`;
-  const tiles = [["Waiting", found.backlog], ["Sending", found.totals.processing], ["Failed", found.totals.failed],
+  const warnings = find("#warnings");
+  warnings.replaceChildren(...found.warnings.map((each) => make("li", {}, each)));
+  warnings.hidden = !found.warnings.length;
+  const tiles = [["Waiting", found.totals.queued], ["Sending", found.totals.processing], ["Failed", found.totals.failed],
     ["Dead letters", found.deadLetters], ["Failure rate", `${(found.failureRate * 100).toFixed(1)} %`], ["Messages", found.totals.total]];
   find("#tiles").replaceChildren(...tiles.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value.toLocaleString()))));
   find("#providers").replaceChildren(...found.providers.map((each) => make("li", {}, make("span", { class: `pill ${each.circuit === "closed" ? "good" : "bad"}` }, `${each.name} · ${each.channel} · ${each.circuit}`))));

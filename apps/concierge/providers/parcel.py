@@ -50,6 +50,8 @@ class Receipt:
     """Ours, if the provider repeats it: it finds a message whose reference nobody got to know."""
     is_complaint: bool = False
     """The recipient called it spam: it was delivered, and nothing more should be sent there."""
+    is_lasting: bool = False
+    """Nothing will ever arrive at this address."""
     again_after_s: float | None = None
     """It was not delivered, and certainly not: the carrier of this recipient may take it after so long."""
 

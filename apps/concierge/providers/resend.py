@@ -22,7 +22,8 @@ QUOTAS: Final = {"daily_quota_exceeded": 3_600.0, "monthly_quota_exceeded": 86_4
 CONCURRENT: Final = "concurrent_idempotent_requests"
 CONCURRENT_AFTER_S: Final = 5.0
 TAG: Final = "message_id"
-BLOCKED: Final = frozenset({"Suppressed", "OnAccountSuppressionList"})
+HARD: Final = "Permanent"
+"""A bounce of an address that is not there; others may be gone tomorrow."""
 
 
 class _Sent(msgspec.Struct, frozen=True):
@@ -164,6 +165,7 @@ def read_event(body: bytes) -> Receipt | None:
         code=kind,
         message_id=_read_tag(event.data.tags),
         is_complaint=event.type == "email.complained",
+        is_lasting=event.type == "email.suppressed" or event.data.bounce.type == HARD,
     )
 
 

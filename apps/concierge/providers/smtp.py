@@ -41,6 +41,10 @@ MAILBOX_AFTER_S: Final = 900.0
 BLOCKING: Final = frozenset({554})
 """Refused by a rule of the recipient's server."""
 ADDRESSING: Final = frozenset({501, 510, 511, 550, 551, 553, 556})
+MISSING: Final = frozenset({510, 511, 550, 551, 556})
+"""Said to the recipient alone, these are of a mailbox that is not there; said to the mail, of what is in it."""
+POLICY: Final = "5.7."
+"""With this extended code the server minds who we are, and not who the recipient is."""
 
 NowMs = Callable[[], int]
 
@@ -155,6 +159,9 @@ class SmtpProvider:
             async with asyncio.timeout(self._host.timeout_s):
                 await client.mail(self._host.sender)
                 await client.rcpt(recipient)
+        except aiosmtplib.SMTPRecipientRefused as error:
+            is_policy = error.message.startswith(POLICY)
+            raise self._refused(error.code, is_lasting=error.code in MISSING and not is_policy) from None
         except aiosmtplib.SMTPSenderRefused as error:
             raise ProviderDownError(self.name, f"our sender is refused with {error.code}") from None
         except aiosmtplib.SMTPResponseException as error:
@@ -172,7 +179,7 @@ class SmtpProvider:
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             raise UnknownError(say(self.name, f"no answer to the mail: {_name(error)}")) from None
 
-    def _refused(self, code: int) -> PermanentError | TemporaryError:
+    def _refused(self, code: int, *, is_lasting: bool = False) -> PermanentError | TemporaryError:
         words = say(self.name, f"refused with {code}")
         if code in {421, 454} or code < 400:
             return ProviderDownError(self.name, f"refused with {code}")
@@ -181,7 +188,7 @@ class SmtpProvider:
         if code in {530, 535, 538}:
             return ProviderDownError(self.name, f"does not let us in: {code}")
         if code in ADDRESSING:
-            return PermanentError(Reason.INVALID, words)
+            return PermanentError(Reason.INVALID, words, is_lasting=is_lasting)
         return PermanentError(Reason.BLOCKED if code in BLOCKING else Reason.REFUSED, words)
 
 

@@ -21,7 +21,7 @@ from conveyor_apps.concierge.words import Channel, State
 
 from .parcel import Parcel, Receipt, Taken
 from .trouble import say
-from .twilio_codes import LATER, NAME, NEVER, Refused
+from .twilio_codes import LASTING, LATER, NAME, NEVER, Refused
 from .wire import Answer, Ask, Wire
 
 PHONE: Final = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -176,5 +176,6 @@ def read_callback(url: str, fields: Sequence[tuple[str, str]]) -> Receipt | None
         detail=f"{status} {number or ''}".strip(),
         code=str(number or ""),
         message_id=message_id,
+        is_lasting=number in LASTING,
         again_after_s=LATER.get(number),
     )

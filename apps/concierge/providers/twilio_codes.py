@@ -31,6 +31,8 @@ NEVER: Final = {
     30450: Reason.BLOCKED,  # the carrier's own block
 }
 """What no other attempt would change."""
+LASTING: Final = frozenset({21211, 21217, 21610, 21614, 30005})
+"""Of these, those of the number itself: no number, no phone, nobody's, and STOP. Nothing else arrives there either."""
 LATER: Final = {
     30001: MINUTE_S,  # Twilio's own queue is full
     30003: 30 * MINUTE_S,  # the phone is off or out of reach
@@ -59,7 +61,7 @@ class Refused:
         """What that amounts to."""
         words = f"refused with {self.status} {self.code}"
         if self.code in NEVER:
-            return PermanentError(NEVER[self.code], say(NAME, words))
+            return PermanentError(NEVER[self.code], say(NAME, words), is_lasting=self.code in LASTING)
         if self.status == 429 or self.code in {20429, 63018}:
             return ProviderBusyError(NAME, words, after_s=self.after_s)
         if self.code in OURS or self.status in {401, 403, 404} or self.status >= 500:

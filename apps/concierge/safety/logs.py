@@ -18,7 +18,7 @@ import msgspec
 from conveyor import ConveyorError
 from conveyor_apps.concierge import clock
 
-from .redaction import redact, safe_error, safe_facts
+from .redaction import safe_error, safe_facts
 
 OURS: Final = "concierge"
 _LEVELS: Final[Mapping[int, str]] = {
@@ -35,8 +35,12 @@ class Lines(logging.Handler):
         self._out = out
 
     def say(self, event: str, facts: Mapping[str, object], level: str = "info") -> None:
-        """One line; facts that may not be said are left out."""
-        self._write({"event": redact(event), "level": level, **safe_facts(facts)})
+        """One line; facts that may not be said are left out. Names of events are ours, and no words of messages."""
+        self._write({"event": event, "level": level, **safe_facts(facts)})
+
+    def warn(self, event: str, words: str) -> None:
+        """One for people, in words of ours that hold nothing of messages."""
+        self._write({"event": event, "level": "warning", "hint": words})
 
     def emit(self, record: logging.LogRecord) -> None:
         """One that somebody else logged."""

@@ -84,6 +84,10 @@ class Watch:
         if event.startswith("message.") and "provider" in facts:
             self._meter.add("carried", {"provider": str(facts["provider"]), "outcome": event.rpartition(".")[2]})
 
+    def warn(self, event: str, words: str) -> None:
+        """Something about this installation that its operators should change."""
+        self.lines.warn(event, words)
+
     def capture(self, error: BaseException, **facts: str | float) -> None:
         """Something that somebody should look at."""
         self.lines.say("error.captured", {**facts, "reason": type(error).__name__}, "error")

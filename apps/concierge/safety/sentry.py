@@ -5,6 +5,7 @@ local variables, of source lines and of errors' own words is on it.
 """
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePath
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 OURS: Final = "concierge"
 HINT: Final = "pip install 'conveyor[sentry]'"
 FLUSH_S: Final = 2.0
+_EVENT: Final = re.compile(r"[a-z]+[._][a-z_.]+")
+"""A step's name, which is ours: `message.sent` is that, also of a message that says `message`."""
 _HEAD: Final = (
     "event_id", "timestamp", "start_timestamp", "level", "platform", "environment", "release", "type", "sdk",
     "transaction_info",
@@ -178,7 +181,9 @@ def _common(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _crumb(given: Mapping[str, Any]) -> dict[str, Any]:
     kept = _of(given, ("timestamp", "category", "level", "type"))
-    return {**kept, "message": redact(str(given.get("message", ""))), "data": safe_facts(given.get("data") or {})}
+    message = str(given.get("message", ""))
+    said = message if _EVENT.fullmatch(message) else redact(message)
+    return {**kept, "message": said, "data": safe_facts(given.get("data") or {})}
 
 def _exception(given: Mapping[str, Any], error: BaseException | None) -> dict[str, Any]:
     """Its kind and where it was; its words where it is one of ours."""

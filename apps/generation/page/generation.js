@@ -8,6 +8,7 @@ const PAGE = 12;
 const USER = "generation-user";
 const find = (selector) => document.querySelector(selector);
 const cards = new Map();
+const tabs = new BroadcastChannel("generation"); // what is asked for in one tab shows up in the others
 let older = null; // where the next page of the history begins
 let key = newKey();
 
@@ -50,6 +51,7 @@ async function learn() {
   segments("#shapes", "aspectRatio", aspectRatio.values, aspectRatio.default);
   segments("#resolutions", "resolution", resolution.values, resolution.default);
   find("#sandbox").hidden = !options.sandbox;
+  find("#choices").removeAttribute("aria-busy");
 }
 
 // A new one
@@ -73,6 +75,7 @@ async function create(body) {
     const view = await ask("POST", "/api/generations", { body, headers: { "idempotency-key": key } });
     key = newKey(); // only now: whoever presses twice while the answer is on its way asks once
     show(view, { first: true });
+    tabs.postMessage(view);
     say(`Asked for: ${view.prompt}`);
     return view;
   } catch (error) {
@@ -119,6 +122,8 @@ function show(view, { first = false } = {}) {
   find("#none").hidden = true;
   watch();
 }
+
+tabs.addEventListener("message", (event) => show(event.data, { first: true }));
 
 function take(news) {
   const card = cards.get(news.id);

@@ -144,7 +144,7 @@ async def show_page(request: Request) -> Response:
 
 
 def create_endpoints(settings: Settings, room: Callable[[], Room], bucket: Bucket, follow: Follow) -> Starlette:
-    """All addresses, and how errors look."""
+    """All addresses, and how errors look; `state.stop` lets all who watch go."""
     api = Api(settings, room, bucket, follow)
 
     @contextlib.asynccontextmanager
@@ -153,9 +153,12 @@ def create_endpoints(settings: Settings, room: Callable[[], Room], bucket: Bucke
         try:
             yield
         finally:
-            api.streams.close()
+            await stop()
 
-    return Starlette(
+    async def stop() -> None:
+        api.streams.close()
+
+    endpoints = Starlette(
         routes=[
             *(Route(path, show_page, methods=["GET"]) for path in PAGE),
             Route("/api/generations", api.create, methods=["POST"]),
@@ -171,3 +174,5 @@ def create_endpoints(settings: Settings, room: Callable[[], Room], bucket: Bucke
         exception_handlers={HTTPException: refuse, RefusedError: refuse, ConveyorError: refuse},
         lifespan=lifespan,
     )
+    endpoints.state.stop = stop
+    return endpoints

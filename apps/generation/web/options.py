@@ -5,7 +5,7 @@ from typing import Final, Generic, TypeVar, get_args
 import msgspec
 
 from ..records import PROMPT_CHARS_MAX, Parameters, ProviderName
-from ..settings import DispatchMode, Settings
+from ..settings import Settings
 
 T = TypeVar("T")
 
@@ -46,7 +46,6 @@ class ProviderOption(msgspec.Struct, frozen=True, rename="camel"):
 class Options(msgspec.Struct, frozen=True, rename="camel"):
     """The answer of `GET /api/options`."""
 
-    mode: DispatchMode
     provider: ProviderName
     """The usual one."""
     providers: list[ProviderOption]
@@ -64,7 +63,7 @@ def options_of(settings: Settings) -> Options:
     usual = Parameters()
     ready = [each for each in ProviderName if not settings.missing_keys(each)]
     return Options(
-        mode=settings.dispatch, provider=settings.provider,
+        provider=settings.provider,
         providers=[ProviderOption(each, TITLES[each], settings.host(each).model) for each in ready],
         parameters=ParameterChoices(
             duration=Choice(DURATIONS, usual.duration),

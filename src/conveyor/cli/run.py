@@ -43,7 +43,7 @@ def work(target: str, processes: int, concurrency: int, queues: str, url: str | 
     stops at once. A worker that dies is replaced, and its messages are redelivered within 2 s.
     """
     command = worker_command(target, concurrency=concurrency, queues=_names(queues))
-    plan = Plan(app=target, worker=command, processes=processes)
+    plan = Plan(app=_app_of(target), worker=command, processes=processes)
     sys.exit(_supervise(plan, url))
 
 
@@ -83,7 +83,14 @@ def serve(
     given = msgspec.json.encode(binding).decode()
     web = [sys.executable, "-m", "conveyor.server.web", "--app", target, "--binding", given]
     command = worker_command(target, concurrency=concurrency, queues=[])
-    sys.exit(_supervise(Plan(app=target, worker=command, processes=processes, web=web), url, binding))
+    sys.exit(_supervise(Plan(app=_app_of(target), worker=command, processes=processes, web=web), url, binding))
+
+
+def _app_of(target: str) -> str:
+    """What its workers are known by: where it is loaded from, in full. That of the store alone has no consumers."""
+    if target == BARE:
+        return "conveyor"
+    return target if ":" in target else f"{target}:app"
 
 
 def _names(queues: str) -> list[str]:

@@ -51,8 +51,8 @@ def owners(belt: BeltFacts) -> Finding:
     hosts = {each.info.host for each in living}
     expired = len(belt.owners) - len(living)
     found = f"{len(living)} living" + (f" on {len(hosts)} host(s)" if living else "") + f", {expired} expired"
-    if belt.is_of_one_host and hosts - {belt.host}:
-        others = _list(sorted(hosts - {belt.host}))
+    others = _list(sorted(each for each in hosts if each.partition("/")[0] != belt.host))
+    if belt.is_of_one_host and others:
         return warn("owners", f"{found}; of another machine or boot: {others}", "one SQLite file serves one machine")
     return fine("owners", found)
 
@@ -71,13 +71,12 @@ def sweep(belt: BeltFacts) -> Finding:
 
 def consumers(belt: BeltFacts) -> Finding:
     """Queues that nobody empties."""
-    apps = {each.info.app for each in _living(belt)}
     dead_queues = {each.info.consumer.dead_letter_queue for each in belt.queues if each.info.consumer is not None}
     stuck = []
     for each in belt.queues:
         age = _age(belt, each)
         if age > WAITING_MS_MAX and each.info.name not in dead_queues:
-            why = _why_stuck(belt, each, apps)
+            why = _why_stuck(belt, each)
             if why:
                 stuck.append(f"`{each.info.name}` ({why}), {show_age(age)}")
     if stuck:
@@ -118,13 +117,14 @@ def _age(belt: BeltFacts, each: QueueFacts) -> int:
     return 0 if oldest is None else belt.now - oldest
 
 
-def _why_stuck(belt: BeltFacts, each: QueueFacts, apps: set[str]) -> str:
+def _why_stuck(belt: BeltFacts, each: QueueFacts) -> str:
     consumer = each.info.consumer
     if consumer is None:
         return "no consumer"
     if each.info.paused:
         return "paused"
-    if consumer.type is ConsumerType.WORKER and consumer.script not in apps:
+    has_workers = any(owner.info.may_run(consumer.script) for owner in _living(belt))
+    if consumer.type is ConsumerType.WORKER and not has_workers:
         return f"no worker of `{consumer.script}` lives"
     if _outlives(belt, each):
         going = f"{consumer.dispatch_messages} at each tick of `{consumer.dispatch_cron}`"

@@ -47,7 +47,7 @@ async def explain(store: Store, id: MessageId) -> Explanation:
         return _running(job, now)
     info = await store.get_queue(job.message.queue)
     owners = [each for each in await store.list_owners() if each.lease_until > now]
-    has_workers = any(info.consumer is not None and each.info.app == info.consumer.script for each in owners)
+    has_workers = any(info.consumer is not None and each.info.may_run(info.consumer.script) for each in owners)
     obstacles = await store.jobs.obstacles(id)
     parked = open_steps(await store.steps.read(id), now) if job.message.ready_at > now else []
     if parked and not info.paused and job.message.ready_at >= (parked[0].until or 0):

@@ -33,7 +33,7 @@ from conveyor.store.routed import RoutedStore
 from conveyor.store.routing import HOME
 
 if TYPE_CHECKING:
-    from conveyor.app import Conveyor
+    from conveyor.app import Conveyor, Hook
 
 READY_S: Final = 1.5
 """A store that takes longer to answer is not ready; whoever asks hears so within 2 s."""
@@ -77,18 +77,25 @@ def make_asgi(
     ]
     if app.http is not None:
         routes.append(Mount("/", app=app.http))
-    asgi = Site(wires, routes=routes, lifespan=lifespan)
+    asgi = Site(wires, streams, app.on_stop, routes=routes, lifespan=lifespan)
     asgi.router.redirect_slashes = False  # a path is what it says
-    asgi.state.streams = streams
     return asgi
 
 
 class Site(Starlette):
     """Starlette, but for the wires' requests: they go straight to their wire."""
 
-    def __init__(self, wires: Sequence[Wire], **given: Any) -> None:
+    def __init__(self, wires: Sequence[Wire], streams: Streams, on_stop: Hook | None, **given: Any) -> None:
         super().__init__(**given)
         self.wires = wires
+        self._streams = streams
+        self._on_stop = on_stop
+
+    async def stop(self) -> None:
+        """End the streams, ours and those of the application: the server waits for all that runs."""
+        await self._streams.close()
+        if self._on_stop is not None:
+            await self._on_stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

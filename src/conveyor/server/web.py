@@ -17,6 +17,7 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 
+from conveyor.app import Hook
 from conveyor.audit.trail import Audit
 from conveyor.loader import check_store, load_app
 from conveyor.model.errors import InvalidSettingError
@@ -27,7 +28,6 @@ from conveyor.server.binding import Binding, check_binding, make_first_token
 from conveyor.server.gate import read_rates
 from conveyor.server.hosts import HostGuard
 from conveyor.server.listening import IDLE_S, BoundedProtocol
-from conveyor.server.rest.streams import Streams
 from conveyor.server.tokens import Secret, Tokens, read_environment
 from conveyor.store.chosen import choose_stores
 from conveyor.supervisor.process import ORPHANED, Control, Report, end_badly, ignore_signal, loop_factory
@@ -68,7 +68,7 @@ async def _run(target: str, binding: Binding, control: Control) -> None:
         asgi = make_asgi(app, token=token, pepper=pepper, rates=read_rates(binding.rate))
         scheme = "http" if binding.certificate is None else "https"
         url = f"{scheme}://{_shown(binding.host)}:{listener.getsockname()[1]}"
-        await _Server(_configure(asgi, binding), asgi.state.streams, control, url, first).serve([listener])
+        await _Server(_configure(asgi, binding), asgi.stop, control, url, first).serve([listener])
 
 
 class _Told(logging.Handler):
@@ -112,11 +112,9 @@ def _configure(asgi: Starlette, binding: Binding) -> uvicorn.Config:
 class _Server(uvicorn.Server):
     """Says when it answers, and the first token, once; ends the streams before it ends."""
 
-    def __init__(
-        self, config: uvicorn.Config, streams: Streams, control: Control, url: str, first: Secret | None
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, stop: Hook, control: Control, url: str, first: Secret | None) -> None:
         super().__init__(config)
-        self._streams = streams
+        self._stop = stop
         self._control = control
         self._url = url
         self._first = first
@@ -132,7 +130,7 @@ class _Server(uvicorn.Server):
             self._control.say(Report(ready=True))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._streams.close()  # uvicorn would wait for them until its patience ends
+        await self._stop()  # uvicorn would wait for them until its patience ends
         await super().shutdown(sockets)
 
 

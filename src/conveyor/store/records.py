@@ -86,10 +86,15 @@ class OwnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A worker process: its messages live as long as its owner row."""
 
     app: str
+    """Its name, or where a supervisor loads it from: `shop.main:app`."""
     host: str
     """Machine and boot, so that a pid means something."""
     pid: int
     supervisor_pid: int
+
+    def may_run(self, app: str) -> bool:
+        """Whether it may be a worker of the app of this name: a supervisor does not know its app's."""
+        return self.app == app or ":" in self.app
 
 
 class OwnerRow(msgspec.Struct, frozen=True, kw_only=True):

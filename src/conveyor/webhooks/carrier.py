@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from conveyor.model.beside import EndpointNotFoundError, WebhookFailedError, WebhookTargetError
 from conveyor.model.duration import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from conveyor.model.errors import InvalidSettingError, StoreError
-from conveyor.model.events import Emit, EndpointDisabled
+from conveyor.model.events import Emit, EndpointDisabled, HandlerRaised
 from conveyor.model.message import DELAY_MS_MAX
 from conveyor.model.verdict import RateLimited, Reject
 from conveyor.queue.delivery import Message
+from conveyor.queue.outcome import show_error
 from conveyor.store import records
 from conveyor.store.protocol import Store
 from conveyor.webhooks.courier import Answer, Courier
@@ -23,11 +24,13 @@ from conveyor.webhooks.endpoints import DISABLE_MS, Endpoint, Endpoints
 from conveyor.webhooks.log import (
     TRIES_KEPT,
     Carried,
+    DeliveryInfo,
     DeliveryState,
     Parcel,
     make_try,
     parcel_of,
     read_webhook_id,
+    show_delivery,
     webhook_id,
     with_parcel,
 )
@@ -44,6 +47,9 @@ STORE_RETRY_S: Final = 1.0
 GONE: Final = 410
 AGENT: Final = "conveyor-webhooks/1"
 _ASKS_FOR_TIME: Final = frozenset({429, 503})
+
+OnTry: TypeAlias = Callable[[DeliveryInfo], Awaitable[None]]
+"""Told of a delivery after each try, and when it is given up without one."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +76,8 @@ class Desk(Protocol):
 class Carrier:
     """What the queue's consumer calls."""
 
+    on_try: OnTry | None = None
+
     def __init__(self, desk: Desk, emit: Emit, chance: random.Random) -> None:
         self._desk = desk
         self._emit = emit
@@ -86,8 +94,9 @@ class Carrier:
             return
         problem = "the endpoint was removed" if endpoint is None else endpoint.disabled
         if endpoint is None or problem is not None:
-            parcel = replace(parcel_of(delivery), error=problem)
-            await _until_written(store, lambda: store.write_delivery(with_parcel(delivery, parcel, _FAILED)))
+            failed = with_parcel(delivery, replace(parcel_of(delivery), error=problem), _FAILED)
+            if await _until_written(store, lambda: store.write_delivery(failed)):
+                await self._tell(message, failed)
             raise Reject(problem or "")
         await self._try(message, store, endpoints, delivery, endpoint)
 
@@ -107,12 +116,13 @@ class Carrier:
         error = made.error or (None if 200 <= (made.status or 0) < 300 else f"it answered {made.status}")
         is_last = message.attempts > len(self._desk.terms.schedule_ms) or made.status == GONE
         state = _DELIVERED if error is None else _FAILED if is_last else DeliveryState.PENDING
-        written = replace(
-            parcel, tries=(*parcel.tries, made)[-TRIES_KEPT:], error=error if state is _FAILED else None
-        )
+        written = replace(parcel, tries=(*parcel.tries, made)[-TRIES_KEPT:], error=error if state is _FAILED else None)
         # The endpoint first: whoever reads in the log that it is gone finds it disabled.
         await _until_written(store, lambda: self._note(endpoints, endpoint, made.status, error, at))
-        is_ours = await _until_written(store, lambda: store.write_delivery(with_parcel(delivery, written, state)))
+        tried = with_parcel(delivery, written, state)
+        is_ours = await _until_written(store, lambda: store.write_delivery(tried))
+        if is_ours:
+            await self._tell(message, tried)
         if error is None or not is_ours:
             return
         if made.status == GONE:
@@ -120,6 +130,15 @@ class Carrier:
         if not is_last:
             message.retry(self._delay_ms(message.attempts, came) / 1000)
         raise WebhookFailedError(error)
+
+    async def _tell(self, message: Message[Carried], delivery: records.Delivery) -> None:
+        """Whatever comes of it: the call was made, and is not made again for want of a listener."""
+        if self.on_try is None:
+            return
+        try:
+            await self.on_try(show_delivery(delivery))
+        except Exception as error:  # noqa: BLE001 the app's
+            self._emit(HandlerRaised(queue=message.queue, message_ids=(message.id,), error=show_error(error)))
 
     async def _send(
         self, endpoints: Endpoints, endpoint: Endpoint, delivery: records.Delivery, parcel: Parcel, at: int

@@ -28,7 +28,7 @@ from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.secrets import Keys
 from conveyor.store import records
 from conveyor.store.protocol import Store
-from conveyor.webhooks.carrier import SCHEDULE_MS, Carrier, Terms
+from conveyor.webhooks.carrier import SCHEDULE_MS, Carrier, OnTry, Terms
 from conveyor.webhooks.courier import DEADLINE_S, Courier
 from conveyor.webhooks.endpoints import DISABLE_MS, OVERLAP_MS, OVERLAP_MS_MAX, Endpoint, Endpoints, check_event, id_of
 from conveyor.webhooks.log import (
@@ -103,13 +103,15 @@ class Webhooks:
         disable_after: Duration = DISABLE_MS / 1000,
         timeout: Duration = DEADLINE_S,
         ordered: bool = False,
+        on_try: OnTry | None = None,
     ) -> None:
         """Say, beside the app's other declarations, that it sends webhooks, so that its workers deliver them.
 
         `http` calls URLs without TLS too, `ports` other ports (None: any), `allow` networks that are not public, as in
         `["10.1.0.0/16"]`. `schedule` has the delay before each retry. An endpoint that took nothing for
         `disable_after` is disabled; what has not answered in full within `timeout` has failed. `ordered` delivers what
-        has the same `key` one after another: a later one waits until the one before was taken, or given up.
+        has the same `key` one after another: a later one waits until the one before was taken, or given up. `on_try` is
+        awaited with the delivery after each try, in the worker, for your own logs and figures; its errors are logged.
         `InvalidSettingError`, `InvalidDurationError`.
         """
         policy = Policy(http=http, ports=None if ports is None else frozenset(ports), allow=tuple(allow))
@@ -123,7 +125,7 @@ class Webhooks:
         timeout_ms = read_duration_ms(timeout, name="timeout", least_ms=1, most_ms=TIMEOUT_MS // 2)
         self.policy, self.courier = policy, Courier(policy, deadline_s=timeout_ms / 1000)
         self.terms = Terms(schedule_ms=steps, disable_after_ms=after_ms)
-        self._is_ordered = ordered
+        self._is_ordered, self._carrier.on_try = ordered, on_try
         self._begin_to_send()
 
     # Out

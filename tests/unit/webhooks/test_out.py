@@ -19,12 +19,12 @@ from conveyor.model.beside import (
     WebhookTargetError,
 )
 from conveyor.model.errors import BodyTooLargeError, InvalidSettingError
-from conveyor.model.events import EndpointDisabled, Event
+from conveyor.model.events import EndpointDisabled, Event, HandlerRaised
 from conveyor.store.records import Delivery
 from conveyor.testing.harness import Harness
 from conveyor.webhooks.carrier import SCHEDULE_MS
 from conveyor.webhooks.courier import Courier
-from conveyor.webhooks.log import Parcel, parcel_of
+from conveyor.webhooks.log import DeliveryInfo, Parcel, parcel_of
 from kit.hooks import Hit, Listener, listening, reply
 
 pytestmark = pytest.mark.anyio
@@ -120,6 +120,31 @@ async def test_failures_are_tried_by_the_schedule_under_one_id(
     [(row, parcel)] = await the_log(kit)
     assert (row.state, parcel.error, len(parcel.tries)) == ("delivered", None, 11)
     assert hook.hits[-1].headers["webhook-id"] == delivery
+
+
+async def test_who_asked_is_told_of_every_try(app: Conveyor, kit: Harness, hook: Listener, events: list[Event]) -> None:
+    told: list[tuple[str, int, str | None]] = []
+
+    async def hear(delivery: DeliveryInfo) -> None:
+        told.append((delivery.state, len(delivery.tries), delivery.error))
+        raise RuntimeError("no matter")
+
+    app.webhooks.configure(http=True, ports=None, allow=["127.0.0.0/8"], schedule=["5s", "5s"], on_try=hear)
+    hook.answer = lambda number: reply(500 if number < 3 else 200)
+    for _ in range(2):
+        await app.webhooks.send(hook.url, "x", 1)
+        for _ in range(3):
+            await kit.drain()
+            await kit.travel(6)
+        hook.answer = lambda _number: reply(500)
+    assert told[2][:2] == ("delivered", 3)
+    assert told[3:] == [("pending", 1, None), ("pending", 2, None), ("failed", 3, "it answered 500")]
+    await app.webhooks.send(hook.url, "x", 1)
+    await app.webhooks.remove(hook.url)
+    await kit.drain()
+    assert told[-1] == ("failed", 0, "the endpoint was removed")
+    assert len([each for each in events if isinstance(each, HandlerRaised)]) == len(told) == 7
+    assert len(hook.hits) == 6, "a listener that fails makes no call twice"
 
 
 @pytest.mark.parametrize("answer", [reply(302, location="http://127.0.0.1/"), reply(404), b"", reply(199)])
