@@ -80,9 +80,9 @@ def test_a_refusal_is_in_plain_words_and_may_be_tried_again(page: Any) -> None:
     prompt = "Something #unsafe <img src=x onerror=alert(1)>"
     tab = page.context.new_page()
     tab.goto(page.url)
-    playwright.expect(tab.locator("#live")).to_have_text("live", timeout=WAIT_MS)
+    expect(tab.locator("#live")).to_have_text("live")
     ask_for(page, prompt)
-    playwright.expect(card(tab, prompt)).to_have_count(1, timeout=WAIT_MS)
+    expect(card(tab, prompt)).to_have_count(1)
     tab.close()
     state(page, prompt, "failed")
     expect(card(page, prompt).locator(".error")).to_contain_text("for reasons of safety")
