@@ -157,8 +157,10 @@ def test_a_message_goes_from_its_author_to_a_reviewer(page: Any, address: str) -
     page.get_by_role("button", name="Send back", exact=True).click()
     expect(card).to_have_count(0)
     page.keyboard.press("i")
-    page.locator("#messages button").first.wait_for()
+    newest = page.locator("#messages button").first
+    expect(newest).to_contain_text("draft")  # the list of before is there until the new one comes
     page.keyboard.press("j")
+    expect(newest).to_be_focused()
     page.keyboard.press("Enter")
     expect(detail.locator(".history")).to_contain_text("Say which Monday")
     page.mouse.move(0, 0)

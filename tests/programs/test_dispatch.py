@@ -92,6 +92,7 @@ async def test_in_a_transaction_of_the_users_it_begins_after_the_commit(tmp_path
     async with working(app):
         await until(lambda: _is_open(app, "now"))
         with contextlib.closing(apsw.Connection(str(tmp_path / "store.db"))) as user:
+            user.set_busy_timeout(60_000)  # the worker writes too
             user.execute("BEGIN IMMEDIATE")
             await app.queue("now").send(1, tx=user)
             user.execute("ROLLBACK")
