@@ -34,7 +34,6 @@ VARIABLE: Final = "CONVEYOR_SECRETS_KEY"
 _RESULT: Final = "result/"
 _ANY_MESSAGE: Final = "message"
 """Sent to another conveyor, which gave it an id."""
-_GROUP: Final = GROUP_HEADER.encode()
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +105,7 @@ class Sealer:
             return lease.body, lease.content_type
         letter = _read(lease.queue, lease.body)
         place = _ANY_MESSAGE if letter.place == _ANY_MESSAGE else _message(lease.id)
-        is_fed = letter.place.startswith(_RESULT) and _GROUP in (lease.headers or b"")  # by its forerunner in a chain
+        is_fed = letter.place.startswith(_RESULT) and _is_of_group(lease.headers)  # by its forerunner in a chain
         if not is_fed:
             self._check_place(letter, lease.queue, place)
         return self._open(letter, lease.queue), letter.content_type
@@ -204,6 +203,11 @@ def _bound(queue: str, place: str, content_type: ContentType) -> bytes:
 
 
 _decode: Final = msgspec.json.Decoder(Letter).decode
+
+
+def _is_of_group(headers: bytes | None) -> bool:
+    """Whether conveyor itself made it a member: nobody else may write that header."""
+    return headers is not None and GROUP_HEADER in msgspec.json.decode(headers, type=dict[str, object])
 
 
 def _read(queue: str, body: bytes) -> Letter:

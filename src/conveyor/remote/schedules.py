@@ -76,14 +76,16 @@ class OwnSchedules:
         """From its next tick on, by the clock over there."""
         await self._ask("POST", name, "/resume", _Schedule)
 
-    async def list_runs(self, name: str, limit: int) -> list[Run]:
-        """The newest `limit` of them."""
+    async def list_runs(self, name: str, limit: int, before_tick: int | None) -> list[Run]:
+        """The newest `limit` of them; the API's pages have names of their own, so those from `before_tick` on are read
+        again."""
         found: list[Run] = []
         query: dict[str, str] = {}
         while len(found) < limit:
             query["limit"] = str(min(PAGE_ROWS, limit - len(found)))
             page = await self._ask("GET", name, "/runs", Page[_Run], query)
-            found += [_read_run(each) for each in page.items]
+            runs = [_read_run(each) for each in page.items]
+            found += [each for each in runs if before_tick is None or each.tick < before_tick]
             if page.next_cursor is None:
                 break
             query["cursor"] = page.next_cursor

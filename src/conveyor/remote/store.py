@@ -304,9 +304,7 @@ class RemoteStore(Absent, Undivided):
         await self._own_schedules.resume(name)
 
     async def list_runs(self, schedule: str, *, limit: int, before_tick: int | None = None) -> list[Run]:
-        """The newest; the API's pages have names of their own."""
-        assert before_tick is None
-        return await self._own_schedules.list_runs(schedule, limit)
+        return await self._own_schedules.list_runs(schedule, limit, before_tick)
 
     @property
     def _own_values(self) -> OwnValues:

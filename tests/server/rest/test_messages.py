@@ -80,6 +80,7 @@ NO_MESSAGES: list[dict[str, Any]] = [
     {"body": 1, "key": ""},
     {"body": 1, "key": "\0"},
     {"body": 1, "headers": []},
+    {"body": 1, "headers": {"Conveyor-Group": "of another"}},
     {"body": 1, "cost": 10**20},
 ]
 

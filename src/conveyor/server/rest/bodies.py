@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from conveyor.model.errors import BodyTooLargeError
+from conveyor.model.errors import BodyTooLargeError, InvalidMessageError
 from conveyor.model.ids import show_id
 from conveyor.model.message import HEADERS_BYTES_MAX, ContentType, Peeked
 from conveyor.model.refusals import InvalidRequestError
 from conveyor.queue.encoding import encode_body, encode_json
 from conveyor.server.rest.shapes import Moment, Told, maybe_moment, moment
+
+OWN_HEADERS: Final = "conveyor-"
+"""What the names of headers begin with that conveyor writes."""
 
 
 class MessageShown(Told, frozen=True, kw_only=True):
@@ -95,6 +98,17 @@ def read_body(body: Any, content_type: ContentType) -> object:
 def pack_body(body: Any, content_type: ContentType) -> bytes:
     """The bytes that travel. `InvalidRequestError`, `InvalidMessageError`."""
     return encode_body(read_body(body, content_type), content_type)[0]
+
+
+def read_headers(headers: Mapping[str, Any] | None, *, present: bytes | None = None) -> Mapping[str, Any] | None:
+    """Those that a caller may write; conveyor's own stay as they are. `InvalidMessageError` otherwise."""
+    own = {name: value for name, value in (headers or {}).items() if name.lower().startswith(OWN_HEADERS)}
+    kept = show_headers(present) or {}
+    for name, value in own.items():
+        if name not in kept or value != kept[name]:
+            hint = "such headers are written by conveyor alone; give it another name"
+            raise InvalidMessageError("headers", name, f"it begins with `{OWN_HEADERS}`", hint=hint)
+    return headers
 
 
 def pack_headers(headers: Mapping[str, Any] | None) -> bytes | None:

@@ -17,7 +17,7 @@ from conveyor.model.refusals import InvalidRequestError
 from conveyor.queue.admin import Queues
 from conveyor.queue.dead_letter import ANY, DeadLetters, Filter
 from conveyor.server.endpoint import Answer, Call
-from conveyor.server.rest.bodies import MessageShown, pack_body, pack_headers, show_message
+from conveyor.server.rest.bodies import MessageShown, pack_body, pack_headers, read_headers, show_message
 from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.paging import cut_page, read_cursor, write_cursor
 from conveyor.server.rest.queues import Purged
@@ -133,7 +133,7 @@ async def change_letter(call: Call) -> Answer:
     elif asked.content_type is not UNSET:
         raise InvalidRequestError("`content_type` changes only with `body`", status=422)
     if asked.headers is not UNSET:
-        headers = pack_headers(asked.headers)
+        headers = pack_headers(read_headers(asked.headers, present=present.headers))
     return _shown(call, await letters.edit(present, body=body, content_type=content_type, headers=headers))
 
 

@@ -27,7 +27,7 @@ from conveyor.queue.producer import Outgoing, Queue, SentMessage
 from conveyor.queue.sealing import Sealer
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.leases import Stamps
-from conveyor.server.rest.bodies import MessageShown, read_body, show_body, show_headers, show_message
+from conveyor.server.rest.bodies import MessageShown, read_body, read_headers, show_body, show_headers, show_message
 from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.paging import cut_page, read_cursor
 from conveyor.server.rest.shapes import Asked, Cursor, Moment, Page, Told, moment
@@ -350,7 +350,7 @@ def _outgoing(asked: NewMessage, dedupe: str | None) -> Outgoing:
         key=asked.key,
         dedupe=dedupe,
         content_type=asked.content_type.value,
-        headers=asked.headers,
+        headers=read_headers(asked.headers),
         expires_in=None if asked.expires_in_ms is None else asked.expires_in_ms / 1000,
         cost=asked.cost,
     )
