@@ -29,6 +29,7 @@ from conveyor.model.errors import (
     StoreFullError,
 )
 from conveyor.store.protocol import Store
+from conveyor.store.records import Document
 from conveyor.testing.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +84,23 @@ async def test_of_puts_at_once_one_stays(bucket: Bucket, folder: Path) -> None:
     found = await bucket.get("a")
     assert found is not None
     assert [path.read_bytes() for path in files(folder)] == [found.body]
+
+
+async def test_a_put_that_was_overtaken_before_it_said_what_it_replaces_leaves_no_mark(
+    bucket: Bucket, app: Conveyor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bucket.put("a", b"1")
+    real, stale = app.store.get_document, iter([True])
+
+    async def overtaken(kind: str, name: str) -> Document | None:
+        found = await real(kind, name)
+        if name == "a" and next(stale, False):
+            await bucket.put("a", b"2")
+        return found
+
+    monkeypatch.setattr(app.store, "get_document", overtaken)
+    await bucket.put("a", b"3")
+    assert [path.read_bytes() for path in files(folder)] == [b"3"]
 
 
 async def test_a_put_that_breaks_off_changes_nothing(bucket: Bucket, folder: Path) -> None:

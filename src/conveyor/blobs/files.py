@@ -104,6 +104,7 @@ class FileBackend:
                 version = 0 if before is None else before.version
                 await self._store.put_document(self._kind, info.key, body, version=version)
                 return former
+            await asyncio.to_thread(self._forget_doubt, former)
 
     async def open(self, key: str, wanted: Wanted) -> BlobStream | None:
         while (info := await self.head(key)) is not None:
@@ -151,6 +152,7 @@ class FileBackend:
                 if await self._store.delete_document(self._kind, key, version=found.version):
                     await asyncio.to_thread(self._settle, former, former)
                     return True
+            await asyncio.to_thread(self._forget_doubt, former)
         return False
 
     async def delete_many(self, keys: Sequence[str]) -> None:
@@ -172,6 +174,11 @@ class FileBackend:
     def _doubt(self, version: str | None) -> None:
         if version is not None:
             _mark(self._place(), version, _OUT)
+
+    def _forget_doubt(self, version: str | None) -> None:
+        """Somebody else was first. Who removes the file takes the mark away after it; ours may have come later still."""
+        if version is not None and not self._path(version).exists():
+            _unmark(self._place(), version, _OUT)
 
     def _settle(self, version: str, gone: str | None) -> None:
         """The document is written: it names `version`, and `gone` no more."""
