@@ -114,7 +114,7 @@ def fleet(tmp_path: Path, server: Server) -> Iterator[Fleet]:
 
 
 @pytest.mark.parametrize(
-    "restarts", [pytest.param(3, id="ci"), pytest.param(100, id="campaign", marks=pytest.mark.campaign)]
+    "restarts", [pytest.param(2, id="ci"), pytest.param(100, id="campaign", marks=pytest.mark.campaign)]
 )
 @pytest.mark.timeout(3_600)
 def test_crashes_of_the_server_lose_nothing_and_work_goes_on(fleet: Fleet, server: Server, restarts: int) -> None:
@@ -137,7 +137,7 @@ def test_crashes_of_the_server_lose_nothing_and_work_goes_on(fleet: Fleet, serve
 
 
 @pytest.mark.parametrize(
-    "rounds", [pytest.param(4, id="ci"), pytest.param(150, id="campaign", marks=pytest.mark.campaign)]
+    "rounds", [pytest.param(2, id="ci"), pytest.param(150, id="campaign", marks=pytest.mark.campaign)]
 )
 @pytest.mark.timeout(3_600)
 def test_backends_terminated_every_two_seconds_lose_nothing(fleet: Fleet, server: Server, rounds: int) -> None:

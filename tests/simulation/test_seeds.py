@@ -26,7 +26,7 @@ def _run(seed: int) -> None:
     assert report.messages
 
 
-WORLDS = 80
+WORLDS = 40
 """Of the default run; the campaign plays on, and `make simulate` as long as you like."""
 
 

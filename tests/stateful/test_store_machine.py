@@ -19,7 +19,7 @@ from kit.postgres import the_server
 
 CI = settings(
     derandomize=True,
-    max_examples=80,
+    max_examples=50,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -176,7 +176,7 @@ class FileBackend:
             _mark(self._place(), version, _OUT)
 
     def _forget_doubt(self, version: str | None) -> None:
-        """Somebody else was first. Who removes the file takes the mark away after it; ours may have come later still."""
+        """Somebody else was first. Who removes the file takes its mark away after it; ours may have come later."""
         if version is not None and not self._path(version).exists():
             _unmark(self._place(), version, _OUT)
 
