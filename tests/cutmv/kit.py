@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -213,7 +214,10 @@ def size_of(path: Path) -> int:
 def leftovers(data: Path) -> list[str]:
     """What lies in the folders of work."""
     work = data / "work"
-    return [str(each) for each in work.rglob("*")] if work.exists() else []
+    for _ in range(100):
+        with contextlib.suppress(FileNotFoundError):  # what goes while it is looked at
+            return [str(each) for each in work.rglob("*")] if work.exists() else []
+    raise AssertionError("it is never still")
 
 
 def seconds_of(path: Path) -> float:
