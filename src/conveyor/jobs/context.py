@@ -72,6 +72,12 @@ class JobContext:
         return self._message.attempts
 
     @property
+    def redrives(self) -> int:
+        """How often somebody has tried the job again after it had failed for good; `attempt` begins at 1 each time. A
+        delivery after a crash is none."""
+        return self._message.redrives
+
+    @property
     def key(self) -> str | None:
         return self._message.key
 

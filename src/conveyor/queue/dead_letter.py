@@ -96,7 +96,7 @@ class DeadLetters:
         settings = (await self._store.get_queue(self.queue)).settings
         if len(body) > settings.max_message_bytes:
             raise BodyTooLargeError("a message's body", len(body), settings.max_message_bytes)
-        if headers is not None and len(headers) > HEADERS_BYTES_MAX:
+        if headers is not None and headers != was.headers and len(headers) > HEADERS_BYTES_MAX:
             raise BodyTooLargeError("a message's headers", len(headers), HEADERS_BYTES_MAX)
         return await self._store.edit_message(was, body=body, content_type=content_type, headers=headers)
 

@@ -17,6 +17,7 @@ from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidTransactionError, LeaseLostError
 from conveyor.model.events import VerdictIgnored
 from conveyor.model.message import Lease
+from conveyor.model.redrive import read_redrives
 from conveyor.model.verdict import Ack, Judged, RateLimited, Reject, Retry, Snooze, TxAck, Verdict
 from conveyor.store.joining import Joined
 
@@ -89,6 +90,11 @@ class Message(Generic[T]):
             raw = self._lease.headers
             self._headers = {} if raw is None else msgspec.json.decode(raw, type=dict[str, Any])
         return self._headers
+
+    @property
+    def redrives(self) -> int:
+        """How often it was sent back from a dead letter queue; `attempts` begins at 1 each time."""
+        return read_redrives(self._lease.headers)
 
     @overload
     def ack(self) -> None: ...

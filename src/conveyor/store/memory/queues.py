@@ -8,6 +8,7 @@ from conveyor.model.errors import ConsumerConflictError, QueueExistsError, Versi
 from conveyor.model.group import MemberState
 from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import ContentType, Peeked
+from conveyor.model.redrive import add_redrive
 from conveyor.model.settings import ConsumerSettings, QueueSettings, gating_of
 from conveyor.model.step import StepKind
 from conveyor.store.groups import MemberEnd
@@ -135,6 +136,7 @@ class Queues(Limits):
         ][:limit]
         for message, origin in letters:
             message.start_anew(origin, self._now(), None)
+            message.headers = add_redrive(message.headers)
             steps = self._tables.steps.get(message.id, {})
             for name in [name for name in steps if name[0] is StepKind.WAIT]:
                 del steps[name]  # it waits anew for events that have not come

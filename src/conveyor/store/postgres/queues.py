@@ -10,6 +10,7 @@ import msgspec
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError, VersionConflictError
 from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import ContentType, DeadLetter, Peeked
+from conveyor.model.redrive import add_redrive
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of, pacing_of
 from conveyor.store.postgres import append, catalog, keys, outbox
 from conveyor.store.postgres.append import CONTENT_CODES, CONTENT_TYPES
@@ -239,7 +240,9 @@ async def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) ->
         return False
     await tx.run("leave_ready", row.lane, found[0], priority, ready_at, seq)
     await tx.run("drop_dead_letter", row.lane, seq)
-    await tx.run("move_to_lane", target.lane, tx.now, seq)
+    moved = await tx.row("move_to_lane", target.lane, tx.now, seq)
+    assert moved is not None, "its row was there"
+    await tx.run("set_headers", add_redrive(moved[3]), seq)
     await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
     if target.tracks_jobs:
         await tx.run("restart_waits", seq)

@@ -10,6 +10,7 @@ import msgspec
 from conveyor.model.errors import ConsumerConflictError, QueueExistsError, VersionConflictError
 from conveyor.model.ids import MessageId, show_id
 from conveyor.model.message import ContentType, DeadLetter, Peeked
+from conveyor.model.redrive import add_redrive
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings, gating_of, pacing_of
 from conveyor.store.records import QueueInfo, QueueMetrics
 from conveyor.store.sqlite import append, keys
@@ -235,7 +236,9 @@ def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) -> bool:
         return False
     tx.run("leave_ready", row.lane, found[0], priority, ready_at, seq)
     tx.run("drop_dead_letter", row.lane, seq)
-    tx.run("move_to_lane", target.lane, tx.now, seq)
+    moved = tx.row("move_to_lane", target.lane, tx.now, seq)
+    assert moved is not None, "its row was there"
+    tx.run("set_headers", add_redrive(moved[3]), seq)
     tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
     if target.tracks_jobs:
         tx.run("restart_waits", seq)

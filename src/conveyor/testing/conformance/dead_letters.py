@@ -9,6 +9,7 @@ from conveyor.model.duration import DAY_MS
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import MessageId
 from conveyor.model.message import ERROR_CHARS_MAX, DeadLetter
+from conveyor.model.redrive import read_redrives
 from conveyor.store.protocol import Store
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.conformance.steps import (
@@ -197,6 +198,23 @@ class TestRedrive:
         lease = await claim_one(store, worker)
         assert (lease.claim, lease.releases) == (1, 0)
         assert await look(store, DEAD) == []
+
+    async def test_it_says_how_often_it_was_sent_back_and_a_release_says_nothing(self, store: Store) -> None:
+        await open_inbox(store)
+        worker = await a_worker(store)
+        for headers in (None, b'{"a":1}'):
+            await a_dead_letter(store, worker, headers=headers)
+            for times in (1, 2):
+                assert await store.redrive(DEAD) == 1
+                lease = await claim_one(store, worker)
+                assert read_redrives(lease.headers) == times
+                await settle(store, worker, a_release(lease))
+                lease = await claim_one(store, worker)
+                assert read_redrives(lease.headers) == times
+                if times == 1:
+                    await settle(store, worker, a_reject(lease))
+            assert (b'"a":1' in (lease.headers or b"")) == (headers is not None), "its own headers stay"
+            await settle(store, worker, an_ack(lease))
 
     async def test_it_moves_the_counters_too(self, store: Store) -> None:
         await open_inbox(store)

@@ -52,5 +52,8 @@ ORDER BY m.seq;
 -- name: find_message
 SELECT seq FROM messages WHERE lane = :lane AND id = :id;
 
+-- name: set_headers
+UPDATE messages SET headers = :headers WHERE seq = :seq;
+
 -- name: edit_message
 UPDATE messages SET body = :body, content_type = :content_type, headers = :headers WHERE seq = :seq;
