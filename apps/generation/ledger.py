@@ -1,9 +1,12 @@
 """The records as they are kept: each change is one transaction, with the event that tells of it.
 
 queued -> processing -> completed
-              |  ^  `-> failed         failed -> processing   if its job is sent again by hand
+              |  ^  `-> failed         failed -> processing   if its job is tried again by hand, and only then
               v  |
            retrying                    any but the final ones -> cancelled
+
+A *run* is what lies between two tries by hand, a *turn* one delivery of the job. A worker that lost the job keeps its
+old turn, and fails nothing that another has begun.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +20,7 @@ from . import clock
 from .errors import RefusedError
 from .events import Event, body_of
 from .records import (
+    IN_DOUBT,
     Failure,
     Generation,
     GenerationRequest,
@@ -27,6 +31,7 @@ from .records import (
     SubmissionState,
     VideoResult,
 )
+from .status import RETRIES
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +46,29 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     handed_at: str | None
     """When the webhooks got it."""
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One delivery of a generation's job."""
+
+    generation: Generation
+    """As it stands: where it has ended, nothing was begun."""
+    number: int
+    """Grows with each delivery."""
+    is_new: bool
+    """Another try, and no return from a pause."""
+
+
+class Open(msgspec.Struct, frozen=True, kw_only=True):
+    """One that has not ended, and its job."""
+
+    number: int
+    """Grows from one generation to the next."""
+    id: str
+    user_id: str
+    job_id: str
+    turn: int
+    """The last one; 0 before the first."""
 
 
 class Ledger:
@@ -117,22 +145,29 @@ class Ledger:
 
     # What the job does
 
-    async def start(self, id: str, *, attempt: int, job_id: str) -> tuple[Generation | None, bool]:
-        """It is being worked on, and whether this is another attempt; None if that is over, or it is not there. The
-        first start is told."""
+    async def start(self, id: str, *, run: int, attempt: int, job_id: str) -> Turn | None:
+        """It is being worked on; None if it is not there. What has ended stays so, unless it failed and the job was
+        tried again since: `run` says how often. The first start of a run is told, if its forerunner's end was."""
 
-        def work(tx: Transaction) -> tuple[Generation | None, bool]:
+        def work(tx: Transaction) -> Turn | None:
             found = _find(tx, id)
-            if found is None or found.state in (State.COMPLETED, State.CANCELLED):
-                return None, False
-            if found.state is State.PROCESSING and found.attempt == attempt:  # it comes back from a pause
-                return found, False
+            if found is None:
+                return None
+            last_run, turn = _turn(tx, id)
+            is_again = found.state is State.FAILED and run > last_run
+            if found.state.is_final and not is_again:
+                return Turn(generation=found, number=turn, is_new=False)
+            tx.change("take_turn", id=id, run=run, turn=turn + 1)
+            if found.state is State.PROCESSING and (run, attempt) == (last_run, found.attempt):  # back from a pause
+                return Turn(generation=found, number=turn + 1, is_new=False)
+            if is_again:
+                _begin_again(tx, found)
             tx.change("start", id=id, attempt=attempt)
             tx.change("set_job", id=id, job_id=job_id)
             started = _get(tx, id)
-            if not tx.rows("has_event", id=id, event=Event.STARTED):
+            if is_again or not tx.rows("has_event", id=id, event=Event.STARTED):
                 self._tell(tx, Event.STARTED, started)
-            return started, True
+            return Turn(generation=started, number=turn + 1, is_new=True)
 
         return await self._database.write(work)
 
@@ -140,21 +175,48 @@ class Ledger:
         """How far it is, from 0 to 1, and what is being done."""
         await self._database.write(lambda tx: tx.change("move", id=id, progress=progress, note=note))
 
-    async def retry(self, id: str, failure: Failure) -> None:
-        """A try has failed; another comes."""
-        await self._database.write(lambda tx: tx.change("retry", id=id, error=_json(failure)))
+    async def retry(self, id: str, failure: Failure, *, turn: int) -> bool:
+        """A try has failed; another comes, and is counted. Whether it was this turn's to say."""
+
+        def work(tx: Transaction) -> bool:
+            changed = tx.change("retry", id=id, error=_json(failure), turn=turn) > 0
+            if changed:
+                tx.change("tally", name=RETRIES, count=1)
+            return changed
+
+        return await self._database.write(work)
 
     async def complete(self, id: str, result: VideoResult) -> Generation:
         """The video is there. The same call may come twice; what had ended before stays so."""
-        return await self._end(id, State.COMPLETED, Event.COMPLETED, result=_json(result))
+        ended, _ = await self._end(id, State.COMPLETED, Event.COMPLETED, result=_json(result))
+        return ended
 
-    async def fail(self, id: str, failure: Failure) -> Generation:
-        """It came to nothing; as `complete`."""
-        return await self._end(id, State.FAILED, Event.FAILED, error=_json(failure))
+    async def fail(self, id: str, failure: Failure, *, turn: int) -> bool:
+        """It came to nothing, unless another turn has begun, or it had ended before: whether that is so now."""
+        _, is_so = await self._end(id, State.FAILED, Event.FAILED, error=_json(failure), turn=turn)
+        return is_so
 
-    async def cancel(self, id: str) -> Generation:
-        """Nobody wants it any more; as `complete`. `RefusedError` for one that is not there."""
-        return await self._end(id, State.CANCELLED, Event.CANCELLED)
+    async def cancel(self, id: str, *, turn: int | None = None) -> Generation:
+        """Nobody wants it any more, whoever is at it, or as long as it is this turn's; as `complete`. `RefusedError`
+        for one that is not there."""
+        ended, _ = await self._end(id, State.CANCELLED, Event.CANCELLED, turn=turn)
+        return ended
+
+    async def standing(self, id: str) -> tuple[Generation, int, int] | None:
+        """One as it stands, its run and its turn."""
+
+        def work(tx: Transaction) -> tuple[Generation, int, int] | None:
+            found = _find(tx, id)
+            return None if found is None else (found, *_turn(tx, id))
+
+        return await self._database.read(work)
+
+    async def open(self, *, for_ms: int, after: int, limit: int) -> Sequence[Open]:
+        """Those with a job of which nothing was heard for so long, numbered higher than `after`, the oldest first."""
+        rows = await self._database.read(
+            lambda tx: tx.rows("open", before=tx.now_ms - for_ms, after=after, limit=limit)
+        )
+        return [Open(number=a, id=b, user_id=c, job_id=d, turn=e) for a, b, c, d, e in rows]
 
     # Orders at a provider
 
@@ -231,15 +293,16 @@ class Ledger:
         return await self._database.write(work)
 
     async def _end(
-        self, id: str, state: State, event: Event, *, result: str | None = None, error: str | None = None
-    ) -> Generation:
-        def work(tx: Transaction) -> Generation:
+        self, id: str, state: State, event: Event, *, result: str | None = None, error: str | None = None,
+        turn: int | None = None,
+    ) -> tuple[Generation, bool]:  # fmt: skip
+        def work(tx: Transaction) -> tuple[Generation, bool]:
             _get(tx, id)
-            changed = tx.change("end", id=id, state=state, result=result, error=error)
+            changed = tx.change("end", id=id, state=state, result=result, error=error, turn=turn) > 0
             ended = _get(tx, id)
             if changed:
                 self._tell(tx, event, ended)
-            return ended
+            return ended, changed
 
         return await self._database.write(work)
 
@@ -258,6 +321,17 @@ def _get(tx: Transaction, id: str) -> Generation:
 def _find(tx: Transaction, id: str) -> Generation | None:
     rows = tx.rows("find_generation", id=id)
     return _read(rows[0]) if rows else None
+
+
+def _turn(tx: Transaction, id: str) -> tuple[int, int]:
+    rows = tx.rows("read_turn", id=id)
+    return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+
+def _begin_again(tx: Transaction, failed: Generation) -> None:
+    tx.change("begin_again", id=failed.id)
+    if failed.error is not None and failed.error.code == IN_DOUBT:
+        tx.change("give_up_doubt", id=failed.id)
 
 
 def _is_same(found: Generation, request: GenerationRequest) -> bool:

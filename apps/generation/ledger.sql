@@ -42,6 +42,11 @@ CREATE TABLE IF NOT EXISTS submissions (
   taken_at   INTEGER,
   PRIMARY KEY (generation, number)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS turns (
+  generation TEXT    PRIMARY KEY REFERENCES generations (id) ON DELETE CASCADE,
+  run        INTEGER NOT NULL,
+  turn       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
   id         TEXT    PRIMARY KEY,
   generation TEXT    NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
@@ -103,10 +108,25 @@ UPDATE generations SET job_id = :job_id WHERE id = :id;
 -- name: unsent
 SELECT id FROM generations WHERE state = 'queued' AND job_id = '' AND created_at <= :before ORDER BY number LIMIT 200;
 
+-- name: read_turn
+SELECT run, turn FROM turns WHERE generation = :id;
+
+-- name: take_turn
+INSERT INTO turns (generation, run, turn) VALUES (:id, :run, :turn)
+ON CONFLICT (generation) DO UPDATE SET run = excluded.run, turn = excluded.turn;
+
 -- name: start
 UPDATE generations SET state = 'processing', attempt = :attempt, started_at = coalesce(started_at, :now),
   error = CASE WHEN :attempt > attempt THEN NULL ELSE error END, ended_at = NULL, seq = seq + 1, updated_at = :now
-WHERE id = :id AND state NOT IN ('completed', 'cancelled');
+WHERE id = :id;
+
+-- name: begin_again
+-- Its job was tried again by hand: nothing of the end that it had is left.
+UPDATE generations SET error = NULL, progress = 0, note = '' WHERE id = :id;
+
+-- name: give_up_doubt
+-- Somebody wants it in spite of the order in doubt: the next try submits anew.
+UPDATE submissions SET state = 'failed' WHERE generation = :id AND state = 'begun';
 
 -- name: move
 UPDATE generations SET progress = max(progress, :progress), note = :note, seq = seq + 1, updated_at = :now
@@ -114,19 +134,22 @@ WHERE id = :id AND state = 'processing' AND (note <> :note OR progress < :progre
 
 -- name: retry
 UPDATE generations SET state = 'retrying', error = :error, note = '', progress = 0, seq = seq + 1, updated_at = :now
-WHERE id = :id AND state IN ('queued', 'processing', 'retrying');
+WHERE id = :id AND state = 'processing' AND :turn = (SELECT turn FROM turns WHERE generation = :id);
 
 -- name: end
 UPDATE generations SET state = :state, result = :result, error = :error, note = '', ended_at = :now, updated_at = :now,
   progress = CASE WHEN :state = 'completed' THEN 1 ELSE progress END, seq = seq + 1
-WHERE id = :id AND state IN ('queued', 'processing', 'retrying');
+WHERE id = :id AND state IN ('queued', 'processing', 'retrying')
+  AND (:turn IS NULL OR :turn = coalesce((SELECT turn FROM turns WHERE generation = :id), 0));
 
 -- name: last_submission
 SELECT number, state, operation, taken_at FROM submissions WHERE generation = :id ORDER BY number DESC LIMIT 1;
 
 -- name: begin_submission
--- Whoever inserts the row may submit; nobody else may, ever.
-INSERT INTO submissions (generation, number, state, begun_at) VALUES (:id, :number, 'begun', :now) ON CONFLICT DO NOTHING;
+-- Whoever inserts the row may submit; nobody else may, ever. What has ended is not submitted any more.
+INSERT INTO submissions (generation, number, state, begun_at)
+SELECT id, :number, 'begun', :now FROM generations WHERE id = :id AND state IN ('queued', 'processing', 'retrying')
+ON CONFLICT DO NOTHING;
 
 -- name: take_submission
 UPDATE submissions SET state = 'taken', operation = :operation, taken_at = :now
@@ -141,6 +164,13 @@ UPDATE generations SET operation = :operation, submitted_at = :now, seq = seq + 
 -- name: add_event
 INSERT INTO events (id, generation, seq, event, body, created_at)
 SELECT :event_id, :id, coalesce(max(seq), 0) + 1, :event, :body, :now FROM events WHERE generation = :id;
+
+-- name: open
+-- Those that have a job and of which nothing was heard for a while, by number.
+SELECT g.number, g.id, g.user_id, g.job_id, coalesce(t.turn, 0)
+FROM generations g LEFT JOIN turns t ON t.generation = g.id
+WHERE g.state IN ('queued', 'processing', 'retrying') AND g.job_id <> '' AND g.updated_at <= :before AND g.number > :after
+ORDER BY g.number LIMIT :limit;
 
 -- name: has_event
 SELECT 1 FROM events WHERE generation = :id AND event = :event LIMIT 1;

@@ -16,6 +16,10 @@ PRIORITY_VIP: Final = 5
 """From this priority on somebody is shown as VIP; any higher number goes before any lower one."""
 
 
+IN_DOUBT: Final = "submission_in_doubt"
+"""The code of a failure after which nobody knows whether a provider has an order."""
+
+
 class State(StrEnum):
     """How a generation stands."""
 
@@ -154,7 +158,7 @@ class SubmissionState(StrEnum):
     REFUSED = "refused"
     """The provider did not take it."""
     FAILED = "failed"
-    """It was taken, and came to nothing."""
+    """It came to nothing, or was in doubt and was given up."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):

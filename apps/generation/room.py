@@ -17,6 +17,7 @@ from .ledger import Ledger
 from .limits import ProviderLimits
 from .logbook import Component, Logbook, Write
 from .relay import Relay, SendEvent
+from .rescue import Fate, Rescue
 from .settings import Settings
 from .status import PROVIDER_CALLS, PROVIDER_ERRORS, Operated, Pending, Statistics
 from .workflow import Clock, Workflow
@@ -37,6 +38,7 @@ class Outside:
     pending: Pending
     limiter: Callable[[str, str], Limiter]
     mode: Operated
+    fate: Fate
     transport: httpx2.AsyncBaseTransport | None = None
     """In place of the network."""
     write: Write | None = None
@@ -54,6 +56,7 @@ class Room:
     desk: Desk
     relay: Relay
     keeper: Keeper
+    rescue: Rescue
     workflow: Workflow
     log: Logbook
     client: httpx2.AsyncClient
@@ -113,12 +116,12 @@ async def open_room(settings: Settings, outside: Outside) -> Room:
     workflow = Workflow(
         settings, ledger, statistics, log, providers=open_providers(settings, client, tell=calls.hear),
         bucket=outside.bucket, hand=relay.hand, time=outside.clock, mode=outside.mode,
+        withdraw=outside.withdraw,
         limits=ProviderLimits(outside.limiter, settings.provider_rate, now_ms),
     )  # fmt: skip
+    desk = Desk(settings, ledger, statistics, log, send=outside.send, withdraw=outside.withdraw, hand=relay.hand)
     return Room(
         settings=settings, database=database, ledger=ledger, statistics=statistics, relay=relay, workflow=workflow,
         keeper=Keeper(ledger, outside.bucket, log, settings.keep_s), log=log, client=client, calls=calls,
-        desk=Desk(
-            settings, ledger, statistics, log, send=outside.send, withdraw=outside.withdraw, hand=relay.hand
-        ),
+        desk=desk, rescue=Rescue(ledger, desk, statistics, log, hand=relay.hand, fate=outside.fate),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any, Final
 from .ledger import Ledger
 from .limits import ProviderLimits
 from .logbook import Component, Logbook
-from .provider_errors import ProviderError, SubmissionInDoubtError
+from .provider_errors import ProviderError, ProviderRefusedError, SubmissionInDoubtError
 from .records import Generation, Submission, SubmissionState
 from .video import VideoOrder, VideoProvider
 
@@ -42,6 +42,8 @@ class Submitter:
         found = await self._ledger.submission(generation.id)
         if found.number == number and found.state is SubmissionState.TAKEN:
             return found
+        if found.state is None:
+            raise ProviderRefusedError(provider.name, "its generation has ended; it is not submitted any more")
         raise SubmissionInDoubtError(
             provider.name, "its worker ended while it was being submitted; it is not submitted again"
         )

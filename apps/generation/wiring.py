@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx2
-import msgspec
 from starlette.applications import Starlette
 
 from conveyor import (
@@ -20,40 +19,32 @@ from conveyor import (
     JobEvent,
     JobFunction,
     JobNotFoundError,
+    JobState,
     Message,
     NotFoundError,
 )
 
 from .errors import SettingError
-from .logbook import Component, Write
+from .logbook import Write
 from .provider_errors import ProviderRefusedError, SubmissionInDoubtError
-from .records import Failure, GenerationJob, VideoResult
+from .records import GenerationJob, VideoResult
 from .relay import Delivery
+from .rescue import DeadLetterAlert
 from .room import Outside, Room, open_room
 from .secret import kept_secret
 from .settings import BUCKET, QUEUE, DispatchMode, Settings, read_settings
 from .web import create_endpoints
+from .workflow import EndedError
 
 JOB: Final = "generation"
 ALERTS: Final = "generation-alerts"
 SWEEP: Final = "generation-sweep"
 CLEAR: Final = "generation-clear"
-LEFT_MS: Final = 30_000
-"""What lies so long where it should have been taken on was left by a process that died."""
 FETCH_S: Final = 600
 """For the download and the upload, beside the time that the video has."""
 RETRY_DELAY: Final = Backoff.exponential("5s", most="2m")
 WEBHOOK_SCHEDULE: Final = ("5s", "10s", "20s", "30s", "1m", "2m", "5m", "15m", "1h", "6h", "12h", "1d")
 HINT: Final = "the table of settings is in generation's README.md"
-
-
-class DeadLetterAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """What conveyor writes in the transaction that dead-letters a job."""
-
-    reason: str
-    error: str | None = None
-    attempts: int = 0
-    headers: dict[str, Any] | None = None
 
 
 class Doorway:
@@ -75,7 +66,7 @@ class Doorway:
         outside = Outside(
             clock=lambda: app.store.clock, bucket=app.bucket(BUCKET), send=self._send, withdraw=self._withdraw,
             new_event_id=app.webhooks.new_id, send_event=app.webhooks.send, pending=self._pending,
-            limiter=app.limiter, mode=self._mode, transport=self._transport, write=self._write,
+            limiter=app.limiter, mode=self._mode, fate=self._fate, transport=self._transport, write=self._write,
         )  # fmt: skip
         try:
             await self._know_receiver()
@@ -105,6 +96,13 @@ class Doorway:
             await self._app.jobs.get(job_id).cancel()
         except JobNotFoundError:
             return
+
+    async def _fate(self, job_id: str) -> tuple[JobState | None, str | None]:
+        try:
+            info = await self._app.jobs.get(job_id).info()
+        except JobNotFoundError:
+            return None, None
+        return info.state, info.error
 
     async def _know_receiver(self) -> None:
         """Next.js is an endpoint with the secret that the settings give, or the one that is kept."""
@@ -199,7 +197,7 @@ def declare_job(
         queue=QUEUE,
         max_retries=settings.tries - 1,
         backoff=retry_delay,
-        errors={ProviderRefusedError: None, SubmissionInDoubtError: None},
+        errors={ProviderRefusedError: None, SubmissionInDoubtError: None, EndedError: None},
         timeout=settings.timeout_s + FETCH_S,
         unique=lambda job: job.generation_id,
     )
@@ -214,27 +212,11 @@ def declare_rescue(app: Conveyor, doorway: Doorway) -> None:
 
     @app.consumer(ALERTS, max_batch_size=1, max_retries=5, retry_delay="10s")
     async def hear(message: Message[DeadLetterAlert]) -> None:
-        alert, room = message.body, doorway.room()
-        id = str((alert.headers or {}).get("generation", ""))
-        found = await room.ledger.get(id)
-        if found is None or found.state.is_final:
-            return
-        text = alert.error or f"it ended after {alert.attempts} tries: {alert.reason}"
-        await room.ledger.fail(id, Failure(code=alert.reason, message=text))
-        room.log.error(
-            Component.GENERATION, "Generation failed", generationId=id, userId=found.user_id, attempt=alert.attempts,
-            code=alert.reason, error=text,
-        )  # fmt: skip
-        await room.relay.hand(id)
+        await doorway.room().rescue.hear(message.body)
 
     @app.cron("* * * * *", name=SWEEP, timezone="UTC", misfire="latest", overlap="skip")
     async def sweep(_run: CronRun) -> None:
-        room = doorway.room()
-        for each in await room.ledger.unsent(for_ms=LEFT_MS):
-            await room.desk.send(each)
-        for id in await room.ledger.silent(for_ms=LEFT_MS):
-            await room.relay.hand(id)
-        await room.statistics.fold()
+        await doorway.room().rescue.sweep()
 
     @app.cron("23 3 * * *", name=CLEAR, timezone="UTC", misfire="latest", overlap="skip")
     async def clear(_run: CronRun) -> None:

@@ -12,10 +12,12 @@ from typing import Final, Protocol
 
 import msgspec
 
-from conveyor import Bucket, JobContext, RateLimited
+from conveyor import Bucket, JobContext, RateLimited, Snooze
 
 from . import clock
-from .ledger import Ledger
+from .desk import Withdraw
+from .errors import GenerationError
+from .ledger import Ledger, Turn
 from .limits import ProviderLimits
 from .logbook import Component, Logbook
 from .provider_errors import (
@@ -24,10 +26,20 @@ from .provider_errors import (
     ProviderRefusedError,
     SubmissionInDoubtError,
 )
-from .records import Failure, Generation, GenerationJob, ProviderName, Submission, SubmissionState, VideoResult
+from .records import (
+    IN_DOUBT,
+    Failure,
+    Generation,
+    GenerationJob,
+    ProviderName,
+    State,
+    Submission,
+    SubmissionState,
+    VideoResult,
+)
 from .relay import Hand
 from .settings import DispatchMode, Settings
-from .status import RATE_LIMIT_HITS, RETRIES, Operated, Statistics
+from .status import RATE_LIMIT_HITS, Operated, Statistics
 from .submitting import Submitter
 from .video import Done, Failed, Progress, Running, VideoProvider
 
@@ -35,6 +47,7 @@ SUBMITTED: Final = 0.1
 """How far it is once the provider has it; the looks lead on to `MADE`."""
 MADE: Final = 0.9
 IN_PLACE: Final = (DispatchMode.CRON, DispatchMode.ALARM)
+WITHDRAWN_S: Final = 1
 LIMIT_S_MAX: Final = 120.0
 """The longest that a job holds its place because its provider is asked too often."""
 
@@ -63,13 +76,17 @@ class TimedOutError(ProviderRefusedError):
     """There is no video after all the time that it has."""
 
 
+class EndedError(GenerationError):
+    """It had failed before this delivery of its job; the text says why."""
+
+
 class Workflow:
     """What the job does."""
 
     def __init__(
         self, settings: Settings, ledger: Ledger, statistics: Statistics, log: Logbook, *,
         providers: Mapping[ProviderName, VideoProvider], bucket: Bucket, hand: Hand, time: Callable[[], Clock],
-        limits: ProviderLimits, mode: Operated,
+        limits: ProviderLimits, mode: Operated, withdraw: Withdraw,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._ledger = ledger
@@ -80,32 +97,46 @@ class Workflow:
         self._hand = hand
         self._clock = time
         self._mode = mode
+        self._withdraw = withdraw
         self._submitter = Submitter(ledger, limits, log, lambda: time().now_ms())
 
     async def run(self, job: GenerationJob, context: JobContext) -> VideoResult | None:
-        """The whole of it; None for one that has ended otherwise. `ProviderError`, `RateLimited`."""
+        """The whole of it; None for one that is not there any more. `ProviderError`, `RateLimited`; of one that has
+        ended before, and was not begun again, `EndedError` or `Snooze`."""
         with self._log.about(generationId=job.generation_id, userId=job.user_id):
             return await self._run(job.generation_id, context)
 
     async def _run(self, id: str, context: JobContext) -> VideoResult | None:
-        generation, is_new = await self._ledger.start(id, attempt=context.attempt, job_id=context.id)
-        if generation is None:
+        turn = await self._ledger.start(id, run=context.redrives, attempt=context.attempt, job_id=context.id)
+        if turn is None:
             self._log.info(Component.GENERATION, "Nothing to do")
             return None
-        if is_new:
+        if turn.is_new:
             self._log.info(
                 Component.GENERATION, "Starting generation", attempt=context.attempt,
-                provider=generation.provider, model=generation.model, jobId=context.id,
+                provider=turn.generation.provider, model=turn.generation.model, jobId=context.id,
             )  # fmt: skip
         await self._hand(id)
+        if turn.generation.state.is_final:
+            return await self._end_as(turn.generation, context)
         try:
-            return await self._make(generation, context)
+            return await self._make(turn.generation, context)
         except ProviderLimitedError as error:
-            await self._limited(generation, context, error)
+            await self._limited(turn.generation, context, error)
             raise RateLimited(error.after_s, scope="key", reason=str(error)) from error
         except ProviderError as error:
-            await self._failed(generation, context, error)
+            await self._failed(turn, context, error)
             raise
+
+    async def _end_as(self, ended: Generation, context: JobContext) -> VideoResult | None:
+        """The job's end is lost, and its generation's is not: whoever had it before died between the two."""
+        self._log.info(Component.GENERATION, "Nothing to do", status=ended.state)
+        if ended.state is State.CANCELLED:
+            await self._withdraw(context.id)
+            raise Snooze(WITHDRAWN_S)  # it is taken out as it is put off
+        if ended.error is not None:
+            raise EndedError(ended.error.message)
+        return ended.result
 
     async def _make(self, generation: Generation, context: JobContext) -> VideoResult | None:
         provider = self._providers.get(generation.provider)
@@ -220,23 +251,21 @@ class Workflow:
         )  # fmt: skip
         return Stored(key=key, size=info.size, content_type=media.mime_type)
 
-    async def _failed(self, generation: Generation, context: JobContext, error: ProviderError) -> None:
+    async def _failed(self, turn: Turn, context: JobContext, error: ProviderError) -> None:
         """Write down why, and tell it if no other try comes."""
         context.log(str(error), "warning")
         is_permanent = isinstance(error, (ProviderRefusedError, SubmissionInDoubtError))
-        failure = Failure(code=_code(error), message=str(error), is_permanent=is_permanent)
+        failure, id = Failure(code=_code(error), message=str(error), is_permanent=is_permanent), turn.generation.id
         if is_permanent or context.attempt >= self._settings.tries:
-            await self._ledger.fail(generation.id, failure)
-            say = self._log.error
+            is_so, say = await self._ledger.fail(id, failure, turn=turn.number), self._log.error
         else:
-            await self._ledger.retry(generation.id, failure)
-            await self._statistics.count(RETRIES)
-            say = self._log.warning
-        say(
-            Component.GENERATION, "Generation failed", attempt=context.attempt,
-            willRetry=say == self._log.warning, code=failure.code, error=failure.message,
-        )  # fmt: skip
-        await self._hand(generation.id)
+            is_so, say = await self._ledger.retry(id, failure, turn=turn.number), self._log.warning
+        if is_so:  # and nobody else has it, or has ended it, by now
+            say(
+                Component.GENERATION, "Generation failed", attempt=context.attempt,
+                willRetry=say == self._log.warning, code=failure.code, error=failure.message,
+            )  # fmt: skip
+        await self._hand(id)
 
     async def _limited(self, generation: Generation, context: JobContext, error: ProviderLimitedError) -> None:
         """An order waits: for its turn, which is nothing unusual, or since the provider wants it so."""
@@ -254,5 +283,5 @@ class Workflow:
 
 def _code(error: ProviderError) -> str:
     if isinstance(error, SubmissionInDoubtError):
-        return "submission_in_doubt"
+        return IN_DOUBT
     return error.code.lower() or "provider_error"

@@ -204,7 +204,7 @@ async def test_what_is_over_goes_with_its_video_and_its_events(tmp_path: Path) -
         )
         await ledger.complete(done.id, result)
         for each in (bad, untold):
-            await ledger.fail(each.id, Failure(code="safety", message="no"))
+            await ledger.fail(each.id, Failure(code="safety", message="no"), turn=0)
         for each in (done, bad):
             assert await film.room.relay.hand(each.id)
         assert await clear() == 0, "not yet"
