@@ -1,8 +1,8 @@
 """What ends without a word is told; what a crash left between two stores is taken on.
 
-    the job dies          conveyor's alert, written in the same transaction
-    the alert is lost too, the job is cancelled or purged by an operator, its job was never sent,
-    an event was not handed on                                         the sweep, each minute
+A job that dies is told by the alert that conveyor writes in the same transaction. The sweep, each minute, finds the
+rest: an alert that was lost too, a job that an operator cancelled or purged, one that was never sent, an event that was
+not handed on.
 """
 
 from collections.abc import Awaitable, Callable

@@ -83,6 +83,7 @@ def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path, 
                 kill_worker(served.pid)
             ended = [served.finished(id) for id in made]
             wait_until(lambda: len(nextjs.events) >= 2 * len(made))
+            jobs = {each["id"]: wait_until(functools.partial(job_end, served, each["jobId"])) for each in ended}
         assert Counter(orders()) == dict.fromkeys(made, 1), "one order for each, whatever became of its worker"
         failed = [each for each in ended if each["state"] != "completed"]
         ends = Counter(each["error"]["code"] for each in failed)
@@ -91,7 +92,15 @@ def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path, 
         for each in ended:
             last = "generation.failed" if each in failed else "generation.completed"
             assert nextjs.names_of(each["id"]) == ["generation.started", last]
+            assert each not in failed or jobs[each["id"]] in ("failed", "dead"), "the job ends as its generation did"
         print(f"{mode}, {KILLS} kills: {len(ended) - len(failed)} videos, one order each; failed: {dict(ends)}")  # noqa: T201  # a campaign says what it saw
+
+
+def job_end(served: Served, id: str) -> str | None:
+    """As what it has ended, once it has."""
+    token = {"authorization": f"Bearer {served.environment['CONVEYOR_TOKEN']}"}
+    state = str(served.ask("GET", f"/api/v1/jobs/{id}", 200, headers=token)["state"])
+    return state if state in ("succeeded", "failed", "dead", "cancelled") else None
 
 
 def kill_worker(server: int) -> None:
