@@ -231,10 +231,10 @@ class Google:
 
 
 def new_client(timeout_s: float, transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
-    """The client all providers share: a timeout on everything; redirects are our own business."""
+    """The client all providers share: a timeout on everything; redirects are our own business, and no proxy of the
+    environment's is asked."""
     timeout = httpx2.Timeout(timeout_s, connect=min(10.0, timeout_s))
-    limits = httpx2.Limits(max_connections=20, max_keepalive_connections=10)
-    return httpx2.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False, transport=transport)
+    return httpx2.AsyncClient(timeout=timeout, trust_env=False, follow_redirects=False, transport=transport)
 
 
 def wait_s(told: Status, headers: httpx2.Headers) -> float:

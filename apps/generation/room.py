@@ -11,7 +11,7 @@ from conveyor_apps.tables import Database, read_statements
 
 from .clients import open_providers
 from .desk import Desk, Send, Withdraw
-from .google import Call
+from .google import Call, new_client
 from .keeping import Keeper
 from .ledger import Ledger
 from .limits import ProviderLimits
@@ -108,9 +108,7 @@ async def open_room(settings: Settings, outside: Outside) -> Room:
     log = Logbook(now_ms, style=settings.log_style, least=settings.log_level, write=outside.write)
     ledger = Ledger(database, outside.new_event_id)
     statistics = Statistics(database, outside.mode, outside.pending)
-    client = httpx2.AsyncClient(
-        timeout=PROVIDER_TIMEOUT_S, transport=outside.transport, trust_env=False, follow_redirects=False
-    )
+    client = new_client(PROVIDER_TIMEOUT_S, outside.transport)
     relay = Relay(ledger, statistics, log, send=outside.send_event, url=settings.webhook_url)
     calls = CallCounter(log, statistics)
     workflow = Workflow(
