@@ -6,6 +6,7 @@ from conveyor import Bucket
 
 from .ledger import Ledger
 from .logbook import Component, Logbook
+from .records import video_key
 
 AT_ONCE: Final = 200
 
@@ -25,7 +26,7 @@ class Keeper:
             return 0
         gone, for_ms = 0, self._keep_s * 1000
         while found := await self._ledger.over(for_ms=for_ms, limit=AT_ONCE):
-            await self._bucket.delete_many([key for _, key in found if key is not None])
+            await self._bucket.delete_many([key or video_key(id) for id, key in found])  # some ended once it was there
             removed = await self._ledger.forget([id for id, _ in found], for_ms=for_ms)
             gone += removed
             if not removed:

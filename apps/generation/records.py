@@ -20,6 +20,11 @@ IN_DOUBT: Final = "submission_in_doubt"
 """The code of a failure after which nobody knows whether a provider has an order."""
 
 
+def video_key(id: str) -> str:
+    """Of a generation's video in the bucket."""
+    return f"videos/{id}.mp4"
+
+
 class State(StrEnum):
     """How a generation stands."""
 

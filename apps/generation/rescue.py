@@ -69,13 +69,13 @@ class Rescue:
         await self._hand(id)
 
     async def sweep(self) -> None:
-        """All that was left."""
-        for each in await self._ledger.unsent(for_ms=LEFT_MS):
-            await self._desk.send(each)
-        await self._look()
+        """All that was left. `ConveyorError` if the queue takes no jobs just now."""
+        await self._statistics.fold()
         for id in await self._ledger.silent(for_ms=LEFT_MS):
             await self._hand(id)
-        await self._statistics.fold()
+        await self._look()
+        for each in await self._ledger.unsent(for_ms=LEFT_MS):  # last: a full queue takes none, and holds up nothing
+            await self._desk.send(each)
 
     async def _look(self) -> None:
         """At those of which nothing was heard: their job may have ended long ago."""

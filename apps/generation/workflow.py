@@ -36,6 +36,7 @@ from .records import (
     Submission,
     SubmissionState,
     VideoResult,
+    video_key,
 )
 from .relay import Hand
 from .settings import DispatchMode, Settings
@@ -240,7 +241,7 @@ class Workflow:
 
     async def _store(self, generation: Generation, operation: str) -> Stored:
         """From the provider to the bucket, piece by piece; done twice, it is the same object."""
-        provider, key = self._providers[generation.provider], f"videos/{generation.id}.mp4"
+        provider, key = self._providers[generation.provider], video_key(generation.id)
         begun_ms = self._clock().now_ms()
         self._log.info(Component.STORAGE, "Uploading video", key=key)
         async with provider.download(operation) as media:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conveyor_apps.generation.errors import RefusedError
-from conveyor_apps.generation.records import Failure, ProviderName, State, VideoResult
+from conveyor_apps.generation.records import Failure, ProviderName, State, VideoResult, video_key
 from conveyor_apps.generation.settings import BUCKET
 from generation.stage import Stage, stage, work_on
 
@@ -199,6 +199,7 @@ async def test_what_is_over_goes_with_its_video_and_its_events(tmp_path: Path) -
         done, bad, untold = await film.create(key="k"), await film.create(), await film.create()
         bucket, ledger, clear = film.made.app.bucket(BUCKET), film.room.ledger, film.room.keeper.clear
         await bucket.put("videos/done.mp4", b"film")
+        await bucket.put(video_key(bad.id), b"film")  # stored, and then its worker died for the third time
         result = VideoResult(
             video_url="", key="videos/done.mp4", size=4, content_type="video/mp4", duration=8, processing_time=1
         )
@@ -212,7 +213,7 @@ async def test_what_is_over_goes_with_its_video_and_its_events(tmp_path: Path) -
         recent = await film.create()
         assert await clear() == 2
         assert [each.id for each in await film.room.desk.list()] == [recent.id, untold.id]
-        assert await bucket.head("videos/done.mp4") is None
+        assert await bucket.head("videos/done.mp4") is await bucket.head(video_key(bad.id)) is None
         assert await ledger.events(done.id) == []
         assert film.logged("Removed what is over")[0]["generations"] == 2
         assert (await film.create(key="k")).id != done.id
