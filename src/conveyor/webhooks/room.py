@@ -196,7 +196,8 @@ class Webhooks:
             message_id=message.id,
             body=b"",
         )
-        return with_parcel(delivery, Parcel(url=endpoint.url, payload=payload, line=key), DeliveryState.PENDING), message
+        parcel = Parcel(url=endpoint.url, payload=payload, line=key)
+        return with_parcel(delivery, parcel, DeliveryState.PENDING), message
 
     def _check_line(self, key: str | None) -> None:
         if key is None:
