@@ -35,8 +35,8 @@ class Rotated(msgspec.Struct, kw_only=True):
     webhooks: int = 0
     """Endpoints."""
     busy: int = 0
-    """Messages that somebody works on just now, has changed meanwhile, or still seals with an old key: another run finds
-    those that come back."""
+    """Messages that somebody works on just now, has changed meanwhile, or still seals with an old key: another run
+    finds those that come back."""
     locked: int = 0
     """What no key that is here opens."""
 
