@@ -346,7 +346,9 @@ async def test_what_is_sent_again_stands_in_its_line(ordered: Conveyor, kit: Har
     for each in (again, free):
         await ordered.webhooks.resend(each)
     await kit.drain()
-    assert [hit.headers["webhook-id"] for hit in hook.hits[3:]] == [free], "the other waits behind the one that is tried"
+    assert [hit.headers["webhook-id"] for hit in hook.hits[3:]] == [free], (
+        "the other waits behind the one that is tried"
+    )
     hook.answer = lambda _number: reply(200)
     await kit.drain(within="10m")
     came = [hit.headers["webhook-id"] for hit in hook.hits[4:]]

@@ -123,6 +123,8 @@ def _unblock_affordable(tx: Transaction, row: QueueRow, key: str, entries: str) 
 
 def bring_back(tx: Transaction, row: QueueRow, gave: Mapping[str, int]) -> bool:
     """Of what was put aside as many as each key gave; whether there were any."""
+    if not gave or tx.row("has_blocked", row.lane) is None:
+        return False
     found = [(key, *each) for key, most in gave.items() for each in tx.rows("blocked_of_key", row.lane, key, most)]
     for key, seq, priority, ready_at, _ in found:
         _unblock(tx, row, key, seq, priority, ready_at)
