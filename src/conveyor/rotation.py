@@ -6,12 +6,11 @@ run beside workers, be interrupted at any time and be begun anew, and does nothi
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import msgspec
 
-from conveyor.model.beside import SealedBodyError
+from conveyor.model.beside import EndpointNotFoundError, SealedBodyError
 from conveyor.model.errors import InvalidSettingError, VersionConflictError
 from conveyor.model.ids import MessageId
 from conveyor.model.message import PEEK_MESSAGES_MAX, Peeked
@@ -20,7 +19,7 @@ from conveyor.secrets import SECRETS, Keys, Sealed
 from conveyor.store.groups import Unsent
 from conveyor.store.protocol import Store
 from conveyor.store.witness import watched
-from conveyor.webhooks.endpoints import Endpoint, Endpoints
+from conveyor.webhooks.endpoints import Endpoints
 
 _PAGE: Final = 1_000
 _LOOKS_MAX: Final = 10
@@ -146,15 +145,14 @@ async def _rotate_endpoints(store: Store, keys: Keys, first: str, done: Rotated,
             if all(kept.sealed.key_id == first for kept in each.secrets):
                 continue
             try:
-                fresh = endpoints.resealed(each)
-                if not is_rehearsal:
-                    await endpoints.change(each.id, partial(_unless_changed, each, fresh))
+                if is_rehearsal:
+                    endpoints.resealed(each)
+                else:
+                    await endpoints.change(each.id, endpoints.resealed)  # as it is by then
             except InvalidSettingError:
                 done.locked += 1
+            except EndpointNotFoundError:
+                continue
             else:
                 done.webhooks += 1
         after = page[-1].id
-
-
-def _unless_changed(was: Endpoint, fresh: Endpoint, now: Endpoint) -> Endpoint:
-    return fresh if now == was else now

@@ -25,6 +25,7 @@ from conveyor.secrets import Keys, put_secret
 from conveyor.store.records import ClaimRequest
 from conveyor.testing.factories import an_owner
 from conveyor.testing.harness import Harness
+from conveyor.webhooks.endpoints import KIND, id_of
 from kit.postgres import the_server
 
 pytestmark = pytest.mark.anyio
@@ -271,6 +272,37 @@ async def test_what_waits_in_groups_is_sealed_anew_too(url: str, dump: Dump, mon
             return (await started.info()).succeeded == 2
 
         await work(app, is_over)
+
+
+async def test_an_endpoint_that_changes_while_keys_are_rotated_is_sealed_anew(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery notes that it fails, between the read and the write; another is removed."""
+    failing, gone = "https://a.example.com/hook", "https://b.example.com/hook"
+    async with Clinic(url) as app:
+        for each in (failing, gone):
+            await app.webhooks.add(each)
+        secret = await app.webhooks.secret(failing)
+    monkeypatch.setenv(VARIABLE, f"{NEW},{OLD}")
+    async with Clinic(url) as app:
+        read = app.store.list_documents
+
+        async def list_early(kind: str, **options: Any) -> Any:
+            found = await read(kind, **options)
+            if kind == KIND and found:
+                endpoints = (await app.webhooks.open())[1]
+                await endpoints.disable(id_of("clinic", failing), "it fails")
+                await app.webhooks.remove(gone)
+            return found
+
+        keys = Keys(app.bindings.folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(app.store, "list_documents", list_early)
+            done = await rotate(app.store, keys, Sealer((), keys.for_payloads))
+        assert (done.webhooks, done.busy, done.locked) == (1, 0, 0)
+    monkeypatch.setenv(VARIABLE, NEW)
+    async with Clinic(url) as app:
+        assert await app.webhooks.secret(failing) == secret
 
 
 async def test_what_moves_while_keys_are_rotated_is_met(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
