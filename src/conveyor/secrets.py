@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import fcntl
 import hashlib
 import hmac
 import os
@@ -100,14 +102,15 @@ class Keys:
         if os.environ.get(VARIABLE):
             hint = f'put a new one before the others: {VARIABLE}="$(openssl rand -base64 32),${VARIABLE}"'
             raise InvalidSettingError(VARIABLE, "...", "holds the keys, and is yours to change", hint=hint)
-        path = self._folder() / FILE
-        if not path.exists():
-            _make_key(path)
-            return self.ids[0]
-        self._read(make=False)  # refuses a file that others may read
-        lines = [base64.b64encode(os.urandom(KEY_BYTES)), *path.read_bytes().split()]
-        os.replace(_write_beside(path, b"\n".join(lines) + b"\n"), path)  # noqa: PTH105 as `os.link` below
-        return self.ids[0]
+        path, key = self._folder() / FILE, os.urandom(KEY_BYTES)
+        make_folder(path.parent)
+        with _alone_in(path.parent):  # two at once would each put theirs on what they have read, and lose the other's
+            if not _put_first(path, key):
+                self._read(make=False)  # refuses a file that others may read
+                fresh = _write_beside(path, b"\n".join([base64.b64encode(key), *path.read_bytes().split()]) + b"\n")
+                os.replace(fresh, path)  # noqa: PTH105 as `os.link` below
+                _sync(path.parent)
+        return _id_of(key)
 
     def _read(self, *, make: bool) -> dict[str, bytes]:
         given = os.environ.get(VARIABLE)
@@ -115,8 +118,9 @@ class Keys:
             texts = [text.strip() for text in given.split(",")]
             return {_id_of(key): key for key in (_read_key(VARIABLE, text) for text in texts)}
         path = self._folder() / FILE
-        if make:
-            _make_key(path)
+        if make and not path.exists():
+            make_folder(path.parent)
+            _put_first(path, os.urandom(KEY_BYTES))  # or somebody else has put one, which is as good
         if not path.exists():
             return {}
         if os.name == "posix" and path.stat().st_mode & 0o077:
@@ -223,18 +227,39 @@ def _read_key(where: str, text: str) -> bytes:
     return key
 
 
-def _make_key(path: Path) -> None:
-    """Unless there is one. It is whole as soon as it is there, also for another process that makes one now."""
+def _put_first(path: Path, key: bytes) -> bool:
+    """A file with this key, unless there is one. It is whole as soon as it is there, also for others who make one."""
     if path.exists():
-        return
-    make_folder(path.parent)
-    fresh = _write_beside(path, base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
+        return False
+    fresh = _write_beside(path, base64.b64encode(key) + b"\n")
     try:
         os.link(fresh, path)
     except FileExistsError:
-        return  # somebody else's is as good
+        return False
     finally:
         fresh.unlink()
+    _sync(path.parent)
+    return True
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Nobody else is, on this machine; a process that dies lets go."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
+def _sync(folder: Path) -> None:
+    """Before anything is sealed with a key that a power cut could take."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _write_beside(path: Path, text: bytes) -> Path:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from conveyor.model.errors import ConflictError, InvalidSettingError, NotFoundError
+from conveyor.model.errors import ConflictError, InvalidSettingError, NotFoundError, VersionConflictError
 from conveyor.store.protocol import Store
 
 KIND: Final = "event_subscription"
@@ -85,13 +86,14 @@ class Subscriptions:
         if not wanted:
             raise InvalidSettingError("events", "", "there are none to hear of")
         present = await self.list()
+        taken = ConflictError(f"Source '{source['type']}' and queue '{queue}' do not support multiple subscriptions")
         if any(each.source == source and each.queue_id == queue_id for each in present):
-            raise ConflictError(f"Source '{source['type']}' and queue '{queue}' do not support multiple subscriptions")
+            raise taken
         if len(present) >= SUBSCRIPTIONS_MAX:
             raise InvalidSettingError("subscriptions", len(present), f"there are {SUBSCRIPTIONS_MAX:,} already")
         now = self._store.clock.now_ms()
         made = Subscription(
-            id=secrets.token_hex(16),
+            id=_id_of(source, queue_id, {each.id for each in present}),
             name=_read_name(name or queue),
             enabled=enabled,
             source=source,
@@ -101,7 +103,10 @@ class Subscriptions:
             created_at=now,
             modified_at=now,
         )
-        await self._store.put_document(KIND, made.id, msgspec.json.encode(made), version=0)
+        try:
+            await self._store.put_document(KIND, made.id, msgspec.json.encode(made), version=0)
+        except VersionConflictError:
+            raise taken from None
         return made
 
     async def update(
@@ -136,6 +141,13 @@ class Subscriptions:
         if found is None:
             raise NotFoundError(UNKNOWN)
         return msgspec.json.decode(found.body, type=Subscription), found.version
+
+
+def _id_of(source: Mapping[str, str], queue_id: str, present: Container[str]) -> str:
+    """The same for all who make it at this moment, so that one of them does; another, if that one has moved on to
+    another queue."""
+    made = hashlib.sha256(msgspec.json.encode([sorted(source.items()), queue_id])).hexdigest()[:32]
+    return secrets.token_hex(16) if made in present else made
 
 
 def _read_events(source: Mapping[str, str], events: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from conveyor.secrets import Keys, put_secret
 from conveyor.store.records import ClaimRequest
 from conveyor.testing.factories import an_owner
 from conveyor.testing.harness import Harness
+from conveyor.webhooks.endpoints import KIND, id_of
 from kit.postgres import the_server
 
 pytestmark = pytest.mark.anyio
@@ -232,6 +233,100 @@ async def test_rotation_seals_all_anew_and_the_old_key_may_go(
         assert app.dead == [{"fails": NAME}]
 
 
+async def test_what_waits_in_groups_is_sealed_anew_too(url: str, dump: Dump, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_app() -> tuple[Conveyor, Any, Any]:
+        app = Conveyor("clinic", url=url, encrypted=["clinic-*"], wrangler=None)
+
+        @app.job()
+        async def find(name: str) -> dict[str, str]:
+            return {"found": name}
+
+        @app.job()
+        async def greet(name: str) -> str:
+            return f"Dear {name}"
+
+        return app, find, greet
+
+    app, find, greet = make_app()
+    async with app:
+        group = app.group("visits")
+        group.add(greet, NAME, after=group.add(find, NAME))
+        await group.start()
+    monkeypatch.setenv(VARIABLE, f"{NEW},{OLD}")
+    app, *_ = make_app()
+    async with app:
+        keys = Keys(app.bindings.folder)
+        sealer = Sealer((), keys.for_payloads)
+        counted = await rotate(app.store, keys, sealer, is_rehearsal=True)
+        done = await rotate(app.store, keys, sealer)
+        again = await rotate(app.store, keys, sealer, is_rehearsal=True)
+        assert (counted.messages, done.messages, again.messages) == (2, 2, 0)
+        if url.startswith("postgres"):
+            assert f'"sealed_with":"{keys.ids[1]}"'.encode() not in await dump()
+    monkeypatch.setenv(VARIABLE, NEW)
+    app, *_ = make_app()
+    async with app:
+        started = await app.groups.get(group.id)
+
+        async def is_over() -> bool:
+            return (await started.info()).succeeded == 2
+
+        await work(app, is_over)
+
+
+async def test_an_endpoint_that_changes_while_keys_are_rotated_is_sealed_anew(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery notes that it fails, between the read and the write; another is removed."""
+    failing, gone = "https://a.example.com/hook", "https://b.example.com/hook"
+    async with Clinic(url) as app:
+        for each in (failing, gone):
+            await app.webhooks.add(each)
+        secret = await app.webhooks.secret(failing)
+    monkeypatch.setenv(VARIABLE, f"{NEW},{OLD}")
+    async with Clinic(url) as app:
+        read = app.store.list_documents
+
+        async def list_early(kind: str, **options: Any) -> Any:
+            found = await read(kind, **options)
+            if kind == KIND and found:
+                endpoints = (await app.webhooks.open())[1]
+                await endpoints.disable(id_of("clinic", failing), "it fails")
+                await app.webhooks.remove(gone)
+            return found
+
+        keys = Keys(app.bindings.folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(app.store, "list_documents", list_early)
+            done = await rotate(app.store, keys, Sealer((), keys.for_payloads))
+        assert (done.webhooks, done.busy, done.locked) == (1, 0, 0)
+    monkeypatch.setenv(VARIABLE, NEW)
+    async with Clinic(url) as app:
+        assert await app.webhooks.secret(failing) == secret
+
+
+async def test_what_moves_while_keys_are_rotated_is_met(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a queue that is still to be read to one that was."""
+    async with Clinic(url) as app:
+        await app.queue("mail").send({"fails": NAME})
+        await work(app, lambda: _has(app, "mail-dlq"), "mail")
+    monkeypatch.setenv(VARIABLE, f"{NEW},{OLD}")
+    async with Clinic(url) as app:
+        keys = Keys(app.bindings.folder)
+        read = app.store.peek
+
+        async def peek_late(queue: str, **options: Any) -> list[Peeked]:
+            if queue == "mail-dlq":
+                await app.store.redrive(queue)
+            return await read(queue, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(app.store, "peek", peek_late)
+            done = await rotate(app.store, keys, Sealer((), keys.for_payloads))
+        again = await rotate(app.store, keys, Sealer((), keys.for_payloads), is_rehearsal=True)
+        assert (done.messages, done.busy, again.messages) == (1, 0, 0)
+
+
 async def test_what_somebody_works_on_is_left_to_the_next_rotation(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Clinic(url) as app:
         await app.queue("mail").send({"name": NAME})
@@ -342,9 +437,7 @@ def shout(name: str) -> str:
 """
 
 
-async def test_children_open_and_seal(
-    url: str, dump: Dump, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_children_open_and_seal(url: str, dump: Dump, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "apart.py").write_text(APART)
     monkeypatch.setenv("CONVEYOR_URL", url)
     app = load_app("apart.py:app")
@@ -388,4 +481,3 @@ async def _is(state: Awaitable[JobState], wanted: JobState) -> bool:
 
 async def _has(app: Conveyor, queue: str) -> bool:
     return bool(await peek(app, queue))
-

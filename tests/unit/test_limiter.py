@@ -57,6 +57,21 @@ async def test_no_period_ever_holds_more_and_the_rate_is_used(app: Conveyor, clo
     assert len(taken) >= 9 * 10
 
 
+async def test_a_clock_that_is_set_back_closes_nothing_for_long(app: Conveyor, clock: ManualClock) -> None:
+    limiter = app.limiter("veo", "10/m")
+    await clock.advance(7_200)
+    assert [await limiter.take() for _ in range(10)] == [0.0] * 10
+    clock.step_back(30)
+    wait_s = await limiter.take()
+    assert 60 < wait_s <= 92, "what was taken may have been taken a moment ago"
+    clock.step_back(3_600)
+    assert [await limiter.take() for _ in range(10)] == [0.0] * 10
+    wait_s = await limiter.take()
+    assert 0 < wait_s <= 61.2
+    await clock.advance(wait_s)
+    assert await limiter.take() == 0
+
+
 async def test_many_who_ask_at_once_get_no_more_than_there_is(app: Conveyor) -> None:
     waits = await asyncio.gather(*(app.limiter("veo", "10/m").take() for _ in range(40)))
     assert sum(wait_s == 0 for wait_s in waits) == 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -120,6 +121,21 @@ async def test_keys_are_turned_over_one_after_the_other(app: Conveyor, monkeypat
     assert keys(app).open("shop/NEW", found["NEW"]) == "2"
     with pytest.raises(InvalidSettingError, match=found["OLD"].key_id):
         keys(app).open("shop/OLD", found["OLD"])
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_keys_that_are_made_at_once_are_all_kept(folder: Path, is_first: bool) -> None:
+    here = Keys(lambda: folder / "keys")
+    before = [] if is_first else here.add().split()
+    with ThreadPoolExecutor(8) as pool:  # each opens the file by itself, as a process does
+        uses = [pool.submit(Keys(lambda: folder / "keys").derive, b"x") for _ in range(2)]
+        made = [each.result() for each in [pool.submit(Keys(lambda: folder / "keys").add) for _ in range(24)]]
+        assert {len(each.result()[0]) for each in uses} == {32}
+    kept = list(here.ids)
+    by_themselves = set(kept) - {*made, *before}
+    assert len(made) == len(set(made)) == len(set(kept) & set(made)), "each says which it made, and it is there"
+    assert len(by_themselves) <= is_first, "what was used before there was one"
+    assert [each.name for each in (folder / "keys").iterdir()] == ["secrets.key"]
 
 
 async def test_without_its_key_a_secret_says_which_one_it_needs(app: Conveyor) -> None:

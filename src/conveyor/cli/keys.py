@@ -59,7 +59,8 @@ def make(*, url: str | None, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Count what other keys have sealed, and change nothing.")
 @store_options
 def rotate_keys(*, dry_run: bool, url: str | None, as_json: bool) -> None:
-    """Seal anew with the first key: messages that wait, dead letters, and the secrets of apps and webhooks.
+    """Seal anew with the first key: messages that wait, in groups too, dead letters, and the secrets of apps and
+    webhooks.
 
     It may run beside workers, and be run again. Exit code 1 if something is left: somebody works on it just now, or its
     key is not here. Results and steps of jobs are not sealed anew; they go when their time is over.

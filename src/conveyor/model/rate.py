@@ -60,7 +60,8 @@ class Window:
     """What was leased of a rate within its last period.
 
     The period slides: entries are (time, amount), those of one bucket merged under the bucket's latest time, so that
-    merging never forgets too early.
+    merging never forgets too early. One that lies more than a period ahead is from before the clock was set back, and
+    counts no more: else nothing would go until its time has come again.
     """
 
     __slots__ = ("_entries", "rate")
@@ -79,7 +80,10 @@ class Window:
 
     def used(self, now: int) -> int:
         """Units that count now."""
-        return sum(amount for moment, amount in self._entries if moment + self.rate.period_ms > now)
+        return sum(amount for moment, amount in self._entries if self._counts(moment, now))
+
+    def _counts(self, moment: int, now: int) -> bool:
+        return moment - self.rate.period_ms <= now < moment + self.rate.period_ms
 
     def fits(self, now: int, cost: int, *, besides: int = 0) -> bool:
         """Whether there is room for `cost` on top of `besides`. What costs more than the whole rate takes an empty
@@ -99,7 +103,7 @@ class Window:
         """Note that so much is leased now."""
         width = max(1, self.rate.period_ms // BUCKETS)
         moment = (now // width + 1) * width - 1
-        kept = [each for each in self._entries if each[0] + self.rate.period_ms > now]
+        kept = [each for each in self._entries if self._counts(each[0], now)]
         if kept and kept[-1][0] >= moment:
             moment, before = kept.pop()
             amount += before

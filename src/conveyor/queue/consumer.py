@@ -60,7 +60,10 @@ class Consumer:
         self._is_open = False
         self._claims = 0
         """Under way."""
-        self._claiming = asyncio.Lock()
+        self.claiming = asyncio.Lock()
+        """Held by a claim that is under way."""
+        self.asked = 0
+        """Calls that it may bring."""
         self._slots = 0
         """Of the queue's `max_concurrency`, as far as we know."""
         self._is_in_doubt = False
@@ -188,12 +191,7 @@ class Consumer:
     def _takes_from_others(self) -> bool:
         """Whether what waits here to be started takes a slot, a part of a rate or a turn that others may want."""
         settings = self.settings
-        return (
-            settings.calls_max is not None
-            or settings.rate is not None
-            or settings.key_rate is not None
-            or settings.fair
-        )
+        return settings.fair or any((settings.calls_max, settings.rate, settings.key_rate))
 
     async def _claim(self, calls: int) -> None:
         if self._owes_suspects and not self._runs_suspects:  # what room there is must not always go to others first
@@ -202,14 +200,12 @@ class Consumer:
             self._suspects = asyncio.create_task(self._run_suspects(running)) if running else None
         size, wakes = self.batch_size, self._wakes
         request = ClaimRequest(
-            queue=self.queue,
-            owner=self._owner,
-            limit=calls * size,
-            calls=calls,
-            batch_size=size,
+            queue=self.queue, owner=self._owner, limit=calls * size, calls=calls, batch_size=size,
             batch_timeout_ms=self.settings.batch_wait_ms if size > 1 else 0,
-        )
+        )  # fmt: skip
+        self.asked = calls
         claimed = await self._ask(request)
+        self.asked = 0
         if claimed is None:
             return
         self._is_dry = len(claimed.leases) < request.limit and wakes == self._wakes
@@ -230,7 +226,7 @@ class Consumer:
 
     @property
     def spare_calls(self) -> int:
-        """Calls that could start at once with what is sent now."""
+        """Calls that could start at once with what is sent now, if no claim brings others."""
         if self._is_stopping or not self._is_open or self._is_in_doubt:
             return 0
         return max(0, self._desk.free_calls(self) - len(self.ready))
@@ -255,7 +251,7 @@ class Consumer:
         """The answer, or None after a pause if the store refuses."""
         self._claims += 1
         try:
-            async with self._claiming:
+            async with self.claiming:
                 if self._is_stopping:
                     return None
                 self.settler.flush_soon()
@@ -290,7 +286,7 @@ class Consumer:
     async def _reconcile(self) -> None:
         """State what is held here: what else the store holds in our name was claimed by a claim whose answer was
         lost, or given back by a settlement whose answer was."""
-        async with self._claiming, self.line.at_rest():
+        async with self.claiming, self.line.at_rest():
             try:
                 await self.settler.keep_back(self.queue)
                 held = [(lease.seq, lease.claim) for lease in self._held()]

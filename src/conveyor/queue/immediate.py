@@ -24,13 +24,17 @@ class Starter(Protocol):
 
     queue: str
     settings: ConsumerSettings
+    claiming: asyncio.Lock
+    """Held by a claim that is under way."""
+    asked: int
+    """Calls that it may bring."""
 
     @property
     def batch_size(self) -> int: ...
 
     @property
     def spare_calls(self) -> int:
-        """Calls that could start at once with what is sent now."""
+        """Calls that could start at once with what is sent now, if no claim brings others."""
         ...
 
     def begin(self, claimed: Claimed, size: int) -> None:
@@ -64,6 +68,9 @@ class Line:
 
     async def send(self, drafts: Sequence[Draft]) -> list[Sent]:
         """As `Store.append`, for drafts to this queue. A sender that is cancelled withdraws nothing."""
+        if self._waits_for_claim:
+            async with self._starter.claiming:  # soon it is known what room it leaves
+                pass
         calls = self._calls_for(drafts)
         if calls <= 0:
             return await self._store.append(drafts)
@@ -91,12 +98,19 @@ class Line:
         if self._sends:
             await asyncio.wait(self._sends)
 
+    @property
+    def _waits_for_claim(self) -> bool:
+        """A claim that is under way has asked for all the room that there is."""
+        starter = self._starter
+        is_immediate = not self._is_held and starter.settings.dispatch is Dispatch.IMMEDIATE
+        return is_immediate and 0 < starter.spare_calls - self.calls <= starter.asked
+
     def _calls_for(self, drafts: Sequence[Draft]) -> int:
         starter = self._starter
         if self._is_held or starter.settings.dispatch is not Dispatch.IMMEDIATE:
             return 0
         ready = sum(not draft.delay_ms for draft in drafts)
-        return min(-(-ready // starter.batch_size), starter.spare_calls - self.calls)
+        return min(-(-ready // starter.batch_size), starter.spare_calls - starter.asked - self.calls)
 
     async def _send(self, drafts: Sequence[Draft], calls: int) -> list[Sent]:
         starter, size = self._starter, self._starter.batch_size

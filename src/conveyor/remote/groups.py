@@ -8,7 +8,7 @@ from typing import NoReturn
 from conveyor.model.errors import StoreUnsupportedError
 from conveyor.model.group import GroupState, MemberState
 from conveyor.model.ids import MessageId
-from conveyor.store.groups import Group, GroupDraft, Member, NodeDraft
+from conveyor.store.groups import Group, GroupDraft, Member, NodeDraft, Unsent
 
 
 class NoGroups:
@@ -35,6 +35,12 @@ class NoGroups:
 
     async def find_member(self, id: MessageId) -> Member | None:
         return None
+
+    async def unsent(self, *, limit: int, after: tuple[MessageId, int] | None = None) -> list[Unsent]:
+        return []
+
+    async def edit_unsent(self, was: Unsent, body: bytes) -> bool:
+        return False
 
     async def cancel(self, id: MessageId) -> Group | None:
         return None

@@ -59,12 +59,13 @@ def admit_all(now: int) -> Admission:
 
 def admit_at_tick(consumer: ConsumerSettings, now: int, served: Served | None) -> Admission:
     """`cron`: of what was ready at the last tick, as many as may still go on its account. A tick that nobody worked at
-    is made up for until the next one comes; they never add up."""
+    is made up for until the next one comes; they never add up. One that lies further ahead than the next was served
+    before the clock was set back, and counts no more: else nothing would go until it comes again."""
     ticks = ticks_of(consumer.dispatch_cron)
     last, opens_at = ticks.last_at_or_before(now), ticks.next_after(now)
     if last is None:
         return Admission(_NEVER, 0, opens_at=opens_at, lag_ms=None)
-    if served is None or served.tick < last:
+    if served is None or served.tick < last or (opens_at is not None and served.tick > opens_at):
         served = Served(last, 0)
     return Admission(last, max(0, consumer.dispatch_messages - served.messages), served, opens_at, lag_ms=None)
 

@@ -159,6 +159,19 @@ class Gate:
                 changed[key] = window, opens_at
         return changed
 
+    def left_open(self, changed: Mapping[str, tuple[Window | None, int]], taken: Sequence[Candidate]) -> dict[str, int]:
+        """Keys that gave something and have room left, by how many. As many of what was put aside are to come back:
+        nothing else would bring them, if the window never fills again."""
+        if self.consumer.fair:  # where nothing is put aside
+            return {}
+        limit = self.consumer.key_limit
+        gave = Counter(self.consumer.gate_key(each.key) for each in taken)
+        return {
+            key: gave[key]
+            for key, (_, opens_at) in changed.items()
+            if gave[key] and not opens_at and (limit is None or self.states[key].leased + self._leased[key] < limit)
+        }
+
 
 class Turn(msgspec.Struct):
     """A key's place in the line of a fair queue, at one level of priority."""

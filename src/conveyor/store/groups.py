@@ -29,6 +29,9 @@ START_MS: Final = 15 * MINUTE_MS
 DUE_MAX: Final = 100
 """Groups that one sweep looks after."""
 
+FIRST_UNSENT: Final = (MessageId(b""), -1)
+"""Before any."""
+
 
 class GroupDraft(msgspec.Struct, frozen=True, kw_only=True):
     """A group as it is handed to a store."""
@@ -105,6 +108,18 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: int | None
 
 
+class Unsent(msgspec.Struct, frozen=True, kw_only=True):
+    """The message of a member that is still to be sent, as it is kept."""
+
+    group: MessageId
+    place: int
+    draft: bytes
+
+    @property
+    def message(self) -> Draft:
+        return decode_draft(self.draft)
+
+
 class MemberEnd(msgspec.Struct, frozen=True, gc=False):
     """How a member ended."""
 
@@ -161,6 +176,14 @@ class GroupStore(Protocol):
         """By its message."""
         ...
 
+    async def unsent(self, *, limit: int, after: tuple[MessageId, int] | None = None) -> list[Unsent]:
+        """Of all groups, by group and place."""
+        ...
+
+    async def edit_unsent(self, was: Unsent, body: bytes) -> bool:
+        """Another body, if it is still what it was; whether it is."""
+        ...
+
     async def cancel(self, id: MessageId) -> Group | None:
         """It is to end; `advance` does it. One that has ended stays as it is."""
         ...
@@ -180,6 +203,11 @@ def encode_draft(draft: Draft) -> bytes:
 
 def decode_draft(text: bytes) -> Draft:
     return _DRAFT.decode(text)
+
+
+def with_body(was: Unsent, body: bytes) -> bytes:
+    """The draft with another body."""
+    return encode_draft(replace(was.message, body=body))
 
 
 def is_member(headers: bytes | None) -> bool:

@@ -56,6 +56,8 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     """The last of them."""
     error: str | None = None
     """Why it failed for good."""
+    line: str | None = None
+    """Its `key`, of those that go in order."""
 
 
 class DeliveryInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,13 +96,13 @@ def read_webhook_id(text: str) -> MessageId:
 
 
 def make_carrier(
-    ids: IdSource, queue: str, endpoint: str, delivery: MessageId | None = None, key: str | None = None
+    ids: IdSource, queue: str, endpoint: str, delivery: MessageId, line: str | None, *, is_ordered: bool
 ) -> Draft:
-    """The message that carries a delivery, or a new one, which has the message's own id. The endpoint is its key, so
-    that one that hangs holds up only itself, or `key` its line within the endpoint."""
-    message_id = ids.new()
-    body = msgspec.json.encode(Carried(webhook_id(delivery or message_id)))
-    return Draft(id=message_id, queue=queue, body=body, key=endpoint if key is None else f"{endpoint}:{key}")
+    """The message that carries a delivery. The endpoint is its key, so that one that hangs holds up only itself; where
+    deliveries are ordered, its line within the endpoint, if it stands in one."""
+    alone = None if is_ordered else endpoint
+    body = msgspec.json.encode(Carried(webhook_id(delivery)))
+    return Draft(id=ids.new(), queue=queue, body=body, key=alone if line is None else f"{endpoint}:{line}")
 
 
 def parcel_of(delivery: records.Delivery) -> Parcel:
@@ -150,10 +152,13 @@ async def get_delivery(store: Store, name: str) -> records.Delivery:
 
 
 async def resend(store: Store, ids: IdSource, name: str) -> records.Delivery:
-    """Deliver it again, with the whole schedule before it, under the same `webhook-id`. `DeliveryNotFoundError`."""
+    """Deliver it again, with the whole schedule before it, under the same `webhook-id`, and behind what waits in its
+    line. `DeliveryNotFoundError`."""
     found = await get_delivery(store, name)
-    message = make_carrier(ids, found.queue, found.endpoint, found.id)
     parcel = replace(parcel_of(found), error=None)
+    consumer = (await store.get_queue(found.queue)).consumer
+    is_ordered = consumer is not None and consumer.ordered
+    message = make_carrier(ids, found.queue, found.endpoint, found.id, parcel.line, is_ordered=is_ordered)
     again = with_parcel(replace(found, message_id=message.id), parcel, DeliveryState.PENDING)
     await store.open_deliveries([(again, message)])
     return await get_delivery(store, name)

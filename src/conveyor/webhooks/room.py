@@ -186,9 +186,7 @@ class Webhooks:
     def _open_one(
         self, endpoint: Endpoint, event: str, payload: str, id: MessageId, key: str | None = None
     ) -> tuple[records.Delivery, Draft]:
-        message = make_carrier(self._ids, self.queue, endpoint.id, id, key)
-        if self._is_ordered and key is None:  # it stands in no line
-            message = replace(message, key=None)
+        message = make_carrier(self._ids, self.queue, endpoint.id, id, key, is_ordered=self._is_ordered)
         delivery = records.Delivery(
             id=id,
             endpoint=endpoint.id,
@@ -198,7 +196,8 @@ class Webhooks:
             message_id=message.id,
             body=b"",
         )
-        return with_parcel(delivery, Parcel(url=endpoint.url, payload=payload), DeliveryState.PENDING), message
+        parcel = Parcel(url=endpoint.url, payload=payload, line=key)
+        return with_parcel(delivery, parcel, DeliveryState.PENDING), message
 
     def _check_line(self, key: str | None) -> None:
         if key is None:
@@ -210,7 +209,8 @@ class Webhooks:
             raise InvalidSettingError("key", key, f"must be text of 1 to {LINE_CHARS_MAX} printable characters")
 
     async def resend(self, delivery: str) -> None:
-        """Deliver it again, under the same `webhook-id`. `DeliveryNotFoundError`."""
+        """Deliver it again, under the same `webhook-id`; of those that go in order, behind what waits with its key.
+        `DeliveryNotFoundError`."""
         store, _ = await self.open()
         async with acting(store, "webhook.resend", delivery):
             await resend(store, self._ids, delivery)

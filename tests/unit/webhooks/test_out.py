@@ -336,6 +336,26 @@ async def test_what_is_given_up_lets_the_next_one_go(ordered: Conveyor, kit: Har
     }
 
 
+async def test_what_is_sent_again_stands_in_its_line(ordered: Conveyor, kit: Harness, hook: Listener) -> None:
+    again = await ordered.webhooks.send(hook.url, "moved", 1, key="a")
+    free = await ordered.webhooks.send(hook.url, "moved", 1)
+    await kit.drain()
+    hook.answer = lambda _number: reply(503)
+    first = await ordered.webhooks.send(hook.url, "moved", 2, key="a")
+    await kit.drain()
+    for each in (again, free):
+        await ordered.webhooks.resend(each)
+    await kit.drain()
+    assert [hit.headers["webhook-id"] for hit in hook.hits[3:]] == [free], (
+        "the other waits behind the one that is tried"
+    )
+    hook.answer = lambda _number: reply(200)
+    await kit.drain(within="10m")
+    came = [hit.headers["webhook-id"] for hit in hook.hits[4:]]
+    assert came.index(first) < came.index(again)
+    assert sorted(came) == sorted([first, again, free])
+
+
 async def test_an_id_is_delivered_once_however_often_it_is_sent(app: Conveyor, kit: Harness, hook: Listener) -> None:
     given = app.webhooks.new_id()
     assert await app.webhooks.send(hook.url, "order.paid", 1, id=given) == given

@@ -20,6 +20,7 @@ from conveyor.store.groups import (
     Member,
     MemberEnd,
     NodeDraft,
+    Unsent,
     decode_draft,
     encode_draft,
     fails_now,
@@ -27,6 +28,7 @@ from conveyor.store.groups import (
     final_state,
     has_ended,
     last_message,
+    with_body,
 )
 from conveyor.store.memory.jobs import Jobs
 from conveyor.store.memory.rows import GroupEntry, MemberEntry
@@ -195,6 +197,24 @@ class Grouped(Jobs):
             entry.group = replace(entry.group, state=GroupState.CANCELLING)
         return None if entry is None else entry.group
 
+    def _list_unsent(self) -> list[Unsent]:
+        groups = self._tables.groups
+        return [
+            Unsent(group=id, place=each.member.place, draft=each.draft)
+            for id in sorted(groups)
+            for each in groups[id].members
+            if each.draft is not None
+        ]
+
+    @changes("group", lambda was, _body: was.group.hex())
+    async def _edit_unsent(self, was: Unsent, body: bytes) -> bool:
+        entry = self._tables.groups.get(was.group)
+        found = None if entry is None else next((e for e in entry.members if e.member.place == was.place), None)
+        if found is None or found.draft != was.draft:
+            return False
+        found.draft = with_body(was, body)
+        return True
+
     def _sweep_groups(self) -> int:
         now, tables = self._now(), self._tables
         due = [
@@ -254,6 +274,13 @@ class MemoryGroups:
     async def find_member(self, id: MessageId) -> Member | None:
         entry = self._store._tables.members.get(id)  # noqa: SLF001
         return None if entry is None else entry.member
+
+    async def unsent(self, *, limit: int, after: tuple[MessageId, int] | None = None) -> list[Unsent]:
+        found = self._store._list_unsent()  # noqa: SLF001
+        return [each for each in found if after is None or (each.group, each.place) > after][:limit]
+
+    async def edit_unsent(self, was: Unsent, body: bytes) -> bool:
+        return await self._store._edit_unsent(was, body)  # noqa: SLF001
 
     async def cancel(self, id: MessageId) -> Group | None:
         return await self._store._cancel_group(id)  # noqa: SLF001

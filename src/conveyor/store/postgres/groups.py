@@ -20,6 +20,7 @@ from conveyor.store.groups import (
     Member,
     MemberEnd,
     NodeDraft,
+    Unsent,
     decode_draft,
     encode_draft,
     ended_states,
@@ -30,6 +31,7 @@ from conveyor.store.groups import (
     last_message,
     read_group,
     read_member,
+    with_body,
 )
 from conveyor.store.jobs import NEWEST, job_name
 from conveyor.store.postgres import catalog, jobs
@@ -317,6 +319,16 @@ async def list_members(
 async def find_member(tx: Transaction, id: MessageId) -> Member | None:
     found = await tx.row("read_member", id)
     return None if found is None else read_member(found)
+
+
+async def list_unsent(tx: Transaction, limit: int, after: tuple[MessageId, int]) -> list[Unsent]:
+    found = await tx.rows("list_node_drafts", *after, limit)
+    return [Unsent(group=MessageId(group), place=place, draft=draft) for group, place, draft in found]
+
+
+async def edit_unsent(tx: Transaction, was: Unsent, body: bytes) -> bool:
+    await tx.rows("lock_groups", [was.group])  # whoever sends it holds this, from reading it to its COMMIT
+    return await tx.run("edit_node_draft", with_body(was, body), was.group, was.place, was.draft) > 0
 
 
 # What time makes due

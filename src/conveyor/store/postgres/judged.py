@@ -50,8 +50,9 @@ async def take_judged(
             taking, left = await fair.plan(tx, row, gate, count), []
         await fair.carry_out(tx, row, taking)
         gate = taking.gate
-    await rates.close_gate(tx, row, gate, taken, left)
+    left_open = await rates.close_gate(tx, row, gate, taken, left)
     leased = await _lease(tx, row, request, shelf, taken)
+    has_more = await keys.bring_back(tx, row, left_open) or has_more
     if len(candidates) >= limit:
         return leased, None
     moments = [batch_opens_at, gate.opens_at, tx.now if has_more else None, await _next_opening(tx, row)]

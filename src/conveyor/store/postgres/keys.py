@@ -125,6 +125,13 @@ async def _unblock_affordable(tx: Transaction, row: QueueRow, due: Mapping[str, 
     await _unblock(tx, row, chosen)
 
 
+async def bring_back(tx: Transaction, row: QueueRow, gave: Mapping[str, int]) -> bool:
+    """Of what was put aside as many as each key gave; whether there were any."""
+    found = await tx.rows("blocked_of_keys", [*gave], [*gave.values()], row.lane) if gave else []
+    await _unblock(tx, row, [(key, seq, priority, ready_at) for key, seq, priority, ready_at, _ in found])
+    return bool(found)
+
+
 async def rest_key(tx: Transaction, row: QueueRow, seq: int, until: int) -> None:
     """A handler asks that the messages of this one's key rest."""
     place = await tx.row("read_place", seq)

@@ -44,9 +44,10 @@ async def read_states(tx: Transaction, row: QueueRow, gate: Gate, names: Iterabl
 
 async def close_gate(
     tx: Transaction, row: QueueRow, gate: Gate, taken: Sequence[Candidate], left: Sequence[Candidate]
-) -> None:
-    """Write what the claim has used up."""
+) -> dict[str, int]:
+    """Write what the claim has used up. Keys that it left open, by how many messages they gave."""
     changed = gate.close(taken, left)
+    left_open = gate.left_open(changed, taken)
     if gate.window is not None and taken:
         changed[""] = gate.window, 0
     written = [
@@ -55,3 +56,4 @@ async def close_gate(
     ]
     if written:
         await tx.run("put_windows", row.name, *zip(*written, strict=True))
+    return left_open

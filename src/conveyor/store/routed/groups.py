@@ -9,7 +9,7 @@ from typing import TypeVar
 from conveyor.model.errors import StoreError, StoreUnsupportedError
 from conveyor.model.group import GroupState, MemberState
 from conveyor.model.ids import MessageId
-from conveyor.store.groups import Group, GroupDraft, GroupStore, Member, NodeDraft
+from conveyor.store.groups import Group, GroupDraft, GroupStore, Member, NodeDraft, Unsent
 from conveyor.store.routing import HOME
 
 T = TypeVar("T")
@@ -42,6 +42,12 @@ class PartGroups:
 
     async def find_member(self, id: MessageId) -> Member | None:
         return await self._inner().find_member(id)
+
+    async def unsent(self, *, limit: int, after: tuple[MessageId, int] | None = None) -> list[Unsent]:
+        return await self._inner().unsent(limit=limit, after=after)
+
+    async def edit_unsent(self, was: Unsent, body: bytes) -> bool:
+        return await self._inner().edit_unsent(was, body)
 
     async def cancel(self, id: MessageId) -> Group | None:
         return await self._inner().cancel(id)
@@ -88,6 +94,13 @@ class RoutedGroups:
 
     async def find_member(self, id: MessageId) -> Member | None:
         return await self._first(lambda part: part.find_member(id))
+
+    async def unsent(self, *, limit: int, after: tuple[MessageId, int] | None = None) -> list[Unsent]:
+        pages = [await each.unsent(limit=limit, after=after) for each in self._parts.values()]
+        return sorted((each for page in pages for each in page), key=lambda each: (each.group, each.place))[:limit]
+
+    async def edit_unsent(self, was: Unsent, body: bytes) -> bool:
+        return bool(await self._first(lambda part: part.edit_unsent(was, body)))
 
     async def cancel(self, id: MessageId) -> Group | None:
         return await self._first(lambda part: part.cancel(id))

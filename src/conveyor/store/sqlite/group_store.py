@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from conveyor.model.group import GroupState, MemberState
 from conveyor.model.ids import MessageId
-from conveyor.store.groups import Group, GroupDraft, Member, NodeDraft
+from conveyor.store.groups import FIRST_UNSENT, Group, GroupDraft, Member, NodeDraft, Unsent
 from conveyor.store.sqlite import groups
 from conveyor.store.sqlite.job_store import Change
 from conveyor.store.sqlite.writer import Durability, Writer
@@ -42,6 +42,12 @@ class SQLiteGroups:
 
     async def find_member(self, id: MessageId) -> Member | None:
         return await self._live().submit(lambda tx: groups.find_member(tx, id), _RELAXED)
+
+    async def unsent(self, *, limit: int, after: tuple[MessageId, int] | None = None) -> list[Unsent]:
+        return await self._live().submit(lambda tx: groups.list_unsent(tx, limit, after or FIRST_UNSENT), _RELAXED)
+
+    async def edit_unsent(self, was: Unsent, body: bytes) -> bool:
+        return await self._change("group", was.group.hex(), lambda tx: groups.edit_unsent(tx, was, body))
 
     async def cancel(self, id: MessageId) -> Group | None:
         return await self._change("group", id.hex(), lambda tx: groups.cancel_group(tx, id))

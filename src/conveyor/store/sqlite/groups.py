@@ -20,6 +20,7 @@ from conveyor.store.groups import (
     Member,
     MemberEnd,
     NodeDraft,
+    Unsent,
     decode_draft,
     encode_draft,
     fails_now,
@@ -29,6 +30,7 @@ from conveyor.store.groups import (
     last_message,
     read_group,
     read_member,
+    with_body,
 )
 from conveyor.store.jobs import NEWEST
 from conveyor.store.records import SWEEP_ROWS_MAX
@@ -286,6 +288,15 @@ def list_members(tx: Transaction, id: MessageId, state: MemberState | None, limi
 def find_member(tx: Transaction, id: MessageId) -> Member | None:
     found = tx.row("read_member", id)
     return None if found is None else read_member(found)
+
+
+def list_unsent(tx: Transaction, limit: int, after: tuple[MessageId, int]) -> list[Unsent]:
+    found = tx.rows("list_node_drafts", *after, limit)
+    return [Unsent(group=MessageId(group), place=place, draft=draft) for group, place, draft in found]
+
+
+def edit_unsent(tx: Transaction, was: Unsent, body: bytes) -> bool:
+    return tx.run("edit_node_draft", with_body(was, body), was.group, was.place, was.draft) > 0
 
 
 # What time makes due

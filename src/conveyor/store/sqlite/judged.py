@@ -53,8 +53,9 @@ def take_judged(
             taking, left = fair.plan(tx, row, gate, count), []
         fair.carry_out(tx, row, taking)
         gate = taking.gate
-    rates.close_gate(tx, row, gate, taken, left)
+    left_open = rates.close_gate(tx, row, gate, taken, left)
     leased = _lease(tx, row, request, shelf, taken)
+    has_more = keys.bring_back(tx, row, left_open) or has_more
     if len(candidates) >= limit:
         return leased, None
     moments = [batch_opens_at, gate.opens_at, tx.now if has_more else None, _next_opening(tx, row)]

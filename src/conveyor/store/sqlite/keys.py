@@ -8,7 +8,7 @@ the keys that stand in line (`fair`), and whatever may change that calls the key
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from conveyor.model.rate import Window
@@ -119,6 +119,16 @@ def _unblock_affordable(tx: Transaction, row: QueueRow, key: str, entries: str) 
         spent, count = spent + (cost or 1), count + 1
     if count == OPENED_MAX:
         tx.run("rest_key", row.name, key, tx.now)  # the others in the next claim
+
+
+def bring_back(tx: Transaction, row: QueueRow, gave: Mapping[str, int]) -> bool:
+    """Of what was put aside as many as each key gave; whether there were any."""
+    if not gave or tx.row("has_blocked", row.lane) is None:
+        return False
+    found = [(key, *each) for key, most in gave.items() for each in tx.rows("blocked_of_key", row.lane, key, most)]
+    for key, seq, priority, ready_at, _ in found:
+        _unblock(tx, row, key, seq, priority, ready_at)
+    return bool(found)
 
 
 def rest_key(tx: Transaction, row: QueueRow, seq: int, until: int) -> None:

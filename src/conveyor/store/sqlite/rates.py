@@ -45,9 +45,10 @@ def read_states(tx: Transaction, row: QueueRow, gate: Gate, names: Iterable[str]
 
 def close_gate(
     tx: Transaction, row: QueueRow, gate: Gate, taken: Sequence[Candidate], left: Sequence[Candidate]
-) -> None:
-    """Write what the claim has used up."""
+) -> dict[str, int]:
+    """Write what the claim has used up. Keys that it left open, by how many messages they gave."""
     changed = gate.close(taken, left)
+    left_open = gate.left_open(changed, taken)
     if gate.window is not None and taken:
         changed[""] = gate.window, 0
     written = [
@@ -62,3 +63,4 @@ def close_gate(
     ]
     if written:
         tx.run_many("put_window", written)
+    return left_open

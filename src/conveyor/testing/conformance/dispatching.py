@@ -70,6 +70,23 @@ class TestClocks:
         await clock.advance(3 * MINUTE_MS / 1000 + 40)
         assert len(await claim(store, await a_worker(store))) == 2
 
+    @pytest.mark.parametrize(("back_s", "waits_ticks"), [(20, 2), (3_600, 0)])
+    async def test_a_clock_that_is_set_back_holds_nothing_up(
+        self, store: Store, clock: ManualClock, back_s: int, waits_ticks: int
+    ) -> None:
+        await open_inbox(store, dispatch=Dispatch.CRON)
+        await send_many(store, 3)
+        await clock.advance(7_200)
+        worker = await a_worker(store)
+        await to_the_minute(clock)
+        await end(store, worker, await claim_one(store, worker))
+        clock.step_back(back_s)
+        for _ in range(waits_ticks):
+            assert await claim(store, worker) == [], "what a tick has served it does not serve again"
+            await to_the_minute(clock)
+        assert len(await claim(store, worker)) == 1
+        assert await claim(store, worker) == []
+
     async def test_several_messages_of_a_tick_go_one_after_another(self, store: Store, clock: ManualClock) -> None:
         await open_inbox(store, dispatch=Dispatch.CRON, dispatch_messages=3)
         one, other = await a_worker(store), await a_worker(store)

@@ -54,6 +54,23 @@ class TestGroupOrder:
         await ack(desk, lease)
         assert (await desk.take()).body == b"null"
 
+    async def test_what_is_still_to_be_sent_is_listed_and_changed(
+        self, desk: Desk, circle: Circle, store: Store
+    ) -> None:
+        members = [circle.add(), circle.add(0), circle.add(1)]
+        await circle.start()
+        [second] = await store.groups.unsent(limit=1)
+        [third] = await store.groups.unsent(limit=9, after=(second.group, second.place))
+        assert [each.message.id for each in (second, third)] == members[1:]
+        assert await store.groups.edit_unsent(second, b'"new"')
+        assert not await store.groups.edit_unsent(second, b'"newer"'), "it is not what it was"
+        [changed] = await store.groups.unsent(limit=1)
+        await ack(desk, await desk.take())
+        assert not await store.groups.edit_unsent(changed, b'"late"'), "it was sent"
+        assert [each.message.id for each in await store.groups.unsent(limit=9)] == members[2:]
+        bodies = {each.id: each.body for each in await store.peek(QUEUE, limit=9)}
+        assert bodies[members[1]] == b'"new"'
+
     async def test_a_result_that_is_too_large_to_be_handed_on(self, desk: Desk, circle: Circle, store: Store) -> None:
         await store.update_queue(QUEUE, QueueSettings(max_message_bytes=10))
         circle.add()

@@ -138,6 +138,22 @@ class TestOrderedKeys:
         await settle(store, worker, an_ack(lease))
         assert ids_of(await claim(store, worker)) == ids[1:]
 
+    @pytest.mark.parametrize("is_retried", [False, True])
+    async def test_a_redriven_message_waits_for_a_later_one_that_runs(self, store: Store, is_retried: bool) -> None:
+        await open_inbox(store, ordered=True)
+        worker, other = await a_worker(store), await a_worker(store)
+        ids = await send_many(store, 3, key="k")
+        await settle(store, worker, a_reject(await claim_one(store, worker)))
+        running = await claim_one(store, worker)
+        await store.redrive(DEAD)
+        assert await claim(store, other) == [], "one of a key at a time"
+        await settle(store, worker, a_release(running) if is_retried else an_ack(running))
+        for expected in [ids[0], *ids[1 if is_retried else 2 :]]:
+            lease = await claim_one(store, other)
+            assert lease.id == expected
+            assert await claim(store, worker) == []
+            await settle(store, other, an_ack(lease))
+
     async def test_a_pulled_head_blocks_its_key_until_its_lease_is_over(self, store: Store, clock: ManualClock) -> None:
         await open_inbox(store, ordered=True)
         ids = await send_many(store, 2, key="k")

@@ -210,6 +210,27 @@ class TestKeyRates:
         assert ids_of(await claim(store, await a_worker(store), limit=1)) == ids[6:7]
         assert ids_of(await claim(store, await a_worker(store))) == ids[7:9]
 
+    async def test_it_comes_back_though_its_window_never_fills_again(self, store: Store, clock: ManualClock) -> None:
+        await open_inbox(store, key_rate=per_minute(3))
+        ids = await send_many(store, 6, key="busy")
+        came = ids_of(await claim(store, await a_worker(store), limit=1))
+        await clock.advance(20)
+        came += ids_of(await claim(store, await a_worker(store), limit=1))
+        await clock.advance(20)
+        came += ids_of(await claim(store, await a_worker(store)))  # and the others are put aside
+        await clock.advance(22)
+        urgent = await send(store, key="calm", priority=9)
+        worker = await a_worker(store)
+        assert ids_of(await claim(store, worker, limit=1)) == [urgent], "another went first when there was room for one"
+        await clock.advance(20)
+        worker = await a_worker(store)
+        came += ids_of(await claim(store, worker))
+        answer = await ask(store, worker)
+        came += ids_of(answer.leases)
+        assert (came, answer.opens_at is not None) == (ids[:5], True)
+        await clock.advance(((answer.opens_at or 0) - clock.now_ms()) / 1000)
+        assert ids_of(await claim(store, await a_worker(store))) == ids[5:]
+
     async def test_what_comes_later_waits_behind_its_key(self, store: Store, clock: ManualClock) -> None:
         await open_inbox(store, key_rate=per_minute(1))
         worker = await a_worker(store)

@@ -60,6 +60,13 @@ SELECT draft FROM group_drafts WHERE group_id = :group AND place = :place;
 -- name: write_node_draft
 UPDATE group_drafts SET draft = :draft WHERE group_id = :group AND place = :place;
 
+-- name: list_node_drafts
+SELECT group_id, place, draft FROM group_drafts WHERE (group_id, place) > (:group::bytea, :place::bigint)
+ORDER BY group_id, place LIMIT :limit;
+
+-- name: edit_node_draft
+UPDATE group_drafts SET draft = :draft WHERE group_id = :group AND place = :place AND draft = :was;
+
 -- name: ready_nodes
 SELECT n.id, n.place, n.queue, d.draft
 FROM group_nodes n JOIN group_drafts d ON d.group_id = n.group_id AND d.place = n.place

@@ -14,6 +14,9 @@ WHERE lane = :lane AND key = :key AND seq = :seq;
 -- name: first_of_key
 SELECT seq, place FROM keyed WHERE lane = :lane AND key = :key ORDER BY seq LIMIT 1;
 
+-- name: has_blocked
+SELECT 1 FROM keyed WHERE lane = :lane AND place = 2 LIMIT 1;
+
 -- name: blocked_of_key
 -- In the order of claims.
 SELECT k.seq, k.priority, k.ready_at, m.cost FROM keyed k CROSS JOIN messages m ON m.seq = k.seq
