@@ -38,6 +38,10 @@ class ProviderSettings:
     unknown: str = "same"
     """After an attempt whose end nobody knows: `same` tries the same provider again, and no other; `fail_over` tries
     the next, and a message may come twice."""
+    smtp_rate: str = ""
+    """Calls of this provider, over all processes, as in `2/s` or `100/m`; empty: as many as come."""
+    resend_rate: str = ""
+    twilio_rate: str = ""
     circuit_failures: int = 5
     circuit_open_s: int = 30
 
@@ -137,6 +141,9 @@ def read_providers(read: "Environment") -> ProviderSettings:
         smtp_ca=read.text("SMTP_CA", ""),
         order=tuple(read.text("CONCIERGE_PROVIDERS", "smtp,resend,twilio").replace(" ", "").split(",")),
         unknown=read.choice("CONCIERGE_UNKNOWN", "same", "fail_over"),
+        smtp_rate=read.text("SMTP_RATE", ""),
+        resend_rate=read.text("RESEND_RATE", ""),
+        twilio_rate=read.text("TWILIO_RATE", ""),
         circuit_failures=read.number("PROVIDER_CIRCUIT_FAILURES", 5, least=1, most=1_000),
         circuit_open_s=read.number("PROVIDER_CIRCUIT_OPEN_S", 30, least=1, most=3_600),
     )
