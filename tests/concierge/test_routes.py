@@ -19,7 +19,7 @@ from conveyor_apps.concierge.providers.opening import open_providers, plan_route
 from conveyor_apps.concierge.providers.parcel import Taken
 from conveyor_apps.concierge.providers.route import Route
 from conveyor_apps.concierge.providers.trouble import ProviderBusyError, ProviderDownError, RestingError
-from conveyor_apps.concierge.words import Channel
+from conveyor_apps.concierge.words import Channel, Unknown
 from conveyor_apps.tables import Database, read_statements
 
 from .posting import PostOffice, email_to, no_limiter, open_post_office, text_to
@@ -208,14 +208,14 @@ async def test_an_unknown_end_goes_to_the_same_provider_again_and_to_no_other(of
 
 async def test_with_fail_over_the_next_provider_is_tried_at_once(office: PostOffice, plan: Plan) -> None:
     office.strike("smtp", {"drop": True})
-    async with plan(unknown="fail_over") as route:
+    async with plan(unknown=Unknown.FAIL_OVER) as route:
         assert (await route.send(email_to("b@x.test"))).provider == "resend"
     assert (len(office.accepted("smtp")), len(office.accepted("resend"))) == (1, 1)
 
 
-@pytest.mark.parametrize("unknown", ["same", "fail_over"])
+@pytest.mark.parametrize("unknown", list(Unknown))
 async def test_what_goes_at_most_once_is_never_tried_again_after_an_unknown_end(
-    office: PostOffice, plan: Plan, unknown: str
+    office: PostOffice, plan: Plan, unknown: Unknown
 ) -> None:
     office.strike("smtp", {"drop": True, "times": 1})
     for _ in range(3):  # as many processes

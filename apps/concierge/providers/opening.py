@@ -14,7 +14,7 @@ from .circuit import Book, Circuit, TableBook, Terms
 from .marks import Marks, TableMarks
 from .parcel import Provider
 from .resend import ResendProvider, ResendTerms
-from .route import Route, Stop, Take, Unknown
+from .route import Route, Stop, Take
 from .service import DeliveryService, Routes
 from .smtp import SmtpProvider, read_mail_host
 from .twilio import TwilioProvider, TwilioTerms
@@ -56,7 +56,6 @@ def plan_routes(
     terms = Terms(
         failures=given.circuit_failures, open_s=given.circuit_open_s, probe_s=given.timeout_s + PROBE_MORE_S
     )  # fmt: skip
-    unknown = Unknown(given.unknown)
     rates = {"smtp": given.smtp_rate, "resend": given.resend_rate, "twilio": given.twilio_rate}
     routes: dict[Channel, Route] = {}
     for channel in Channel:
@@ -66,7 +65,7 @@ def plan_routes(
             if each.channel is channel
         ]
         if stops:
-            routes[channel] = Route(stops, marks, unknown=unknown)
+            routes[channel] = Route(stops, marks, unknown=given.unknown)
     return routes
 
 

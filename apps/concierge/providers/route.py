@@ -10,11 +10,11 @@ The rule for an attempt whose end nobody knows (the connection broke, or the pro
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from conveyor_apps.concierge import clock
 from conveyor_apps.concierge.errors import DeliveryError, PermanentError, TemporaryError, UnknownError
+from conveyor_apps.concierge.words import Unknown
 
 from .circuit import Circuit, Pass
 from .marks import Mark, Marks
@@ -27,15 +27,6 @@ AWAY_S: Final = 5.0
 """How long it stays away then."""
 Take = Callable[[], Awaitable[float]]
 """One turn of a rate: 0, or how many seconds until there is one."""
-
-
-class Unknown(StrEnum):
-    """What follows an attempt whose end nobody knows."""
-
-    SAME = "same"
-    """Another attempt with the same provider."""
-    FAIL_OVER = "fail_over"
-    """The next provider, at the price of a message that comes twice."""
 
 
 @dataclass(frozen=True, slots=True)
