@@ -15,6 +15,11 @@ def iso(moment_ms: int) -> str:
     return datetime.fromtimestamp(moment_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def now_s() -> float:
+    """The moment in seconds since the epoch: what processes that share a file agree on."""
+    return time.time()
+
+
 def monotonic_s() -> float:
     """Seconds on a clock that nobody sets."""
     return time.monotonic()

@@ -14,6 +14,7 @@ PAGE: Final = {
     "/static/compose.js": ("compose.js", "text/javascript"),
     "/static/dom.js": ("dom.js", "text/javascript"),
     "/static/inbox.js": ("inbox.js", "text/javascript"),
+    "/static/office.js": ("office.js", "text/javascript"),
     "/static/records.js": ("records.js", "text/javascript"),
     "/static/icon.svg": ("icon.svg", "image/svg+xml"),
 }

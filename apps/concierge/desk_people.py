@@ -126,7 +126,8 @@ class PeopleDesk:
         return Response(status_code=204)
 
     async def users(self, request: Request, person: Person) -> Response:
-        """All accounts."""
+        """All accounts; that they were read is recorded."""
+        await self._room().trail.record(person.at(address_of(request)), "user.list", "users")
         return answer({"items": await self._room().people.users()})
 
     async def add_user(self, request: Request, person: Person) -> Response:
@@ -147,8 +148,10 @@ class PeopleDesk:
         return answer({"name": name, "role": body.role, "disabled": body.disabled})
 
     async def set_password(self, request: Request, person: Person) -> Response:
-        """A new one; sessions and tokens end. 204."""
+        """A new one for somebody who lost theirs; sessions and tokens end. One's own wants the old one. 204."""
         body: Password = await read_json(request, Password)
-        who = person.at(address_of(request))
-        await self._room().people.set_password(request.path_params["name"], body.password, who)
+        name = request.path_params["name"]
+        if name == person.name:
+            raise RefusedError("Your own password is changed with the old one: `POST /api/me/password`.", status=409)
+        await self._room().people.set_password(name, body.password, person.at(address_of(request)))
         return Response(status_code=204)

@@ -110,7 +110,7 @@ class QueueDesk:
     async def metrics(self, request: Request, person: Person) -> Response:
         """What was counted, for Prometheus."""
         room = self._room()
-        text = await room.safety.text(room.facts, room.providers.status())
+        text = await room.safety.text(room.facts, await room.providers.status())
         return Response(text, media_type="text/plain; version=1.0.0")
 
 
@@ -131,6 +131,6 @@ async def status_of(room: Room) -> dict[str, Any]:
         "backlog": facts["backlog"],
         "deadLetters": facts["deadLetters"],
         "configuration": facts["configuration"],
-        "providers": room.providers.status(),
+        "providers": await room.providers.status(),
         "warnings": facts["warnings"],
     }  # fmt: skip

@@ -137,8 +137,14 @@ class RecordDesk:
         return answer(await preview_cleanup(job, self._room().context()))
 
     async def holds(self, request: Request, person: Person) -> Response:
-        """All legal holds."""
-        return answer({"items": await self._room().holds.list()})
+        """All legal holds; that they were read is recorded. An address only for those who may read addresses."""
+        await self._room().trail.record(person.at(address_of(request)), "hold.list", "holds")
+        found = await self._room().holds.list()
+        if Right.READ not in RIGHTS[person.role]:
+            found = [
+                msgspec.structs.replace(each, subject="") if each.kind is HoldKind.RECIPIENT else each for each in found
+            ]
+        return answer({"items": found})
 
     async def hold(self, request: Request, person: Person) -> Response:
         """One more; 201."""

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from conveyor_apps.environment import Environment
 from conveyor_apps.secret import Secret
 
 from .errors import SettingError
+from .words import Unknown
 
 QUEUE: Final = "message-delivery"
 DEAD: Final = "dlq"
@@ -35,9 +37,11 @@ class ProviderSettings:
     """A file of certificates to trust beside the system's, for a mail server with its own authority."""
     order: tuple[str, ...] = ("smtp", "resend", "twilio")
     """Who is asked first; who is not named here is not asked."""
-    unknown: str = "same"
-    """After an attempt whose end nobody knows: `same` tries the same provider again, and no other; `fail_over` tries
-    the next, and a message may come twice."""
+    unknown: Unknown = Unknown.SAME
+    smtp_rate: str = ""
+    """Calls of this provider, over all processes, as in `2/s` or `100/m`; empty: as many as come."""
+    resend_rate: str = ""
+    twilio_rate: str = ""
     circuit_failures: int = 5
     circuit_open_s: int = 30
 
@@ -94,7 +98,7 @@ class Settings:
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read and check all settings; `SettingError` names the variable."""
-    read = Environment(environment)
+    read = Environment(environment, SettingError)
     port = read.number("CONVEYOR_PORT", 8787, least=0, most=65_535)
     return Settings(
         data=Path(read.text("CONCIERGE_DATA", "concierge-data")),
@@ -121,7 +125,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
 
 
-def read_providers(read: "Environment") -> ProviderSettings:
+def read_providers(read: Environment) -> ProviderSettings:
     """Those of the providers. `SettingError`."""
     return ProviderSettings(
         smtp_url=read.secret("SMTP_URL"),
@@ -136,38 +140,10 @@ def read_providers(read: "Environment") -> ProviderSettings:
         timeout_s=read.number("PROVIDER_TIMEOUT_S", 30, least=1, most=600),
         smtp_ca=read.text("SMTP_CA", ""),
         order=tuple(read.text("CONCIERGE_PROVIDERS", "smtp,resend,twilio").replace(" ", "").split(",")),
-        unknown=read.choice("CONCIERGE_UNKNOWN", "same", "fail_over"),
+        unknown=read.choice("CONCIERGE_UNKNOWN", Unknown, Unknown.SAME),
+        smtp_rate=read.text("SMTP_RATE", ""),
+        resend_rate=read.text("RESEND_RATE", ""),
+        twilio_rate=read.text("TWILIO_RATE", ""),
         circuit_failures=read.number("PROVIDER_CIRCUIT_FAILURES", 5, least=1, most=1_000),
         circuit_open_s=read.number("PROVIDER_CIRCUIT_OPEN_S", 30, least=1, most=3_600),
     )
-
-
-class Environment:
-    """Reads one variable at a time; empty counts as unset."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
-
-    def text(self, name: str, default: str) -> str:
-        return self._values.get(name, "").strip() or default
-
-    def secret(self, name: str) -> Secret:
-        return Secret(self.text(name, ""))
-
-    def choice(self, name: str, default: str, *others: str) -> str:
-        value = self.text(name, default)
-        if value not in {default, *others}:
-            raise SettingError(f"environment: `{name}` must be one of {', '.join((default, *others))}")
-        return value
-
-    def url(self, name: str, default: str) -> str:
-        value = self.text(name, default).rstrip("/")
-        if value and not value.startswith(("http://", "https://")):
-            raise SettingError(f"environment: `{name}` must begin with http:// or https://")
-        return value
-
-    def number(self, name: str, default: int, *, least: int, most: int) -> int:
-        text = self.text(name, str(default))
-        if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
-            raise SettingError(f"environment: `{name}` is `{text}`: give a whole number from {least} to {most}")
-        return int(text)

@@ -22,7 +22,7 @@ from .exports.declared import QUEUE as EXPORTS
 from .jobs import ExportJob, Job, read_job
 from .processors import process
 from .providers import DeliveryService, Receipt
-from .providers.opening import open_providers
+from .providers.opening import NewLimiter, open_providers
 from .providers.receipts import RESEND_QUEUE, TWILIO_QUEUE, declare_receipts
 from .room import Room, file_of, open_room
 from .safety import open_safety, redact
@@ -44,7 +44,7 @@ OWN_KEY: Final = ("sqlite:", "memory:")
 """Stores beside which conveyor makes a key by itself."""
 HINT: Final = "the table of settings is in concierge's README.md"
 
-OpenProviders = Callable[[Settings], Awaitable[DeliveryService]]
+OpenProviders = Callable[[Settings, NewLimiter], Awaitable[DeliveryService]]
 OpenSafety = Callable[[Settings], Safety]
 
 
@@ -80,7 +80,7 @@ class Doorway:
         path, joins = file_of(self._app, self._settings, QUEUE)
         safety = self._parts.safety(self._settings)
         try:
-            providers = await self._parts.providers(self._settings)
+            providers = await self._parts.providers(self._settings, self._app.limiter)
         except SettingError as error:
             raise ConveyorError(str(error), hint=HINT) from error
         try:
@@ -186,7 +186,7 @@ def build_concierge(
     @app.cron("* * * * *", name=WATCH, timezone="UTC", misfire="latest", overlap="skip")
     async def watch(_run: CronRun) -> None:
         room = doorway.room()
-        await room.safety.look(room.facts, room.providers.status())
+        await room.safety.look(room.facts, await room.providers.status())
 
     @app.cron("* * * * *", name=RELAY, timezone="UTC", misfire="latest", overlap="skip")
     async def relay(_run: CronRun) -> None:

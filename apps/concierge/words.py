@@ -98,3 +98,12 @@ class ExportState(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     """Its file is gone."""
+
+
+class Unknown(StrEnum):
+    """What follows an attempt whose end nobody knows."""
+
+    SAME = "same"
+    """Another attempt with the same provider."""
+    FAIL_OVER = "fail_over"
+    """The next provider, at the price of a message that comes twice."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from conveyor_apps.environment import Environment
+
 from .child import Limits
 from .errors import SettingError
 from .signing import kept_secret, read_secret
@@ -79,7 +81,7 @@ def read_cloudflare(environment: Mapping[str, str]) -> CloudflareQueue | None:
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read and check all settings; `SettingError` names the variable."""
-    read = _Environment(environment)
+    read = Environment(environment, SettingError)
     port = read.number("CONVEYOR_PORT", 8787, least=0, most=65_535)
     return Settings(
         cloudflare=read_cloudflare(environment),
@@ -99,25 +101,3 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             wall_s=read.number("CUTMV_WALL_S", 3_600, least=1, most=86_400),
         ),
     )
-
-
-class _Environment:
-    """Reads one variable at a time; empty counts as unset."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
-
-    def text(self, name: str, default: str) -> str:
-        return self._values.get(name, "").strip() or default
-
-    def url(self, name: str, default: str) -> str:
-        value = self.text(name, default).rstrip("/")
-        if value and not value.startswith(("http://", "https://")):
-            raise SettingError(f"environment: `{name}` must begin with http:// or https://")
-        return value
-
-    def number(self, name: str, default: int, *, least: int, most: int) -> int:
-        text = self.text(name, str(default))
-        if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
-            raise SettingError(f"environment: `{name}` is `{text}`: give a whole number from {least} to {most}")
-        return int(text)

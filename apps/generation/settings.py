@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
+from conveyor_apps.environment import Environment
 from conveyor_apps.secret import Secret
 
 from .errors import SettingError
 from .logbook import LogLevel, LogStyle
 from .records import ProviderName
-
-E = TypeVar("E", bound=StrEnum)
 
 QUEUE: Final = "generation-queue"
 BUCKET: Final = "GENERATION_STORAGE"
@@ -125,7 +124,7 @@ class Settings:
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read and check all settings; `SettingError` names the variable."""
-    read = _Environment(environment)
+    read = Environment(environment, SettingError)
     port = read.number("CONVEYOR_PORT", 8787, least=0, most=65_535)
     veo_key, location = read.secret("VEO3_API_KEY"), read.text("GOOGLE_CLOUD_LOCATION", "us-central1")
     settings = Settings(
@@ -154,7 +153,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         poll_s=read.number("GENERATION_POLL_S", 5, least=1, most=60),
         timeout_s=read.number("GENERATION_TIMEOUT_S", 300, least=5, most=3_600),
         expected_s=read.number("GENERATION_EXPECTED_S", 60, least=1, most=3_600),
-        keep_s=read.seconds("GENERATION_KEEP", "30d"),
+        keep_s=_seconds(read, "GENERATION_KEEP", "30d"),
         log_style=read.choice("CONVEYOR_LOG", LogStyle, LogStyle.PRETTY),
         log_level=read.choice("GENERATION_LOG_LEVEL", LogLevel, LogLevel.INFO),
         data=Path(read.text("GENERATION_DATA", DATA)),
@@ -164,41 +163,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
-class _Environment:
-    """Reads one variable at a time; empty counts as unset."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
-
-    def text(self, name: str, default: str) -> str:
-        return self._values.get(name, "").strip() or default
-
-    def secret(self, name: str) -> Secret:
-        return Secret(self.text(name, ""))
-
-    def url(self, name: str, default: str) -> str:
-        value = self.text(name, default).rstrip("/")
-        if not value.startswith(("http://", "https://")):
-            raise SettingError(f"environment: `{name}` must begin with http:// or https://")
-        return value
-
-    def number(self, name: str, default: int, *, least: int, most: int) -> int:
-        text = self.text(name, str(default))
-        if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
-            raise SettingError(f"environment: `{name}` is `{text}`: give a whole number from {least} to {most}")
-        return int(text)
-
-    def seconds(self, name: str, default: str) -> int | None:
-        text = self.text(name, default).lower()
-        if text == FOREVER:
-            return None
-        found = _PERIOD.fullmatch(text)
-        if found is None or not (seconds := int(found[1]) * _UNITS_S[found[2]]):
-            raise SettingError(f'environment: `{name}` is `{text}`: give a time, as in "12h" or "30d", or "{FOREVER}"')
-        return seconds
-
-    def choice(self, name: str, choices: type[E], default: E) -> E:
-        text = self.text(name, default.value).lower()
-        if text not in list(choices):
-            raise SettingError(f"environment: `{name}` is `{text}`: give {' or '.join(choices)}")
-        return choices(text)
+def _seconds(read: Environment, name: str, default: str) -> int | None:
+    """A time, or None for ever. `SettingError`."""
+    text = read.text(name, default).lower()
+    if text == FOREVER:
+        return None
+    found = _PERIOD.fullmatch(text)
+    if found is None or not (seconds := int(found[1]) * _UNITS_S[found[2]]):
+        raise read.wrong(name, text, f'a time, as in "12h" or "30d", or "{FOREVER}"')
+    return seconds

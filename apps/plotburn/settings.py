@@ -1,16 +1,15 @@
 """What plotburn is told by its environment, read once: keys, hosts, and how a day's run goes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
+from conveyor_apps.environment import Environment
 from conveyor_apps.secret import Secret
 
 from .errors import SettingError
-
-T = TypeVar("T", bound=StrEnum)
 
 MOVIES_LIMIT: Final = 50
 MOVIES_LIMIT_MAX: Final = 500
@@ -92,14 +91,14 @@ class Settings:
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read and check all settings; the error names the variable."""
-    read = _Environment(environment)
+    read = Environment(environment, SettingError)
     settings = Settings(
         api_secret=read.secret("API_SECRET_KEY"),
-        tmdb=read.host("TMDB", "https://api.themoviedb.org"),
-        brave=read.host("BRAVE", "https://api.search.brave.com"),
-        perplexity=read.host("PERPLEXITY", "https://api.perplexity.ai", model="perplexity/sonar"),
-        claude=read.host("CLAUDE", "https://api.anthropic.com", model="claude-haiku-5-5"),
-        grok=read.host("XAI", "https://api.x.ai", model="grok-4.5"),
+        tmdb=_host(read, "TMDB", "https://api.themoviedb.org"),
+        brave=_host(read, "BRAVE", "https://api.search.brave.com"),
+        perplexity=_host(read, "PERPLEXITY", "https://api.perplexity.ai", model="perplexity/sonar"),
+        claude=_host(read, "CLAUDE", "https://api.anthropic.com", model="claude-haiku-5-5"),
+        grok=_host(read, "XAI", "https://api.x.ai", model="grok-4.5"),
         research=read.choice("RESEARCH_PROVIDER", ResearchProvider, ResearchProvider.BRAVE),
         roast=read.choice("ROAST_PROVIDER", RoastProvider, RoastProvider.CLAUDE),
         cron_mode=read.choice("CRON_MODE", CronMode, CronMode.QUEUE),
@@ -116,51 +115,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
-class _Environment:
-    """Reads one variable at a time; empty counts as unset."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
-
-    def text(self, name: str, default: str) -> str:
-        return self._values.get(name, "").strip() or default
-
-    def secret(self, name: str) -> Secret:
-        return Secret(self.text(name, ""))
-
-    def host(self, prefix: str, base_url: str, *, model: str = "") -> Host:
-        return Host(
-            base_url=self.url(f"{prefix}_BASE_URL", base_url),
-            key=self.secret(f"{prefix}_API_KEY"),
-            model=self.text(f"{prefix}_MODEL", model),
-        )
-
-    def url(self, name: str, default: str) -> str:
-        value = self.text(name, default).rstrip("/")
-        if value and not value.startswith(("http://", "https://")):
-            raise SettingError(f"environment: `{name}` must begin with http:// or https://")
-        return value
-
-    def number(self, name: str, default: int, *, least: int = 0, most: int) -> int:
-        return self._parse(
-            name, str(default), lambda text: _within(int(text), least, most), f"a whole number from {least} to {most}"
-        )
-
-    def choice(self, name: str, choices: type[T], default: T) -> T:
-        return self._parse(name, default.value, lambda text: choices(text.lower()), " or ".join(choices))
-
-    def _parse(self, name: str, default: str, parse: "Callable[[str], _V]", wanted: str) -> "_V":
-        text = self.text(name, default)
-        try:
-            return parse(text)
-        except ValueError:
-            raise SettingError(f"environment: `{name}` is `{text}`: give {wanted}") from None
-
-
-_V = TypeVar("_V")
-
-
-def _within(number: int, least: int, most: int) -> int:
-    if not least <= number <= most:
-        raise ValueError(number)
-    return number
+def _host(read: Environment, prefix: str, base_url: str, *, model: str = "") -> Host:
+    return Host(
+        base_url=read.url(f"{prefix}_BASE_URL", base_url),
+        key=read.secret(f"{prefix}_API_KEY"),
+        model=read.text(f"{prefix}_MODEL", model),
+    )

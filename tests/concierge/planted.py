@@ -71,7 +71,7 @@ class Clumsy:
         thread.start()
         thread.join()
 
-    def status(self) -> list[dict[str, object]]:
+    async def status(self) -> list[dict[str, object]]:
         return [{"name": "clumsy", "channel": "email", "circuit": "closed"}]
 
     async def close(self) -> None:
@@ -86,7 +86,7 @@ def _crash(told: str) -> None:
     raise ValueError(told)
 
 
-async def open_clumsy(_settings: Settings) -> Any:
+async def open_clumsy(_settings: Settings, _limiter: object) -> Any:
     return Clumsy()
 
 

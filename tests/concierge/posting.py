@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import httpx2
 
+from conveyor import Limiter
 from conveyor_apps.concierge.providers import Parcel
 from conveyor_apps.concierge.settings import ProviderSettings, Settings
 from conveyor_apps.concierge.words import Channel
@@ -77,6 +78,11 @@ def open_post_office(folder: Path) -> Iterator[PostOffice]:
             timeout_s=TIMEOUT_S,
         )
         yield PostOffice(url, Settings(data=folder, providers=providers), http)
+
+
+def no_limiter(name: str, rate: str) -> Limiter:
+    """For providers without rates."""
+    raise AssertionError(f"nobody set a rate, but {name} is to have {rate}")
 
 
 def email_to(recipient: str, key: str = "m1.1", *, once: bool = False, subject: str = "Termin Ä") -> Parcel:

@@ -95,6 +95,30 @@ async def produce(environment: Mapping[str, str], jobs: Sequence[MessageJob], on
 
 @pytest.mark.campaign
 @pytest.mark.timeout(600)
+async def test_a_worker_killed_with_ten_under_way_costs_none_of_them_its_one_end(tmp_path: Path) -> None:
+    jobs = [mail(f"m{n:02d}", Urgency.HIGH) for n in range(20)]
+    once = {job.message_id for job in jobs[::4]}
+    with house(tmp_path, processes=1, CONCIERGE_WORKERS="10", PROVIDER_TIMEOUT_S="600") as served:
+        served.office.strike("smtp", {"recipient": "*", "delay_ms": 600_000, "times": 10})
+        await produce(served.environment, jobs, once)
+        wait_until(lambda: len(served.office.accepted()) == 10, seconds=60)
+        under_way = {id for (id,) in rows_of(served.file, "SELECT id FROM concierge_messages WHERE state = 'sending'")}
+        began = time.monotonic()
+        assert served.kill_one(random.Random(SEED))
+        wait_until(lambda: are_over(served.file, len(jobs)), seconds=120)
+        took_s = time.monotonic() - began
+        wait_until(lambda: not rows_of(served.file, WAITING)[0][0], seconds=60)
+        verdict = judge(served.file, served.office, jobs, once)
+        failed = {id for (id,) in rows_of(served.file, "SELECT id FROM concierge_messages WHERE state = 'failed'")}
+    say(f"killed with {len(under_way)} of {len(jobs)} under way: all over after {took_s:.1f} s; {verdict}")
+    assert verdict.faults == []
+    assert len(under_way) == 10
+    assert failed == under_way & once  # they may have gone, and must not go twice
+    assert verdict.twice == len(under_way - once) == 5  # those that waited went once
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(600)
 async def test_a_thousand_messages_over_a_minute_go_when_they_are_to_go(tmp_path: Path) -> None:
     count = min(MESSAGES, 1_000)
     with house(tmp_path) as served:

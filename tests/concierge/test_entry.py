@@ -93,6 +93,19 @@ async def test_whoever_may_not_read_sees_neither_recipient_nor_words(tmp_path: P
         assert (await house.as_(Role.AUDITOR).get("/api/audit/verify")).json()["faults"] == []
 
 
+async def test_what_is_held_is_shown_to_whom_it_may_be_and_the_look_is_recorded(tmp_path: Path) -> None:
+    async with clinic(tmp_path) as house:
+        hold = {"kind": "recipient", "subject": "mia@example.com", "reason": "case 12"}
+        assert (await house.as_(Role.ADMIN).post("/api/holds", json=hold)).status_code == 201
+        seen = {role: (await house.as_(role).get("/api/holds")).json()["items"] for role in (Role.ADMIN, Role.AUDITOR)}
+        assert [seen[role][0]["subject"] for role in seen] == ["mia@example.com", ""]  # auditors read no addresses
+        assert (await house.as_(Role.ADMIN).get("/api/users")).status_code == 200
+        trail = (await house.as_(Role.AUDITOR).get("/api/audit?action=*.list")).json()["items"]
+        assert [(each["actor"], each["action"]) for each in trail] == [
+            ("admin", "user.list"), ("auditor", "hold.list"), ("admin", "hold.list"),
+        ]  # fmt: skip
+
+
 async def test_a_page_that_looks_again_and_again_is_one_look(tmp_path: Path) -> None:
     async with clinic(tmp_path) as house:
         for path in ("", "?state=review", "", "?state=review", ""):
@@ -186,6 +199,10 @@ async def test_with_a_cookie_only_our_own_page_changes_anything(tmp_path: Path) 
 async def test_a_disabled_account_is_out_at_once(tmp_path: Path) -> None:
     async with clinic(tmp_path) as house:
         change = {"role": "assistant", "address": "a@clinic.test", "disabled": True}
+        for path, body in (("", change), ("/password", {"password": "another long one"})):  # one's own: not by this way
+            method = "POST" if path else "PUT"
+            own = await house.as_(Role.ADMIN).request(method, f"/api/users/admin{path}", json=body)
+            assert own.status_code == 409, own.text
         assert (await house.as_(Role.ASSISTANT).get("/api/me")).status_code == 200
         assert (await house.as_(Role.ADMIN).put("/api/users/assistant", json=change)).status_code == 200
         assert (await house.as_(Role.ASSISTANT).get("/api/me")).status_code == 401

@@ -18,7 +18,7 @@ from conveyor_apps.concierge.providers import DeliveryService, Parcel, Taken
 from conveyor_apps.concierge.providers.opening import open_providers
 from conveyor_apps.concierge.words import Channel
 
-from .posting import PostOffice, email_to, open_post_office, text_to
+from .posting import PostOffice, email_to, no_limiter, open_post_office, text_to
 
 pytestmark = [pytest.mark.anyio, pytest.mark.campaign]
 
@@ -110,7 +110,7 @@ class Sender:
 async def test_nothing_that_goes_at_most_once_comes_twice(tmp_path: Path) -> None:
     with open_post_office(tmp_path) as office:
         trouble(office)
-        service = await open_providers(office.but(timeout_s=2, circuit_failures=8, circuit_open_s=1))
+        service = await open_providers(office.but(timeout_s=2, circuit_failures=8, circuit_open_s=1), no_limiter)
         sender, parcels, began = Sender(service, seed=7), messages(), time.perf_counter()
         try:
             async with asyncio.TaskGroup() as group:

@@ -3,11 +3,12 @@
 import * as compose from "./compose.js";
 import { accuse, ask, find, tell } from "./dom.js";
 import * as inbox from "./inbox.js";
+import * as office from "./office.js";
 import * as records from "./records.js";
 
-const SECTIONS = { inbox: "message.list", review: "message.review", compose: "message.compose", exports: "export", audit: "audit", queue: "queue.watch" };
-const KEYS = { i: "inbox", v: "review", c: "compose", e: "exports", t: "audit", q: "queue" };
-const LOADS = { inbox: inbox.load, review: inbox.loadReviews, exports: records.loadFiles, audit: records.loadRecords, queue: records.loadQueue };
+const SECTIONS = { inbox: "message.list", review: "message.review", compose: "message.compose", exports: "export", audit: "audit", holds: "audit", queue: "queue.watch", people: "people" };
+const KEYS = { i: "inbox", v: "review", c: "compose", e: "exports", t: "audit", h: "holds", q: "queue", p: "people" };
+const LOADS = { inbox: inbox.load, review: inbox.loadReviews, exports: records.loadFiles, audit: records.loadRecords, queue: records.loadQueue, holds: office.loadHolds, people: office.loadPeople };
 const REFRESHES = { inbox: inbox.refresh, queue: records.loadQueue };
 const REFRESH_MS = 30000;
 let session = null;
@@ -29,6 +30,7 @@ async function enter(person) {
   firstOf.value = may("message.read") ? "messages" : "audit";
   firstOf.dispatchEvent(new Event("input", { bubbles: true }));
   inbox.begin(person, (message) => { go("compose"); compose.edit(message); });
+  office.begin(person);
   compose.begin((message) => { go("inbox"); inbox.open(message.id).catch(() => {}); });
   compose.clear();
   inbox.count().catch(() => {});
@@ -42,6 +44,7 @@ function leave() {
   inbox.close();
   compose.clear();
   records.leaveFiles();
+  office.clear();
   find("#notice").hidden = true;
   for (const each of document.querySelectorAll("dialog[open]")) each.close("no");
   find("#password form").reset();

@@ -40,7 +40,7 @@ export function moment(text, isShort = false) {
 }
 
 const LOOKS = {
-  delivered: "good", ready: "good", sent: "good", failed: "bad", bounced: "bad", review: "wait", approved: "wait",
+  delivered: "good", ready: "good", sent: "good", active: "good", held: "wait", disabled: "bad", failed: "bad", bounced: "bad", review: "wait", approved: "wait",
   queued: "busy", sending: "busy", running: "busy",
 };
 export const pill = (state) => make("span", { class: `pill ${LOOKS[state] ?? ""}` }, state);

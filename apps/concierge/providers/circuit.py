@@ -1,15 +1,18 @@
-"""A circuit breaker for each provider, shared by all jobs of a process.
+"""A circuit breaker for each provider, shared by all processes: how it stands is written in a `Book`.
 
 closed      everything passes; `failures` in a row open it
 open        nothing passes until its time is over; each opening after another lasts twice as long
-half-open   one goes ahead; it closes the circuit, or opens it again
+half-open   one goes ahead, of whichever process; it closes the circuit, or opens it again
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
+from conveyor_apps.tables import Database, Transaction
+
+T = TypeVar("T")
 PROBE_S: Final = 1.0
 """How long those wait who meet a half-open circuit."""
 
@@ -29,6 +32,8 @@ class Terms:
     failures: int = 5
     open_s: float = 30.0
     open_s_max: float = 600.0
+    probe_s: float = 60.0
+    """Whoever goes ahead and has not come back by then has died: the next one goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,75 +43,150 @@ class Pass:
     round: int
 
 
-class Circuit:
-    """One provider's. `now_s` is a clock that nobody sets."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What is written of one circuit. Moments are seconds of the clock that all who share the book read."""
 
-    def __init__(self, now_s: Callable[[], float], terms: Terms | None = None) -> None:
-        self._now_s = now_s
-        self._terms = terms or Terms()
-        self._failures = 0
-        self._openings = 0
-        self._until_s: float | None = None
-        self._round = 0
-        """Moves on whenever the circuit opens or closes: what began before it says nothing any more."""
-        self._probing = False
+    failures: int = 0
+    openings: int = 0
+    until_s: float | None = None
+    probing_until_s: float = 0.0
+    round: int = 0
+    """Moves on whenever the circuit opens or closes: what began before it says nothing any more."""
 
-    @property
-    def standing(self) -> Standing:
-        """How it stands now."""
-        if self._until_s is None:
+    def standing(self, now_s: float) -> Standing:
+        """How it stands at this moment."""
+        if self.until_s is None:
             return Standing.CLOSED
-        return Standing.OPEN if self._now_s() < self._until_s else Standing.HALF_OPEN
+        return Standing.OPEN if now_s < self.until_s else Standing.HALF_OPEN
 
-    @property
-    def wait_s(self) -> float:
+    def wait_s(self, now_s: float) -> float:
         """How long until somebody may pass; 0: now."""
-        match self.standing:
+        match self.standing(now_s):
             case Standing.CLOSED:
                 return 0
             case Standing.OPEN:
-                return (self._until_s or 0) - self._now_s()
+                return (self.until_s or 0) - now_s
             case Standing.HALF_OPEN:
-                return PROBE_S if self._probing else 0
+                return PROBE_S if now_s < self.probing_until_s else 0
 
-    def enter(self) -> Pass | None:
-        """Leave to call; None while nobody may. It must be given back by one of the next four."""
-        if self.wait_s > 0:
-            return None
-        self._probing = self._until_s is not None
-        return Pass(self._round)
+    def turned(self, until_s: float | None, *, openings: int) -> "Page":
+        """Opened or closed: another round begins."""
+        return Page(openings=openings, until_s=until_s, round=self.round + 1)
 
-    def worked(self, leave: Pass) -> None:
+
+Step = Callable[[Page], tuple[Page, T]]
+
+
+class Book(Protocol):
+    """Where circuits are written."""
+
+    async def change(self, name: str, step: Step[T]) -> T:
+        """Take one step of this circuit, with nobody between its reading and its writing."""
+        ...
+
+
+class MemoryBook:
+    """For one process: tests, trials."""
+
+    def __init__(self) -> None:
+        self._pages: dict[str, Page] = {}
+
+    async def change(self, name: str, step: Step[T]) -> T:
+        self._pages[name], found = step(self._pages.get(name, Page()))
+        return found
+
+
+class TableBook:
+    """In the table beside the marks. A step that changes nothing, as nearly all do, writes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def change(self, name: str, step: Step[T]) -> T:
+        def look(tx: Transaction) -> tuple[bool, T]:
+            page = _read(tx, name)
+            after, found = step(page)
+            return after == page, found
+
+        def work(tx: Transaction) -> T:
+            page = _read(tx, name)
+            after, found = step(page)
+            if after != page:
+                tx.change(
+                    "set_circuit", provider=name, failures=after.failures, openings=after.openings,
+                    until_s=after.until_s, probing_until_s=after.probing_until_s, round=after.round,
+                )  # fmt: skip
+            return found
+
+        is_same, found = await self._database.read(look)
+        return found if is_same else await self._database.write(work)
+
+
+def _read(tx: Transaction, name: str) -> Page:
+    rows = tx.rows("find_circuit", provider=name)
+    if not rows:
+        return Page()
+    failures, openings, until_s, probing_until_s, round_ = rows[0]
+    return Page(
+        failures=failures, openings=openings, until_s=until_s, probing_until_s=probing_until_s, round=round_
+    )  # fmt: skip
+
+
+class Circuit:
+    """One provider's, by this name in the book."""
+
+    def __init__(self, name: str, book: Book, now_s: Callable[[], float], terms: Terms | None = None) -> None:
+        self._name = name
+        self._book = book
+        self._now_s = now_s
+        self._terms = terms or Terms()
+
+    async def look(self) -> tuple[Standing, float]:
+        """How it stands now, and how many seconds until somebody may pass."""
+        now_s = self._now_s()
+        return await self._book.change(self._name, lambda page: (page, (page.standing(now_s), page.wait_s(now_s))))
+
+    async def enter(self) -> Pass | float:
+        """Leave to call; while nobody may, for how many seconds. It must be given back by one of the next four."""
+        now_s = self._now_s()
+
+        def step(page: Page) -> tuple[Page, Pass | float]:
+            if (wait_s := page.wait_s(now_s)) > 0:
+                return page, wait_s
+            probes = page.until_s is not None
+            after = replace(page, probing_until_s=now_s + self._terms.probe_s) if probes else page
+            return after, Pass(page.round)
+
+        return await self._book.change(self._name, step)
+
+    async def worked(self, leave: Pass) -> None:
         """The provider answered as one that is well, whatever it thought of the message."""
-        if leave.round != self._round:
-            return
-        self._failures = 0
-        if self._until_s is not None:
-            self._turn(None)
-            self._openings = 0
+        await self._end(
+            leave,
+            lambda page: replace(page, failures=0) if page.until_s is None else page.turned(None, openings=0),
+        )
 
-    def failed(self, leave: Pass) -> None:
+    async def failed(self, leave: Pass) -> None:
         """The provider is in trouble."""
-        if leave.round != self._round:
-            return
-        self._failures += 1
-        if self._until_s is not None or self._failures >= self._terms.failures:
-            longest = min(self._terms.open_s * 2 ** min(self._openings, 16), self._terms.open_s_max)
-            self._turn(self._now_s() + longest)
-            self._openings += 1
+        now_s = self._now_s()
 
-    def rest(self, leave: Pass, after_s: float) -> None:
+        def step(page: Page) -> Page:
+            if page.until_s is None and page.failures + 1 < self._terms.failures:
+                return replace(page, failures=page.failures + 1)
+            longest_s = min(self._terms.open_s * 2 ** min(page.openings, 16), self._terms.open_s_max)
+            return page.turned(now_s + longest_s, openings=page.openings + 1)
+
+        await self._end(leave, step)
+
+    async def rest(self, leave: Pass, after_s: float) -> None:
         """The provider asks to be left alone for so long; that is no failure."""
-        if leave.round == self._round:
-            self._turn(self._now_s() + after_s)
+        until_s = self._now_s() + after_s
+        await self._end(leave, lambda page: page.turned(until_s, openings=page.openings))
 
-    def let_go(self, leave: Pass) -> None:
+    async def let_go(self, leave: Pass) -> None:
         """The call was given up by us, and says nothing."""
-        if leave.round == self._round:
-            self._probing = False
+        await self._end(leave, lambda page: replace(page, probing_until_s=0.0))
 
-    def _turn(self, until_s: float | None) -> None:
-        self._until_s = until_s
-        self._failures = 0
-        self._probing = False
-        self._round += 1
+    async def _end(self, leave: Pass, step: Callable[[Page], Page]) -> None:
+        await self._book.change(self._name, lambda page: (step(page) if page.round == leave.round else page, None))

@@ -8,33 +8,34 @@ The rule for an attempt whose end nobody knows (the connection broke, or the pro
   down. With `Unknown.FAIL_OVER` the next provider is tried at once; then a recipient may get it twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Final
 
+from conveyor_apps.concierge import clock
 from conveyor_apps.concierge.errors import DeliveryError, PermanentError, TemporaryError, UnknownError
+from conveyor_apps.concierge.words import Unknown
 
 from .circuit import Circuit, Pass
 from .marks import Mark, Marks
 from .parcel import Parcel, Provider, Taken
 from .trouble import ProviderBusyError, ProviderDownError, RestingError, say
 
-
-class Unknown(StrEnum):
-    """What follows an attempt whose end nobody knows."""
-
-    SAME = "same"
-    """Another attempt with the same provider."""
-    FAIL_OVER = "fail_over"
-    """The next provider, at the price of a message that comes twice."""
+PATIENCE_S: Final = 2.0
+"""For so long an attempt stands in line for a turn of its provider's rate; then it makes room for others."""
+AWAY_S: Final = 5.0
+"""How long it stays away then."""
+Take = Callable[[], Awaitable[float]]
+"""One turn of a rate: 0, or how many seconds until there is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A provider and its circuit."""
+    """A provider, its circuit, and its rate if it has one."""
 
     provider: Provider
     circuit: Circuit
+    take: Take | None = None
 
 
 class Route:
@@ -94,9 +95,9 @@ class Route:
         failures: list[DeliveryError] = []
         waits: list[float] = []
         for stop in stops:
-            leave = stop.circuit.enter()
-            if leave is None:
-                waits.append(stop.circuit.wait_s)
+            leave = await self._enter(stop)
+            if not isinstance(leave, Pass):
+                waits.append(leave)
                 continue
             try:
                 mark = await self._begin(parcel, stop, leave, mark)
@@ -110,14 +111,30 @@ class Route:
             mark = await self._marks.find(parcel.key)
         raise _worst(failures, waits)
 
+    async def _enter(self, stop: Stop) -> Pass | float:
+        """Leave for one call: of the circuit first, so that a turn is taken only by who goes. Else the seconds to
+        wait."""
+        leave = await stop.circuit.enter()
+        if not isinstance(leave, Pass) or stop.take is None:
+            return leave
+        try:
+            wait_s = await _stand_in_line(stop.take)
+        except BaseException:
+            await stop.circuit.let_go(leave)
+            raise
+        if wait_s == 0:
+            return leave
+        await stop.circuit.let_go(leave)
+        return max(wait_s, AWAY_S)
+
     async def _begin(self, parcel: Parcel, stop: Stop, leave: Pass, mark: Mark | None) -> Mark:
         try:
             begun = await self._marks.begin(parcel.key, stop.provider.name, mark)
         except BaseException:
-            stop.circuit.let_go(leave)
+            await stop.circuit.let_go(leave)
             raise
         if begun is None:
-            stop.circuit.let_go(leave)
+            await stop.circuit.let_go(leave)
             raise UnknownError(say(stop.provider.name, "somebody else has begun to send it"))
         return begun
 
@@ -127,26 +144,36 @@ class Route:
         try:
             taken = await stop.provider.send(parcel)
         except UnknownError:
-            circuit.failed(leave)
+            await circuit.failed(leave)
             found = await self._ask_for(parcel, mark)
             if found is None:
                 raise
             return found
         except (PermanentError, TemporaryError) as error:
             if isinstance(error, ProviderDownError):
-                circuit.failed(leave)
+                await circuit.failed(leave)
             elif isinstance(error, ProviderBusyError):
-                circuit.rest(leave, error.after_s or 1.0)
+                await circuit.rest(leave, error.after_s or 1.0)
             else:
-                circuit.worked(leave)
+                await circuit.worked(leave)
             await self._marks.end(mark, None)
             raise
         except BaseException:
-            circuit.let_go(leave)
+            await circuit.let_go(leave)
             raise
-        circuit.worked(leave)
+        await circuit.worked(leave)
         await self._marks.end(mark, taken)
         return taken
+
+
+async def _stand_in_line(take: Take) -> float:
+    """0 with a turn; else the seconds until there may be one, after as much patience as there is."""
+    until_s = clock.monotonic_s() + PATIENCE_S
+    while (wait_s := await take()) > 0:
+        if clock.monotonic_s() + wait_s > until_s:
+            return wait_s
+        await clock.pause(wait_s)
+    return 0.0
 
 
 def _worst(failures: Sequence[DeliveryError], waits: Sequence[float]) -> DeliveryError:

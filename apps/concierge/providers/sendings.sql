@@ -1,4 +1,5 @@
--- Attempts to send: one row for what has one key, of the last attempt. Times are milliseconds since the epoch.
+-- Attempts to send: one row for what has one key, of the last attempt. And how each provider's circuit stands.
+-- `_at` is milliseconds since the epoch, `_s` seconds.
 
 -- name: schema
 CREATE TABLE IF NOT EXISTS sendings (
@@ -11,6 +12,15 @@ CREATE TABLE IF NOT EXISTS sendings (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sendings_reference ON sendings (provider, reference) WHERE reference IS NOT NULL;
 CREATE INDEX IF NOT EXISTS sendings_began ON sendings (began_at);
+
+CREATE TABLE IF NOT EXISTS circuits (
+  provider TEXT PRIMARY KEY,
+  failures INTEGER NOT NULL,
+  openings INTEGER NOT NULL,
+  until_s REAL,
+  probing_until_s REAL NOT NULL,
+  round INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- name: find_sending
 SELECT provider, turn, began_at, reference, is_open FROM sendings WHERE key = :key;
@@ -28,3 +38,12 @@ SELECT 1 FROM sendings WHERE provider = :provider AND reference = :reference LIM
 
 -- name: forget_sendings
 DELETE FROM sendings WHERE began_at < :before;
+
+-- name: find_circuit
+SELECT failures, openings, until_s, probing_until_s, round FROM circuits WHERE provider = :provider;
+
+-- name: set_circuit
+INSERT INTO circuits (provider, failures, openings, until_s, probing_until_s, round)
+VALUES (:provider, :failures, :openings, :until_s, :probing_until_s, :round)
+ON CONFLICT (provider) DO UPDATE SET failures = excluded.failures, openings = excluded.openings,
+  until_s = excluded.until_s, probing_until_s = excluded.probing_until_s, round = excluded.round;

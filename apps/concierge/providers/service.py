@@ -7,7 +7,7 @@ from conveyor_apps.concierge.errors import TemporaryError
 from conveyor_apps.concierge.words import Channel
 
 from .parcel import Parcel, Taken
-from .route import Route
+from .route import Route, Stop
 
 
 class DeliveryService(Protocol):
@@ -22,7 +22,7 @@ class DeliveryService(Protocol):
         """As `send_email`."""
         ...
 
-    def status(self) -> list[dict[str, object]]:
+    async def status(self) -> list[dict[str, object]]:
         """Each provider, for `/debug/queue-status`: name, channel, how its circuit stands."""
         ...
 
@@ -46,18 +46,9 @@ class Routes:
         """`PermanentError`, `TemporaryError`, `UnknownError`."""
         return await self._route(Channel.SMS).send(parcel)
 
-    def status(self) -> list[dict[str, object]]:
+    async def status(self) -> list[dict[str, object]]:
         """Each provider, in the order in which they are asked."""
-        return [
-            {
-                "name": stop.provider.name,
-                "channel": channel.value,
-                "circuit": stop.circuit.standing.value,
-                "wait_s": round(stop.circuit.wait_s, 1),
-            }
-            for channel, route in self._routes.items()
-            for stop in route.stops
-        ]
+        return [await _shown(channel, stop) for channel, route in self._routes.items() for stop in route.stops]
 
     async def close(self) -> None:
         """Let go of connections, and close the marks."""
@@ -73,6 +64,13 @@ class Routes:
         if route is None or not route.stops:
             raise TemporaryError(f"no provider carries messages by {channel}: see the settings")
         return route
+
+
+async def _shown(channel: Channel, stop: Stop) -> dict[str, object]:
+    standing, wait_s = await stop.circuit.look()
+    return {
+        "name": stop.provider.name, "channel": channel.value, "circuit": standing.value, "wait_s": round(wait_s, 1),
+    }  # fmt: skip
 
 
 class Keeping(Protocol):
