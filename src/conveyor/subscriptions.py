@@ -83,12 +83,13 @@ class Subscriptions:
         """`InvalidSettingError`; `ConflictError` if the queue hears of this source already."""
         wanted = _read_events(source, events)
         if not wanted:
-            raise InvalidSettingError("events", "", "there are none to hear of")
+            raise InvalidSettingError("events", "", "there are none to hear of", hint="as in `namespace.created`")
         present = await self.list()
         if any(each.source == source and each.queue_id == queue_id for each in present):
             raise ConflictError(f"Source '{source['type']}' and queue '{queue}' do not support multiple subscriptions")
         if len(present) >= SUBSCRIPTIONS_MAX:
-            raise InvalidSettingError("subscriptions", len(present), f"there are {SUBSCRIPTIONS_MAX:,} already")
+            problem, hint = f"there are {SUBSCRIPTIONS_MAX:,} already", "delete some"
+            raise InvalidSettingError("subscriptions", len(present), problem, hint=hint)
         now = self._store.clock.now_ms()
         made = Subscription(
             id=secrets.token_hex(16),

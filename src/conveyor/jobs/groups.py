@@ -69,7 +69,7 @@ class Node(Generic[R_co]):
     def job(self) -> Job[R_co]:
         """The job, once the group has started. A plain message has none."""
         if self._job is None:
-            raise InvalidMessageError("member", self.place, "is a message, not a job")
+            raise InvalidMessageError("member", self.place, "is a message, not a job", hint="see `id`, its message's")
         return self._job
 
     def is_of(self, group: Group) -> bool:
@@ -146,9 +146,11 @@ class Group:
     ) -> Node[Any]:
         nodes = (after,) if isinstance(after, Node) else tuple(after)
         if self._is_started:
-            raise InvalidMessageError("group", self._draft.name, "has been started: nothing more goes in")
+            hint = "add all members before `start`, or begin another group"
+            raise InvalidMessageError("group", self._draft.name, "has been started: nothing more goes in", hint=hint)
         if not all(isinstance(each, Node) and each.is_of(self) for each in nodes):
-            raise InvalidMessageError("after", self._draft.name, "names what is no member of this group")
+            hint = "give what `add` of this group has returned"
+            raise InvalidMessageError("after", self._draft.name, "names what is no member of this group", hint=hint)
         place = len(self._nodes)
         if place >= MEMBERS_MAX:
             raise InvalidMessageError("group", self._draft.name, f"holds at most {MEMBERS_MAX:,} members")

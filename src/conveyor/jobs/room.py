@@ -141,7 +141,8 @@ class Jobs:
         Without `dead_letter_queue` it is `<queue>-dlq`: jobs always have one, so that each can be tried again.
         """
         if name in self._settings:
-            raise InvalidSettingError("queue", name, "is declared for jobs twice in this app")
+            hint = "say all of it in one `app.job_queue`"
+            raise InvalidSettingError("queue", name, "is declared for jobs twice in this app", hint=hint)
         self._settings[name] = read_consumer(
             script=self._app.name, max_batch_size=1, max_batch_timeout=0, max_retries=0, retry_delay=0,
             max_concurrency=max_concurrency, dead_letter_queue=dead_letter_queue or f"{name}-dlq",
@@ -152,7 +153,8 @@ class Jobs:
 
     def _add(self, declared: Declared) -> None:
         if declared.name in self._names:
-            raise InvalidSettingError("job", declared.name, "is declared twice in this app")
+            hint = "give one of them another: `@app.job(name=...)`"
+            raise InvalidSettingError("job", declared.name, "is declared twice in this app", hint=hint)
         runner = Runner(declared, self._app, self._beats, self._reports, self._chance)
         self._line(declared.queue).add(runner)
         self._names[declared.name] = declared
@@ -230,7 +232,8 @@ class Jobs:
         while self._finding:
             self._finding.pop(0)()
         for queue in self._settings.keys() - self._lines.keys():
-            raise InvalidSettingError("queue", queue, "is declared for jobs, and no job lies in it")
+            hint = f'`@app.job(queue="{queue}")`, or leave out its `app.job_queue`'
+            raise InvalidSettingError("queue", queue, "is declared for jobs, and no job lies in it", hint=hint)
         usual = ConsumerSettings(script=self._app.name, max_batch_timeout_ms=0)
         return [line.handler(self._settings.get(line.queue, usual)) for line in self._lines.values()]
 
