@@ -6,19 +6,18 @@ run beside workers, be interrupted at any time and be begun anew, and does nothi
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import msgspec
 
-from conveyor.model.beside import SealedBodyError
+from conveyor.model.beside import EndpointNotFoundError, SealedBodyError
 from conveyor.model.errors import InvalidSettingError, VersionConflictError
 from conveyor.model.message import PEEK_MESSAGES_MAX, Peeked
 from conveyor.queue.sealing import Sealer
 from conveyor.secrets import SECRETS, Keys, Sealed
 from conveyor.store.protocol import Store
 from conveyor.store.witness import watched
-from conveyor.webhooks.endpoints import Endpoint, Endpoints
+from conveyor.webhooks.endpoints import Change, Endpoint, Endpoints
 
 _PAGE: Final = 1_000
 
@@ -31,7 +30,7 @@ class Rotated(msgspec.Struct, kw_only=True):
     webhooks: int = 0
     """Endpoints."""
     busy: int = 0
-    """Messages that somebody works on just now, or has changed meanwhile: another run finds those that come back."""
+    """What somebody works on just now, or has changed meanwhile: another run finds what is left of it."""
     locked: int = 0
     """What no key that is here opens."""
 
@@ -104,14 +103,16 @@ async def _rotate_endpoints(store: Store, keys: Keys, first: str, done: Rotated,
                 continue
             try:
                 fresh = endpoints.resealed(each)
-                if not is_rehearsal:
-                    await endpoints.change(each.id, partial(_unless_changed, each, fresh))
+                present = fresh if is_rehearsal else await endpoints.change(each.id, _unless_changed(each, fresh))
             except InvalidSettingError:
                 done.locked += 1
+            except EndpointNotFoundError:  # removed meanwhile
+                continue
             else:
-                done.webhooks += 1
+                done.webhooks += present == fresh
+                done.busy += present != fresh
         after = page[-1].id
 
 
-def _unless_changed(was: Endpoint, fresh: Endpoint, now: Endpoint) -> Endpoint:
-    return fresh if now == was else now
+def _unless_changed(was: Endpoint, fresh: Endpoint) -> Change:
+    return lambda now: fresh if now == was else now

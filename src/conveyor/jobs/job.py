@@ -115,7 +115,8 @@ class Job(Generic[R_co]):
         """Wait for its end, and return what its function returned.
 
         `JobFailedError` if it failed for good, `JobCancelledError`, `JobResultExpiredError`, `JobNotFoundError`;
-        `JobTimeoutError` if it has not ended after `timeout`, which leaves it as it is. Without one it waits for ever.
+        `JobTimeoutError` if it has not ended after `timeout`, which leaves it as it is. Without one it waits for ever;
+        `StoreClosedError` if the app closes.
         """
         wait_ms = None if timeout is None else read_duration_ms(timeout, name="timeout", most_ms=_WAIT_MS_MAX)
         found = await self._waiting.wait(self._store, self._key, wait_ms)
