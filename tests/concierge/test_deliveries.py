@@ -92,10 +92,12 @@ async def test_the_last_attempt_is_the_end_and_a_carrier_that_died_is_heard_of(h
     carrier = again(await queued(house), is_last=True)
     await house.room.deliveries.begin(job_of(), carrier)
     assert await house.room.deliveries.failed("m1", TemporaryError("full"), carrier) is True
-    await house.room.deliveries.dead("m1", "retries")  # what it says comes too late
+    await house.room.deliveries.dead("m1", carrier.id, "retries")  # what it says comes too late
     other = await queued(house, "m2")
     await house.room.deliveries.begin(job_of("m2"), other)
-    await house.room.deliveries.dead("m2", "crashes")
+    await house.room.deliveries.dead("m2", "f" * 32, "crashes")  # one that carried older words
+    assert (await found(house, "m2")).state is State.SENDING
+    await house.room.deliveries.dead("m2", other.id, "crashes")
     assert (await found(house)).error == "given up after 2 attempts: full"
     assert ((await found(house, "m2")).state, (await found(house, "m2")).error) == (State.FAILED, "given up: crashes")
     assert await house.history("m1") == ["queued", "sending", "failed"]
