@@ -30,7 +30,7 @@ class Rotated(msgspec.Struct, kw_only=True):
     webhooks: int = 0
     """Endpoints."""
     busy: int = 0
-    """What somebody works on just now, or has changed meanwhile: another run finds what is left of it."""
+    """Messages that somebody works on just now, or has changed meanwhile: another run finds those that come back."""
     locked: int = 0
     """What no key that is here opens."""
 
