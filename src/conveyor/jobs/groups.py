@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from conveyor.jobs.declared import Declared
 from conveyor.jobs.function import Bound, JobSender, with_group
 from conveyor.jobs.job import Job
-from conveyor.jobs.started import StartedGroup, find_group, read_id
+from conveyor.jobs.started import StartedGroup, find_group, read_group_id
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import BodyTooLargeError, InvalidMessageError, InvalidSettingError, StoreUnsupportedError
 from conveyor.model.group import DEADLINE_MS_MAX, MEMBERS_MAX, GroupResult, GroupState, OnFailure
@@ -300,7 +300,7 @@ class Groups:
     async def get(self, id: str) -> StartedGroup:
         """A group of which only the id is known. `GroupNotFoundError`."""
         await self.app.ensure_open()
-        group = await find_group(self.app.store, read_id(id))
+        group = await find_group(self.app.store, read_group_id(id))
         return StartedGroup(self.app.store, group.id.hex(), group.name)
 
     def last_message(self, on_complete: OnComplete) -> Draft:

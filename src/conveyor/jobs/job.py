@@ -14,7 +14,7 @@ from conveyor.jobs.following import JobEvent, JobLog, JobProgress, follow, read_
 from conveyor.jobs.stepping import NOTHING_KEPT, EventInfo, StepInfo, send_event, show_events, show_steps
 from conveyor.jobs.waiting import Waiting
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
-from conveyor.model.ids import MessageId
+from conveyor.model.ids import MessageId, read_id
 from conveyor.model.job import FINAL, VERSION_HEADER, JobAttempt, JobState
 from conveyor.model.job_errors import (
     JobCancelledError,
@@ -193,6 +193,14 @@ class Job(Generic[R_co]):
 def _last_error(found: JobFound) -> str | None:
     dead = None if found.message is None else found.message.dead
     return None if dead is None else dead.last_error or dead.reason
+
+
+def read_job_id(text: str) -> MessageId:
+    """`JobNotFoundError` for what is no id."""
+    found = read_id(text)
+    if found is None:
+        raise JobNotFoundError(text)
+    return found
 
 
 async def find_job(store: Store, id: MessageId) -> JobFound:

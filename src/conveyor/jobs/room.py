@@ -14,7 +14,7 @@ from conveyor.jobs.beats import Beats, Home
 from conveyor.jobs.declared import Declared, Upcast, read_job
 from conveyor.jobs.ends import deadline_of
 from conveyor.jobs.function import Declare, JobFunction, OnConflict, Options, UniqueBy, as_declare
-from conveyor.jobs.job import Job, JobInfo
+from conveyor.jobs.job import Job, JobInfo, read_job_id
 from conveyor.jobs.looking import JobErrors, ask_for, list_errors, list_jobs, replay
 from conveyor.jobs.member import MemberJob
 from conveyor.jobs.policy import USUAL, RetryPolicy, Rule
@@ -26,7 +26,6 @@ from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.ids import MessageId
 from conveyor.model.job import VERSION_HEADER, JobState
-from conveyor.model.job_errors import JobNotFoundError
 from conveyor.model.message import Lease, Level, Sent
 from conveyor.model.settings import ConsumerSettings, read_consumer
 from conveyor.model.verdict import Action, Judged, Settlement
@@ -168,10 +167,7 @@ class Jobs:
     def get(self, id: str, function: JobFunction[Any, Any] | None = None) -> Job[Any]:
         """A handle on a job of which only the id is known. `JobNotFoundError` if that is no id."""
         reader = BodyReader("", Any, self._app.sealer) if function is None else self._names[function.name].result
-        try:
-            MessageId(bytes.fromhex(id))
-        except ValueError:
-            raise JobNotFoundError(id) from None
+        id = read_job_id(id).hex()
         store, name, queue = self._app.store, "", ""
         if function is not None:
             store, name, queue = store.at(function.queue), function.name, function.queue
