@@ -130,12 +130,12 @@ class Deliveries:
         await self._database.write(work)
         return True
 
-    async def dead(self, message: str, reason: str) -> None:
-        """It was dead-lettered, and its carrier may have died without a word."""
+    async def dead(self, message: str, carrier: str, reason: str) -> None:
+        """Its carrier was dead-lettered, and may have died without a word; one with older words means nothing."""
 
         def work(tx: Transaction) -> None:
             found = find_message(tx, message)
-            if found is not None and found.state in (State.QUEUED, State.SENDING):
+            if found is not None and found.carrier == carrier and found.state in (State.QUEUED, State.SENDING):
                 move(tx, found, State.FAILED, WORKER, error=f"given up: {reason}")
 
         await self._database.write(work)

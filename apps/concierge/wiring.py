@@ -51,6 +51,7 @@ OpenSafety = Callable[[Settings], Safety]
 class DeadLetterAlert(msgspec.Struct, frozen=True, kw_only=True):
     """What conveyor writes in the transaction that dead-letters a message."""
 
+    message_id: str
     reason: str
     headers: dict[str, Any] | None = None
 
@@ -234,7 +235,7 @@ def declare_delivery(app: Conveyor, doorway: Doorway, settings: Settings) -> Non
         headers = message.body.headers or {}
         room = doorway.room()
         if "message" in headers:
-            await room.deliveries.dead(str(headers["message"]), message.body.reason)
+            await room.deliveries.dead(str(headers["message"]), message.body.message_id, message.body.reason)
         elif "export" in headers:
             await room.exports.fail(str(headers["export"]), f"given up: {message.body.reason}")
         room.safety.count("dead_letter", reason=message.body.reason)

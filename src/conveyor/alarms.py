@@ -170,7 +170,8 @@ class Alarms:
 
         def declare(function: F) -> F:
             if pattern in self._functions:
-                raise InvalidSettingError("alarm_handler", pattern, "is declared twice in this app")
+                hint = "one function for each pattern: call the other from it"
+                raise InvalidSettingError("alarm_handler", pattern, "is declared twice in this app", hint=hint)
             try:
                 inspect.signature(function).bind(None)
             except TypeError as error:

@@ -30,7 +30,8 @@ def check_distinct(handlers: Sequence[Handler]) -> None:
     seen: set[str] = set()
     for handler in handlers:
         if handler.queue in seen:
-            raise InvalidSettingError("queue", handler.queue, "has a consumer and jobs in this app")
+            hint = "give the jobs another: `@app.job(queue=...)`"
+            raise InvalidSettingError("queue", handler.queue, "has a consumer and jobs in this app", hint=hint)
         seen.add(handler.queue)
 
 

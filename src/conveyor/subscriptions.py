@@ -83,14 +83,13 @@ class Subscriptions:
     ) -> Subscription:  # fmt: skip
         """`InvalidSettingError`; `ConflictError` if the queue hears of this source already."""
         wanted = _read_events(source, events)
-        if not wanted:
-            raise InvalidSettingError("events", "", "there are none to hear of")
         present = await self.list()
         taken = ConflictError(f"Source '{source['type']}' and queue '{queue}' do not support multiple subscriptions")
         if any(each.source == source and each.queue_id == queue_id for each in present):
             raise taken
         if len(present) >= SUBSCRIPTIONS_MAX:
-            raise InvalidSettingError("subscriptions", len(present), f"there are {SUBSCRIPTIONS_MAX:,} already")
+            problem, hint = f"there are {SUBSCRIPTIONS_MAX:,} already", "delete some"
+            raise InvalidSettingError("subscriptions", len(present), problem, hint=hint)
         now = self._store.clock.now_ms()
         made = Subscription(
             id=_id_of(source, queue_id, {each.id for each in present}),
@@ -155,6 +154,8 @@ def _read_events(source: Mapping[str, str], events: Sequence[str]) -> list[str]:
     kind = source.get("type", "")
     if kind not in EVENTS:
         raise InvalidSettingError("source", kind[:64], "Unrecognized source type", hint=f"known: {', '.join(EVENTS)}")
+    if not events:
+        raise InvalidSettingError("events", "", "there are none to hear of", hint="as in `namespace.created`")
     bare = [each.removeprefix(f"cf.{kind}.") for each in events]
     known = EVENTS[kind]
     strange = [each for each in bare if known is not None and each not in known]

@@ -103,6 +103,23 @@ async def test_a_put_that_was_overtaken_before_it_said_what_it_replaces_leaves_n
     assert [path.read_bytes() for path in files(folder)] == [b"3"]
 
 
+async def test_a_delete_takes_what_was_put_meanwhile_with_its_file(
+    bucket: Bucket, app: Conveyor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bucket.put("a", b"1")
+    real, stale = app.store.get_document, iter([True])
+
+    async def overtaken(kind: str, name: str) -> Document | None:
+        found = await real(kind, name)
+        if name == "a" and next(stale, False):
+            await bucket.put("a", b"2")
+        return found
+
+    monkeypatch.setattr(app.store, "get_document", overtaken)
+    assert await bucket.delete("a")
+    assert files(folder) == []
+
+
 async def test_a_put_that_breaks_off_changes_nothing(bucket: Bucket, folder: Path) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"half"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from concierge.clinic import Clinic, clinic
-from conveyor_apps.concierge.deliveries import Carrier, Later, Stop
+from conveyor_apps.concierge.deliveries import AGAIN_MAX, Carrier, Later, Stop
 from conveyor_apps.concierge.errors import PermanentError, Reason, TemporaryError, UnknownError
 from conveyor_apps.concierge.jobs import EmailJob
 from conveyor_apps.concierge.providers import Parcel, Receipt, Taken
@@ -92,10 +92,12 @@ async def test_the_last_attempt_is_the_end_and_a_carrier_that_died_is_heard_of(h
     carrier = again(await queued(house), is_last=True)
     await house.room.deliveries.begin(job_of(), carrier)
     assert await house.room.deliveries.failed("m1", TemporaryError("full"), carrier) is True
-    await house.room.deliveries.dead("m1", "retries")  # what it says comes too late
+    await house.room.deliveries.dead("m1", carrier.id, "retries")  # what it says comes too late
     other = await queued(house, "m2")
     await house.room.deliveries.begin(job_of("m2"), other)
-    await house.room.deliveries.dead("m2", "crashes")
+    await house.room.deliveries.dead("m2", "f" * 32, "crashes")  # one that carried older words
+    assert (await found(house, "m2")).state is State.SENDING
+    await house.room.deliveries.dead("m2", other.id, "crashes")
     assert (await found(house)).error == "given up after 2 attempts: full"
     assert ((await found(house, "m2")).state, (await found(house, "m2")).error) == (State.FAILED, "given up: crashes")
     assert await house.history("m1") == ["queued", "sending", "failed"]
@@ -122,6 +124,24 @@ async def test_receipts_may_be_quicker_than_the_answer_and_come_twice_and_late(h
     assert await house.room.deliveries.receive(delivered) == "m1"
     assert await house.room.deliveries.receive(bounced) == "m1"
     assert await house.history("m1") == ["queued", "sending", "sent", "delivered", "late_receipt"]
+
+
+async def test_what_its_recipient_s_carrier_could_not_deliver_goes_again_three_times_and_no_more(house: Clinic) -> None:
+    carrier = await queued(house)
+    for number in range(1 + AGAIN_MAX):
+        assert isinstance(await house.room.deliveries.begin(job_of(), carrier), Parcel)
+        taken = Taken(provider="twilio", reference=f"r{number}")
+        await house.room.deliveries.taken("m1", taken, carrier)
+        lost = Receipt(provider="twilio", reference=f"r{number}", state=State.FAILED, detail="30003", again_after_s=0.0)
+        assert await house.room.deliveries.receive(lost) == "m1"
+        if number < AGAIN_MAX:
+            assert (await found(house)).state is State.QUEUED
+            assert await house.room.messages.relay() == 1
+            message = await found(house)
+            assert message.carrier not in (None, carrier.id)
+            carrier = Carrier(id=str(message.carrier), attempt=1, version=message.version, is_last=False)
+    assert (await found(house)).state is State.FAILED
+    assert (await house.history("m1")).count("sent_again") == AGAIN_MAX
 
 
 async def test_what_is_due_in_more_than_a_day_is_relayed_when_its_day_comes(house: Clinic) -> None:

@@ -339,3 +339,14 @@ async def test_the_service_of_the_settings_says_how_it_stands_and_keeps_its_mark
             await service.send_sms(text_to())
     finally:
         await service.close()
+
+
+async def test_a_text_that_never_arrived_is_not_taken_for_another_with_the_same_words(
+    office: PostOffice, plan: Plan, marks: TableMarks
+) -> None:
+    async with plan(Channel.SMS) as route:
+        known = await route.send(text_to(key="m1.1"))
+        assert await marks.begin("m2.1", "twilio", None) is not None  # whose process died before it said a word
+        sent = await route.send(text_to(key="m2.1"))
+    assert sent != known
+    assert {row["id"] for row in office.accepted("twilio")} == {known.reference, sent.reference}

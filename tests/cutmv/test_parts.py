@@ -15,7 +15,7 @@ from conveyor_apps.cutmv import Settings, build_cutmv, read_settings
 from conveyor_apps.cutmv.__main__ import plan
 from conveyor_apps.cutmv.cleaning import HOUR_MS
 from conveyor_apps.cutmv.clock import now_ms
-from conveyor_apps.cutmv.errors import SettingError
+from conveyor_apps.cutmv.errors import RefusedError, SettingError
 from conveyor_apps.cutmv.ffmpeg import find_tools
 from conveyor_apps.cutmv.orders import State, Way, new_order_id
 from conveyor_apps.cutmv.progress import ProgressReader
@@ -81,15 +81,18 @@ def test_the_documents_three_variables_choose_the_queue() -> None:
         read_settings({"CUTMV_WORKERS": "many"})
 
 
-def test_reports_are_signed_as_the_standard_says(tmp_path: Path) -> None:
+def test_reports_are_signed_as_the_standard_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, body = read_secret(SECRET), b'{"order": "x"}'
     headers = sign(key, body)
     Webhook(SECRET).verify(body, headers)
     assert is_signed(key, headers, body)
     assert not is_signed(key, headers, body + b" ")
     assert not is_signed(bytes(32), headers, body)
-    old = str(int(headers["webhook-timestamp"]) - 301)
-    assert not is_signed(key, {**headers, "webhook-timestamp": old}, body)
+    signed_ms = now_ms()
+    for seconds, is_good in ((290, True), (310, False), (-290, True), (-310, False)):
+        with monkeypatch.context() as patch:
+            patch.setattr("conveyor_apps.cutmv.clock.now_ms", lambda at=signed_ms + seconds * 1000: at)
+            assert is_signed(key, headers, body) is is_good
     for name in headers:
         assert not is_signed(key, {**headers, name: "\u00b2"}, body)
         assert not is_signed(key, {other: value for other, value in headers.items() if other != name}, body)
@@ -174,6 +177,41 @@ async def test_reports_go_forward_only_and_the_late_are_told_to_stop(tmp_path: P
         [(seq, text)] = await orders.events_after(order.id, view.seq - 1)
         assert (seq, json.loads(text)["state"]) == (view.seq, "succeeded")
         assert await orders.events_after(order.id, view.seq) == []
+
+
+@pytest.mark.anyio
+async def test_of_two_who_work_on_an_order_and_of_two_tries_only_the_right_one_is_heard(tmp_path: Path) -> None:
+    cutmv = build_cutmv(Settings(data=tmp_path / "data"), url=f"sqlite:///{tmp_path}/c.db")
+    async with cutmv.app:
+        orders = cutmv.doorway.room().orders
+        order = Order(id=new_order_id(), upload="u", size=1, media=MEDIA, wish=WISH)
+        await orders.add(order)
+        await orders.set_way(order, Way.DIRECT)
+        started = Report(order=order.id, generation=1, kind=Kind.STARTED)
+        assert await orders.take(started, way=Way.QUEUE), "it was sent after all, and the server is at it"
+        assert not await orders.take(started, way=Way.DIRECT)
+        await orders.fail(order.id, "no")
+        await orders.again(order.id)
+        assert await orders.take(started, way=Way.DIRECT), "that is the former try"
+        view = await orders.view(order.id)
+        assert view is not None
+        assert view.state is State.QUEUED
+
+
+@pytest.mark.anyio
+async def test_there_may_be_too_much_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conveyor_apps.cutmv.orders.UNDER_WAY_MAX", 2)
+    cutmv = build_cutmv(Settings(data=tmp_path / "data"), url=f"sqlite:///{tmp_path}/c.db")
+    async with cutmv.app:
+        orders = cutmv.doorway.room().orders
+        first, second, third = (Order(id=new_order_id(), upload="u", size=1, media=MEDIA, wish=WISH) for _ in range(3))
+        await orders.add(first)
+        await orders.add(second)
+        with pytest.raises(RefusedError, match="too much to do"):
+            await orders.add(third)
+        assert await orders.view(third.id) is None
+        await orders.cancel(first.id)
+        await orders.add(third)
 
 
 @pytest.mark.anyio

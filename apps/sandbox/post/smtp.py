@@ -54,7 +54,7 @@ class Desk:
         self._sleep = sleep
         self._fates: WeakKeyDictionary[Envelope, list[Mishap]] = WeakKeyDictionary()
 
-    async def handle_RCPT(  # noqa: N802
+    async def handle_RCPT(  # noqa: N802  # aiosmtpd looks for it
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Refuse a recipient, or note what is to befall the mail."""
@@ -65,7 +65,7 @@ class Desk:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  # the same
         """Take the mail, unless it is to be refused now; answer late, or never."""
         fates = self._fates.pop(envelope, [])
         struck = next((each for each in fates if each != CALM), CALM)

@@ -30,5 +30,5 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 def _source(completion: object) -> str:
     """Without the look at the machine's own bash: the file may be for another one."""
-    template, variables = completion.source_template, completion.source_vars()  # type: ignore[attr-defined]
+    template, variables = completion.source_template, completion.source_vars()  # type: ignore[attr-defined]  # one of click's three
     return str(template % variables) + "\n"

@@ -138,7 +138,7 @@ def _run_row(run: Run) -> dict[str, Any]:
         "tick": show_moment(run.tick),
         "trigger": run.trigger,
         "status": run.status.value,
-        "seconds": (run.finished_at - run.started_at) / 1000 if is_timed else None,  # type: ignore[operator]
+        "seconds": (run.finished_at - run.started_at) / 1000 if is_timed else None,  # type: ignore[operator]  # both are there
         "correlation_id": run.correlation_id,
         "error": run.error,
         "fired_at": show_moment(run.fired_at),

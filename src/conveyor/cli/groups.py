@@ -13,7 +13,7 @@ from conveyor.jobs.started import (
     GroupMember,
     cancel_group,
     find_group,
-    read_id,
+    read_group_id,
     read_members,
     show_group,
 )
@@ -60,7 +60,7 @@ def show(id: str, *, state: str | None, limit: int, url: str | None, as_json: bo
     wanted = None if state in (None, "all") else MemberState(state)
 
     async def question(store: Store) -> tuple[GroupInfo, list[GroupMember]]:
-        key = read_id(id)
+        key = read_group_id(id)
         info = show_group(await find_group(store, key))
         return info, [] if state is None else await read_members(store, key, state=wanted, limit=limit)
 
@@ -79,7 +79,7 @@ def show(id: str, *, state: str | None, limit: int, url: str | None, as_json: bo
 @store_options
 def cancel(id: str, *, url: str | None, as_json: bool) -> None:
     """End a group: what waits is taken out, jobs that run are told."""
-    info = ask(url, lambda store: cancel_group(store, read_id(id)))
+    info = ask(url, lambda store: cancel_group(store, read_group_id(id)))
     running = "; what runs is told to end" if info.state is GroupState.CANCELLING else ""
     say(f"`{id}` is {info.state}{running}", {"id": id, "state": info.state.value}, as_json=as_json)
 

@@ -12,10 +12,9 @@ import msgspec
 from conveyor.cli.answers import ask, print_json, print_rows, say, show_text, store_options
 from conveyor.jobs.explain import explain as find_reason
 from conveyor.jobs.following import JobEnd, JobEvent, JobLog, JobOutput, JobProgress, follow, read_all
-from conveyor.jobs.job import JobInfo, job_info, retry_job, show_job
+from conveyor.jobs.job import JobInfo, job_info, read_job_id, retry_job, show_job
 from conveyor.jobs.replay import replay
 from conveyor.jobs.stepping import send_event
-from conveyor.model.ids import ID_BYTES, MessageId
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import JobNotFoundError
 from conveyor.model.rate import read_rate
@@ -77,7 +76,7 @@ def list_jobs(
 @store_options
 def show(id: str, *, url: str | None, as_json: bool) -> None:
     """A job, and every step of its life."""
-    info = ask(url, lambda store: job_info(store, read_id(id)))
+    info = ask(url, lambda store: job_info(store, read_job_id(id)))
     if as_json:
         print_json(msgspec.to_builtins(info))
         return
@@ -119,7 +118,7 @@ def logs(id: str, *, follows: bool, after: int, url: str | None, as_json: bool) 
     """What a job says of itself: its log, its progress and its output. With --json a line for each, with its number."""
 
     async def question(store: Store) -> None:
-        job = read_id(id)
+        job = read_job_id(id)
         async for event in follow(store, job, after=after) if follows else read_all(store, job, after=after):
             _tell(event, as_json=as_json)
 
@@ -149,7 +148,7 @@ def _tell(event: JobEvent, *, as_json: bool) -> None:
 @store_options
 def explain(id: str, *, url: str | None, as_json: bool) -> None:
     """Why is it not running? Or what became of it."""
-    found = ask(url, lambda store: find_reason(store, read_id(id)))
+    found = ask(url, lambda store: find_reason(store, read_job_id(id)))
     say(found.text, {"id": id, "reason": found.word, "text": found.text}, as_json=as_json)
 
 
@@ -160,7 +159,7 @@ def cancel(id: str, *, url: str | None, as_json: bool) -> None:
     """End a job: one that waits at once, one that runs within seconds."""
 
     async def question(store: Store) -> JobState:
-        found = await store.jobs.cancel(read_id(id))
+        found = await store.jobs.cancel(read_job_id(id))
         if found is None:
             raise JobNotFoundError(id)
         return found.state(store.clock.now_ms())
@@ -181,7 +180,7 @@ def tell(id: str, name: str, payload: str, *, url: str | None, as_json: bool) ->
         value = msgspec.json.decode(payload)
     except msgspec.DecodeError as error:
         raise click.UsageError(f"PAYLOAD is not JSON: {error}") from None
-    ask(url, lambda store: send_event(store, read_id(id), name, value))
+    ask(url, lambda store: send_event(store, read_job_id(id), name, value))
     say(f"`{name}` is sent to `{id}`", {"id": id, "name": name}, as_json=as_json)
 
 
@@ -207,7 +206,7 @@ def retry(
 
     async def question(store: Store) -> list[str]:
         if id is not None:
-            await retry_job(store, read_id(id))
+            await retry_job(store, read_job_id(id))
             return [id]
         asked = _asked(name, queue, (), fingerprint)
         return [each.id.hex() async for each in replay(store, asked, most=limit, rate=pace)]
@@ -219,17 +218,6 @@ def retry(
 def _asked(name: str | None, queue: str | None, states: tuple[str, ...], fingerprint: str | None) -> JobsAsked:
     chosen = frozenset(JobState(each) for each in states)
     return JobsAsked(name=name, queue=queue, states=chosen, fingerprint=fingerprint)
-
-
-def read_id(text: str) -> MessageId:
-    """`JobNotFoundError` for what is no id."""
-    try:
-        id = bytes.fromhex(text)
-    except ValueError:
-        id = b""
-    if len(id) != ID_BYTES:
-        raise JobNotFoundError(text)
-    return MessageId(id)
 
 
 def _row(info: JobInfo) -> dict[str, Any]:

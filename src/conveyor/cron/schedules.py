@@ -68,7 +68,8 @@ class Schedules:
                 function, parsed, name=name, misfire=misfire, overlap=overlap, jitter=jitter, max_retries=max_retries
             )
             if declared.name in self._declared:
-                raise InvalidSettingError("schedule", declared.name, "is declared twice in this app")
+                hint = "give one of them another: `@app.cron(..., name=...)`"
+                raise InvalidSettingError("schedule", declared.name, "is declared twice in this app", hint=hint)
             self._declared[declared.name] = declared
             return function
 

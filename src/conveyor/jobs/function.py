@@ -30,6 +30,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 OnConflict: TypeAlias = Literal["existing", "raise", "replace"]
 """What becomes of a job whose unique key another has that is not final."""
+_IN_TX: Final = "cannot be had inside your own transaction"
+_NO_TX: Final = "leave out `tx`: it is known only once you commit what another has sent meanwhile"
 
 
 class Maker(Protocol):
@@ -69,9 +71,9 @@ class Options:
         if on_conflict not in get_args(OnConflict):
             raise InvalidSettingError("on_conflict", on_conflict, 'must be "existing", "raise" or "replace"')
         if tx is not None and on_conflict != "existing":
-            raise InvalidMessageError("on_conflict", on_conflict, "cannot be had inside your own transaction")
+            raise InvalidMessageError("on_conflict", on_conflict, _IN_TX, hint=_NO_TX)
         if tx is not None and unique_for is not None:
-            raise InvalidMessageError("unique_for", unique_for, "cannot be had inside your own transaction")
+            raise InvalidMessageError("unique_for", unique_for, _IN_TX, hint=_NO_TX)
         for name in (NAME_HEADER, VERSION_HEADER, DEADLINE_HEADER):
             if headers is not None and name in headers:
                 raise InvalidMessageError("headers", name, "is conveyor's own")
@@ -173,16 +175,18 @@ class JobSender(Generic[P_contra, R_co]):
         """What is to be sent, its id included: for those who must know it before they send. `InvalidMessageError`, also
         for a deadline that is a moment: only the store's clock knows how far off that is."""
         if isinstance(self._options.deadline, datetime):
-            raise InvalidMessageError("deadline", self._options.deadline, "must be a duration here")
+            problem, hint = "must be a duration here", 'as in `deadline="2h"`'
+            raise InvalidMessageError("deadline", self._options.deadline, problem, hint=hint)
         return self._draft(payload)
 
     async def _deadline(self) -> int | None:
-        """How long from now on, in milliseconds, if it was said as a moment. `InvalidMessageError` for one past."""
+        """How long from now on, in milliseconds, if it was said as a moment. `InvalidMessageError` for one without a
+        time zone, `InvalidDurationError` for one past, or too far."""
         moment = self._options.deadline
         if not isinstance(moment, datetime):
             return None
         if moment.tzinfo is None:
-            raise InvalidMessageError("deadline", moment, "has no time zone")
+            raise InvalidMessageError("deadline", moment, "has no time zone", hint="`datetime.now(UTC)` has one")
         now = (await self._maker.open_store(self._declared.queue)).clock.now_ms()
         return _read_deadline(moment.timestamp() - now / 1000)
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from conveyor.jobs.declared import Declared
 from conveyor.jobs.function import Bound, JobSender, with_group
 from conveyor.jobs.job import Job
-from conveyor.jobs.started import StartedGroup, find_group, read_id
+from conveyor.jobs.started import StartedGroup, find_group, read_group_id
 from conveyor.model.duration import Duration, read_duration_ms
 from conveyor.model.errors import BodyTooLargeError, InvalidMessageError, InvalidSettingError, StoreUnsupportedError
 from conveyor.model.group import DEADLINE_MS_MAX, MEMBERS_MAX, GroupResult, GroupState, OnFailure
@@ -69,7 +69,7 @@ class Node(Generic[R_co]):
     def job(self) -> Job[R_co]:
         """The job, once the group has started. A plain message has none."""
         if self._job is None:
-            raise InvalidMessageError("member", self.place, "is a message, not a job")
+            raise InvalidMessageError("member", self.place, "is a message, not a job", hint="see `id`, its message's")
         return self._job
 
     def is_of(self, group: Group) -> bool:
@@ -146,9 +146,11 @@ class Group:
     ) -> Node[Any]:
         nodes = (after,) if isinstance(after, Node) else tuple(after)
         if self._is_started:
-            raise InvalidMessageError("group", self._draft.name, "has been started: nothing more goes in")
+            hint = "add all members before `start`, or begin another group"
+            raise InvalidMessageError("group", self._draft.name, "has been started: nothing more goes in", hint=hint)
         if not all(isinstance(each, Node) and each.is_of(self) for each in nodes):
-            raise InvalidMessageError("after", self._draft.name, "names what is no member of this group")
+            hint = "give what `add` of this group has returned"
+            raise InvalidMessageError("after", self._draft.name, "names what is no member of this group", hint=hint)
         place = len(self._nodes)
         if place >= MEMBERS_MAX:
             raise InvalidMessageError("group", self._draft.name, f"holds at most {MEMBERS_MAX:,} members")
@@ -298,7 +300,7 @@ class Groups:
     async def get(self, id: str) -> StartedGroup:
         """A group of which only the id is known. `GroupNotFoundError`."""
         await self.app.ensure_open()
-        group = await find_group(self.app.store, read_id(id))
+        group = await find_group(self.app.store, read_group_id(id))
         return StartedGroup(self.app.store, group.id.hex(), group.name)
 
     def last_message(self, on_complete: OnComplete) -> Draft:

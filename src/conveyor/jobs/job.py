@@ -14,7 +14,7 @@ from conveyor.jobs.following import JobEvent, JobLog, JobProgress, follow, read_
 from conveyor.jobs.stepping import NOTHING_KEPT, EventInfo, StepInfo, send_event, show_events, show_steps
 from conveyor.jobs.waiting import Waiting
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
-from conveyor.model.ids import MessageId
+from conveyor.model.ids import MessageId, read_id
 from conveyor.model.job import FINAL, VERSION_HEADER, JobAttempt, JobState
 from conveyor.model.job_errors import (
     JobCancelledError,
@@ -115,7 +115,8 @@ class Job(Generic[R_co]):
         """Wait for its end, and return what its function returned.
 
         `JobFailedError` if it failed for good, `JobCancelledError`, `JobResultExpiredError`, `JobNotFoundError`;
-        `JobTimeoutError` if it has not ended after `timeout`, which leaves it as it is. Without one it waits for ever.
+        `JobTimeoutError` if it has not ended after `timeout`, which leaves it as it is. Without one it waits for ever;
+        `StoreClosedError` if the app closes.
         """
         wait_ms = None if timeout is None else read_duration_ms(timeout, name="timeout", most_ms=_WAIT_MS_MAX)
         found = await self._waiting.wait(self._store, self._key, wait_ms)
@@ -192,6 +193,14 @@ class Job(Generic[R_co]):
 def _last_error(found: JobFound) -> str | None:
     dead = None if found.message is None else found.message.dead
     return None if dead is None else dead.last_error or dead.reason
+
+
+def read_job_id(text: str) -> MessageId:
+    """`JobNotFoundError` for what is no id."""
+    found = read_id(text)
+    if found is None:
+        raise JobNotFoundError(text)
+    return found
 
 
 async def find_job(store: Store, id: MessageId) -> JobFound:

@@ -20,8 +20,8 @@ FAILED: Final = frozenset({JobState.FAILED, JobState.DEAD})
 async def replay(store: Store, asked: JobsAsked, *, most: int, rate: Rate | None = None) -> AsyncIterator[JobFound]:
     """Those that were sent again, newest first; what has no dead letter any more is passed over."""
     pause_s = 0.0 if rate is None else rate.period_ms / 1000 / rate.count
-    asked = replace(asked, states=asked.states & FAILED or FAILED)
-    left = most
+    asked = replace(asked, states=asked.states & FAILED if asked.states else FAILED)
+    left = most if asked.states else 0  # of the states that somebody named none is for good
     while left:
         page = await store.jobs.look(asked)
         for each in page.jobs:

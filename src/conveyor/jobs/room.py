@@ -14,7 +14,7 @@ from conveyor.jobs.beats import Beats, Home
 from conveyor.jobs.declared import Declared, Upcast, read_job
 from conveyor.jobs.ends import deadline_of
 from conveyor.jobs.function import Declare, JobFunction, OnConflict, Options, UniqueBy, as_declare
-from conveyor.jobs.job import Job, JobInfo
+from conveyor.jobs.job import Job, JobInfo, read_job_id
 from conveyor.jobs.looking import JobErrors, ask_for, list_errors, list_jobs, replay
 from conveyor.jobs.member import MemberJob
 from conveyor.jobs.policy import USUAL, RetryPolicy, Rule
@@ -26,7 +26,6 @@ from conveyor.model.duration import Duration
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.ids import MessageId
 from conveyor.model.job import VERSION_HEADER, JobState
-from conveyor.model.job_errors import JobNotFoundError
 from conveyor.model.message import Lease, Level, Sent
 from conveyor.model.settings import ConsumerSettings, read_consumer
 from conveyor.model.verdict import Action, Judged, Settlement
@@ -141,7 +140,8 @@ class Jobs:
         Without `dead_letter_queue` it is `<queue>-dlq`: jobs always have one, so that each can be tried again.
         """
         if name in self._settings:
-            raise InvalidSettingError("queue", name, "is declared for jobs twice in this app")
+            hint = "say all of it in one `app.job_queue`"
+            raise InvalidSettingError("queue", name, "is declared for jobs twice in this app", hint=hint)
         self._settings[name] = read_consumer(
             script=self._app.name, max_batch_size=1, max_batch_timeout=0, max_retries=0, retry_delay=0,
             max_concurrency=max_concurrency, dead_letter_queue=dead_letter_queue or f"{name}-dlq",
@@ -152,7 +152,8 @@ class Jobs:
 
     def _add(self, declared: Declared) -> None:
         if declared.name in self._names:
-            raise InvalidSettingError("job", declared.name, "is declared twice in this app")
+            hint = "give one of them another: `@app.job(name=...)`"
+            raise InvalidSettingError("job", declared.name, "is declared twice in this app", hint=hint)
         runner = Runner(declared, self._app, self._beats, self._reports, self._chance)
         self._line(declared.queue).add(runner)
         self._names[declared.name] = declared
@@ -166,10 +167,7 @@ class Jobs:
     def get(self, id: str, function: JobFunction[Any, Any] | None = None) -> Job[Any]:
         """A handle on a job of which only the id is known. `JobNotFoundError` if that is no id."""
         reader = BodyReader("", Any, self._app.sealer) if function is None else self._names[function.name].result
-        try:
-            MessageId(bytes.fromhex(id))
-        except ValueError:
-            raise JobNotFoundError(id) from None
+        id = read_job_id(id).hex()
         store, name, queue = self._app.store, "", ""
         if function is not None:
             store, name, queue = store.at(function.queue), function.name, function.queue
@@ -230,7 +228,8 @@ class Jobs:
         while self._finding:
             self._finding.pop(0)()
         for queue in self._settings.keys() - self._lines.keys():
-            raise InvalidSettingError("queue", queue, "is declared for jobs, and no job lies in it")
+            hint = f'`@app.job(queue="{queue}")`, or leave out its `app.job_queue`'
+            raise InvalidSettingError("queue", queue, "is declared for jobs, and no job lies in it", hint=hint)
         usual = ConsumerSettings(script=self._app.name, max_batch_timeout_ms=0)
         return [line.handler(self._settings.get(line.queue, usual)) for line in self._lines.values()]
 

@@ -57,7 +57,7 @@ class Runner:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a job raises is judged by its policy
             return self._failed(attempt, error)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  # a step that puts the job off raises no `Exception`
             return self._left(attempt, error)
         finally:
             self._beats.end(attempt)
@@ -72,9 +72,9 @@ class Runner:
             return self._too_late(attempt)
         try:
             returned = self.declared.function(*self._arguments(message, attempt.context))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # as above
             return self._failed(attempt, error)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  # as above
             return self._left(attempt, error)
         finally:
             self._beats.end(attempt)

@@ -12,7 +12,7 @@ import msgspec
 from conveyor.model.beside import GroupNotFoundError, GroupTimeoutError
 from conveyor.model.duration import DAY_MS, Duration, read_duration_ms
 from conveyor.model.group import GroupState, MemberState
-from conveyor.model.ids import ID_BYTES, MessageId
+from conveyor.model.ids import MessageId, read_id
 from conveyor.store.groups import Group as Kept
 from conveyor.store.groups import has_ended
 from conveyor.store.protocol import Store
@@ -127,15 +127,12 @@ class StartedGroup:
             pass
 
 
-def read_id(text: str) -> MessageId:
+def read_group_id(text: str) -> MessageId:
     """`GroupNotFoundError` for what is no id."""
-    try:
-        id = bytes.fromhex(text)
-    except ValueError:
-        id = b""
-    if len(id) != ID_BYTES:
+    found = read_id(text)
+    if found is None:
         raise GroupNotFoundError(text)
-    return MessageId(id)
+    return found
 
 
 async def find_group(store: Store, id: MessageId) -> Kept:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from conveyor.model.errors import StoreError
+from conveyor.model.errors import StoreClosedError, StoreError
 from conveyor.model.ids import MessageId
 from conveyor.model.job import FINAL
 from conveyor.model.job_errors import JobNotFoundError
@@ -38,8 +38,12 @@ class Waiting:
         return await self._wait(store, id, most_ms)
 
     def close(self) -> None:
+        """Nobody looks any more; who waits is told so: `StoreClosedError`."""
         for looker in self._lookers.values():
             looker.cancel()
+        for future in [each for wanted in self._wanted.values() for waiters in wanted.values() for each in waiters]:
+            if not future.done():
+                future.set_exception(StoreClosedError())
         self._lookers.clear()
         self._wanted.clear()
 

@@ -168,7 +168,7 @@ async def _attempt(app: App, handler: Handler, argument: Any) -> Attempt:
         if not handler.is_async:
             return await asyncio.to_thread(attempt, handler.function, argument)
         return await handler.function(argument), None
-    except BaseException as caught:  # noqa: BLE001
+    except BaseException as caught:  # noqa: BLE001  # whatever it is, its worker judges it
         return None, caught
 
 

@@ -167,7 +167,7 @@ class Dispatcher:
             if call.run_in is RunIn.THREAD:
                 return await self._in_thread(call.handler.function, argument)
             return await call.handler.function(argument), None
-        except BaseException as caught:  # noqa: BLE001
+        except BaseException as caught:  # noqa: BLE001  # whatever it is, it is judged
             return None, caught
 
     async def _in_thread(self, function: Callable[[Any], Any], argument: object) -> Attempt:
@@ -243,7 +243,7 @@ def attempt(function: Callable[[Any], Any], argument: object) -> Attempt:
     pid = os.getpid()
     try:
         result: Attempt = function(argument), None
-    except BaseException as caught:  # noqa: BLE001
+    except BaseException as caught:  # noqa: BLE001  # whatever it is, it is judged
         result = None, caught
     if os.getpid() != pid:
         os._exit(0)  # the handler forked, and this is the copy

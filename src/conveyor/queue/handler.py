@@ -118,7 +118,8 @@ def declarer(
         caller = sys._getframe(1).f_locals  # types that are local to the place of the declaration
         handler = read_handler(queue, function, settings, run_in=run_in, localns=caller, sealer=sealer)
         if queue in handlers:
-            raise InvalidSettingError("queue", queue, "has a consumer in this app already")
+            hint = "a queue has one handler: give the other function a queue of its own"
+            raise InvalidSettingError("queue", queue, "has a consumer in this app already", hint=hint)
         handlers[queue] = handler
         return function
 

@@ -113,7 +113,7 @@ def _unheard(
     if any(settlement.error is not None for settlement in settlements):
         return None
     ids = tuple(message.id for message in messages)
-    heard = _sealed_one([each._lease for each in messages])  # noqa: SLF001
+    heard = _sealed_one([each._lease for each in messages])  # noqa: SLF001  # of the same room
     return HandlerRaised(queue=messages[0].queue, message_ids=ids, error=show_error(error, heard))
 
 

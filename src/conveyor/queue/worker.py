@@ -246,7 +246,7 @@ class Worker:
         for settlement, lease, slot in zip(settlements, call.leases, call.slots, strict=False):
             if handler.parts is not None and settlement.outcome is None:
                 running_ms = round((self._clock.monotonic() - call.started_at) * 1000)
-                settlement = handler.close(lease, settlement, running_ms)  # noqa: PLW2901
+                settlement = handler.close(lease, settlement, running_ms)  # noqa: PLW2901  # the one it asked for, said in full
             add(settlement, lease, slot)
         if not settlements:  # the leases are lost
             for slot in call.slots:

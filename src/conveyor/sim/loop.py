@@ -120,7 +120,7 @@ class SimLoop(asyncio.BaseEventLoop):
         """Steps of a process that goes on."""
         self._ready.extend(handles)
 
-    def run_in_executor(  # type: ignore[override]
+    def run_in_executor(  # type: ignore[override]  # as much of it as worlds need
         self, _executor: object, function: Callable[..., T], *arguments: Any
     ) -> asyncio.Future[T]:
         """There are no threads here: it runs at once."""
@@ -131,13 +131,13 @@ class SimLoop(asyncio.BaseEventLoop):
             future.set_exception(error)
         return future
 
-    def add_reader(self, *_: Any) -> None:  # type: ignore[override]
+    def add_reader(self, *_: Any) -> None:  # type: ignore[override]  # nobody heeds what it is given
         """There are no descriptors here."""
 
     def remove_reader(self, fd: object) -> bool:
         return False
 
-    def add_signal_handler(self, *_: Any) -> None:  # type: ignore[override]
+    def add_signal_handler(self, *_: Any) -> None:  # type: ignore[override]  # the same
         """There are no signals here."""
 
     def remove_signal_handler(self, sig: int) -> bool:
@@ -161,7 +161,7 @@ class SimLoop(asyncio.BaseEventLoop):
                 self.run_until_complete(_wait(left))
         with warnings.catch_warnings(action="ignore"):  # what would begin as it is closed is never awaited
             for task in list(self.tasks):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
                 with contextlib.suppress(BaseException):
                     task.get_coro().close()
         self.tasks.clear()
@@ -188,7 +188,7 @@ class SimLoop(asyncio.BaseEventLoop):
         handle = self._ready.popleft()
         if handle.cancelled():
             return
-        process = handle._context.get(_PROCESS)  # type: ignore[attr-defined]
+        process = handle._context.get(_PROCESS)  # type: ignore[attr-defined]  # no other way to it
         if process is None or process.life is Life.RUNNING:
             self.steps += 1
             handle._run()

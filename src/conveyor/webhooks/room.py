@@ -120,7 +120,8 @@ class Webhooks:
         if schedule is not None:
             steps = tuple(read_duration_ms(each, name="schedule", most_ms=DELAY_MS_MAX) for each in schedule)
         if len(steps) > RETRIES_MAX or sum(steps) > RETENTION_MS_MAX:
-            raise InvalidSettingError("schedule", schedule, f"has more than {RETRIES_MAX} steps, or takes over 14 days")
+            problem = f"has more than {RETRIES_MAX} steps, or takes over 14 days"
+            raise InvalidSettingError("schedule", schedule, problem, hint="fewer, or shorter: as in `[5, 300, 1800]`")
         after_ms = read_duration_ms(disable_after, name="disable_after", most_ms=DISABLE_MS_MAX)
         timeout_ms = read_duration_ms(timeout, name="timeout", least_ms=1, most_ms=TIMEOUT_MS // 2)
         self.policy, self.courier = policy, Courier(policy, deadline_s=timeout_ms / 1000)

@@ -17,6 +17,7 @@ from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.queue.board import Board
 from conveyor.queue.frames import Isolation
 from conveyor.queue.handler import Handler, read_handler
+from conveyor.queue.immediate import Here
 from conveyor.queue.producer import Queue
 from conveyor.queue.worker import Stop, Worker
 from conveyor.store.memory import MemoryStore
@@ -83,11 +84,11 @@ class Workshop:
         worker.stop(how)
         await self.ended(worker)
 
-    def queue(self, name: str = "q") -> Queue:
+    def queue(self, name: str = "q", *, here: Here | None = None) -> Queue:
         async def lookup(name: str) -> QueueSettings:
             return (await self.store.get_queue(name)).settings
 
-        return Queue(self.store, self._ids, lookup, name)
+        return Queue(self.store, self._ids, lookup, name, here)
 
     async def peek(self, name: str = "q") -> list[Peeked]:
         return await self.store.peek(name, limit=1000)

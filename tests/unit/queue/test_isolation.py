@@ -266,9 +266,10 @@ async def test_the_children_end_with_their_worker(program: Path, tmp_path: Path)
     )
     process = await asyncio.create_subprocess_exec(sys.executable, str(worker))
     await until_there(begun)
+    pid = int(pids.read_text())
+    assert is_alive(pid)
     process.kill()
     await process.wait()
-    pid = int(pids.read_text())
     async with asyncio.timeout(60):
         while is_alive(pid):
             await asyncio.sleep(POLL_S)

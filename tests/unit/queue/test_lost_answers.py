@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from conveyor.model.dispatch import Dispatch
 from conveyor.model.errors import OutcomeUnknownError
 from conveyor.model.events import LeasesReturned
 from conveyor.queue.delivery import Message
+from conveyor.queue.immediate import Here
 from conveyor.store.memory import MemoryStore
 from conveyor.store.records import Claimed, ClaimRequest, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from conveyor.model.message import Draft, Sent
     from conveyor.model.verdict import Settlement
     from unit.queue.conftest import Workshop
 
@@ -41,6 +44,11 @@ class Forgetful(MemoryStore):
         if claimed.leases:
             self._lose("claim")
         return claimed
+
+    async def append_and_claim(self, drafts: Sequence[Draft], request: ClaimRequest) -> tuple[list[Sent], Claimed]:
+        answer = await super().append_and_claim(drafts, request)
+        self._lose("send")
+        return answer
 
     async def settle(
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
@@ -91,6 +99,24 @@ async def test_a_slot_that_a_lost_claim_took_is_free_again(workshop: Workshop, s
     await workshop.clock.advance(1)
     await workshop.until_empty()
     assert handled == [0, 1, 2]
+
+
+async def test_what_a_lost_send_took_is_handled(workshop: Workshop, store: Forgetful) -> None:
+    handled: list[int] = []
+
+    async def handle(message: Message[int]) -> None:
+        handled.append(message.body)
+
+    here = Here()
+    await workshop.start(await workshop.declare(handle, dispatch=Dispatch.IMMEDIATE), here=here)
+    await workshop.queue(here=here).send(0)
+    await workshop.until_empty()
+    store.loses["send"] = 1
+    with pytest.raises(OutcomeUnknownError):
+        await workshop.queue(here=here).send(1)
+    await workshop.clock.advance(1)
+    await workshop.until_empty()
+    assert handled == [0, 1]
 
 
 async def test_what_is_known_is_not_given_back_with_what_is_lost(workshop: Workshop, store: Forgetful) -> None:

@@ -115,6 +115,13 @@ async def test_a_long_answer_is_cut_and_not_decoded() -> None:
     assert answer.headers["content-encoding"] == "gzip"
 
 
+async def test_of_an_answer_without_end_no_more_is_waited_for() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n"
+    async with listening(Listener(lambda _number: head + b"x" * ANSWER_BYTES_MAX)) as listener:
+        answer = await courier_of(Lines({"example.com": [PUBLIC]}, listener.port)).post("http://example.com/", {}, b"{}")
+    assert (answer.status, answer.body) == (200, b"x" * ANSWER_BYTES_MAX)
+
+
 @pytest.mark.parametrize("answer", [b"", b"what?\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 100_000])
 async def test_what_is_no_http_is_a_failure(answer: bytes) -> None:
     async with listening(Listener(lambda _number: answer)) as listener:

@@ -11,7 +11,7 @@ from conveyor.jobs.started import (
     GroupMember,
     cancel_group,
     find_group,
-    read_id,
+    read_group_id,
     read_members,
     show_group,
 )
@@ -71,7 +71,7 @@ async def list_groups(call: Call) -> Answer:
     """Groups and chains, newest first."""
     asked = read_query(call, GroupsWanted)
     cursor = read_cursor("groups", asked.cursor, str)
-    before = None if cursor is None else read_id(cursor)
+    before = None if cursor is None else read_group_id(cursor)
     found = await call.store.groups.look(name=asked.name, state=asked.state, limit=asked.limit, before=before)
     following = write_cursor("groups", found[-1].id.hex()) if len(found) == asked.limit else None
     return Answer.json(Page(items=[_show(show_group(each)) for each in found], next_cursor=following))
@@ -79,12 +79,12 @@ async def list_groups(call: Call) -> Answer:
 
 async def get_group(call: Call) -> Answer:
     """A group, and what was counted of it."""
-    return Answer.json(_show(show_group(await find_group(call.store, read_id(call.path["group"])))))
+    return Answer.json(_show(show_group(await find_group(call.store, read_group_id(call.path["group"])))))
 
 
 async def list_group_members(call: Call) -> Answer:
     """Its members, in the order in which they were added."""
-    asked, id = read_query(call, MembersWanted), read_id(call.path["group"])
+    asked, id = read_query(call, MembersWanted), read_group_id(call.path["group"])
     await find_group(call.store, id)
     cursor = read_cursor("members", asked.cursor, int)
     after = -1 if cursor is None else cursor
@@ -95,7 +95,7 @@ async def list_group_members(call: Call) -> Answer:
 
 async def cancel(call: Call) -> Answer:
     """End a group: what waits at once, jobs that run within seconds."""
-    return Answer.json(_show(await cancel_group(call.store, read_id(call.path["group"]))))
+    return Answer.json(_show(await cancel_group(call.store, read_group_id(call.path["group"]))))
 
 
 def _show(info: GroupInfo) -> GroupShown:

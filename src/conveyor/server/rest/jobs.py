@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from conveyor.jobs.explain import explain
-from conveyor.jobs.job import JobInfo, job_info, retry_job, show_job
+from conveyor.jobs.job import JobInfo, job_info, read_job_id, retry_job, show_job
 from conveyor.jobs.stepping import StepState, send_event
-from conveyor.model.ids import ID_BYTES, MessageId
+from conveyor.model.ids import MessageId
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import JobNotFoundError
 from conveyor.model.step import STEP_BYTES_MAX, STEP_NAME_CHARS_MAX, StepKind
@@ -135,7 +135,7 @@ async def list_jobs(call: Call) -> Answer:
     page = await call.store.jobs.look(
         JobsAsked(
             name=asked.name, queue=asked.queue, states=frozenset() if asked.state is None else frozenset({asked.state}),
-            fingerprint=asked.error, before=NEWEST if cursor is None else read_id(cursor), limit=asked.limit,
+            fingerprint=asked.error, before=NEWEST if cursor is None else read_job_id(cursor), limit=asked.limit,
         )
     )  # fmt: skip
     now = call.store.clock.now_ms()
@@ -190,18 +190,7 @@ async def list_job_errors(call: Call) -> Answer:
 
 
 def _id_of(call: Call) -> MessageId:
-    return read_id(call.path["job"])
-
-
-def read_id(text: str) -> MessageId:
-    """`JobNotFoundError` for what is no id."""
-    try:
-        id = bytes.fromhex(text)
-    except ValueError:
-        id = b""
-    if len(id) != ID_BYTES:
-        raise JobNotFoundError(text)
-    return MessageId(id)
+    return read_job_id(call.path["job"])
 
 
 def _show(info: JobInfo) -> JobShown:

@@ -12,14 +12,13 @@ import msgspec
 from msgspec import Meta
 
 from conveyor.jobs.following import JobEnd, JobEvent, JobLog, JobOutput, JobProgress, follow, read_output, show_word
-from conveyor.jobs.job import find_job
+from conveyor.jobs.job import find_job, read_job_id
 from conveyor.jobs.watching import key_id, read_key
 from conveyor.model.clock import Clock
 from conveyor.model.ids import MessageId
 from conveyor.model.refusals import ForbiddenError, InvalidRequestError, TooManyRequestsError
 from conveyor.model.report import Kind
 from conveyor.server.endpoint import Answer, Call
-from conveyor.server.rest.jobs import read_id
 from conveyor.server.rest.operation import Operation, read_query
 from conveyor.server.rest.paging import read_cursor, write_cursor
 from conveyor.server.rest.shapes import Asked, Moment, Page, PageAsked, Told, moment
@@ -182,7 +181,7 @@ class JobStreams:
     async def list_job_logs(self, call: Call) -> Answer:
         """The lines of a job's log, oldest first. A page may hold fewer than were asked for, and still have a next
         one."""
-        asked, id = read_query(call, PageAsked), read_id(call.path["job"])
+        asked, id = read_query(call, PageAsked), read_job_id(call.path["job"])
         await find_job(call.store, id)
         after = read_cursor("logs", asked.cursor, int) or 0
         words = await call.store.reports.read(id, after=after, limit=asked.limit)
@@ -193,7 +192,7 @@ class JobStreams:
 
     async def get_job_output(self, call: Call) -> Answer:
         """What a job has written so far, of its last attempt that wrote anything."""
-        output = await read_output(call.store, read_id(call.path["job"]))
+        output = await read_output(call.store, read_job_id(call.path["job"]))
         if isinstance(output, str):
             return Answer.json(OutputShown(text=output, base64=None))
         return Answer.json(OutputShown(text=None, base64=output))
@@ -209,7 +208,7 @@ class JobStreams:
         return await self._answer(call, caller)
 
     async def _answer(self, call: Call, caller: Caller) -> Answer:
-        id = read_id(call.path["job"])
+        id = read_job_id(call.path["job"])
         after, is_over = read_after(call.header("last-event-id") or read_query(call, WatchAsked).after)
         found = await find_job(call.store, id)
         if is_over and found.is_final(call.store.clock.now_ms()):
@@ -220,7 +219,7 @@ class JobStreams:
 
     async def create_job_ticket(self, call: Call) -> Answer:
         """A ticket for one stream of this job, to be opened within 30 s."""
-        await find_job(call.store, read_id(call.path["job"]))
+        await find_job(call.store, read_job_id(call.path["job"]))
         expires_at = moment(self._clock.now_ms() + int(LIFE_S * 1000))
         return Answer.json(TicketForJob(ticket=self.tickets.issue(call.caller), expires_at=expires_at), 201)
 

@@ -16,12 +16,12 @@ import msgspec
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
+from conveyor.jobs.job import read_job_id
 from conveyor.model.ids import MessageId
 from conveyor.model.refusals import ForbiddenError
 from conveyor.server.endpoint import SAFE_HEADERS, Answer, Dialect, QueryParams
 from conveyor.server.gate import Gate, check_site
 from conveyor.server.rest.hub import Ending, Entry
-from conveyor.server.rest.jobs import read_id
 from conveyor.server.rest.operation import read_parameters
 from conveyor.server.rest.streams import StreamAsked, Streams
 from conveyor.server.rest.watching import Saying, WatchAsked, check_watcher, read_after
@@ -118,7 +118,7 @@ class JobSocketRoute(SocketRoute):
         found = OF_JOB.fullmatch(scope["path"])
         assert found is not None, "it matched"
         check_watcher(caller, found[1])
-        id = read_id(found[1])
+        id = read_job_id(found[1])
         after, _ = read_after(read_parameters(query, WatchAsked, but="ticket").after)
         await self._streams.of_jobs.check_job(id)
         self._streams.of_jobs.check_room(caller, id)

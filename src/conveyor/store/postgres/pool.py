@@ -72,10 +72,10 @@ class Pool:
             except CommitLostError as error:
                 lost, problem = error, error.__cause__
                 if await self._was_committed(lost, deadline):
-                    return self._found(lost)  # type: ignore[no-any-return]
+                    return self._found(lost)  # type: ignore[no-any-return]  # what the work returned
             except DRIVER_ERRORS as error:
                 if lost is not None and is_there_already(error):  # it had not begun yet when its receipt was looked for
-                    return self._found(lost)  # type: ignore[no-any-return]
+                    return self._found(lost)  # type: ignore[no-any-return]  # what the work returned
                 problem = error
             assert problem is not None
             tries += 1

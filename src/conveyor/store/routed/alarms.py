@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from conveyor.model.errors import StoreError
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft
 from conveyor.store.protocol import Store
 from conveyor.store.records import Alarm
+from conveyor.store.routed.asking import first_of
 
 T = TypeVar("T")
 
@@ -75,13 +75,4 @@ class RoutedAlarms:
         return bool(await self._first(lambda part: part.finish_alarm(name, message_id, error=error)))
 
     async def _first(self, question: Callable[[PartAlarms], Awaitable[T]]) -> T | None:
-        away: StoreError | None = None
-        for part in self._alarm_stores.values():
-            try:
-                if answer := await question(part):
-                    return answer
-            except StoreError as error:
-                away = away or error
-        if away is not None:
-            raise away
-        return None
+        return await first_of(self._alarm_stores.values(), question)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from conveyor.model.errors import StoreError
 from conveyor.model.ids import MessageId
 from conveyor.model.message import Draft
 from conveyor.store.protocol import Store
 from conveyor.store.records import Delivery
+from conveyor.store.routed.asking import first_of
 
 
 class PartDeliveries:
@@ -52,17 +52,7 @@ class RoutedDeliveries:
         return await self._delivery_store(delivery.queue).write_delivery(delivery)
 
     async def get_delivery(self, delivery: MessageId) -> Delivery | None:
-        """The error of a store that is away comes last, since it may lie there."""
-        away: StoreError | None = None
-        for part in self._delivery_stores.values():
-            try:
-                if found := await part.get_delivery(delivery):
-                    return found
-            except StoreError as error:
-                away = away or error
-        if away is not None:
-            raise away
-        return None
+        return await first_of(self._delivery_stores.values(), lambda part: part.get_delivery(delivery))
 
     async def list_deliveries(
         self, *, endpoint: str | None = None, state: str | None = None, limit: int, before: MessageId | None = None

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from conveyor.model.errors import StoreError, StoreUnsupportedError
+from conveyor.model.errors import StoreUnsupportedError
 from conveyor.model.group import GroupState, MemberState
 from conveyor.model.ids import MessageId
 from conveyor.store.groups import Group, GroupDraft, GroupStore, Member, NodeDraft, Unsent
+from conveyor.store.routed.asking import first_of
 from conveyor.store.routing import HOME
 
 T = TypeVar("T")
@@ -109,13 +110,4 @@ class RoutedGroups:
         return sum([await part.sweep() for part in self._parts.values()])
 
     async def _first(self, question: Callable[[GroupStore], Awaitable[T]]) -> T | None:
-        away: StoreError | None = None
-        for part in self._parts.values():
-            try:
-                if answer := await question(part):
-                    return answer
-            except StoreError as error:
-                away = away or error
-        if away is not None:
-            raise away
-        return None
+        return await first_of(self._parts.values(), question)

@@ -284,6 +284,38 @@ class TestGroupEnds:
         [report] = await circle.reports()
         assert report.state is GroupState.CANCELLED
 
+    async def test_a_member_that_is_cancelled_ends_the_others_where_a_failure_would(
+        self, desk: Desk, circle: Circle, store: Store
+    ) -> None:
+        strict = Circle(desk, on_failure="cancel")
+        for each in (strict, circle):
+            await each.begin(3)
+            await store.jobs.cancel(each.nodes[0].message.id)
+            await each.to_end()
+        assert (await strict.find()).state is GroupState.CANCELLED
+        assert await strict.counts() == (0, 0, 3)
+        assert await circle.counts() == (0, 0, 1)
+
+    async def test_who_cancelled_one_is_told_so_whatever_its_members_come_to(
+        self, desk: Desk, circle: Circle, store: Store
+    ) -> None:
+        await circle.begin(2, queue=PLAIN)
+        lease = await take_plain(desk)
+        await store.groups.cancel(circle.id)
+        await circle.to_end()
+        verdict = Settlement(lease.seq, lease.claim, Action.REJECT, reason="no", is_member=True)
+        await store.settle(desk.owner, [verdict])
+        assert await circle.counts() == (0, 1, 1)
+        assert (await circle.find()).state is GroupState.CANCELLED
+
+    async def test_its_end_is_told_though_the_queue_is_full(self, desk: Desk, circle: Circle, store: Store) -> None:
+        await store.update_queue(REPORTS, QueueSettings(max_backlog_messages=1))
+        await store.append([desk.draft(queue=REPORTS)])
+        await circle.begin(1)
+        await ack(desk, await desk.take())
+        assert (await circle.find()).state is GroupState.SUCCEEDED
+        assert len(await store.peek(REPORTS, limit=10)) == 2
+
     async def test_the_sweep_ends_what_somebody_began_to_cancel(self, circle: Circle, store: Store) -> None:
         await circle.begin(3, queue=PLAIN)
         await store.groups.cancel(circle.id)

@@ -95,7 +95,7 @@ class JobMachine(RuleBasedStateMachine):
         self.jobs.append(sent.id)
 
     def _draft(self, **parts: object) -> Draft:
-        return Draft(**({"id": self.ids.new(), "queue": QUEUE, "body": b"1", "headers": HEADERS} | parts))  # type: ignore[arg-type]
+        return Draft(**({"id": self.ids.new(), "queue": QUEUE, "body": b"1", "headers": HEADERS} | parts))  # type: ignore[arg-type]  # parts of a draft
 
     # Out
 
