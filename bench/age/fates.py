@@ -1,0 +1,48 @@
+"""What becomes of message `n` is a question of its last two digits, so that its sender and its handler agree.
+
+In a hundred: 5 are delayed, 5 are retried once, 2 have a dedupe key and are sent twice, 2 are ordered by key, 1 is rejected
+(and later sent back, or cleared), 5 are jobs with results, 10 go by lone sends, and 70 in batches.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import pi, sin
+from typing import Final
+
+HUNDRED: Final = 100
+KEYS: Final = 1_000
+NIGHT, NOON = 8_000, 50_000
+DELAYED_MOST: Final = 10
+
+
+class Fate(Enum):
+    """What a message is there for."""
+
+    DELAYED = 5
+    RETRIED = 10
+    DEDUPED = 12
+    ORDERED = 14
+    REJECTED = 15
+    JOB = 20
+    ALONE = 30
+    PLAIN = 100
+
+
+_FATES: Final = [next(fate for fate in Fate if digits < fate.value) for digits in range(HUNDRED)]
+
+
+def fate_of(number: int) -> Fate:
+    return _FATES[number % HUNDRED]
+
+
+def delay_of(number: int) -> str:
+    """Of a delayed or a retried message."""
+    return f"{1 + number // HUNDRED % DELAYED_MOST}s"
+
+
+def ahead_of(share: float, messages: int) -> int:
+    """How many wait when that share of the day is over: few at night, many at noon."""
+    most = min(NOON, messages // 4)
+    least = min(NIGHT, messages // 10)
+    return least + round((most - least) * sin(pi * share) ** 2)
