@@ -1,7 +1,7 @@
 """The application that lives through the day: `conveyor work bench.age.app:app`, and who sends to it.
 
-The environment says where the store is (CONVEYOR_URL) and where handled messages are noted (BENCH_MARKS). Jobs are forgotten
-a minute after their end, so that of a run of minutes most of its history has come and gone.
+The environment says where the store is (CONVEYOR_URL) and where handled messages are noted (BENCH_MARKS). Jobs are
+forgotten a minute after their end, so that of a run of minutes most of its history has come and gone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What becomes of message `n` is a question of its last two digits, so that its sender and its handler agree.
 
-In a hundred: 5 are delayed, 5 are retried once, 2 have a dedupe key and are sent twice, 2 are ordered by key, 1 is rejected
-(and later sent back, or cleared), 5 are jobs with results, 10 go by lone sends, and 70 in batches.
+In a hundred: 5 are delayed, 5 are retried once, 2 have a dedupe key and are sent twice, 2 are ordered by key, 1 is
+rejected (and later sent back, or cleared), 5 are jobs with results, 10 go by lone sends, and 70 in batches.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Final
 
 HUNDRED: Final = 100
 KEYS: Final = 1_000
-NIGHT, NOON = 8_000, 50_000
+EBB: Final = 8_000
+FLOW: Final = 50_000
+TIDES: Final = 10
 DELAYED_MOST: Final = 10
 
 
@@ -42,7 +44,6 @@ def delay_of(number: int) -> str:
 
 
 def ahead_of(share: float, messages: int) -> int:
-    """How many wait when that share of the day is over: few at night, many at noon."""
-    most = min(NOON, messages // 4)
-    least = min(NIGHT, messages // 10)
-    return least + round((most - least) * sin(pi * share) ** 2)
+    """How many wait when that share of the run is over: it ebbs and flows alike in its first tenth and in its last."""
+    most, least = min(FLOW, messages // 20), min(EBB, messages // 100)
+    return least + round((most - least) * sin(pi * TIDES * share) ** 2)

@@ -1,5 +1,5 @@
-"""`python -m bench.age.pump`: sends a day's messages as the worker takes them, looks after the dead letters, and times lone
-sends. Ends when all was handled or cleared, and says so in one line of JSON."""
+"""`python -m bench.age.pump`: sends a day's messages as the worker takes them, looks after the dead letters, and times
+lone sends. Ends when all was handled or cleared, and says so in one line of JSON."""
 
 from __future__ import annotations
 
