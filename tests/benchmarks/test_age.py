@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from bench.age.fates import EBB, FLOW, Fate, ahead_of, fate_of
 from bench.age.look import HOT, PASSING, Look
-from bench.field import gather_field
+from bench.field import Field, gather_field
+from bench.places import Files
 from bench.postgres import Server
 from bench.program import MeasureError
-from bench.scenario import Options
+from bench.scenario import Contestant, Options, Standing, Standings
 from bench.scenarios.age import LOOKS, MIB, Sample, age, check_day, judged
 
 MESSAGES = 10_000_000
@@ -23,6 +24,10 @@ def looked(step: int, *, size: int = MIB, blocks: int = 10, untrue: int = 0) -> 
     rows = dict.fromkeys(tables, 0)
     look = Look(tables, {"ready_pkey": size}, rows, rows, blocks=1_000 * step * blocks, untrue=untrue)
     return Sample(float(step), 1_000 * step, look)
+
+
+def options_in(folder: Path) -> Options:
+    return Options(rounds=1, quick=True, held_seconds=1, messages=MESSAGES, directory=folder)
 
 
 def test_a_hundred_messages_have_the_shares_that_the_docs_say() -> None:
@@ -55,6 +60,18 @@ def test_rot_is_seen() -> None:
     assert values["untrue"] == 7
 
 
+def test_tables_are_not_judged_before_vacuum_has_come_some_times(tmp_path: Path) -> None:
+    samples = [looked(step) for step in range(1, LOOKS + 1)]
+    judge = age(Field(Files()), options_in(tmp_path)).judge
+    contestant = Contestant("conveyor", "conveyor", "", lambda _: judged([], [], 0.0))
+    measured = {seconds: [judged(samples, [], LOOKS - seconds)] for seconds in (599, 601)}
+    said = {
+        seconds: [verdict.passes(verdict.gate) for verdict in judge(Standings([Standing(contestant, rounds)]))]
+        for seconds, rounds in measured.items()
+    }
+    assert said == {599: [True, None, None, True], 601: [True, True, True, True]}
+
+
 @pytest.mark.parametrize(
     ("handled", "seen", "cleared", "complaint"),
     [(10, 9, 1, "1 messages were handled more than once"), (8, 8, 1, "sent 10")],
@@ -72,8 +89,7 @@ def test_a_short_life_is_measured(tmp_path: Path) -> None:
     server = Server(tmp_path / "postgres")
     try:
         field = gather_field(server, tmp_path, guests=[], wanted=["conveyor"])
-        options = Options(rounds=1, quick=True, held_seconds=1, messages=MESSAGES, directory=tmp_path)
-        [contestant] = age(field, options).contestants
+        [contestant] = age(field, options_in(tmp_path)).contestants
         room = tmp_path / "room"
         room.mkdir()
         measured = contestant.measure(room)
