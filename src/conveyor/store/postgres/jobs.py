@@ -274,6 +274,8 @@ async def sweep_jobs(tx: Transaction) -> int:
     """One walk of the index for all tables: before those that are over lie the entries of millions that are gone, until
     the next vacuum. While there are more than a sweep takes, each begins where the last one ended."""
     over = await tx.rows("jobs_over", tx.marks.jobs_over, tx.now, SWEEP_ROWS_MAX)
+    if not over and tx.marks.jobs_over:
+        over = await tx.rows("jobs_over", 0, tx.now, SWEEP_ROWS_MAX)
     ids = [id for id, _ in over]
     if not over or await tx.run("sweep_report_lines", ids, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
         tx.marks.jobs_over = 0
