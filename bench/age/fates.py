@@ -43,6 +43,11 @@ def delay_of(number: int) -> str:
     return f"{1 + number // HUNDRED % DELAYED_MOST}s"
 
 
+def key_of(number: int) -> str:
+    """Of an ordered message: each of the keys in turn."""
+    return f"customer-{number // HUNDRED * 2 % KEYS + number % 2}"
+
+
 def ahead_of(share: float, messages: int) -> int:
     """How many wait when that share of the run is over: it ebbs and flows alike in its first tenth and in its last."""
     most, least = min(FLOW, messages // 20), min(EBB, messages // 100)

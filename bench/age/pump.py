@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, Final
 
 from bench.age.app import DEAD, ORDERED, PROBES, QUEUE, app, square
-from bench.age.fates import KEYS, Fate, ahead_of, delay_of, fate_of
+from bench.age.fates import Fate, ahead_of, delay_of, fate_of, key_of
 from bench.peers.marks import Watch
 from bench.peers.payload import payload
 from bench.peers.verbs import run
@@ -102,7 +102,7 @@ async def _send(numbers: range) -> None:
     plain = [number for fate in (Fate.PLAIN, Fate.RETRIED, Fate.REJECTED) for number in by_fate[fate]]
     delayed = [Outgoing(payload(number), delay=delay_of(number)) for number in by_fate[Fate.DELAYED]]
     once = [Outgoing(payload(number), dedupe=f"once-{number}") for number in by_fate[Fate.DEDUPED]]
-    keyed = [Outgoing(payload(number), key=f"customer-{number % KEYS}") for number in by_fate[Fate.ORDERED]]
+    keyed = [Outgoing(payload(number), key=key_of(number)) for number in by_fate[Fate.ORDERED]]
     sends = [queue.send_batch(piece) for piece in _pieces([payload(number) for number in plain])]
     sends += [app.queue(ORDERED).send_batch(piece) for piece in _pieces(keyed)]
     sends += [queue.send_batch(piece) for bodies in (delayed, once) for piece in _pieces(bodies)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
@@ -118,7 +118,8 @@ def _lived(program: Program, url: str, room: Path, way: str, messages: int) -> M
         day.begin("pump", url, output, marks=marks, messages=messages) as pump,
     ):
         samples = [_sample(url, worker, pump, output, messages * step // LOOKS) for step in range(1, LOOKS)]
-        said = answered(pump, output, PATIENCE_SECONDS)
+        _wait(worker, pump, output, lambda: pump.poll() is not None)
+        said = answered(pump, output, 0)
         last = Sample(monotonic(), worker.watch.calls(), ask(url, look))
     check_day(said, handled=last.handled, seen=worker.watch.count_seen())
     probes = [(moment, 1000 * seconds) for moment, seconds in said["probes"]]
@@ -126,18 +127,23 @@ def _lived(program: Program, url: str, room: Path, way: str, messages: int) -> M
 
 
 def _sample(url: str, worker: Worker, pump: Popen[bytes], output: Path, count: int) -> Sample:
-    """When so many are handled. `MeasureError` if none was for long."""
+    """When so many are handled."""
+    _wait(worker, pump, output, lambda: worker.watch.calls() >= count)
+    return Sample(monotonic(), worker.watch.calls(), ask(url, look))
+
+
+def _wait(worker: Worker, pump: Popen[bytes], output: Path, is_over: Callable[[], bool]) -> None:
+    """`MeasureError` if no message was handled for long, or a process fell over."""
     before, since = -1, monotonic()
-    while (calls := worker.watch.calls()) < count:
+    while not is_over():
         worker.check_alive()
-        if calls != before:
+        if (calls := worker.watch.calls()) != before:
             before, since = calls, monotonic()
         if pump.poll():
             answered(pump, output, 0)
         if monotonic() > since + PATIENCE_SECONDS:
             raise MeasureError(f"{calls:,} were handled, and then no more")
         sleep(EVERY_SECONDS)
-    return Sample(monotonic(), worker.watch.calls(), ask(url, look))
 
 
 def check_day(said: Mapping[str, Any], *, handled: int, seen: int) -> None:

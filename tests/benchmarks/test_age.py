@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from bench.age.fates import EBB, FLOW, Fate, ahead_of, fate_of
+from bench.age.fates import EBB, FLOW, KEYS, Fate, ahead_of, fate_of, key_of
 from bench.age.look import HOT, PASSING, Look
 from bench.field import Field, gather_field
 from bench.places import Files
@@ -36,6 +36,11 @@ def test_a_hundred_messages_have_the_shares_that_the_docs_say() -> None:
         Fate.DELAYED: 5, Fate.RETRIED: 5, Fate.DEDUPED: 2, Fate.ORDERED: 2,
         Fate.REJECTED: 1, Fate.JOB: 5, Fate.ALONE: 10, Fate.PLAIN: 70,
     }  # fmt: skip
+
+
+def test_the_ordered_ones_take_all_keys_in_turn() -> None:
+    keys = [key_of(number) for number in range(100_000) if fate_of(number) is Fate.ORDERED]
+    assert Counter(Counter(keys).values()) == {2: KEYS}
 
 
 def test_as_many_wait_in_the_last_tenth_as_in_the_first() -> None:
