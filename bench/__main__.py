@@ -34,7 +34,7 @@ def main() -> int:
     arguments.dir.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=arguments.dir) as directory:
         Path(directory).chmod(0o755)
-        options = Options(arguments.rounds, arguments.quick, arguments.held, Path(directory))
+        options = Options(arguments.rounds, arguments.quick, arguments.held, arguments.messages, Path(directory))
         facts, absent = {"began": f"{began:%Y-%m-%d %H:%M} UTC", **conditions(options.directory)}, {}
         outcomes: list[Outcome] = []
         fields: list[Field] = []
@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--who", type=_words, default=[], help="only these take part, as in conveyor,pgqueuer")
     parser.add_argument("--peer", action="append", default=[], metavar="MODULE:CLASS", help="a queue of yours, too")
     parser.add_argument("--held", type=_positive, default=30, metavar="SECONDS", help="how long a snapshot is held")
+    parser.add_argument("--messages", type=_positive, default=300_000, metavar="N", help="how many a day of age has")
     parser.add_argument("--quick", action="store_true", help="short stretches: does it run, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there as well")
     parser.add_argument("--dir", type=Path, default=ROOT / "bench" / ".run", help="where the queues' files go")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, median
 from typing import Any
 
+from bench.age.look import PASSING
 from bench.canvas import LETTER, Canvas
 
 Scenarios = Mapping[str, Mapping[str, Any]]
@@ -150,17 +151,63 @@ def _shares(contestant: Mapping[str, Any]) -> list[tuple[float, float]]:
     return [(first + step / 2, 100 * mean(rates[first : first + step]) / before) for first in starts]
 
 
+def age(store: str, found: Scenarios) -> Canvas | None:
+    """Above the rate, below the size of the tables, by how many messages one store has seen."""
+    entered = [each for each in found["age"]["contestants"] if each["series"]] if "age" in found else []
+    if not entered:
+        return None
+    series = entered[0]["series"][0]
+    handled = [count / 1e6 for count in series["handled"]]
+    canvas = _canvas(f"{STORES[store]}: a day of one store, by millions of messages handled", 560)
+    rates, sizes = (TOP + 30.0, 270.0), (330.0, 560.0 - BOTTOM)
+    _panel(canvas, rates, "messages a second", handled[1:], {"rate": series["rate"]})
+    history = [sum(values) for values in zip(*(series[f"{name}, MiB"] for name in PASSING), strict=True)]
+    _panel(canvas, sizes, "MiB with indexes", handled, {"hot tables": series["hot"], "history": history})
+    return canvas
+
+
+def _panel(
+    canvas: Canvas,
+    between: tuple[float, float],
+    words: str,
+    across: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+) -> None:
+    top, bottom = between
+    most = _round_up(max(max(values) for values in curves.values()))
+    frame = _Frame(canvas, (0, across[-1]), (0, most), top=top, bottom=bottom)
+    canvas.text(16, top - 14, words, kind="dim")
+    frame.rows(most)
+    for step in range(5):
+        frame.column(across[-1] * step / 4, f"{across[-1] * step / 4:.3g} M" if step else "0")
+    ends = []
+    for color, (name, values) in enumerate(curves.items()):
+        points = [frame.point(x, value) for x, value in zip(across, values, strict=True)]
+        canvas.curve(points, color)
+        ends.append((points[-1][1], f"{name} {values[-1]:,.0f}", color))
+    canvas.words_at_ends(frame.right + 12, top - 10, ends)
+
+
 class _Frame:
     """The field of a drawing with two axes."""
 
-    def __init__(self, canvas: Canvas, across: tuple[float, float], up: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        canvas: Canvas,
+        across: tuple[float, float],
+        up: tuple[float, float],
+        *,
+        top: float = TOP,
+        bottom: float = 0,
+    ) -> None:
         self._canvas, self._across, self._up = canvas, across, up
-        self.right, self.bottom = WIDTH - RIGHT, canvas.height - BOTTOM
+        self._top = top
+        self.right, self.bottom = WIDTH - RIGHT, bottom or canvas.height - BOTTOM
 
     def point(self, x: float, y: float) -> tuple[float, float]:
         (west, east), (south, north) = self._across, self._up
         across = LEFT + (self.right - LEFT) * (x - west) / (east - west)
-        return across, self.bottom - (self.bottom - TOP) * (y - south) / (north - south)
+        return across, self.bottom - (self.bottom - self._top) * (y - south) / (north - south)
 
     def row(self, y: float, words: str) -> None:
         _, height = self.point(self._across[0], y)

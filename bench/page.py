@@ -13,6 +13,7 @@ FIGURES = {
     "latency": "from a send to its handler, by peer",
     "backlog": "rate of a drain by how many messages wait",
     "held": "rate over time while a transaction is held open",
+    "age": "rate and sizes by how many messages one store has handled",
 }
 SHORT = (
     "**Some of these figures are of a short run on a busy machine, to see that everything runs. Quote none of a run "

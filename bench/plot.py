@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.figures import backlog, held, latency, throughput
+from bench.figures import age, backlog, held, latency, throughput
 from bench.page import rewrite
 from bench.program import ROOT
 
 RESULTS = ROOT / "bench" / "results"
 DOCS = ROOT / "docs"
 PAGE = Path("reference") / "performance.md"
-FIGURES = {"throughput": throughput, "latency": latency, "backlog": backlog, "held": held}
+FIGURES = {"throughput": throughput, "latency": latency, "backlog": backlog, "held": held, "age": age}
 
 
 def main() -> None:

@@ -45,33 +45,33 @@ class Server:
         self._numbers = itertools.count(1)
         self._call("initdb", "-D", str(folder / "data"), "-U", "bench", "-A", "trust", "-E", "UTF8", "--no-locale")
         self._process = self._start()
-        self._facts = _ask(self._url("postgres"), _read_facts)
+        self._facts = ask(self._url("postgres"), _read_facts)
 
     def fresh(self, room: Path, *, like: str | None = None) -> str:
         name = f"b{next(self._numbers)}"
-        _ask(self._url("postgres"), lambda link: _create(link, name, like and like.rpartition("/")[2]))
+        ask(self._url("postgres"), lambda link: _create(link, name, like and like.rpartition("/")[2]))
         return self._url(name)
 
     def drop(self, url: str) -> None:
         name = url.rpartition("/")[2]
-        _ask(self._url("postgres"), lambda link: link.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+        ask(self._url("postgres"), lambda link: link.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
     def settle(self, url: str, *, analyze: bool) -> None:
         if analyze:
-            _ask(url, lambda link: link.execute("VACUUM (ANALYZE)"))
-        _ask(url, lambda link: link.execute("CHECKPOINT"))
+            ask(url, lambda link: link.execute("VACUUM (ANALYZE)"))
+        ask(url, lambda link: link.execute("CHECKPOINT"))
 
     @contextmanager
     def without_statistics(self) -> Iterator[None]:
         """Autovacuum goes on, and gathers none."""
-        _ask(self._url("postgres"), _stop_analyzing)
+        ask(self._url("postgres"), _stop_analyzing)
         try:
             yield
         finally:
-            _ask(self._url("postgres"), _resume_analyzing)
+            ask(self._url("postgres"), _resume_analyzing)
 
     def has_statistics(self, url: str) -> bool:
-        found: bool = _ask(url, lambda link: link.fetchval(HAS_STATISTICS))
+        found: bool = ask(url, lambda link: link.fetchval(HAS_STATISTICS))
         return found
 
     def hold_snapshot(self, url: str) -> HeldSnapshot:
@@ -155,7 +155,9 @@ def _settings() -> dict[str, str]:
     }
 
 
-def _ask(url: str, question: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+def ask(url: str, question: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    """What a question of one connection gives."""
+
     async def ask() -> T:
         link = await asyncpg.connect(url)
         try:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.peers.marks import Watch
 
@@ -123,11 +123,13 @@ class Program:
 class ConveyorProgram(Program):
     """conveyor's worker is the command that users run."""
 
+    application: ClassVar[str] = "bench.peers.conveyor_app:app"
+
     def _work_commands(
         self, url: str, marks: Path, way: str, processes: int
     ) -> Sequence[tuple[list[str], dict[str, str]]]:
         script = str(Path(sysconfig.get_path("scripts")) / "conveyor")
-        command = [script, "work", "bench.peers.conveyor_app:app", "--processes", str(processes)]
+        command = [script, "work", self.application, "--processes", str(processes)]
         handler = "batch" if self.known.ways[way].get("batch") else "message"
         environment = self._environment(CONVEYOR_URL=url, BENCH_MARKS=str(marks), BENCH_HANDLER=handler)
         return [(command, environment)]

@@ -26,6 +26,7 @@ class Options:
     rounds: int
     quick: bool
     held_seconds: int
+    messages: int
     directory: Path
 
     def scaled(self, full: int, quick: int) -> int:

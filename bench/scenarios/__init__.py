@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from bench.field import Field
 from bench.scenario import Options, Scenario
+from bench.scenarios.age import age
 from bench.scenarios.backlog import backlog
 from bench.scenarios.drain import drain, pair
 from bench.scenarios.enqueue import bulk, enqueue, single
@@ -23,6 +24,7 @@ SCENARIOS: dict[str, Callable[[Field, Options], Scenario]] = {
     "latency": latency,
     "backlog": backlog,
     "held": held,
+    "age": age,
     "idle": idle,
     "import": imports,
 }

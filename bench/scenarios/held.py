@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean
 from subprocess import Popen, TimeoutExpired
 from time import monotonic, sleep
+from typing import Any
 
 from bench.field import Field
 from bench.peers.marks import Watch, create_marks
@@ -90,14 +91,15 @@ def _steady(place: Place, program: Program, url: str, room: Path, way: str, stre
             snapshot = place.hold_snapshot(url)
             _sleep_until(began + WARM_SECONDS + stretches.before + stretches.held)
             snapshot.end()
-            sent = _answered(pump, output, stretches.after + SPARE_SECONDS)
+            sent = int(answered(pump, output, stretches.after + SPARE_SECONDS)["sent"])
         worker.wait_calls(sent, TIMEOUT_SECONDS)
     worker.check_loop(program.known.loop)
     check_books(program, url, sent, worker.watch)
     return _judged(_per_second(worker.watch, began + WARM_SECONDS), stretches)
 
 
-def _answered(pump: Popen[bytes], output: Path, timeout: float) -> int:
+def answered(pump: Popen[bytes], output: Path, timeout: float) -> dict[str, Any]:
+    """What a process that sends says at its end."""
     try:
         pump.wait(timeout)
     except TimeoutExpired as error:
@@ -105,7 +107,8 @@ def _answered(pump: Popen[bytes], output: Path, timeout: float) -> int:
     said = output.read_text(errors="replace").strip().splitlines() or ["(it said nothing)"]
     if pump.returncode:
         raise MeasureError(f"the producer: {said[-1]}")
-    return int(json.loads(said[-1])["sent"])
+    answer: dict[str, Any] = json.loads(said[-1])
+    return answer
 
 
 def _wait_begun(watch: Watch) -> None:

@@ -76,7 +76,7 @@ POSTGRES_ALONE = {
     # With its dedupe key.
     "delete_message",
     # Old versions of rows stay where others may still see them.
-    "earliest_ready",
+    "earliest_ready", "jobs_over",
     # The user's transaction may last, and holds nothing that others wait for: it writes into an outbox.
     "knows_outbox", "look_from_tx", "put_outbox", "depth_from_tx", "dedupe_from_tx", "ack_from_tx", "read_store_id",
     "is_anything_sent", "is_anything_acked", "read_outbox_depth", "lock_outbox", "try_outbox", "take_outbox",
@@ -89,6 +89,8 @@ OTHER_PARAMETERS = {
     "add_keyed", "drop_keyed", "join_line", "move_in_line", "leave_line",
     # The sweep's, which tells of members.
     "delete_messages",
+    # What a sweep has found in one walk.
+    "sweep_report_lines", "sweep_reports", "sweep_attempts", "sweep_steps", "sweep_events", "sweep_jobs",
 }  # fmt: skip
 PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
 

@@ -376,3 +376,16 @@ async def test_the_server_gives_up_on_statements_of_those_that_are_dead() -> Non
             assert await connection.fetchval("SHOW statement_timeout") == "0"
     finally:
         await connection.close()
+
+
+async def test_a_sweep_of_jobs_goes_on_where_the_last_one_ended(store: PostgresStore, url: str) -> None:
+    """What is gone is not walked past again; and nothing stays, also what would have come earlier."""
+    insert = (
+        "INSERT INTO jobs (id, name, queue, state, enqueued_at, started_at, attempts, worker, expires_at) "
+        "SELECT decode(lpad(to_hex(n), 32, '0'), 'hex'), 'count', 'jobs', 'succeeded', 0, 0, 1, 'w', n FROM generate_series({}, {}) n"
+    )
+    await look_inside(url, insert.format(2, 2_001))
+    assert (await store.sweep()).jobs == 1_000
+    await look_inside(url, insert.format(1, 1))
+    assert [(await store.sweep()).jobs for _ in range(3)] == [1_000, 1, 0]
+    assert (await look_inside(url, "SELECT count(*) FROM jobs"))[0][0] == 0

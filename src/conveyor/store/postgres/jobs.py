@@ -271,8 +271,16 @@ async def read_obstacles(tx: Transaction, id: MessageId) -> Obstacles:
 
 
 async def sweep_jobs(tx: Transaction) -> int:
-    if await tx.run("sweep_report_lines", tx.now, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
-        return 0  # and the rest of them the next time
+    """One walk of the index for all tables: before those that are over lie the entries of millions that are gone, until
+    the next vacuum. While there are more than a sweep takes, each begins where the last one ended."""
+    over = await tx.rows("jobs_over", tx.marks.jobs_over, tx.now, SWEEP_ROWS_MAX)
+    if not over and tx.marks.jobs_over:
+        over = await tx.rows("jobs_over", 0, tx.now, SWEEP_ROWS_MAX)
+    ids = [id for id, _ in over]
+    if not over or await tx.run("sweep_report_lines", ids, SWEEP_ROWS_MAX) == SWEEP_ROWS_MAX:
+        tx.marks.jobs_over = 0
+        return 0  # and the rest of their lines the next time
     for name in ("sweep_reports", "sweep_attempts", "sweep_steps", "sweep_events"):
-        await tx.run(name, tx.now, SWEEP_ROWS_MAX)
-    return await tx.run("sweep_jobs", tx.now, SWEEP_ROWS_MAX)
+        await tx.run(name, ids)
+    tx.marks.jobs_over = over[-1][1] if len(over) == SWEEP_ROWS_MAX else 0
+    return await tx.run("sweep_jobs", ids, tx.now)

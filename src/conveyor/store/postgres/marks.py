@@ -65,6 +65,8 @@ class Marks:
         self._clock = clock or SystemClock()  # what a look costs is a matter of real time
         self._marks: dict[Level, _Mark] = {}
         self._changes = 0
+        self.jobs_over = 0
+        """Where the next sweep of finished jobs begins, in the order of their ends; 0 is the very head."""
 
     @property
     def changes(self) -> int:

@@ -80,11 +80,15 @@ SELECT fingerprint, name, max(error), count(*), max(ended_at) FROM jobs
 WHERE fingerprint IS NOT NULL AND state IN ('failed', 'dead', 'retrying') AND name = coalesce(:name::text, name)
 GROUP BY fingerprint, name ORDER BY count(*) DESC, fingerprint LIMIT :limit;
 
+-- name: jobs_over
+SELECT id, expires_at FROM jobs WHERE expires_at BETWEEN :since AND :now ORDER BY expires_at LIMIT :limit;
+
 -- name: sweep_attempts
-DELETE FROM attempts WHERE id = ANY (ARRAY(SELECT id FROM jobs WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit));
+DELETE FROM attempts WHERE id = ANY (:ids::bytea[]);
 
 -- name: sweep_jobs
-DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM jobs WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit));
+-- Not one that has begun anew meanwhile.
+DELETE FROM jobs WHERE id = ANY (:ids::bytea[]) AND expires_at <= :now;
 
 -- name: read_obstacles
 -- What stands in the way of one ready message, looked at no further than :limit messages ahead.

@@ -47,8 +47,7 @@ WHERE excluded.started_at > coalesce(j.ended_at, -1);
 
 -- name: sweep_report_lines
 DELETE FROM report_lines WHERE (id, number) IN (
-  SELECT l.id, l.number FROM (SELECT id FROM jobs WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit) j
-  JOIN report_lines l ON l.id = j.id LIMIT :limit);
+  SELECT l.id, l.number FROM unnest(:ids::bytea[]) AS j (id) JOIN report_lines l ON l.id = j.id LIMIT :limit);
 
 -- name: sweep_reports
-DELETE FROM reports WHERE id = ANY (ARRAY(SELECT id FROM jobs WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit));
+DELETE FROM reports WHERE id = ANY (:ids::bytea[]);

@@ -60,7 +60,7 @@ SELECT 1 FROM messages m JOIN job_events e ON e.id = m.id
 WHERE m.seq = :seq AND e.name = :name;
 
 -- name: sweep_steps
-DELETE FROM steps WHERE id = ANY (ARRAY(SELECT id FROM jobs WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit));
+DELETE FROM steps WHERE id = ANY (:ids::bytea[]);
 
 -- name: sweep_events
-DELETE FROM job_events WHERE id = ANY (ARRAY(SELECT id FROM jobs WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit));
+DELETE FROM job_events WHERE id = ANY (:ids::bytea[]);
