@@ -6,8 +6,9 @@ method raises on purpose it raises before it writes anything. A store belongs to
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from conveyor.model.clock import Clock
 from conveyor.model.ids import MessageId
@@ -47,11 +48,27 @@ Wake: TypeAlias = Callable[[frozenset[str]], None]
 """Told, on the event loop, the names of queues in which a claim may now find something. A hint: claims also poll."""
 
 
+class Promise(Protocol):
+    """What an answer is given to, as to a future; only on the loop's thread."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: Any, /) -> None: ...
+
+    def set_exception(self, exception: Any, /) -> None: ...
+
+    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+
+
 class MessageStore(Protocol):
     """The belt: T1 to T8."""
 
     async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
         """T1, all or none. `QueueNotFoundError`, `QueueFullError`."""
+        ...
+
+    def append_for(self, drafts: Sequence[Draft], promise: Promise) -> bool:
+        """`append` for whoever has no task that could wait. False: this store cannot, and nothing was done."""
         ...
 
     async def claim(self, request: ClaimRequest) -> Claimed:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import apsw
 
-from conveyor.store.protocol import Wake
+from conveyor.store.protocol import Promise, Wake
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.opening import open_store
 from conveyor.store.sqlite.store import SQLiteStore
@@ -35,6 +35,11 @@ class InlineWriter(Writer):
         self._commit([operation])
         operation.deliver()
         return future
+
+    def submit_for(self, run: Callable[[Transaction], object], promise: Promise) -> None:
+        operation = Operation(run, Durability.SYNCED, promise)
+        self._commit([operation])
+        operation.deliver()
 
 
 class InlineStore(SQLiteStore):

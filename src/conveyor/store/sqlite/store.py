@@ -18,7 +18,7 @@ from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.protocol import Seal, Wake
+from conveyor.store.protocol import Promise, Seal, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
@@ -167,6 +167,10 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
 
     async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
         return await self._live.submit(lambda tx: append.append(tx, drafts))
+
+    def append_for(self, drafts: Sequence[Draft], promise: Promise) -> bool:
+        self._live.submit_for(lambda tx: append.append(tx, drafts), promise)
+        return True
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         return await self._live.submit(lambda tx: claim.claim(tx, request), _RELAXED)
