@@ -20,7 +20,7 @@ from conveyor.model.message import Draft
 from conveyor.server import wire
 from conveyor.server.rights import Right
 from conveyor.server.wire import Wire
-from conveyor.store.protocol import Promise
+from conveyor.store.promise import Promise
 from kit.online import online
 from kit.served import ADMIN, a_token
 

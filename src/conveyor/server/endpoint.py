@@ -16,7 +16,8 @@ from conveyor.model.refusals import ForbiddenError, InvalidRequestError, Unauthe
 from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.server.reading import check_json
 from conveyor.server.rights import NOBODY, Caller, Right
-from conveyor.store.protocol import Promise, Store
+from conveyor.store.promise import Promise
+from conveyor.store.protocol import Store
 
 if TYPE_CHECKING:
     from conveyor.app import Conveyor

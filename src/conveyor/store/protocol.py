@@ -6,9 +6,8 @@ method raises on purpose it raises before it writes anything. A store belongs to
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from conveyor.model.clock import Clock
 from conveyor.model.ids import MessageId
@@ -18,6 +17,7 @@ from conveyor.model.verdict import Settlement
 from conveyor.store.groups import GroupStore
 from conveyor.store.joining import Joinable
 from conveyor.store.notices import NoticeStore
+from conveyor.store.promise import Promise
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
@@ -46,18 +46,6 @@ from conveyor.store.tracking import AlarmStore, DeliveryStore, JobStore
 
 Wake: TypeAlias = Callable[[frozenset[str]], None]
 """Told, on the event loop, the names of queues in which a claim may now find something. A hint: claims also poll."""
-
-
-class Promise(Protocol):
-    """What an answer is given to, as to a future; only on the loop's thread."""
-
-    def done(self) -> bool: ...
-
-    def set_result(self, result: Any, /) -> None: ...
-
-    def set_exception(self, exception: Any, /) -> None: ...
-
-    def get_loop(self) -> asyncio.AbstractEventLoop: ...
 
 
 class MessageStore(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from conveyor.model.message import Draft
-from conveyor.store.protocol import Promise
+from conveyor.store.promise import Promise
 
 
 class Undivided:

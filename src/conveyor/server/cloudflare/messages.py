@@ -55,7 +55,7 @@ class Messages:
             _hot("/batch", Right.SEND, self.push_batch, BATCH_BYTES_MAX),
             _hot("/pull", Right.CONSUME, self.pull, 4_096),
             _hot("/ack", Right.CONSUME, self.settle, 262_144),
-            _hot("/peek", Right.READ, self.peek, 4_096),
+            _hot("/peek", Right.READ, self.peek, 4_096, "message.peek"),
             _hot("/purge", Right.MANAGE, self.discard, 262_144, "message.discard"),
         ]
 
@@ -205,6 +205,7 @@ class Messages:
     async def peek(self, call: Call) -> Answer:
         """Messages as they lie there: no lease, no attempt."""
         known = self._recall(call, Right.READ) or await self._find(call, Right.READ)
+        call.target = known.name
         wanted = decode(bodies.PEEK, call.body or b"{}")
         limit = read_within("batch_size", wanted.batch_size, PULL_MESSAGES, 1, PEEK_MESSAGES_MAX, bodies.BATCH_COUNT)
         stamp = await self._stamps.of(call.store, known.id, call.caller.token_id)

@@ -20,7 +20,8 @@ from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.notices import NoticeStore
-from conveyor.store.protocol import Promise, Seal, Store, Wake
+from conveyor.store.promise import Promise
+from conveyor.store.protocol import Seal, Store, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,

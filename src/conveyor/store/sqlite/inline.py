@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import apsw
 
-from conveyor.store.protocol import Promise, Wake
+from conveyor.store.promise import Promise
+from conveyor.store.protocol import Wake
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.opening import open_store
 from conveyor.store.sqlite.store import SQLiteStore

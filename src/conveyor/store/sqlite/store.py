@@ -18,7 +18,8 @@ from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.protocol import Promise, Seal, Wake
+from conveyor.store.promise import Promise
+from conveyor.store.protocol import Seal, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
@@ -241,9 +242,7 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
     ) -> Peeked:
         name = f"{was.queue}/{was.id.hex()}"
-        return await self._change(
-            "message", name, lambda tx: queues.edit_message(tx, was, body, content_type, headers)
-        )
+        return await self._change("message", name, lambda tx: queues.edit_message(tx, was, body, content_type, headers))
 
     async def metrics(self, queue: str) -> QueueMetrics:
         return await self._live.submit(lambda tx: queues.metrics(tx, queue), _RELAXED)

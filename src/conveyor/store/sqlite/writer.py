@@ -24,7 +24,7 @@ import apsw
 from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreClosedError, StoreError
 from conveyor.model.ids import IdSource
-from conveyor.store.protocol import Promise
+from conveyor.store.promise import Promise
 from conveyor.store.sqlite.catalog import Catalog
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.connection import open_connection, translate
@@ -52,9 +52,7 @@ class Operation:
 
     __slots__ = ("durability", "error", "future", "result", "run")
 
-    def __init__(
-        self, run: Callable[[Transaction], Any], durability: Durability, future: Promise | None
-    ) -> None:
+    def __init__(self, run: Callable[[Transaction], Any], durability: Durability, future: Promise | None) -> None:
         self.run = run
         self.durability = durability
         self.future = future
