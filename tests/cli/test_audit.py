@@ -61,7 +61,7 @@ def test_who_did_what_to_a_queue(terminal: Terminal) -> None:
 
 def test_looking_and_sending_are_no_changes(terminal: Terminal) -> None:
     terminal.ok("queues", "create", "orders")
-    for verb in (["queues", "list"], ["queues", "info", "orders"], ["messages", "send", "orders", "1"], ["messages", "peek", "orders"],
+    for verb in (["queues", "list"], ["queues", "info", "orders"], ["messages", "send", "orders", "1"],
                  ["messages", "pull", "orders"], ["dlq", "list"], ["audit", "verify"]):  # fmt: skip
         terminal.run(*verb)
     assert terminal.run("queues", "pause-delivery", "nope").code == 1
@@ -164,3 +164,20 @@ def test_a_change_that_cannot_be_recorded_is_not_made(terminal: Terminal, monkey
         patched.setattr(Audit, "examine", refuse)
         assert terminal.run("queues", "pause-delivery", "orders").code == 1
     assert not terminal.store(lambda store: store.get_queue("orders")).paused
+
+
+def test_a_look_at_messages_is_recorded(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be anything."""
+    terminal.ok("queues", "create", "orders")
+    terminal.ok("messages", "send", "orders", '{"secret": "canary"}')
+    assert "canary" in terminal.ok("messages", "peek", "orders").out
+    [_, seen] = trail(terminal)
+    assert (seen["action"], seen["target"], seen["actor"], seen["result"]) == ("message.peek", "orders", "cli", "ok")
+    assert "canary" not in terminal.ok("audit", "list", "--json").out
+    monkeypatch.setenv("CONVEYOR_PEPPER", PEPPER)
+    terminal.ok("messages", "peek", "orders")
+    monkeypatch.delenv("CONVEYOR_PEPPER")
+    refused = terminal.run("messages", "peek", "orders")
+    assert refused.code == 1 and "CONVEYOR_PEPPER" in refused.err and "canary" not in refused.out
+    monkeypatch.setenv("CONVEYOR_PEPPER", PEPPER)
+    assert terminal.ok("audit", "verify", "--json").json["faults"] == []

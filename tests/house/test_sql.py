@@ -32,7 +32,7 @@ SQLITE_ALONE = {
     # Its clock is an anchor in the file, also for whoever asks from outside who lives.
     "read_anchor", "write_anchor", "count_live_owners",
     # One writer: numbers come from a row, inserts one by one, queues when first asked for.
-    "read_last_seq", "write_last_seq", "next_owner", "insert_message", "insert_ten_messages", "insert_ten_ready", "read_catalog_version", "read_queue",
+    "read_store", "write_last_seq", "next_owner", "insert_message", "read_queue",
     "read_queue_of_lane", "list_queues", "put_receipt",
     # Nobody else writes between a SELECT and the statement after it.
     "lease_range", "leave_range", "insert_lease", "has_suspects", "next_ready_at", "purged_ready", "read_bodies",

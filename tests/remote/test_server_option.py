@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from conveyor.cli import main
-from conveyor.remote import values
+from conveyor.remote import tokens as far_tokens
+from conveyor.remote import trail, values
 
 from .test_conveyors import TOKEN, Process
 
@@ -203,3 +204,48 @@ def test_a_subscription_over_http(run: Run) -> None:
     assert ok(run, "queues", "subscription", "update", *one, "--enabled", "false") == made | {"enabled": False}
     ok(run, "queues", "subscription", "delete", *one, "--force")
     assert ok(run, "queues", "subscription", "list", "heard") == []
+
+
+def test_tokens_over_http(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ok(run, "tokens", "create", "checkout", "--send", "--queue", "orders-*", "--expires", "90d")
+    assert (made["name"], made["rights"], made["queues"]) == ("checkout", ["send"], ["orders-*"])
+    assert made["token"].startswith(f"cvy_{made['id']}") and made["expires_at"] is not None
+    new = ok(run, "tokens", "rotate", made["id"], "--overlap", "1h")
+    monkeypatch.setattr(far_tokens, "PAGE_ROWS", 1)
+    listed = {each["id"]: each for each in ok(run, "tokens", "list")}
+    assert {made["id"], new["id"]} <= set(listed)
+    assert all("token" not in each and each["created_by"] == "environment" for each in listed.values())
+    assert ok(run, "tokens", "revoke", new["id"], "--force")["name"] == "checkout"
+    assert new["id"] not in {each["id"] for each in ok(run, "tokens", "list")}
+    for arguments in (("revoke", new["id"], "--force"), ("rotate", "no/such")):
+        code, _, problem = run("tokens", *arguments)
+        assert (code, msgspec.json.decode(problem)["error"]["code"]) == (1, "not_found")
+    code, _, problem = run("tokens", "create", "x")
+    assert code == 1 and made["token"] not in problem
+    monkeypatch.setenv("CONVEYOR_TOKEN", made["token"])
+    for arguments in (("tokens", "list"), ("audit", "list"), ("audit", "verify")):
+        code, _, problem = run(*arguments)
+        assert (code, "`admin` for tokens" in problem, made["token"] in problem) == (1, True, False)
+
+
+def test_the_trail_over_http(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tracked-1", "tracked-2", "tracked-3"):
+        ok(run, "queues", "create", name)
+    ok(run, "kv", "put", "SETTINGS", "tracked", "a value")
+    ok(run, "queues", "pause-delivery", "tracked-2")
+    monkeypatch.setattr(trail, "PAGE_ROWS", 2)
+    found = ok(run, "audit", "list", "--target", "tracked-*", "--action", "queue.create")
+    assert [(each["target"], each["via"], each["result"]) for each in found] == [
+        (f"tracked-{number}", "http", "ok") for number in (3, 2, 1)
+    ]
+    older = ok(run, "audit", "list", "--target", "tracked-*", "--before", str(found[1]["number"]), "--since", "1h")
+    assert [each["target"] for each in older] == ["tracked-1"]
+    assert len(ok(run, "audit", "list", "--limit", "3")) == 3
+    [kept] = ok(run, "audit", "list", "--action", "kv.put", "--target", "*tracked")
+    assert "a value" not in msgspec.json.encode(kept).decode()
+    seen = ok(run, "audit", "verify")
+    assert (seen["faults"], seen["records"] >= 5) == ([], True)
+    assert ok(run, "audit", "verify", "--head", seen["head"])["faults"] == []
+    number = seen["head"].partition(":")[0]
+    code, answer, _ = run("audit", "verify", "--head", f"{number}:{'0' * 64}")
+    assert code == 1 and answer["faults"]

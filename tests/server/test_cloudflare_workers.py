@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -440,3 +441,26 @@ async def test_who_subscribed_hears_of_buckets(ask: Ask, app: Conveyor) -> None:
 async def test_graphql_has_as_much_as_wrangler_needs(client: httpx2.AsyncClient) -> None:
     answer = await client.post("http://127.0.0.1/client/v4/graphql", json={"query": "query getR2"})
     assert answer.json()["data"]["viewer"]["accounts"] == [{}]
+
+
+@pytest.mark.parametrize("cron", ["0 0 30 2 *", "x" * 100_000, "* * * * * *", "*/0 * * * *", "9" * 5_000])
+async def test_hostile_crons_are_refused_at_once(client: httpx2.AsyncClient, cron: str) -> None:
+    started = time.process_time()
+    answer = await client.put("/workers/scripts/movies/schedules", json=[{"cron": "0 * * * *"}, {"cron": cron}])
+    assert time.process_time() - started < 1, "50 ms each, for the parser alone"
+    assert answer.status_code == 400
+    assert len(answer.content) < 1_000
+
+
+async def test_a_queue_is_not_renamed(ask: Ask, client: httpx2.AsyncClient) -> None:
+    """What wrangler always sends, its present name, is none."""
+    [queue] = [each for each in await ask("GET", "/queues") if each["queue_name"] == "jobs"]
+    path = f"/queues/{queue['queue_id']}"
+    for method in ("PATCH", "PUT"):
+        answer = await client.request(method, path, json={"queue_name": "tasks", "settings": {"delivery_delay": 9}})
+        [said] = answer.json()["errors"]
+        assert (answer.status_code, said["code"]) == (400, 11003)
+        assert said["message"].startswith("Queue 'jobs' cannot be renamed: create another")
+        assert (await ask(method, path, json={"queue_name": "jobs"}))["queue_id"] == queue["queue_id"]
+    assert await ask("GET", path) == (await ask("GET", "/queues?name=jobs"))[0]
+    assert (await ask("GET", path))["settings"]["delivery_delay"] == 0

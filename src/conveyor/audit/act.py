@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, TypeVar
 
 from conveyor.audit.trail import TRAIL, Audit, Record, Who, app_actor
 from conveyor.audit.views import count_of, differences
 from conveyor.model.errors import ConflictError
 from conveyor.store.protocol import Store
+from conveyor.store.records import TRAIL_KIND
 from conveyor.store.witness import Change, current_witness, split_name, watched
+
+T = TypeVar("T")
 
 _LOG: Final = logging.getLogger("conveyor.audit")
 _PERSON: Final[ContextVar[str | None]] = ContextVar("conveyor_person", default=None)
@@ -106,7 +109,11 @@ class Act:
 
 @contextlib.asynccontextmanager
 async def acting(
-    store: Store, action: str, target: str | None = None, *, who: Callable[[], Who] | None = None,
+    store: Store,
+    action: str,
+    target: str | None = None,
+    *,
+    who: Callable[[], Who] | None = None,
     only_changes: bool = False,
 ) -> AsyncIterator[None]:
     """What is changed within the block is recorded, unless it is part of an act already. Without `who` an app acts;
@@ -122,6 +129,19 @@ async def acting(
             yield
     finally:
         await act.write_rest()
+
+
+async def looking(store: Store, action: str, target: str, who: Who, look: Callable[[], Awaitable[T]]) -> T:
+    """What `look` finds, once it is recorded that somebody has seen it. `ConflictError` where that would break the
+    chain."""
+    if store.keeps_others:  # whoever keeps it records it
+        return await look()
+    audit = Audit(store, pepper=read_pepper())
+    head = await store.get_document(TRAIL_KIND, TRAIL)
+    audit.examine(b"" if head is None else head.body)
+    found = await look()
+    await audit.record(who, action, target, result="ok")
+    return found
 
 
 def read_pepper() -> str | None:

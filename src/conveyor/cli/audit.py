@@ -9,8 +9,8 @@ from typing import Any
 import click
 import msgspec
 
-from conveyor.audit.trail import Audit, Record, Wanted
-from conveyor.cli.answers import DurationType, ask, print_json, print_rows, show_moment, store_options
+from conveyor.audit.trail import Audit, Examined, Record, Wanted
+from conveyor.cli.answers import DurationType, as_remote, ask, print_json, print_rows, show_moment, store_options
 from conveyor.server.tokens import read_environment
 from conveyor.store.protocol import Store
 
@@ -51,6 +51,9 @@ def list_records(
     async def question(store: Store) -> list[Record]:
         since = None if since_ms is None else store.clock.now_ms() - since_ms
         wanted = Wanted(who=who, action=action, target=target, since=since)
+        far = as_remote(store)
+        if far is not None:
+            return await far.trail.search(wanted, limit=limit, before=before)
         found: list[Record] = []
         following = before
         while len(found) < limit:
@@ -76,7 +79,12 @@ def verify(*, head: str | None, url: str | None, as_json: bool) -> None:
     """
     if head is not None and not _HEAD.fullmatch(head):
         raise click.BadParameter("is NUMBER:HASH", param_hint="--head")
-    found = ask(url, lambda store: _audit(store).verify(expected=head))
+
+    async def question(store: Store) -> Examined:
+        far = as_remote(store)
+        return await (_audit(store) if far is None else far.trail).verify(expected=head)
+
+    found = ask(url, question)
     if as_json:
         print_json(found)
     else:

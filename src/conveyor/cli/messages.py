@@ -7,6 +7,8 @@ import sys
 import click
 import msgspec
 
+from conveyor.audit.act import looking
+from conveyor.audit.trail import operator
 from conveyor.cli.answers import (
     DurationType,
     ask,
@@ -19,7 +21,7 @@ from conveyor.cli.answers import (
 )
 from conveyor.cli.pulled import ack, pull, retry
 from conveyor.model.ids import IdSource
-from conveyor.model.message import COST_MAX, DELAY_MS_MAX, PEEK_MESSAGES_MAX, PRIORITY_MAX, ContentType
+from conveyor.model.message import COST_MAX, DELAY_MS_MAX, PEEK_MESSAGES_MAX, PRIORITY_MAX, ContentType, Peeked
 from conveyor.model.settings import QueueSettings
 from conveyor.queue.producer import Queue, SentMessage
 from conveyor.secrets import sealer_here
@@ -98,7 +100,11 @@ def send(
 @store_options
 def peek(queue: str, *, limit: int, url: str | None, as_json: bool) -> None:
     """Look at the oldest messages of a queue without taking them."""
-    rows = [message_row(each) for each in ask(url, lambda store: store.peek(queue, limit=limit))]
+
+    async def question(store: Store) -> list[Peeked]:
+        return await looking(store, "message.peek", queue, operator(), lambda: store.peek(queue, limit=limit))
+
+    rows = [message_row(each) for each in ask(url, question)]
     print_rows(rows, columns=_COLUMNS, as_json=as_json, empty=f"`{queue}` is empty")
 
 

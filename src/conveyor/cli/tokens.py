@@ -1,8 +1,10 @@
-"""`conveyor tokens`: who may talk to the server. It works on the store itself, so it needs no token."""
+"""`conveyor tokens`: who may talk to the server. On the store itself it needs no token; with `--server` one with the
+right `admin`."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 import msgspec
@@ -10,6 +12,7 @@ import msgspec
 from conveyor.audit.trail import operator
 from conveyor.cli.answers import (
     DurationType,
+    as_remote,
     ask,
     confirm,
     force_option,
@@ -21,9 +24,13 @@ from conveyor.cli.answers import (
     tell,
 )
 from conveyor.server.rights import Right
-from conveyor.server.tokens import Secret, Token, Tokens, read_environment
+from conveyor.server.tokens import Token, Tokens, read_environment
 from conveyor.store.protocol import Store
 
+if TYPE_CHECKING:
+    from conveyor.remote.tokens import FarToken
+
+Made: TypeAlias = "tuple[Token | FarToken, str]"
 _EXPIRY: Final = DurationType(least_ms=1_000)
 _COLUMNS: Final = ("id", "name", "rights", "queues", "expires_at", "last_used_at", "created_by")
 
@@ -61,7 +68,10 @@ def create(
 ) -> None:
     """Make a token, and show it once."""
 
-    async def make(store: Store) -> tuple[Token, Secret]:
+    async def make(store: Store) -> Made:
+        far = as_remote(store)
+        if far is not None:
+            return await far.tokens.create(name, list(rights), queues=list(queues) or None, expires_in_ms=expires)
         until = None if expires is None else store.clock.now_ms() + expires
         wanted = frozenset(map(Right, rights))
         who = operator()
@@ -74,7 +84,12 @@ def create(
 @store_options
 def list_tokens(*, url: str | None, as_json: bool) -> None:
     """All tokens, without their secrets."""
-    found = ask(url, lambda store: _tokens(store).list())
+
+    async def question(store: Store) -> Sequence[Token | FarToken]:
+        far = as_remote(store)
+        return await (_tokens(store) if far is None else far.tokens).list()
+
+    found = ask(url, question)
     rows = [_row(each) for each in found]
     print_rows(rows, columns=_COLUMNS, as_json=as_json, empty="there are no tokens: `conveyor tokens create`")
 
@@ -86,7 +101,10 @@ def list_tokens(*, url: str | None, as_json: bool) -> None:
 def rotate(token_id: str, *, overlap: int, url: str | None, as_json: bool) -> None:
     """Make another token with the same rights; the old one ends after the overlap."""
 
-    async def make(store: Store) -> tuple[Token, Secret]:
+    async def make(store: Store) -> Made:
+        far = as_remote(store)
+        if far is not None:
+            return await far.tokens.rotate(token_id, overlap_ms=overlap)
         who = operator()
         return await _tokens(store).rotate(token_id, overlap_ms=overlap, created_by=who.name)
 
@@ -100,14 +118,19 @@ def rotate(token_id: str, *, overlap: int, url: str | None, as_json: bool) -> No
 def revoke(token_id: str, *, force: bool, url: str | None, as_json: bool) -> None:
     """End a token; every server refuses it within 5 s."""
     confirm(f"revoke token `{token_id}`", force=force)
-    ended = ask(url, lambda store: _tokens(store).revoke(token_id))
+
+    async def end(store: Store) -> Token | FarToken:
+        far = as_remote(store)
+        return await (_tokens(store) if far is None else far.tokens).revoke(token_id)
+
+    ended = ask(url, end)
     if as_json:
         print_json(_row(ended))
     else:
         click.echo(f"token `{ended.id}` ({ended.name}) is revoked; servers refuse it within 5 s")
 
 
-def _show_made(token: Token, secret: Secret, *, as_json: bool) -> None:
+def _show_made(token: Token | FarToken, secret: str, *, as_json: bool) -> None:
     """The one place where a token is shown."""
     if as_json:
         print_json({**_row(token), "token": str(secret)})
@@ -117,7 +140,7 @@ def _show_made(token: Token, secret: Secret, *, as_json: bool) -> None:
     click.echo("(keep it now: it is not shown again)")
 
 
-def _row(token: Token) -> dict[str, Any]:
+def _row(token: Token | FarToken) -> dict[str, Any]:
     row = msgspec.to_builtins(token)
     moments = {name: show_moment(row[name]) for name in ("created_at", "expires_at", "last_used_at")}
     return {**row, **moments}

@@ -34,7 +34,7 @@ ANSWER_BYTES_MAX: Final = 128_000_000
 _PASSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 _RIGHTS_HINT: Final = (
     "a token for Cloudflare needs `Queues Read` and `Queues Write`; one for a conveyor the rights `read`, and `send` or"
-    " `consume`: see `conveyor tokens list`"
+    " `consume`, and `admin` for tokens and the audit trail: see `conveyor tokens list`"
 )
 
 
@@ -106,13 +106,13 @@ class Client:
 
     async def call_ours(
         self, method: str, path: str, type: type[T] | Any, *, body: object = None,
-        query: Mapping[str, str] | None = None, tag: str | None = None,
+        query: Mapping[str, str] | None = None, tag: str | None = None, is_repeatable: bool = True,
     ) -> tuple[T, str]:  # fmt: skip
         """As `call`, of another conveyor's own API: `path` is below `/api/v1`. The answer, and its version; `tag` is
         the version that an edit was made from."""
         headers = {} if tag is None else {"If-Match": tag}
         request = _Request(method, f"{self.address.base.removesuffix(PREFIX)}/api/v1{path}", body, query, headers)
-        answer = await self._ask_until(request, None, is_repeatable=True, is_push=False)
+        answer = await self._ask_until(request, None, is_repeatable=is_repeatable, is_push=False)
         return self._decode(answer.body or b"null", type), answer.headers.get("etag", "")
 
     async def _ask_until(
@@ -139,9 +139,7 @@ class Client:
         content, headers = None, request.headers
         if request.body is not None:
             content, headers = msgspec.json.encode(request.body), headers | {"Content-Type": "application/json"}
-        sending = self._http.stream(
-            request.method, request.url, content=content, params=request.query, headers=headers
-        )
+        sending = self._http.stream(request.method, request.url, content=content, params=request.query, headers=headers)
         try:
             async with sending as response:
                 parts, size = [], 0

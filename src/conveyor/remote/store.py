@@ -27,6 +27,8 @@ from conveyor.remote.schedules import OwnSchedules
 from conveyor.remote.sending import Outbox
 from conveyor.remote.steps import NoSteps
 from conveyor.remote.subscriptions import OwnSubscriptions
+from conveyor.remote.tokens import OwnTokens
+from conveyor.remote.trail import OwnTrail
 from conveyor.remote.values import OwnValues
 from conveyor.remote.wire import (
     Judged,
@@ -83,6 +85,8 @@ class RemoteStore(Absent, Undivided):
         self.subscriptions = OwnSubscriptions(self.client, self._directory)
         self._schedules = OwnSchedules(self.client)
         self._values = OwnValues(self.client, self.clock)
+        self.tokens = OwnTokens(self.client)
+        self.trail = OwnTrail(self.client)
         self._outboxes: dict[str, Outbox] = {}
         self._inboxes: dict[str, Inbox] = {}
         self._seqs = itertools.count(1)

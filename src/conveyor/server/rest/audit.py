@@ -50,6 +50,8 @@ class RecordsAsked(PageAsked, frozen=True, kw_only=True):
     target: Annotated[str, Meta(max_length=256)] | None = None
     since: datetime | None = None
     """ISO 8601, with a time zone."""
+    before: Annotated[int, Meta(ge=1, le=10**15)] | None = None
+    """Only those before this number; `cursor` goes before it."""
 
 
 class VerifyAsked(Asked, frozen=True, kw_only=True):
@@ -73,6 +75,8 @@ class Verified(Told, frozen=True, kw_only=True):
     records: int
     head: str
     faults: list[FaultShown]
+    pruned: int
+    """So many of the first ones were taken away, as the retention of the trail says."""
 
 
 class AuditRoom:
@@ -86,7 +90,7 @@ class AuditRoom:
         asked = read_query(call, RecordsAsked)
         since = None if asked.since is None else _read_moment(asked.since)
         wanted = Wanted(who=asked.who, action=asked.action, target=asked.target, since=since)
-        before = read_cursor("audit", asked.cursor, int)
+        before = asked.before if asked.cursor is None else read_cursor("audit", asked.cursor, int)
         found, following = await self._audit.search(wanted, limit=asked.limit, before=before)
         cursor = None if following is None else write_cursor("audit", following)
         return Answer.json(Page(items=[_show(each) for each in found], next_cursor=cursor))
@@ -96,7 +100,11 @@ class AuditRoom:
         asked = read_query(call, VerifyAsked)
         found = await self._audit.verify(expected=asked.head)
         faults = [FaultShown(number=each.number, problem=each.problem) for each in found.faults]
-        return Answer.json(Verified(is_intact=not faults, records=found.records, head=found.head, faults=faults))
+        return Answer.json(
+            Verified(
+                is_intact=not faults, records=found.records, head=found.head, faults=faults, pruned=found.pruned
+            )
+        )  # fmt: skip
 
     def operations(self) -> tuple[Operation, ...]:
         """All of them."""

@@ -138,10 +138,10 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="PUT", path="/kv/{namespace}/values/{key:path}", right=Right.MANAGE, scope="store", handle=put_value,
-        takes=Entry, body_max=ENTRY_BYTES_MAX,
+        action="kv.put", takes=Entry, body_max=ENTRY_BYTES_MAX,
     ),
     Operation(
         method="DELETE", path="/kv/{namespace}/values/{key:path}", right=Right.MANAGE, scope="store",
-        handle=delete_value,
+        handle=delete_value, action="kv.delete",
     ),
 )  # fmt: skip

@@ -299,7 +299,7 @@ class MessageRoom:
             ),
             Operation(
                 method="GET", path=messages, right=Right.READ, handle=self.list_messages, query=MessagesAsked,
-                gives=Page[MessageShown],
+                action="message.peek", gives=Page[MessageShown],
             ),
             Operation(
                 method="POST", path=f"{messages}/pull", right=Right.CONSUME, handle=self.pull_messages,

@@ -108,12 +108,10 @@ class Catalog:
         self._rows: dict[str, QueueRow] = {}
         self._names: dict[int, str | None] = {}
 
-    def refresh(self, tx: Statements) -> None:
-        found = tx.row("read_catalog_version")
-        assert found is not None
-        if found[0] != self._version:
+    def refresh(self, version: int) -> None:
+        if version != self._version:
             self.forget()
-            self._version = int(found[0])
+            self._version = version
 
     def forget(self) -> None:
         """Trust nothing: a transaction was rolled back, or a queue has changed."""

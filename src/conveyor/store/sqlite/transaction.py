@@ -7,6 +7,7 @@ counts per lane, and the names of queues to wake; `finish` writes all that befor
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
@@ -20,6 +21,9 @@ from conveyor.store.queries import load_statements
 from conveyor.store.sqlite.catalog import Catalog, QueueRow
 
 SQL: Final = load_statements("sqlite")
+
+_SIZES: Final = (40, 20, *range(10, 0, -1))
+"""Rows to a statement: few enough that all of them stay prepared."""
 
 Row: TypeAlias = tuple[Any, ...]  # what the database hands back; each statement's reader knows its columns
 
@@ -44,9 +48,11 @@ class Transaction:
         self._later: dict[str, list[Sequence[Any]]] = {}
         self._counts: dict[int, list[int]] = {}
         self._stored_counts: dict[int, Row] = {}
-        self._last_seq: int | None = None
-        self._first_seq = 0
-        catalog.refresh(self)
+        found = self.row("read_store")
+        assert found is not None
+        version, self._last_seq = found
+        self._first_seq: int = self._last_seq
+        catalog.refresh(version)
 
     @property
     def due(self) -> int:
@@ -72,10 +78,6 @@ class Transaction:
 
     def next_seq(self) -> int:
         """Sequence numbers grow for ever, also after the table was emptied."""
-        if self._last_seq is None:
-            found = self.row("read_last_seq")
-            assert found is not None
-            self._last_seq = self._first_seq = int(found[0])
         self._last_seq += 1
         return self._last_seq
 
@@ -116,20 +118,22 @@ class Transaction:
     def flush(self) -> None:
         """Write the buffered inserts: whoever reads messages in this transaction needs them."""
         if self._messages:
-            self._insert("insert_ten_messages", "insert_message", self._messages)
-            self._insert("insert_ten_ready", "insert_ready", self._ready)
+            self._insert("insert_message", self._messages)
+            self._insert("insert_ready", self._ready)
             self._messages, self._ready = [], []
         if self._later:
             for name, values in self._later.items():
                 self.run_many(name, values)
             self._later = {}
 
-    def _insert(self, ten: str, one: str, rows: Sequence[Sequence[Any]]) -> None:
-        tens = len(rows) // 10 * 10
-        if tens:
-            self.run_many(ten, [list(chain.from_iterable(rows[at : at + 10])) for at in range(0, tens, 10)])
-        if tens < len(rows):
-            self.run_many(one, rows[tens:])
+    def _insert(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        """The interpreter's lock changes hands at every step of a statement, and whoever is busy elsewhere in the
+        process keeps it a while each time: so many rows to a step."""
+        at = 0
+        while at < len(rows):
+            size = next(size for size in _SIZES if size <= len(rows) - at)
+            self._cursor.execute(_of_rows(name, size), tuple(chain.from_iterable(rows[at : at + size])))
+            at += size
 
     def forget_counts(self, lane: int) -> None:
         """The lane is purged: what this transaction counted there is gone with it."""
@@ -139,8 +143,16 @@ class Transaction:
     def finish(self) -> None:
         """Write what has added up; COMMIT comes next."""
         self.flush()
-        if self._last_seq is not None and self._last_seq != self._first_seq:
+        if self._last_seq != self._first_seq:
             self.run("write_last_seq", self._last_seq)
         changed = [(lane, *counts) for lane, counts in self._counts.items() if counts != [0, 0]]
         if changed:
             self.run_many("add_counts", changed)
+
+
+@cache
+def _of_rows(name: str, size: int) -> str:
+    """The statement for so many rows at once."""
+    head, _, values = SQL[name].partition("VALUES")
+    row = f"({', '.join('?' * (values.count(':')))})"
+    return f"{head}VALUES {', '.join([row] * size)}"

@@ -24,6 +24,7 @@ import apsw
 from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreClosedError, StoreError
 from conveyor.model.ids import IdSource
+from conveyor.store.promise import Promise
 from conveyor.store.sqlite.catalog import Catalog
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.connection import open_connection, translate
@@ -47,13 +48,11 @@ class Durability(IntEnum):
 
 
 class Operation:
-    """One caller's work and the future that waits for it."""
+    """One caller's work and who waits for it."""
 
     __slots__ = ("durability", "error", "future", "result", "run")
 
-    def __init__(
-        self, run: Callable[[Transaction], Any], durability: Durability, future: asyncio.Future[Any] | None
-    ) -> None:
+    def __init__(self, run: Callable[[Transaction], Any], durability: Durability, future: Promise | None) -> None:
         self.run = run
         self.durability = durability
         self.future = future
@@ -105,6 +104,12 @@ class Writer:
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(Operation(run, durability, future))
         return future
+
+    def submit_for(self, run: Callable[[Transaction], object], promise: Promise) -> None:
+        """As `submit`, synced, for somebody else's promise."""
+        if self._loop is None:
+            raise StoreClosedError
+        self._queue.put(Operation(run, Durability.SYNCED, promise))
 
     def wake_after(self, names: frozenset[str]) -> None:
         """Have these queues woken once whoever holds the file's lock has let go of it."""

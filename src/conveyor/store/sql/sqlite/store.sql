@@ -1,11 +1,8 @@
--- name: read_catalog_version
-SELECT catalog_version FROM store;
+-- name: read_store
+SELECT catalog_version, last_seq FROM store;
 
 -- name: bump_catalog_version
 UPDATE store SET catalog_version = catalog_version + 1 RETURNING catalog_version;
-
--- name: read_last_seq
-SELECT last_seq FROM store;
 
 -- name: write_last_seq
 UPDATE store SET last_seq = :last_seq;
