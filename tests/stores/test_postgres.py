@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import msgspec
@@ -37,8 +37,9 @@ STORES = 4
 
 
 @pytest.fixture
-def url() -> str:
-    return the_server().url()
+def url() -> Iterator[str]:
+    with the_server().emptied() as url:
+        yield url
 
 
 @pytest.fixture
