@@ -90,11 +90,29 @@ def test_folders_of_files_that_nobody_opens_again_go_too(folder: Path) -> None:
     alive.close()
 
 
+def test_a_folder_that_goes_while_somebody_comes_in_is_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder = Postbox._make_folder
+    goes = iter([True, True, False])
+
+    def make_and_go(box: Postbox) -> bool:
+        made = make_folder(box)
+        if next(goes):
+            folder.rmdir()
+        return made
+
+    monkeypatch.setattr(Postbox, "_make_folder", make_and_go)
+    box = Postbox(ID)
+    assert box.open()
+    ring()
+    assert heard(box) == NAMES
+    box.close()
+
+
 def test_who_comes_in_while_the_last_one_goes_is_heard(folder: Path) -> None:
     deaf: list[int] = []
 
     def come_and_go() -> None:
-        for round_ in range(150):
+        for round_ in range(50):
             box = Postbox(ID)
             if not box.open():
                 deaf.append(round_)
