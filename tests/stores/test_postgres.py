@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import asyncpg
 import msgspec
@@ -37,9 +37,8 @@ STORES = 4
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
-    with the_server().emptied() as url:
-        yield url
+def url() -> str:
+    return the_server().url()
 
 
 @pytest.fixture
