@@ -18,9 +18,9 @@ from typing import Final
 
 PREFIX: Final = "conveyor-tests-"
 LOCK: Final = "lock"
-RAM: Final = Path("/dev/shm")
+RAM: Final = Path("/dev/shm")  # noqa: S108 a folder of one's own is made in it, where there is one
 ROOM_BYTES: Final = 6 * 2**30
-"""Free in memory, and in the file system there; a whole run uses less than a third."""
+"""That much must be free in memory, and in the file system there."""
 _locks: list[int] = []
 
 

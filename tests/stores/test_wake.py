@@ -90,7 +90,9 @@ def test_folders_of_files_that_nobody_opens_again_go_too(folder: Path) -> None:
     alive.close()
 
 
-def test_a_folder_that_goes_while_somebody_comes_in_is_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_goes_while_somebody_comes_in_is_made_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_folder = Postbox._make_folder
     goes = iter([True, True, False])
 

@@ -3,7 +3,7 @@
 Every process that listens binds a socket in a folder that belongs to the file and the user. Who commits sends the names
 of the woken queues to all of them. A poll runs beside it, so nothing depends on a datagram's arrival.
 
-The last one out removes the folder, and the first of a file removes the folders of others whose processes have all died.
+The last one out removes the folder, and the first one in removes those of other files whose processes have all died.
 """
 
 from __future__ import annotations
