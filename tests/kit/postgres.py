@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -38,15 +39,12 @@ DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", 
 """For servers that are made to crash: as in production."""
 READY_S = 60.0
 EMPTY = """
-DO $$ DECLARE each record; BEGIN
-  SET LOCAL session_replication_role = replica;
-  FOR each IN SELECT tablename FROM pg_tables WHERE schemaname = '{0}' AND tablename NOT IN ('store', 'migrations') LOOP
-    EXECUTE format('DELETE FROM {0}.%I', each.tablename);
-  END LOOP;
-  FOR each IN SELECT sequencename FROM pg_sequences WHERE schemaname = '{0}' LOOP
-    EXECUTE format('ALTER SEQUENCE {0}.%I RESTART', each.sequencename);
-  END LOOP;
-END $$
+SELECT string_agg(statement, ';') FROM (
+  SELECT format('DELETE FROM %I.%I', schemaname, tablename) AS statement FROM pg_tables
+    WHERE schemaname = '{0}' AND tablename NOT IN ('store', 'migrations')
+  UNION ALL SELECT format('SELECT setval(%L, %s, false)', format('%I.%I', schemaname, sequencename), start_value) FROM pg_sequences
+    WHERE schemaname = '{0}'
+) AS statements
 """
 _schemas = itertools.count(1)
 _empty: list[str] = []
@@ -156,9 +154,9 @@ class Server:
         most tests. For those that change nothing but rows."""
         schema = _empty.pop() if _empty else f"t{next(_schemas)}"
         yield self.url(schema=schema)
-        with psycopg.connect(self.url().partition("?")[0], autocommit=True) as connection:
-            connection.execute(EMPTY.format(schema))
-        _empty.append(schema)
+        with contextlib.suppress(psycopg.Error):  # somebody still holds a row of it: then nobody gets it again
+            _broom().execute(_emptying(schema))
+            _empty.append(schema)
 
     def call(self, name: str, *words: str, check: bool = True) -> int:
         done = subprocess.run(
@@ -184,6 +182,30 @@ def a_server(**settings: str) -> Iterator[Server]:
 def the_server() -> Server:
     """This process's server; skips the test where there is none to start."""
     return _start()
+
+
+_brooms: list[psycopg.Connection[tuple[Any, ...]]] = []
+
+
+def _broom() -> psycopg.Connection[tuple[Any, ...]]:
+    """One connection for all emptying, which knows the tables already; another if a test has ended it."""
+    if _brooms and not _brooms[-1].closed:
+        with contextlib.suppress(psycopg.OperationalError):
+            _brooms[-1].execute("SELECT 1")
+            return _brooms[-1]
+    options = "-c session_replication_role=replica -c lock_timeout=10s"
+    broom = psycopg.connect(the_server().url().partition("?")[0], autocommit=True, options=options)
+    atexit.register(broom.close)
+    _brooms.append(broom)
+    return broom
+
+
+@cache
+def _emptying(schema: str) -> bytes:
+    """The statements that empty its tables and begin its sequences anew."""
+    found = _broom().execute(EMPTY.replace("{0}", schema).encode()).fetchone()
+    assert found is not None
+    return str(found[0] or "SELECT 1").encode()
 
 
 @cache

@@ -48,9 +48,8 @@ async def test_a_deadline_cuts_the_attempt_that_it_meets(app: Conveyor) -> None:
             await job.result(60)
         info = await job.info()
         assert info.state is JobState.DEAD and info.attempts == 1
-        assert info.ended_at is not None and timedelta(seconds=1) < info.ended_at - info.enqueued_at < timedelta(
-            seconds=5
-        )
+        assert info.ended_at is not None
+        assert timedelta(seconds=1) < info.ended_at - info.enqueued_at < timedelta(seconds=30), "which it would have slept"
         assert 0 < left[0] <= 1.2
         assert "deadline" in await job.explain()
 

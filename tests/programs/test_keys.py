@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from conveyor import Conveyor, JobContext
-from kit.programs import working
+from kit.programs import until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,8 @@ async def test_two_of_a_key_at_once(app: Conveyor) -> None:
         key = context.key or ""
         running[key] += 1
         most[key] = max(most[key], running[key])
-        await asyncio.sleep(0.05)
+        await until(lambda: most[key] >= 2)  # alone until a second one is there
+        await asyncio.sleep(0.05)  # and time for a third, that must not be there
         running[key] -= 1
 
     async with working(app):

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,9 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/clinic.db" if request.param == "sqlite" else the_server().url()
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with the_server().emptied() if request.param == "postgres" else contextlib.nullcontext(f"sqlite:///{tmp_path}/clinic.db") as url:
+        yield url
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,9 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/store.db" if request.param == "sqlite" else the_server().url()
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with the_server().emptied() if request.param == "postgres" else contextlib.nullcontext(f"sqlite:///{tmp_path}/store.db") as url:
+        yield url
 
 
 async def add(number: int, context: JobContext) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
@@ -14,8 +14,9 @@ from kit.users import User, open_buyer, open_shop
 
 
 @pytest.fixture
-def url() -> str:
-    return the_server().url()
+def url() -> Iterator[str]:
+    with the_server().emptied() as url:
+        yield url
 
 
 @pytest.fixture

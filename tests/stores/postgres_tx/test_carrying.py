@@ -13,9 +13,16 @@ from conveyor.model.errors import StoreMovedError
 from conveyor.store.moving import move
 from conveyor.store.urls import make_keeper, make_store
 from kit.borrowed import bodies
+from kit.postgres import the_server
 from kit.users import Asyncpg, Psycopg, User, claim, open_shop, open_user
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def url() -> str:
+    """Of a schema that nobody gets afterwards: a store that was moved stays closed."""
+    return the_server().url()
 
 
 def nothing(_done: int, _total: int) -> None:

@@ -2,6 +2,8 @@
 
 Every process that listens binds a socket in a folder that belongs to the file and the user. Who commits sends the names
 of the woken queues to all of them. A poll runs beside it, so nothing depends on a datagram's arrival.
+
+The last one out removes the folder, and the first one in removes those of other files whose processes have all died.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,13 +22,16 @@ from conveyor.store.records import ANY_QUEUE
 
 DATAGRAM_BYTES_MAX: Final = 4_096
 _TICK_NS: Final = 50_000_000
+_YOUNG_NS: Final = 1_000_000_000
+_TRIES: Final = 100
+_PREFIX: Final = "conveyor-"
 
 
 class Postbox:
     """One process's end: `fileno` to read from, `ring` to tell the others."""
 
     def __init__(self, store_id: str) -> None:
-        self._folder = Path(tempfile.gettempdir()) / f"conveyor-{os.getuid()}-{store_id[:16]}"
+        self._folder = Path(tempfile.gettempdir()) / f"{_PREFIX}{os.getuid()}-{store_id[:16]}"
         self._own: str | None = None
         self._receiver: socket.socket | None = None
         self._sender: socket.socket | None = None
@@ -35,15 +41,28 @@ class Postbox:
     def open(self) -> bool:
         """Whether datagrams work here; if not, polling alone does the work."""
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            if self._folder.stat().st_uid != os.getuid():
-                return False
             self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             self._own = f"{os.getpid()}-{id(self):x}"
-            self._receiver.bind(str(self._folder / self._own))
+            for _ in range(_TRIES):
+                if not self._make_folder():
+                    break
+                with contextlib.suppress(FileNotFoundError):  # the last one out took it along meanwhile
+                    self._receiver.bind(str(self._folder / self._own))
+                    return True
         except OSError:
-            self.close()
-            return False
+            pass
+        self.close()
+        return False
+
+    def _make_folder(self) -> bool:
+        """Whether the folder is this user's own."""
+        try:
+            os.mkdir(self._folder, mode=0o700)
+        except FileExistsError:
+            return _is_ours(self._folder)
+        for left in self._folder.parent.glob(f"{_PREFIX}{os.getuid()}-*"):
+            if left != self._folder:
+                _remove_if_dead(left)
         return True
 
     @property
@@ -68,7 +87,7 @@ class Postbox:
             try:
                 self._sender.sendto(payload, str(path))
             except (ConnectionRefusedError, FileNotFoundError):
-                path.unlink(missing_ok=True)
+                _forget(path)
             except OSError:  # its buffer is full: then it is awake already
                 continue
 
@@ -94,20 +113,60 @@ class Postbox:
         for each in (self._receiver, self._sender):
             if each is not None:
                 each.close()
-        if self._own is not None:
+        if self._own is not None and _is_ours(self._folder):
             (self._folder / self._own).unlink(missing_ok=True)
+            _remove_if_dead(self._folder)
         self._receiver = self._sender = self._own = None
 
     def _others(self) -> list[str]:
         """Listed anew when the folder has changed, or had changed so shortly before that its time could not tell."""
         try:
-            changed_at = os.stat(self._folder).st_mtime_ns
+            found = os.lstat(self._folder)
+            changed_at = found.st_mtime_ns
             if changed_at != self._listed_at:
+                if not _is_own(found):
+                    return []
                 self._listed = [name for name in os.listdir(self._folder) if name != self._own]
                 self._listed_at = changed_at if time.time_ns() - changed_at > _TICK_NS else 0
         except OSError:  # nobody has ever listened
             return []
         return self._listed
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return _is_own(os.lstat(folder))
+    except FileNotFoundError:
+        return True  # then nothing in it can be another's
+
+
+def _is_own(found: os.stat_result) -> bool:
+    """A folder, and no link to one: where everybody may write, anybody may have put it."""
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+
+
+def _forget(path: Path) -> None:
+    """Remove the socket of a dead process. A young one may be refused because it is being bound."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(path)
+        if stat.S_ISSOCK(found.st_mode) and time.time_ns() - found.st_mtime_ns > _YOUNG_NS:
+            os.unlink(path)
+
+
+def _remove_if_dead(folder: Path) -> None:
+    """Remove a folder of sockets to which nobody listens. Who binds one at this very moment makes the folder anew."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        if not _is_own(os.lstat(folder)):
+            return
+        for name in os.listdir(folder):
+            path = folder / name
+            try:
+                probe.connect(str(path))
+            except (ConnectionRefusedError, FileNotFoundError):
+                _forget(path)
+            else:
+                return  # somebody lives here
+        os.rmdir(folder)
 
 
 def _encode(names: frozenset[str]) -> bytes:
