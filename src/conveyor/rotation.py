@@ -47,7 +47,7 @@ async def rotate(store: Store, keys: Keys, sealer: Sealer, *, is_rehearsal: bool
     It looks twice, and until it finds nothing: what moves meanwhile, from a queue that is still to be read to one that
     was, is met by the next look.
     """
-    done = Rotated()
+    done, found = Rotated(), Rotated()
     first = next(iter(keys.ids), None)
     if first is None:
         raise InvalidSettingError("keys", [], "there is none", hint="`conveyor keys make`")

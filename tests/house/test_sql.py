@@ -37,7 +37,7 @@ SQLITE_ALONE = {
     # Nobody else writes between a SELECT and the statement after it.
     "lease_range", "leave_range", "insert_lease", "has_suspects", "next_ready_at", "purged_ready", "read_bodies",
     # What costs nothing one by one, since there is no round trip.
-    "place_keyed", "move_shelf", "head_of_key", "first_of_key", "count_leased_of_key", "blocked_of_key", "keys_of", "put_window", "write_cost",
+    "place_keyed", "move_shelf", "head_of_key", "first_of_key", "count_leased_of_key", "blocked_of_key", "has_blocked", "keys_of", "put_window", "write_cost",
     "call_key", "is_in_line", "offer_of_key", "offered_head", "next_of_key",
     # PostgreSQL has these still to come: keys of ended messages apart.
     "mark_uses_dedupe", "mark_dedupe_anew", "dedupe_keys_of",

@@ -283,7 +283,7 @@ ONE_AT_A_TIME = [
 ]
 
 
-@on_both
+@on_sqlite
 @pytest.mark.parametrize(("mode", "settings"), ONE_AT_A_TIME)
 async def test_a_crash_suspect_has_its_turn_though_others_never_end(
     shop: Shop, mode: Dispatch, settings: dict[str, object]
