@@ -21,8 +21,8 @@ MESSAGES = 10_000_000
 
 def looked(step: int, *, size: int = MIB, blocks: int = 10, untrue: int = 0) -> Sample:
     """At a look's moment: a thousand messages a second, and nothing grows unless it is said."""
-    tables = dict.fromkeys((*HOT, *PASSING), size)
-    rows = dict.fromkeys(tables, 0)
+    tables: dict[str, int] = dict.fromkeys((*HOT, *PASSING), size)
+    rows: dict[str, int] = dict.fromkeys(tables, 0)
     look = Look(tables, {"ready_pkey": size}, rows, rows, blocks=1_000 * step * blocks, untrue=untrue)
     return Sample(float(step), 1_000 * step, look)
 
