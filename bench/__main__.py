@@ -24,6 +24,7 @@ from bench.rounds import Outcome, play, steps_of
 from bench.scenario import Options, Scenario
 from bench.scenarios import SCENARIOS
 
+LIFE = 10_000_000
 STORES = {"sqlite": ["sqlite"], "postgres": ["postgres"], "both": ["sqlite", "postgres"]}
 
 
@@ -77,12 +78,20 @@ def _finish(
     arguments: argparse.Namespace,
 ) -> int:
     facts |= {"load average at the end": load_average(), "rounds": str(arguments.rounds), **versions(fields)}
-    facts["lengths"] = "short (--quick)" if arguments.quick else "full"
+    facts["lengths"] = _lengths(arguments)
     print_report(console, outcomes, facts, absent)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(as_data(outcomes, facts, absent), indent=1) + "\n")
     return int(any(outcome.failed for outcome in outcomes) or not outcomes)
+
+
+def _lengths(arguments: argparse.Namespace) -> str:
+    """A life is ten million messages; what is shorter says so."""
+    if arguments.quick:
+        return "short (--quick)"
+    is_short = "age" in arguments.only and arguments.messages < LIFE
+    return f"full, but age is short: {arguments.messages:,} messages of {LIFE:,}" if is_short else "full"
 
 
 def _play_all(console: Console, field: Field, options: Options, names: Sequence[str]) -> list[Outcome]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from bench.age.fates import EBB, FLOW, KEYS, Fate, ahead_of, fate_of, key_of
@@ -20,8 +21,8 @@ MESSAGES = 10_000_000
 
 def looked(step: int, *, size: int = MIB, blocks: int = 10, untrue: int = 0) -> Sample:
     """At a look's moment: a thousand messages a second, and nothing grows unless it is said."""
-    tables = dict.fromkeys((*HOT, *PASSING), size)
-    rows = dict.fromkeys(tables, 0)
+    tables: dict[str, int] = dict.fromkeys((*HOT, *PASSING), size)
+    rows: dict[str, int] = dict.fromkeys(tables, 0)
     look = Look(tables, {"ready_pkey": size}, rows, rows, blocks=1_000 * step * blocks, untrue=untrue)
     return Sample(float(step), 1_000 * step, look)
 
@@ -88,18 +89,20 @@ def test_books_that_do_not_balance_are_no_figure(handled: int, seen: int, cleare
 
 @pytest.mark.campaign
 @pytest.mark.timeout(600)
-def test_a_short_life_is_measured(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # PostgreSQL runs as a user of its own
-        folder.chmod(0o755)
-    server = Server(tmp_path / "postgres")
-    try:
-        field = gather_field(server, tmp_path, guests=[], wanted=["conveyor"])
-        [contestant] = age(field, options_in(tmp_path)).contestants
-        room = tmp_path / "room"
-        room.mkdir()
-        measured = contestant.measure(room)
-    finally:
-        server.remove()
+def test_a_short_life_is_measured() -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # PostgreSQL runs as a user of its own
+        server = Server(folder / "postgres")
+        try:
+            field = gather_field(server, folder, guests=[], wanted=["conveyor"])
+            assert not field.absent
+            [contestant] = age(field, options_in(folder)).contestants
+            room = folder / "room"
+            room.mkdir()
+            measured = contestant.measure(room)
+        finally:
+            server.remove()
     assert measured.values["untrue"] == 0
     assert measured.series["handled"][-1] > 7_900
     assert measured.series["jobs, live"][-1] > 0

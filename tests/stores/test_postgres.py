@@ -172,6 +172,7 @@ async def test_what_another_store_puts_back_is_found_at_once(stores: list[Postgr
     ],
     ids=["plain", "ordered", "keyed", "limited", "fair", "rated", "all of keys"],
 )
+@pytest.mark.timeout(300)
 async def test_many_stores_at_once_lose_nothing_and_lease_nothing_twice(
     stores: list[PostgresStore], consumer: dict[str, object]
 ) -> None:
@@ -181,7 +182,7 @@ async def test_many_stores_at_once_lose_nothing_and_lease_nothing_twice(
     senders = [scene.send(store, seed) for seed, store in enumerate(stores)]
     workers = [scene.work(store, seed) for seed, store in enumerate([*stores, *stores])]
     try:
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(240):
             await asyncio.gather(*senders, *workers)
     except TimeoutError:
         raise AssertionError((await stores[0].metrics("jobs"), await stores[0].peek("jobs", limit=5))) from None
