@@ -220,7 +220,7 @@ async def test_a_store_that_does_not_answer_is_not_waited_for(
 ) -> None:
     """The watch ends it as it ends tasks; when, is tested with the limits."""
     promised: list[Promise] = []
-    watched: list[Cancellable] = []
+    watched: list[Any] = []
     add = Watch.add
 
     def note(self: Watch, call: Call, errand: Cancellable | None = None) -> None:
