@@ -17,8 +17,9 @@ from conveyor import Conveyor
 from conveyor.model.clock import SystemClock
 from conveyor.model.events import Event, RequestFailed
 from conveyor.model.message import Draft
-from conveyor.server import wire
+from conveyor.server.endpoint import Call
 from conveyor.server.rights import Right
+from conveyor.server.watch import Cancellable, Watch
 from conveyor.server.wire import Wire
 from conveyor.store.promise import Promise
 from kit.online import online
@@ -214,23 +215,37 @@ async def test_who_goes_away_leaves_the_message(app: Conveyor, events: list[Even
     assert not [event for event in events if isinstance(event, RequestFailed)]
 
 
-async def test_a_store_that_does_not_answer_is_not_waited_for(app: Conveyor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "REQUEST_S", 0.05)
+async def test_a_store_that_does_not_answer_is_not_waited_for(
+    app: Conveyor, monkeypatch: pytest.MonkeyPatch, line: Line
+) -> None:
+    """The watch ends it as it ends tasks; when, is tested with the limits."""
     promised: list[Promise] = []
+    watched: list[Any] = []
+    add = Watch.add
+
+    def note(self: Watch, call: Call, errand: Cancellable | None = None) -> None:
+        add(self, call, errand)
+        if errand is not None:
+            watched.append(errand)
 
     def keep(_drafts: Sequence[Draft], promise: Promise) -> bool:
         promised.append(promise)
         return True
 
-    async with online(app) as url, a_line(url) as line:
-        assert (await line.ask(b"".join(push())))[0] == 200
-        monkeypatch.setattr(app.store, "append_for", keep)
-        assert (await line.ask(b"".join(push())))[0] == 408
+    with monkeypatch.context() as patched:
+        patched.setattr(Watch, "add", note)
+        patched.setattr(app.store, "append_for", keep)
+        await line.say(b"".join(push()))
+        async with asyncio.timeout(30):
+            while not promised:
+                await SystemClock().sleep(0.005)
+        assert watched == promised, "what is promised is watched, and so ended"
+        watched[0].cancel()
+        assert (await line.hear())[0] == 408
         assert promised[0].done()
         promised[0].set_result([])  # too late, and no harm
         promised[0].set_exception(RuntimeError("too late"))
-        monkeypatch.undo()
-        assert (await line.ask(b"".join(push())))[0] == 200
+    assert (await line.ask(b"".join(push())))[0] == 200
 
 
 async def test_an_error_of_ours_is_told_to_the_log_and_not_to_the_client(

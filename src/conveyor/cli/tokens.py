@@ -87,7 +87,7 @@ def list_tokens(*, url: str | None, as_json: bool) -> None:
 
     async def question(store: Store) -> Sequence[Token | FarToken]:
         far = as_remote(store)
-        return await (_tokens(store) if far is None else far.tokens).list()
+        return await (_tokens(store).list() if far is None else far.tokens.list_all())
 
     found = ask(url, question)
     rows = [_row(each) for each in found]

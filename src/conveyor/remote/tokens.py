@@ -47,7 +47,7 @@ class OwnTokens:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def list(self) -> list[FarToken]:
+    async def list_all(self) -> list[FarToken]:
         """All of them, the oldest first; those that have expired too."""
         found: list[_Token] = []
         query = {"limit": str(PAGE_ROWS)}

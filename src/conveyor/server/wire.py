@@ -210,7 +210,7 @@ async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, requ
             await _close(answer.stream)
 
 
-def _respond(answer: Answer, scope: Scope, request_id: str) -> bool:
+def _respond(answer: Answer, scope: Mapping[str, Any], request_id: str) -> bool:
     """In one write, if the server can."""
     extensions = scope.get("extensions")
     if not extensions or RESPOND not in extensions or answer.stream is not None or scope["method"] == "HEAD":
@@ -230,7 +230,7 @@ async def _close(stream: AsyncIterator[bytes]) -> None:
         await close()
 
 
-def _head_of(answer: Answer, scope: Scope, request_id: str) -> bytes | None:
+def _head_of(answer: Answer, scope: Mapping[str, Any], request_id: str) -> bytes | None:
     """The head's lines; None where a value holds what the server itself must look at."""
     head = b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b" % (
         answer.content_type, len(answer.body), request_id.encode(), _SAFE_LINES

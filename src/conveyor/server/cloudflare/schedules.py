@@ -9,6 +9,7 @@ import msgspec
 
 from conveyor.model.beside import CronSyntaxError
 from conveyor.model.cron_dialect import Syntax, read
+from conveyor.model.cron_expression import CronExpression
 from conveyor.server.cloudflare.dialect import Refusal, moment, succeed
 from conveyor.server.cloudflare.scripts import Script, find_script
 from conveyor.server.endpoint import Answer, Call, Endpoint
@@ -39,7 +40,7 @@ async def put_schedules(call: Call) -> Answer:
         raise Refusal(INVALID_CRON, f"too many crons: {len(wanted):,}, the limit is {CRONS_MAX}")
     for cron in wanted:
         try:
-            read(cron, Syntax.CLOUDFLARE)
+            CronExpression.parse(cron, syntax=Syntax.CLOUDFLARE)  # one that never matches is refused too
         except CronSyntaxError as error:
             raise Refusal(INVALID_CRON, f"invalid cron string: {cron[:256]}") from error
     await call.store.put_document(CRONS, script.name, msgspec.json.encode(wanted))

@@ -113,6 +113,7 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         if writer is None:
             return
         self._stop_listening()
+        writer.hand_over()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, writer.stop)
         if self._postbox is not None:

@@ -50,9 +50,9 @@ class Transaction:
         self._stored_counts: dict[int, Row] = {}
         found = self.row("read_store")
         assert found is not None
-        version, self._last_seq = found
-        self._first_seq: int = self._last_seq
-        catalog.refresh(version)
+        self._last_seq: int = found[1]
+        self._first_seq = self._last_seq
+        catalog.refresh(found[0])
 
     @property
     def due(self) -> int:

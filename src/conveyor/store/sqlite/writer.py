@@ -87,6 +87,7 @@ class Writer:
         self._synchronous = Durability.SYNCED
         self._thread = threading.Thread(target=self._work, name="conveyor-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn: list[Operation] = []
         self._name = os.urandom(16)
         self._groups = 0
         self._wal_pages = 0
@@ -106,10 +107,19 @@ class Writer:
         return future
 
     def submit_for(self, run: Callable[[Transaction], object], promise: Promise) -> None:
-        """As `submit`, synced, for somebody else's promise."""
+        """As `submit`, synced, for somebody else's promise. What comes in one turn of the loop is handed over at its
+        end: a writer that is woken by the first would fight for the interpreter's lock with those that follow."""
         if self._loop is None:
             raise StoreClosedError
-        self._queue.put(Operation(run, Durability.SYNCED, promise))
+        if not self._turn:
+            self._loop.call_soon(self.hand_over)
+        self._turn.append(Operation(run, Durability.SYNCED, promise))
+
+    def hand_over(self) -> None:
+        """What this turn of the loop has gathered; on the loop's thread."""
+        turn, self._turn = self._turn, []
+        for operation in turn:
+            self._queue.put(operation)
 
     def wake_after(self, names: frozenset[str]) -> None:
         """Have these queues woken once whoever holds the file's lock has let go of it."""
