@@ -21,7 +21,13 @@ print(make_scratch(Path(sys.argv[1])), flush=True)
 time.sleep(600)
 """
 TESTS = str(Path(__file__).parents[2])
-SERVER = "import sys, time; print('up', flush=True); time.sleep(600)"
+SERVER = """
+import signal, time
+
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # as a server does: a shell's background jobs ignore it
+print("up", flush=True)
+time.sleep(600)
+"""
 
 
 def test_only_what_a_killed_run_left_is_swept(tmp_path: Path) -> None:
@@ -56,7 +62,10 @@ def test_the_servers_that_live_there_are_ended_and_no_others(tmp_path: Path) -> 
             (folder / "postmaster.pid").write_text(f"{server.pid}\n{folder}\n")
         (tmp_path / "conveyor-tests-x" / "lock").touch()
         sweep(tmp_path)
-        assert lives.wait(timeout=60) == -signal.SIGQUIT
-        assert reused.poll() is None
-        reused.kill()
+        try:
+            assert lives.wait(timeout=60) == -signal.SIGQUIT
+            assert reused.poll() is None
+        finally:
+            lives.kill()
+            reused.kill()
     assert not (tmp_path / "conveyor-tests-x").exists()
