@@ -51,3 +51,19 @@ async def test_the_newest_run_is_not_announced_and_does_not_go(app: Conveyor, cl
     gone = sum([(await store.sweep()).runs for _ in range(3)])
     assert gone == due.rows
     assert await retention.preview() == []
+
+
+async def test_what_an_operator_says_holds_until_the_app_says_something_else(app: Conveyor) -> None:
+    retention = Retention(app.store)
+
+    async def said() -> tuple[int | None, str]:
+        [found] = [each for each in await retention.list() if (each.kind, each.scope) == ("jobs", None)]
+        return found.keep_ms, found.said_by
+
+    await retention.declare({"jobs": 7 * DAY})
+    assert await said() == (7 * DAY, "app")
+    await retention.set("jobs", "1h")
+    await retention.declare({"jobs": 7 * DAY})  # as at the app's next start
+    assert await said() == (3_600_000, "operator")
+    await retention.declare({"jobs": 8 * DAY})
+    assert await said() == (8 * DAY, "app")
