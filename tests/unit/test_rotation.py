@@ -46,8 +46,8 @@ async def turn(app: Conveyor, *, is_rehearsal: bool = False) -> Rotated:
 
 
 async def everything(app: Conveyor) -> list[bytes]:
-    documents = [each for kind in (SECRETS, KIND) for each in await app.store.list_documents(kind, limit=10)]
-    return [each.body for each in [*documents, *await app.store.peek("mail", limit=10)]]
+    documents = [each.body for kind in (SECRETS, KIND) for each in await app.store.list_documents(kind, limit=10)]
+    return documents + [each.body for each in await app.store.peek("mail", limit=10)]
 
 
 async def test_a_rehearsal_changes_nothing_and_the_rotation_all(app: Conveyor) -> None:
