@@ -144,6 +144,16 @@ async def test_what_its_recipient_s_carrier_could_not_deliver_goes_again_three_t
     assert (await house.history("m1")).count("sent_again") == AGAIN_MAX
 
 
+async def test_what_goes_at_most_once_does_not_go_again_for_a_receipt(house: Clinic) -> None:
+    carrier = await queued(house, once=True)
+    await house.room.deliveries.begin(job_of(), carrier)
+    await house.room.deliveries.taken("m1", TAKEN, carrier)
+    lost = Receipt(provider="smtp", reference="r1", state=State.FAILED, detail="30003", again_after_s=0.0)
+    assert await house.room.deliveries.receive(lost) == "m1"
+    assert (await found(house)).state is State.FAILED
+    assert await house.room.messages.relay() == 0
+
+
 async def test_what_is_due_in_more_than_a_day_is_relayed_when_its_day_comes(house: Clinic) -> None:
     message = await house.room.producer.enqueue_send_later(job_of(), datetime.now(UTC) + timedelta(days=40))
     assert (message.state, message.carrier) == (State.QUEUED, None)
@@ -156,7 +166,9 @@ async def test_what_is_due_in_more_than_a_day_is_relayed_when_its_day_comes(hous
 
 
 async def test_a_job_from_past_concierge_is_taken_up(house: Clinic) -> None:
-    begun = await house.room.deliveries.begin(job_of("x1"), Carrier(id="a" * 32, attempt=1, version=None, is_last=False))
+    begun = await house.room.deliveries.begin(
+        job_of("x1"), Carrier(id="a" * 32, attempt=1, version=None, is_last=False)
+    )
     assert isinstance(begun, Parcel)
     assert await house.history("x1") == ["queued", "sending"]
 

@@ -63,3 +63,10 @@ async def test_many_come_back_by_filter_at_a_rate(app: Conveyor) -> None:
         assert await app.jobs.retry(name="call", state=JobState.SUCCEEDED) == 0, "that did not fail"
         assert await jobs[-1].state() is JobState.DEAD
         assert await app.jobs.retry(name="call", limit=5) == 1
+        healthy = False
+        more = await call.enqueue_many(range(4))
+        for job in more:
+            await until_state(job, JobState.DEAD)
+        healthy = True
+        assert await app.jobs.retry(name="call", error=down.fingerprint, limit=3) == 3
+        assert await more[0].state() is JobState.DEAD, "newest first, and no more than was said"

@@ -213,14 +213,14 @@ async def test_retries_are_those_of_cloudflare_and_the_exhausted_is_parked(app: 
         assert info is not None
         assert (info.state, info.error) == (AlarmState.RETRYING, "ValueError: boom")
         assert await app.alarm("tea").get() == info.next
-        for _ in range(4_000):
-            await kit.travel("100ms")
+        for _ in range(1_600):
+            await kit.travel("250ms")
             await kit.drain()
         assert [attempt for _, attempt in runs] == [1, 2, 3, 4, 5, 6, 7]
         gaps = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(runs)]
         for number, gap in enumerate(gaps):
-            assert 2 * 2**number <= gap <= 2 * 2**number * 1.25 + 0.2
-        assert any(gap > 2 * 2**number + 0.2 for number, gap in enumerate(gaps)), "spread, so that not all come at once"
+            assert 2 * 2**number <= gap <= 2 * 2**number * 1.25 + 0.5
+        assert any(gap > 2 * 2**number + 0.5 for number, gap in enumerate(gaps)), "spread, so that not all come at once"
         parked = await app.alarm("tea").info()
         assert parked is not None
         assert (parked.state, parked.next, parked.error) == (AlarmState.PARKED, None, "ValueError: boom")

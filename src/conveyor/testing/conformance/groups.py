@@ -338,6 +338,14 @@ class TestGroupEnds:
         assert len(await circle.reports()) == 2
         assert await circle.counts() == (1, 0, 0)
 
+    async def test_overdue_though_the_last_one_ends_before_anybody_looks(self, desk: Desk, circle: Circle) -> None:
+        await circle.begin(1)
+        lease = await desk.take()
+        await desk.clock.advance(61)
+        await ack(desk, lease)
+        assert (await circle.find()).state is GroupState.EXPIRED
+        assert [report.unfinished for report in await circle.reports()] == [0]
+
     async def test_overdue_and_cancelled(self, desk: Desk, store: Store, circle: Circle) -> None:
         strict = Circle(desk, on_failure="cancel")
         await strict.begin(3)
