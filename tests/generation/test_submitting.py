@@ -74,7 +74,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     ledger = Ledger(database, lambda: secrets.token_hex(8))
     request = GenerationRequest(user_id="u", prompt="a paper boat")
     generation, _ = await ledger.add("g1", request, ProviderName.OMNI, "omni", None)
-    await ledger.start("g1", attempt=1, job_id="j1")
+    await ledger.start("g1", run=0, attempt=1, job_id="j1")
     try:
         async with Conveyor("films", url="memory://", wrangler=None) as app:
             yield House(ledger, app, generation)
