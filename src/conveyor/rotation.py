@@ -17,7 +17,7 @@ from conveyor.queue.sealing import Sealer
 from conveyor.secrets import SECRETS, Keys, Sealed
 from conveyor.store.protocol import Store
 from conveyor.store.witness import watched
-from conveyor.webhooks.endpoints import Change, Endpoint, Endpoints
+from conveyor.webhooks.endpoints import Endpoints
 
 _PAGE: Final = 1_000
 
@@ -102,17 +102,14 @@ async def _rotate_endpoints(store: Store, keys: Keys, first: str, done: Rotated,
             if all(kept.sealed.key_id == first for kept in each.secrets):
                 continue
             try:
-                fresh = endpoints.resealed(each)
-                present = fresh if is_rehearsal else await endpoints.change(each.id, _unless_changed(each, fresh))
+                if is_rehearsal:
+                    endpoints.resealed(each)
+                else:
+                    await endpoints.change(each.id, endpoints.resealed)  # as it is by then
             except InvalidSettingError:
                 done.locked += 1
-            except EndpointNotFoundError:  # removed meanwhile
+            except EndpointNotFoundError:
                 continue
             else:
-                done.webhooks += present == fresh
-                done.busy += present != fresh
+                done.webhooks += 1
         after = page[-1].id
-
-
-def _unless_changed(was: Endpoint, fresh: Endpoint) -> Change:
-    return lambda now: fresh if now == was else now

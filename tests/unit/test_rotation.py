@@ -75,13 +75,11 @@ def while_it_looks(
     monkeypatch.setattr(app.store, "list_documents", look_late)
 
 
-async def test_an_endpoint_that_was_changed_meanwhile_stays_as_it_is(
-    app: Conveyor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_endpoint_is_sealed_anew_as_it_is_by_then(app: Conveyor, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoints = Endpoints(app.store, Keys(app.bindings.folder))
     [present] = await endpoints.list_of("shop")
     while_it_looks(app, monkeypatch, KIND, lambda: endpoints.disable(present.id, "too slow"))
-    assert await turn(app) == Rotated(messages=1, secrets=1, busy=1)
+    assert await turn(app) == Rotated(messages=1, secrets=1, webhooks=1)
     assert (await endpoints.get(present.id)).disabled == "too slow"
 
 
