@@ -75,9 +75,7 @@ def while_it_looks(
     monkeypatch.setattr(app.store, "list_documents", look_late)
 
 
-async def test_an_endpoint_that_was_changed_meanwhile_is_sealed_as_it_is_by_then(
-    app: Conveyor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_endpoint_is_sealed_anew_as_it_is_by_then(app: Conveyor, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoints = Endpoints(app.store, Keys(app.bindings.folder))
     [present] = await endpoints.list_of("shop")
     while_it_looks(app, monkeypatch, KIND, lambda: endpoints.disable(present.id, "too slow"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from conveyor import Conveyor
+from conveyor.model.errors import InvalidSettingError
 from conveyor.testing.harness import Harness
 from conveyor.webhooks.log import TRIES_KEPT, parcel_of
 from kit.hooks import Listener, reply
@@ -43,3 +45,15 @@ async def test_of_many_tries_the_last_are_kept(app: Conveyor, kit: Harness, hook
     parcel = parcel_of(row)
     assert (row.state, len(hook.hits), len(parcel.tries)) == ("failed", TRIES_KEPT + 6, TRIES_KEPT)
     assert [each.attempt for each in parcel.tries] == list(range(7, TRIES_KEPT + 7))
+
+
+async def test_a_secret_that_somebody_put_to_another_endpoint_does_not_open(app: Conveyor, kit: Harness) -> None:
+    urls = [f"https://example.com/{name}" for name in ("a", "b")]
+    for url in urls:
+        await app.webhooks.add(url)
+    one, other = (msgspec.json.decode(each.body) for each in await kit.store.list_documents("webhook", limit=9))
+    one["secrets"] = other["secrets"]
+    await kit.store.put_document("webhook", one["id"], msgspec.json.encode(one))
+    assert await app.webhooks.secret(other["url"])
+    with pytest.raises(InvalidSettingError, match="another's"):
+        await app.webhooks.secret(one["url"])

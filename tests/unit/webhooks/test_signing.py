@@ -98,3 +98,14 @@ def test_a_weak_secret_is_refused_and_not_repeated(secret: str) -> None:
     with pytest.raises(InvalidKeyError) as caught:
         verify(secret, signed(SECRET), BODY, now_ms=NOW_MS)
     assert secret in ("", "whsec_") or secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(("others", "is_good"), [(9, True), (10, False)])
+def test_of_many_signatures_ten_are_looked_at(others: int, is_good: bool) -> None:
+    headers = signed(SECRET)
+    headers["webhook-signature"] = "v1,AAAA " * others + headers["webhook-signature"]
+    if is_good:
+        assert verify(SECRET, headers, BODY, now_ms=NOW_MS)
+    else:
+        with pytest.raises(WebhookRefusedError):
+            verify(SECRET, headers, BODY, now_ms=NOW_MS)
