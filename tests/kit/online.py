@@ -28,9 +28,8 @@ async def online(app: Conveyor) -> AsyncIterator[str]:
     """The server's address, as in `http://127.0.0.1:4711`."""
     asgi = make_asgi(app, token=ADMIN)
     config = uvicorn.Config(
-        HostGuard(asgi, LOOPBACK), http=BoundedProtocol, ws="websockets-sansio", lifespan="on", log_level="warning",
-        proxy_headers=False,
-    )  # fmt: skip
+        HostGuard(asgi, LOOPBACK), http=BoundedProtocol, ws="websockets-sansio", lifespan="on", log_level="warning"
+    )
     server = _Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve([listener]))

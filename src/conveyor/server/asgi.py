@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from conveyor.audit.trail import Audit
 from conveyor.model.errors import ConveyorError
@@ -22,7 +22,6 @@ from conveyor.model.events import Emit, Event
 from conveyor.server import cloudflare, rest
 from conveyor.server.cloudflare.dialect import Envelope
 from conveyor.server.endpoint import SAFE_HEADERS
-from conveyor.server.errand import Resume
 from conveyor.server.gate import Gate, Rates
 from conveyor.server.problem import Problem
 from conveyor.server.rest.streams import Streams
@@ -97,14 +96,6 @@ class Site(Starlette):
         await self._streams.close()
         if self._on_stop is not None:
             await self._on_stop()
-
-    def begin(self, scope: Scope, body: bytes, resume: Resume) -> ASGIApp | None:
-        """See `errand.Begin`."""
-        path: str = scope["path"]
-        for wire in self.wires:
-            if path.startswith(wire.below):
-                return wire.begin(scope, body, resume)
-        return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -16,7 +16,6 @@ from conveyor.model.refusals import ForbiddenError, InvalidRequestError, Unauthe
 from conveyor.queue.sealing import NO_KEYS, Sealer
 from conveyor.server.reading import check_json
 from conveyor.server.rights import NOBODY, Caller, Right
-from conveyor.store.promise import Promise
 from conveyor.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -202,23 +201,6 @@ def _decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
 Handle: TypeAlias = Callable[[Call], Awaitable[Answer]]
 
 
-class Errand(Protocol):
-    """A request that is answered without a task of its own; see `conveyor.server.errand`."""
-
-    def expect(self, then: Callable[[Any], Answer | None], explain: Callable[[Exception], Exception]) -> Promise:
-        """What the store gives its answer to: `then` makes ours of it, or sees to it that `finish` is called;
-        `explain` may know a better error."""
-        ...
-
-    def finish(self, answer: Answer) -> None:
-        """Send it."""
-        ...
-
-
-Quick: TypeAlias = Callable[[Call, Errand], bool]
-"""As `Handle` without waiting: False if that cannot be, and then nothing was done."""
-
-
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One method on one path, and who may call it."""
 
@@ -237,8 +219,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     body_max: int = BODY_MAX
     content_types: tuple[str, ...] = JSON_ONLY
     """Of the body, if it has one; empty takes any."""
-    quick: Quick | None = None
-    """Tried first, where the server can; `handle` does the same. Not for what is in the audit trail."""
     streams: bool = False
     """The handler reads the body itself, from `call.pieces`."""
     is_unhurried: bool = False

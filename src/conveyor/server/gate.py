@@ -53,20 +53,21 @@ class Gate:
         self._failures = Failures(clock, FAILURES_MAX, FAILURES_S)
 
     def recall(self, method: str, headers: Mapping[bytes, bytes], address: str) -> Caller | None:
-        """The caller, if its token was seen lately; it is counted only then. `MisdirectedError` for a page of another
-        site, `TooManyRequestsError`."""
+        """The caller, if its token was seen lately. `MisdirectedError` for a page of another site,
+        `TooManyRequestsError`."""
         if b"origin" in headers or b"sec-fetch-site" in headers:
             check_site(method, headers)
+        wait_s = self._by_address.take(address)
+        if wait_s:
+            raise TooManyRequestsError(wait_s)
         caller = self._doorman.recall(read_bearer(headers), address)
         if caller is not None:
-            self._count_address(address)
             self._count(caller)
         return caller
 
     async def look_up(self, headers: Mapping[bytes, bytes], address: str) -> Caller:
         """After `recall` knew nobody: ask the store. `UnauthenticatedError`; `TooManyRequestsError` for an address that
         has failed too often, before anything is looked up; `StoreError`."""
-        self._count_address(address)
         presented = read_bearer(headers)
         if not presented:
             raise UnauthenticatedError
@@ -85,11 +86,6 @@ class Gate:
     async def admit(self, method: str, headers: Mapping[bytes, bytes], address: str) -> Caller:
         """Both in one: for what is no endpoint, as a WebSocket's handshake."""
         return self.recall(method, headers, address) or await self.look_up(headers, address)
-
-    def _count_address(self, address: str) -> None:
-        wait_s = self._by_address.take(address)
-        if wait_s:
-            raise TooManyRequestsError(wait_s)
 
     def _count(self, caller: Caller) -> None:
         wait_s = self._by_token.take(caller.token_id or "")

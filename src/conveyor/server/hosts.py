@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from conveyor.server.endpoint import SAFE_HEADERS
-from conveyor.server.errand import Begin, Resume
 
 SEEN_MAX: Final = 256
 """Spellings of good hosts, with their ports, that need not be read again."""
@@ -31,11 +30,6 @@ class HostGuard:
             await refusal(scope, receive, send)
             return
         await self._app(scope, receive, send)
-
-    def begin(self, scope: Scope, body: bytes, resume: Resume) -> ASGIApp | None:
-        """See `errand.Begin`."""
-        begin: Begin | None = getattr(self._app, "begin", None)
-        return self if begin is None or not self._is_allowed(scope) else begin(scope, body, resume)
 
     def _is_allowed(self, scope: Scope) -> bool:
         hosts = [value for name, value in scope["headers"] if name == b"host"]

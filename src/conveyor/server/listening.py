@@ -8,7 +8,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from conveyor.server.errand import RESPOND, Begin
+from conveyor.server.wire import RESPOND
 
 if sys.platform == "win32":  # there is no httptools; h11 bounds the size by itself
     from uvicorn.protocols.http.h11_impl import H11Protocol as _Base
@@ -35,10 +35,6 @@ else:
             self._head_size = 0
             self._is_in_head = False
             self._deadline: asyncio.TimerHandle | None = None
-            self._begin: Begin | None = getattr(self.app, "begin", None)
-            self._held: tuple[Any, Any] | None = None
-            """A request that needs no task, if its body is there once all is read that has come."""
-            self._may_hold = False
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -50,12 +46,10 @@ else:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            is_ours = self.transport.get_protocol() is self  # else it is a WebSocket's from now on
-            is_waiting = self._is_in_head or self.cycle is None or self.cycle.response_complete
-            if is_ours and self._deadline is None and is_waiting:
+            if self.transport.get_protocol() is not self:  # it is a WebSocket's from now on
+                return
+            if self._deadline is None and (self._is_in_head or self.cycle is None or self.cycle.response_complete):
                 self._deadline = self.loop.call_later(HEAD_S, self._give_up)
-            if self._held is not None:
-                self._let_go(*self._held)
 
         def on_message_begin(self) -> None:
             self._head_size, self._is_in_head = 0, True
@@ -72,28 +66,9 @@ else:
         def on_headers_complete(self) -> None:
             self._is_in_head = False
             self._stop_waiting()
-            self._may_hold = self._begin is not None
             super().on_headers_complete()
-            self._may_hold = False
             ours: Any = {RESPOND: partial(_respond, self.cycle)}
             self.scope["extensions"] = ours
-
-        def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-            if self._may_hold:
-                self._held = cycle, app
-            else:
-                super()._start_asgi_task(cycle, app)
-
-        def _let_go(self, cycle: Any, app: Any) -> None:
-            self._held = None
-            if self._begin is not None and not cycle.more_body:
-                app = self._begin(cycle.scope, cycle.body, partial(self._go_on, cycle))
-            if app is not None:
-                self._go_on(cycle, app)
-
-        def _go_on(self, cycle: Any, app: Any) -> None:
-            if not cycle.disconnected:
-                super()._start_asgi_task(cycle, app)
 
         def _add(self, size: int) -> None:
             self._head_size += size

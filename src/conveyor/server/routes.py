@@ -65,10 +65,6 @@ class Routes:
         by_method[endpoint.method] = endpoint
         self._names[id(endpoint)] = names
 
-    def recall(self, method: str, below: bytes) -> Found | None:
-        """What was found lately."""
-        return self._known.get((method, below))
-
     def find(self, method: str, below: bytes) -> Found:
         """`below` is the raw path under the wire's prefix. `InvalidRequestError` for what is not UTF-8."""
         found = self._known.get((method, below))

@@ -258,7 +258,7 @@ class Doorman:
 
 
 class _Known:
-    __slots__ = ("_expires_at", "_id", "_job", "_last", "_name", "_queues", "_rights", "looked_at")
+    __slots__ = ("_expires_at", "_id", "_job", "_name", "_queues", "_rights", "looked_at")
 
     def __init__(self, token: Token, looked_at: float | None) -> None:
         self.looked_at = looked_at
@@ -268,18 +268,15 @@ class _Known:
         self._name = token.name
         self._rights = held_by(frozenset(token.rights))
         self._queues = token.queues
-        self._last: Caller | None = None
 
     def lives(self, now_ms: int) -> bool:
         return self._expires_at is None or self._expires_at > now_ms
 
     def caller(self, address: str) -> Caller:
-        if self._last is None or self._last.address != address:
-            self._last = Caller(
-                token_id=self._id, name=self._name, rights=self._rights, queues=self._queues, address=address,
-                job=self._job, expires_at=self._expires_at,
-            )  # fmt: skip
-        return self._last
+        return Caller(
+            token_id=self._id, name=self._name, rights=self._rights, queues=self._queues, address=address,
+            job=self._job, expires_at=self._expires_at,
+        )  # fmt: skip
 
 
 _ENVIRONMENT: Final = Token(

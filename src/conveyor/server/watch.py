@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final
 
 from conveyor.server.endpoint import Call
 
@@ -11,26 +11,20 @@ LOOKS: Final = 60
 """So often within the time that a request may take."""
 
 
-class Cancellable(Protocol):
-    """What can be told to end."""
-
-    def cancel(self) -> object: ...
-
-
 class Watch:
     """Cancels the task of a call that is still there after `seconds`, and says so in `call.is_late`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._running: dict[Call, tuple[Cancellable, float]] = {}
+        self._running: dict[Call, tuple[asyncio.Task[object], float]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, call: Call, errand: Cancellable | None = None) -> None:
-        """From now on: the running task, or what goes without one."""
+    def add(self, call: Call) -> None:
+        """From now on."""
         loop = asyncio.get_running_loop()
-        ended = errand or asyncio.current_task(loop)
-        assert ended is not None, "a request is a task or an errand"
-        self._running[call] = (ended, loop.time())
+        task = asyncio.current_task(loop)
+        assert task is not None, "a request is a task"
+        self._running[call] = (task, loop.time())
         if self._timer is None:
             self._timer = loop.call_later(self._seconds / LOOKS, self._look, loop)
 
@@ -48,11 +42,11 @@ class Watch:
         """The oldest come first."""
         self._timer = None
         before = loop.time() - self._seconds
-        for call, (ended, since) in list(self._running.items()):
+        for call, (task, since) in self._running.items():
             if since > before:
                 break
             if not call.is_late:
                 call.is_late = True
-                ended.cancel()
+                task.cancel()
         if self._running:
             self._timer = loop.call_later(self._seconds / LOOKS, self._look, loop)

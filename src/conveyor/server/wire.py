@@ -11,20 +11,18 @@ import os
 import re
 import traceback
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from conveyor.audit.act import Act
 from conveyor.audit.trail import Audit
-from conveyor.model.errors import BodyTooLargeError, ConveyorError, NotFoundError
+from conveyor.model.errors import ConveyorError, NotFoundError
 from conveyor.model.events import RequestFailed
 from conveyor.model.refusals import ForbiddenError, InvalidRequestError, UnauthenticatedError
 from conveyor.server.endpoint import JSON, JSON_ONLY, NOWHERE, SAFE_HEADERS, Answer, Call, Dialect, Endpoint
-from conveyor.server.errand import RESPOND, Errand, Resume
 from conveyor.server.gate import Gate
 from conveyor.server.reading import check_head, read_body, read_pieces
 from conveyor.server.rights import NOBODY, Caller, Right
@@ -42,6 +40,8 @@ _LATE: Final = "the request took too long"
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 _SAFE_LINES: Final = b"".join(b"%b: %b\r\n" % pair for pair in SAFE_HEADERS)
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+RESPOND: Final = "conveyor.respond"
+"""What our own server offers beyond ASGI: `respond(status, head, body)` writes a whole answer, or says False."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -65,54 +65,21 @@ class Wire:
         self._mark = os.urandom(6).hex()
         self._numbers = count(1)
 
-    def begin(self, scope: Scope, body: bytes, resume: Resume) -> ASGIApp | None:
-        """See `errand.Begin`: only for an endpoint that can do without a task, and a caller that is known."""
-        found = self._routes.recall(scope["method"], _raw_path(scope)[self._cut :])
-        if found is None or found.endpoint is None or found.endpoint.quick is None:
-            return self
-        call = self._open(scope)
-        endpoint = call.endpoint = found.endpoint
-        call.path = found.path
-        errand = Errand(call, self._render, partial(self._send_off, resume), _too_late)
-        try:
-            caller = self._gate.recall(call.method, call.headers, call.address)
-            if caller is None:
-                return partial(self._go_on, call)
-            call.caller = caller
-            _check_right(endpoint, caller, call.path)
-            _check_body(call, body)
-            self._watch.add(call, errand)
-            if not found.endpoint.quick(call, errand):
-                self._watch.drop(call)
-                return partial(self._go_on, call)
-        except Exception as error:  # noqa: BLE001 as in `_go_on`
-            errand.fail(error)
-        return None
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An `http` scope below the prefix."""
-        await self._go_on(self._open(scope), scope, receive, send)
-
-    def _open(self, scope: Scope) -> Call:
-        return Call(self._app, self._store, scope, f"{self._mark}{next(self._numbers):010x}")
-
-    async def _go_on(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(self._app, self._store, scope, f"{self._mark}{next(self._numbers):010x}")
         try:
             answer = await self._answer(call, receive)
         except asyncio.CancelledError:
             if not call.is_late:
                 raise
             self._watch.forgive()
-            answer = await self._fail(_too_late(), call)
+            answer = await self._fail(
+                InvalidRequestError(_LATE, hint=f"{REQUEST_S:g} s is the limit", status=408), call
+            )
         except Exception as error:  # noqa: BLE001 whatever it is, the client is told no more than is good for it
             answer = await self._fail(error, call)
         await _send(answer, scope, receive, send, call.request_id)
-
-    def _send_off(self, resume: Resume, answer: Answer, call: Call) -> None:
-        """Without a task, if nothing is in the way."""
-        self._watch.drop(call)
-        if not _respond(answer, call.scope, call.request_id):
-            resume(partial(_send_late, answer, call.request_id))
 
     async def _answer(self, call: Call, receive: Receive) -> Answer:
         method, headers = call.method, call.headers
@@ -120,9 +87,8 @@ class Wire:
         endpoint = call.endpoint = found.endpoint or NOWHERE
         call.path = found.path
         if endpoint.right is not None or endpoint.scope == "token":
-            if call.caller is NOBODY:
-                address = call.address
-                call.caller = self._gate.recall(method, headers, address) or await self._gate.look_up(headers, address)
+            address = call.address
+            call.caller = self._gate.recall(method, headers, address) or await self._gate.look_up(headers, address)
             if endpoint is NOWHERE:
                 raise _nothing_for(method, found.methods)
             _check_right(endpoint, call.caller, call.path)
@@ -156,16 +122,13 @@ class Wire:
         return answer
 
     async def _fail(self, error: Exception, call: Call) -> Answer:
+        if not isinstance(error, ConveyorError):
+            self._app.emit(_failed(error, call))
         if call.endpoint.action is not None and call.caller is not NOBODY:
             try:
                 await self._record(call, error.code if isinstance(error, ConveyorError) else "internal")
             except Exception as second:  # noqa: BLE001 what cannot be recorded is answered as not done
-                return self._render(second, call)
-        return self._render(error, call)
-
-    def _render(self, error: Exception, call: Call) -> Answer:
-        if not isinstance(error, ConveyorError):
-            self._app.emit(_failed(error, call))
+                return self._dialect.render(second, call.request_id)
         if isinstance(error, UnauthenticatedError):
             return self._dialect.refuse_stranger(error, call.request_id, call.headers, call.scope["path"])
         return self._dialect.render(error, call.request_id)
@@ -184,8 +147,11 @@ def _target_of(call: Call) -> str | None:
 
 
 async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-    if _respond(answer, scope, request_id):
-        return
+    extensions = scope.get("extensions")
+    if extensions and RESPOND in extensions and answer.stream is None and scope["method"] != "HEAD":
+        head = _head_of(answer, scope, request_id)
+        if head is not None and extensions[RESPOND](answer.status, head, answer.body):
+            return
     headers = [
         (b"content-type", answer.content_type),
         *SAFE_HEADERS,
@@ -210,19 +176,6 @@ async def _send(answer: Answer, scope: Scope, receive: Receive, send: Send, requ
             await _close(answer.stream)
 
 
-def _respond(answer: Answer, scope: Mapping[str, Any], request_id: str) -> bool:
-    """In one write, if the server can."""
-    extensions = scope.get("extensions")
-    if not extensions or RESPOND not in extensions or answer.stream is not None or scope["method"] == "HEAD":
-        return False
-    head = _head_of(answer, scope, request_id)
-    return head is not None and bool(extensions[RESPOND](answer.status, head, answer.body))
-
-
-async def _send_late(answer: Answer, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-    await _send(answer, scope, receive, send, request_id)
-
-
 async def _close(stream: AsyncIterator[bytes]) -> None:
     """It may hold a file, also if nobody read it."""
     close = getattr(stream, "aclose", None)
@@ -230,7 +183,7 @@ async def _close(stream: AsyncIterator[bytes]) -> None:
         await close()
 
 
-def _head_of(answer: Answer, scope: Mapping[str, Any], request_id: str) -> bytes | None:
+def _head_of(answer: Answer, scope: Scope, request_id: str) -> bytes | None:
     """The head's lines; None where a value holds what the server itself must look at."""
     head = b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b" % (
         answer.content_type, len(answer.body), request_id.encode(), _SAFE_LINES
@@ -241,7 +194,7 @@ def _head_of(answer: Answer, scope: Mapping[str, Any], request_id: str) -> bytes
             return None
     if scope.get("scheme") == "https":
         head += b"%b: %b\r\n" % _HSTS
-    return None if answer.content_type is not JSON and _CONTROL.search(answer.content_type) else head
+    return None if _CONTROL.search(answer.content_type) else head
 
 
 async def _send_stream(stream: AsyncIterator[bytes], patience_s: float, receive: Receive, send: Send) -> None:
@@ -278,20 +231,6 @@ def _nothing_for(method: str, methods: Iterable[str]) -> ConveyorError:
         allowed = ", ".join(sorted(methods))
         return InvalidRequestError(f"{method[:16]} is not for this path", hint=f"it takes {allowed}", status=405)
     return NotFoundError("there is nothing at this path", hint="see /api/v1/openapi.json")
-
-
-def _too_late() -> InvalidRequestError:
-    return InvalidRequestError(_LATE, hint=f"{REQUEST_S:g} s is the limit", status=408)
-
-
-def _check_body(call: Call, body: bytes) -> None:
-    """Of a body that is there."""
-    check_head(call.headers, call.endpoint.body_max)
-    if len(body) > call.endpoint.body_max:  # one without a length
-        raise BodyTooLargeError("the request's body", len(body), call.endpoint.body_max)
-    if body and call.endpoint.content_types:
-        _check_type(call.headers, call.endpoint.content_types)
-    call.body = body
 
 
 def _check_right(endpoint: Endpoint, caller: Caller, path: Mapping[str, str]) -> None:

@@ -17,7 +17,6 @@ from conveyor.model.verdict import Settlement
 from conveyor.store.groups import GroupStore
 from conveyor.store.joining import Joinable
 from conveyor.store.notices import NoticeStore
-from conveyor.store.promise import Promise
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
     Claimed,
@@ -53,10 +52,6 @@ class MessageStore(Protocol):
 
     async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
         """T1, all or none. `QueueNotFoundError`, `QueueFullError`."""
-        ...
-
-    def append_for(self, drafts: Sequence[Draft], promise: Promise) -> bool:
-        """`append` for whoever has no task that could wait. False: this store cannot, and nothing was done."""
         ...
 
     async def claim(self, request: ClaimRequest) -> Claimed:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Self
-
-from conveyor.model.message import Draft
-from conveyor.store.promise import Promise
 
 
 class Undivided:
@@ -20,6 +16,3 @@ class Undivided:
 
     def at(self, queue: str) -> Self:
         return self
-
-    def append_for(self, drafts: Sequence[Draft], promise: Promise) -> bool:
-        return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -65,24 +64,11 @@ class Known:
 
     async def count(self, store: Store) -> None:
         """Make them so. Callers share one look at the store, and wait only for counters that are old."""
-        reading = self._look(store)
-        if reading is not None:
-            await asyncio.shield(reading)
-
-    def when_counted(self, store: Store, then: Callable[[], None]) -> None:
-        """`count` for whoever has no task that could wait."""
-        reading = self._look(store)
-        if reading is None:
-            then()
-        else:
-            reading.add_done_callback(lambda _: then())
-
-    def _look(self, store: Store) -> asyncio.Task[None] | None:
-        """What is to be waited for."""
         age = store.clock.monotonic() - self._counted_at
         if self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._read(store))
-        return self._reading if age >= WAITED_S else None
+        if age >= WAITED_S:
+            await asyncio.shield(self._reading)
 
     async def _read(self, store: Store) -> None:
         messages, body_bytes = self.added_messages, self.added_bytes

@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import msgspec
-from msgspec.structs import replace
 
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import IdSource, show_id
-from conveyor.model.message import PEEK_MESSAGES_MAX, PULL_MESSAGES_MAX, PULL_MS_MAX, Draft, Sent
+from conveyor.model.message import PEEK_MESSAGES_MAX, PULL_MESSAGES_MAX, PULL_MS_MAX, Draft
 from conveyor.model.settings import ConsumerType
 from conveyor.model.verdict import Action, Backoff, Settlement
 from conveyor.server.cloudflare import bodies
 from conveyor.server.cloudflare.bodies import METADATA, Pulled, Push, Seen, decode, read_body, read_delay, read_within
 from conveyor.server.cloudflare.dialect import MESSAGE_METADATA_INVALID, MESSAGE_TOO_LARGE, Refusal, succeed
 from conveyor.server.cloudflare.directory import Directory, Known
-from conveyor.server.endpoint import Answer, Call, Endpoint, Errand, Handle
+from conveyor.server.endpoint import Answer, Call, Endpoint, Handle
 from conveyor.server.leases import Stamps
 from conveyor.server.rights import Right
 from conveyor.store.records import PULL_OWNER, ClaimRequest
@@ -51,7 +50,7 @@ class Messages:
 
     def endpoints(self) -> list[Endpoint]:
         return [
-            replace(_hot("", Right.SEND, self.push, PUSH_BYTES_MAX), quick=self.push_at_once),
+            _hot("", Right.SEND, self.push, PUSH_BYTES_MAX),
             _hot("/batch", Right.SEND, self.push_batch, BATCH_BYTES_MAX),
             _hot("/pull", Right.CONSUME, self.pull, 4_096),
             _hot("/ack", Right.CONSUME, self.settle, 262_144),
@@ -62,38 +61,14 @@ class Messages:
     async def push(self, call: Call) -> Answer:
         """One message; it is safely in the store when this answers."""
         known = self._recall(call, Right.SEND) or await self._find(call, Right.SEND)
-        draft = self._read_push(call, known)
-        await self._append(call, known, [draft], len(draft.body))
-        return bodies.pushed(known.metrics)
-
-    def push_at_once(self, call: Call, errand: Errand) -> bool:
-        """The same for a queue that was looked up lately."""
-        known = self._recall(call, Right.SEND)
-        if known is None:
-            return False
-        draft = self._read_push(call, known)
-
-        def answer(sent: Sequence[Sent]) -> Answer | None:
-            if not sent[0].deduped:
-                known.add(1, len(draft.body))
-            if known.is_counted(call.store.clock.monotonic()):
-                return bodies.pushed(known.metrics)
-            known.when_counted(call.store, lambda: errand.finish(bodies.pushed(known.metrics)))
-            return None
-
-        def explain(error: Exception) -> Exception:
-            return self._gone(known) if isinstance(error, QueueNotFoundError) else error
-
-        return call.store.append_for([draft], errand.expect(answer, explain))
-
-    def _read_push(self, call: Call, known: Known) -> Draft:
         message = decode(bodies.PUSH, call.body)
         delay_ms = read_delay(message.delay_seconds, MESSAGE_METADATA_INVALID)
         draft = self._draft(call, known, message, delay_ms, bodies.read_idempotency_key(call))
         size = len(draft.body)
         if size > known.info.settings.max_message_bytes:
             bodies.refuse_size("a message's body", size, known.info.settings.max_message_bytes, MESSAGE_TOO_LARGE)
-        return draft
+        await self._append(call, known, [draft], size)
+        return bodies.pushed(known.metrics)
 
     async def push_batch(self, call: Call) -> Answer:
         """Several messages, all or none."""
@@ -247,11 +222,8 @@ class Messages:
             raise Refusal(bodies.QUEUE_NOT_FOUND, bodies.words_for(str(error.facts["name"])), status=404) from error
 
     def _refuse_gone(self, known: Known) -> NoReturn:
-        raise self._gone(known)
-
-    def _gone(self, known: Known) -> Refusal:
         self._directory.forget(known)
-        return Refusal(bodies.QUEUE_NOT_FOUND, bodies.words_for(known.id), status=404)
+        raise Refusal(bodies.QUEUE_NOT_FOUND, bodies.words_for(known.id), status=404)
 
     async def _append(self, call: Call, known: Known, drafts: Sequence[Draft], size: int) -> None:
         try:

@@ -20,7 +20,6 @@ from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Settlement
 from conveyor.store.notices import NoticeStore
-from conveyor.store.promise import Promise
 from conveyor.store.protocol import Seal, Store, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
@@ -166,9 +165,6 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
     async def append_and_claim(self, drafts: Sequence[Draft], request: ClaimRequest) -> tuple[list[Sent], Claimed]:
         """All of it in one queue."""
         return await self.at(request.queue).append_and_claim(drafts, request)
-
-    def append_for(self, drafts: Sequence[Draft], promise: Promise) -> bool:
-        return False
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         return await self.at(request.queue).claim(request)

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import apsw
 
-from conveyor.store.promise import Promise
 from conveyor.store.protocol import Wake
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.opening import open_store
@@ -36,11 +35,6 @@ class InlineWriter(Writer):
         self._commit([operation])
         operation.deliver()
         return future
-
-    def submit_for(self, run: Callable[[Transaction], object], promise: Promise) -> None:
-        operation = Operation(run, Durability.SYNCED, promise)
-        self._commit([operation])
-        operation.deliver()
 
 
 class InlineStore(SQLiteStore):

@@ -18,7 +18,6 @@ from conveyor.model.message import ContentType, Draft, Peeked, Sent
 from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.host import boot_name
-from conveyor.store.promise import Promise
 from conveyor.store.protocol import Seal, Wake
 from conveyor.store.records import (
     SWEEP_ROWS_MAX,
@@ -113,7 +112,6 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         if writer is None:
             return
         self._stop_listening()
-        writer.hand_over()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, writer.stop)
         if self._postbox is not None:
@@ -169,10 +167,6 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
 
     async def append(self, drafts: Sequence[Draft]) -> list[Sent]:
         return await self._live.submit(lambda tx: append.append(tx, drafts))
-
-    def append_for(self, drafts: Sequence[Draft], promise: Promise) -> bool:
-        self._live.submit_for(lambda tx: append.append(tx, drafts), promise)
-        return True
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         return await self._live.submit(lambda tx: claim.claim(tx, request), _RELAXED)
@@ -243,7 +237,9 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
         self, was: Peeked, *, body: bytes, content_type: ContentType, headers: bytes | None
     ) -> Peeked:
         name = f"{was.queue}/{was.id.hex()}"
-        return await self._change("message", name, lambda tx: queues.edit_message(tx, was, body, content_type, headers))
+        return await self._change(
+            "message", name, lambda tx: queues.edit_message(tx, was, body, content_type, headers)
+        )
 
     async def metrics(self, queue: str) -> QueueMetrics:
         return await self._live.submit(lambda tx: queues.metrics(tx, queue), _RELAXED)

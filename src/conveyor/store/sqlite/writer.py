@@ -24,7 +24,6 @@ import apsw
 from conveyor.model.clock import Clock
 from conveyor.model.errors import ConveyorError, OutcomeUnknownError, StoreClosedError, StoreError
 from conveyor.model.ids import IdSource
-from conveyor.store.promise import Promise
 from conveyor.store.sqlite.catalog import Catalog
 from conveyor.store.sqlite.checkpointer import Checkpointer
 from conveyor.store.sqlite.connection import open_connection, translate
@@ -48,11 +47,13 @@ class Durability(IntEnum):
 
 
 class Operation:
-    """One caller's work and who waits for it."""
+    """One caller's work and the future that waits for it."""
 
     __slots__ = ("durability", "error", "future", "result", "run")
 
-    def __init__(self, run: Callable[[Transaction], Any], durability: Durability, future: Promise | None) -> None:
+    def __init__(
+        self, run: Callable[[Transaction], Any], durability: Durability, future: asyncio.Future[Any] | None
+    ) -> None:
         self.run = run
         self.durability = durability
         self.future = future
@@ -87,7 +88,6 @@ class Writer:
         self._synchronous = Durability.SYNCED
         self._thread = threading.Thread(target=self._work, name="conveyor-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._turn: list[Operation] = []
         self._name = os.urandom(16)
         self._groups = 0
         self._wal_pages = 0
@@ -105,21 +105,6 @@ class Writer:
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(Operation(run, durability, future))
         return future
-
-    def submit_for(self, run: Callable[[Transaction], object], promise: Promise) -> None:
-        """As `submit`, synced, for somebody else's promise. What comes in one turn of the loop is handed over at its
-        end: a writer that is woken by the first would fight for the interpreter's lock with those that follow."""
-        if self._loop is None:
-            raise StoreClosedError
-        if not self._turn:
-            self._loop.call_soon(self.hand_over)
-        self._turn.append(Operation(run, Durability.SYNCED, promise))
-
-    def hand_over(self) -> None:
-        """What this turn of the loop has gathered; on the loop's thread."""
-        turn, self._turn = self._turn, []
-        for operation in turn:
-            self._queue.put(operation)
 
     def wake_after(self, names: frozenset[str]) -> None:
         """Have these queues woken once whoever holds the file's lock has let go of it."""
