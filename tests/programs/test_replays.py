@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from conveyor import Conveyor, InvalidError, JobNotRetriableError, JobState
-from kit.programs import until_state, working
+from kit.programs import until, until_state, working
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +36,28 @@ async def test_an_edited_payload_is_tried_again(app: Conveyor) -> None:
         assert [each.state for each in (await job.info()).timeline][-2:] == ["running", "succeeded"]
         with pytest.raises(JobNotRetriableError):
             await job.retry()
+
+
+async def test_who_comes_back_has_no_more_tries_than_its_function(app: Conveyor) -> None:
+    begun: list[int] = []
+
+    @app.job(queue="mails", max_retries=1, backoff=0)
+    async def send(number: int) -> None:
+        begun.append(number)
+        raise ConnectionError("down")
+
+    @app.job(queue="mails", max_retries=5, backoff=0)
+    async def other(number: int) -> None: ...
+
+    async with working(app):
+        job = await send.enqueue(1)
+        await until_state(job, JobState.DEAD)
+        assert begun == [1, 1]
+        await job.retry()
+        await until(lambda: len(begun) >= 4)
+        await until_state(job, JobState.DEAD)
+        assert begun == [1, 1, 1, 1], "and not six more, as its queue allows"
+        assert (await job.info()).attempts == 2
 
 
 async def test_many_come_back_by_filter_at_a_rate(app: Conveyor) -> None:

@@ -169,6 +169,11 @@ class Runner:
         if attempt.context.is_past_deadline(delay_ms):
             return self._judged(attempt, Action.REJECT, JobState.DEAD, error=error, reason=DeadReason.DEADLINE)
         reason = DeadReason.TIMEOUT if isinstance(error, HandlerTimeoutError) else None
+        if attempt.context.redrives and attempt.context.attempt > self.declared.max_retries:
+            # its message has forgotten its own limit, and its queue may allow more
+            return self._judged(
+                attempt, Action.REJECT, JobState.DEAD, error=error, reason=reason or DeadReason.RETRIES
+            )  # fmt: skip
         return self._judged(attempt, Action.RETRY, JobState.RETRYING, error=error, delay_ms=delay_ms, reason=reason)
 
     def _left(self, attempt: Attempt, error: BaseException) -> object:
