@@ -39,8 +39,9 @@ class Consumer:
     """Keeps a worker in messages of one queue."""
 
     def __init__(
-        self, store: Store, owner: int, emit: Emit, settler: Settler, desk: Desk, handler: Handler, *, weight: int = 1
-    ) -> None:
+        self, store: Store, owner: int, emit: Emit, settler: Settler, desk: Desk[Consumer], handler: Handler, *,
+        weight: int = 1,
+    ) -> None:  # fmt: skip
         self.handler = handler
         self.queue = handler.queue
         self.weight = weight

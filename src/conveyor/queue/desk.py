@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from conveyor.model.message import Lease
 
-if TYPE_CHECKING:
-    from conveyor.queue.consumer import Consumer
+C_contra = TypeVar("C_contra", contravariant=True)
+"""A consumer."""
 
 Portion: TypeAlias = tuple[Sequence[Lease], int]
 """What one call gets, and how many slots of its queue's `max_concurrency` it holds: 1, or 0 if the queue has no
@@ -24,10 +24,10 @@ class Ran(Enum):
     NOT = "not"
 
 
-class Desk(Protocol):
+class Desk(Protocol[C_contra]):
     """What a consumer needs of its worker."""
 
-    def free_calls(self, consumer: Consumer) -> int:
+    def free_calls(self, consumer: C_contra) -> int:
         """Handler calls that could start now."""
         ...
 
@@ -44,6 +44,6 @@ class Desk(Protocol):
         """Crash suspects at once."""
         ...
 
-    async def run_alone(self, consumer: Consumer, leases: Sequence[Lease]) -> Ran:
+    async def run_alone(self, consumer: C_contra, leases: Sequence[Lease]) -> Ran:
         """Run a crash suspect in a child of its own until its call is over."""
         ...

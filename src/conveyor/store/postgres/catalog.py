@@ -6,8 +6,8 @@ its end; whoever changes a queue holds it alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -15,11 +15,31 @@ from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
 from conveyor.store.records import QueueInfo
 
-if TYPE_CHECKING:
-    from conveyor.store.postgres.transaction import Transaction
-
 _SETTINGS: Final = msgspec.json.Decoder(QueueSettings)
 _CONSUMER: Final = msgspec.json.Decoder(ConsumerSettings)
+
+
+class Statements(Protocol):
+    """What the catalog needs of a transaction."""
+
+    now: int
+    catalog: Catalog
+
+    def require_catalog(self) -> None:
+        """Run again, holding the catalog alone, unless it is so held."""
+        ...
+
+    async def rows(self, name: str, *values: Any) -> Sequence[Any]:
+        """All rows of a named statement."""
+        ...
+
+    async def row(self, name: str, *values: Any) -> Any:
+        """The first row of a named statement, or None."""
+        ...
+
+    async def run(self, name: str, *values: Any) -> int:
+        """Run a named statement that answers nothing."""
+        ...
 
 
 class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,16 +140,16 @@ class Catalog:
 EMPTY: Final = Catalog(-1, [])
 
 
-async def read_catalog(tx: Transaction, version: int) -> Catalog:
+async def read_catalog(tx: Statements, version: int) -> Catalog:
     return Catalog(version, [_decode(found) for found in await tx.rows("read_queues")])
 
 
-async def ensure(tx: Transaction, name: str) -> QueueRow:
+async def ensure(tx: Statements, name: str) -> QueueRow:
     """The queue of this name, made with default settings if there is none."""
     return tx.catalog.find(name) or await create(tx, name, QueueSettings())
 
 
-async def create(tx: Transaction, name: str, settings: QueueSettings) -> QueueRow:
+async def create(tx: Statements, name: str, settings: QueueSettings) -> QueueRow:
     check_name("queue", name)
     settings.check()
     tx.require_catalog()
@@ -138,7 +158,7 @@ async def create(tx: Transaction, name: str, settings: QueueSettings) -> QueueRo
     return tx.catalog.get(name)
 
 
-async def write(tx: Transaction, row: QueueRow) -> QueueRow:
+async def write(tx: Statements, row: QueueRow) -> QueueRow:
     """Store a changed row; its version grows."""
     tx.require_catalog()
     await tx.run(
@@ -150,14 +170,14 @@ async def write(tx: Transaction, row: QueueRow) -> QueueRow:
     return tx.catalog.get(row.name)
 
 
-async def bump(tx: Transaction) -> None:
+async def bump(tx: Statements) -> None:
     """Tell all caches, and read the queues anew."""
     found = await tx.row("bump_catalog_version")
     assert found is not None
     tx.catalog = await read_catalog(tx, found[0])
 
 
-async def new_lane(tx: Transaction) -> int:
+async def new_lane(tx: Statements) -> int:
     found = await tx.row("next_lane")
     assert found is not None
     return int(found[0])
