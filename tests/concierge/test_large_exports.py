@@ -26,6 +26,7 @@ pytestmark = pytest.mark.campaign
 ROWS = int(os.environ.get("ROWS", "5000000"))
 RSS_MIB_MAX = 300
 SINCE = 1_760_000_000_000
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +45,17 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             path.unlink()
 
 
+def with_tests() -> dict[str, str]:
+    """The environment of a process that takes modules from here."""
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
+
+
 def run(folder: Path, format: Format, **environment: str) -> dict[str, Any]:
     """An export in a process of its own, and what it took."""
     command = [sys.executable, "-m", "concierge.exporting", str(folder), format]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=3_500, env={**os.environ, **environment}
+        command, capture_output=True, text=True, check=False, timeout=3_500, env=with_tests() | environment
     )
     assert done.returncode == 0, done.stderr[-2_000:]
     found: dict[str, Any] = json.loads(done.stdout)
@@ -82,7 +89,7 @@ def test_a_killed_worker_leaves_no_file_and_the_next_writes_the_same(tmp_path: P
 
     anyio.run(make)
     command = [sys.executable, "-m", "concierge.exporting", str(tmp_path), Format.CSV]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=with_tests())
     try:
         deadline = time.monotonic() + 600
         while not anyio.run(look)[0]:
