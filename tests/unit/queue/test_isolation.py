@@ -91,12 +91,17 @@ async def in_batch(batch: Batch[Any]) -> None:
 class App:
     store = MemoryStore(SystemClock())
 
-    def handler(self, queue):
-        function = {"q": plain, "loop": on_loop, "batch": in_batch}[queue]
-        return read_handler(queue, function, ConsumerSettings(), run_in="process")
+    opened = []
+
+    def handlers(self):
+        functions = {"q": plain, "loop": on_loop, "batch": in_batch}
+        return [read_handler(queue, each, ConsumerSettings(), run_in="process") for queue, each in functions.items()]
+
+    async def open_once(self):
+        self.opened.append(os.getpid())
 
     async def ensure_open(self):
-        pass
+        assert self.opened == [os.getppid()]
 
 
 def load_app(target):
