@@ -86,10 +86,11 @@ async def test_a_promoted_standby_goes_on_with_every_confirmed_send(
     lost = load.sent.keys() - load.done
     figures = {"sent": len(load.sent), "lost": len(lost), "writes_again_s": round(writes_again_s, 3)}
     (tmp_path / "figures.json").write_text(json.dumps(figures))
-    assert writes_again_s <= WRITES_AGAIN_S
     assert load.done <= load.tried
     if "asynchronous" not in request.node.name:
         assert not lost
+    else:  # the campaign's, on a calm machine
+        assert writes_again_s <= WRITES_AGAIN_S
     await store.close()
 
 
