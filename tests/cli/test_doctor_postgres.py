@@ -30,7 +30,7 @@ from conveyor.store.queries import load_migrations
 from conveyor.store.records import PULL_OWNER, KeyValue
 from conveyor.testing.clock import ManualClock
 from conveyor.testing.factories import a_claim, a_draft, a_schedule, an_owner
-from kit.postgres import Server
+from kit.postgres import Server, free_port
 
 if TYPE_CHECKING:
     from .conftest import Terminal
@@ -417,9 +417,7 @@ def pooler(sound: Server, tmp_path: Path) -> Iterator[int]:
     binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if binary is None:
         pytest.skip("no PgBouncer on this machine: `apt install pgbouncer` to run this test")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     folder = sound.folder / f"pooler-{port}"
     folder.mkdir()
     (folder / "users").write_text('"conveyor" ""\n')
