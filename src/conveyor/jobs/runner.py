@@ -113,8 +113,8 @@ class Runner:
         return Steps(store.steps, store.clock, message, self.declared.name, self._home.sealer)
 
     async def count_returns(self, lease: Lease) -> int:
-        """How often a job of this queue, whatever its name, was given back since it came here, but for its own sleeps and
-        waits."""
+        """How often a job of this queue, whatever its name, was given back since it came here, but for its own
+        sleeps and waits."""
         store = self._home.store.at(lease.queue)
         found, kept = await store.jobs.obstacles(lease.id), await store.steps.read(lease.id)
         return max(0, found.releases - sum(each.kind is not StepKind.STEP for each in kept.steps))

@@ -197,9 +197,7 @@ def is_past(row: QueueRow, now: int, expires_at: int | None, first_ready_at: int
     return (expires_at is not None and expires_at <= now) or first_ready_at < now - row.settings.retention_ms
 
 
-async def bury_past(
-    tx: Transaction, row: QueueRow, owner: int, seq: int, *, claims: int, releases: int
-) -> None:
+async def bury_past(tx: Transaction, row: QueueRow, owner: int, seq: int, *, claims: int, releases: int) -> None:
     """A message that was leased and found to be past its end."""
     if await tx.run("drop_lease", owner, seq):
         await bury(tx, row, seq, DeadReason.EXPIRED, claims=claims, releases=releases)

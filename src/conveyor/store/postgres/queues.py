@@ -229,9 +229,7 @@ async def _letters(tx: Transaction, row: QueueRow, seqs: Sequence[int] | None, l
     return found[:limit]
 
 
-async def _redrive_one(
-    tx: Transaction, row: QueueRow, seq: int, origin: str, max_retries: int | None
-) -> bool:
+async def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str, max_retries: int | None) -> bool:
     target = tx.catalog.find(origin)
     place = await tx.row("read_place", seq)
     if target is None or place is None:

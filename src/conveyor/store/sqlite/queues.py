@@ -225,9 +225,7 @@ def _letters(tx: Transaction, row: QueueRow, seqs: Sequence[int] | None, limit: 
     return found[:limit]
 
 
-def _redrive_one(
-    tx: Transaction, row: QueueRow, seq: int, origin: str, max_retries: int | None
-) -> bool:
+def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str, max_retries: int | None) -> bool:
     target = tx.catalog.find(tx, origin)
     place = tx.row("read_place", seq)
     if target is None or place is None:
