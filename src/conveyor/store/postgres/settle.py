@@ -206,9 +206,7 @@ async def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -
         case Action.RETRY | Action.REJECT | Action.ACK:
             default = DeadReason.RETRIES if each.action is Action.RETRY else DeadReason.REJECTED
             reason = each.reason or default
-            await bury(
-                tx, row, ended.seq, reason, claims=ended.claims, releases=ended.releases, error=each.error
-            )
+            await bury(tx, row, ended.seq, reason, claims=ended.claims, releases=ended.releases, error=each.error)
             return True
 
 

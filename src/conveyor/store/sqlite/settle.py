@@ -216,9 +216,7 @@ def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -> bool
         case Action.RETRY | Action.REJECT | Action.ACK:
             default = DeadReason.RETRIES if each.action is Action.RETRY else DeadReason.REJECTED
             reason = each.reason or default
-            bury(
-                tx, row, ended.seq, reason, claims=ended.claims, releases=ended.releases, error=each.error
-            )
+            bury(tx, row, ended.seq, reason, claims=ended.claims, releases=ended.releases, error=each.error)
             return True
 
 
