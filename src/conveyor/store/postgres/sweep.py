@@ -8,7 +8,7 @@ from conveyor.model.duration import HOUR_MS
 from conveyor.model.group import GROUP_MARK, MemberState
 from conveyor.model.verdict import DeadReason
 from conveyor.store.groups import MemberEnd
-from conveyor.store.postgres import ageing, jobs, keys, leases, outbox, owners
+from conveyor.store.postgres import ageing, jobs, keys, leases, outbox, owners, rates
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.retaining import date_jobs, prune, read_policies
@@ -29,6 +29,8 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
     carried = await outbox.carry(tx, marks, limit=SWEEP_ROWS_MAX)
     for row in tx.catalog.rows.values():
         await tx.run("fold_counters", row.lane)
+    for row in list(tx.catalog.rows.values()):
+        await rates.end_stale_rests(tx, row)
     policies = await read_policies(tx)
     return Swept(
         dated_jobs=await date_jobs(tx, policies),
