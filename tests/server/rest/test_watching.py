@@ -171,7 +171,7 @@ async def test_over_a_web_socket(film: Film, app: Conveyor) -> None:
             async with connect(address.replace(job.id, other.id), additional_headers=as_(token)):
                 pass
         with pytest.raises(InvalidStatus, match="403"):
-            async with connect(address, additional_headers=as_(token), origin="https://evil.example"):  # type: ignore[arg-type]
+            async with connect(address, additional_headers=as_(token), origin="https://evil.example"):  # type: ignore[arg-type]  # any origin, as a browser says it
                 pass
 
 

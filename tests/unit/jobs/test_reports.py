@@ -110,7 +110,7 @@ async def test_what_is_said_is_bounded() -> None:
         context.log("y" * 9_000)
         context.progress(7.5, "n" * 9_000)
         with pytest.raises(InvalidSettingError, match="level"):
-            context.log("loud", level="shout")  # type: ignore[arg-type]
+            context.log("loud", level="shout")  # type: ignore[arg-type]  # wrong on purpose
 
     async with app.testing() as kit:
         job = await chatty.enqueue(1)
