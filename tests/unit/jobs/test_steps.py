@@ -459,12 +459,15 @@ async def test_an_attempt_that_has_lost_its_job_keeps_nothing_and_goes_no_furthe
                 await kits[0].store.settle(owner.owner, [Settlement(message.seq, 1, Action.RETRY, 0)])
             return context.attempt
 
+        async def never() -> None:
+            seen.append(False)
+
         try:
             return await context.step("s", taken_away)
         except LeaseLostError:
             seen.append(context.is_lost)
             with pytest.raises(LeaseLostError):
-                await context.step("t", pair, "never")
+                await context.step("t", never)
             raise
 
     async with app.testing() as kit:
