@@ -36,6 +36,8 @@ from conveyor import (
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.ids import MessageId
 from conveyor.model.job import NAME_HEADER, JobRecord
+from conveyor.model.message import ContentType, Lease
+from conveyor.model.verdict import Action
 
 pytestmark = pytest.mark.anyio
 
@@ -414,6 +416,26 @@ async def test_an_unknown_job_is_put_off_for_a_quarter_of_an_hour() -> None:
         info = await job.info()
         assert info.state is JobState.FAILED and info.ended_at is not None
         assert 880 < (info.ended_at - info.enqueued_at).total_seconds() < 920
+
+
+async def test_what_a_job_put_itself_off_does_not_count_where_nobody_knows_it() -> None:
+    app = make_app()
+
+    @app.job()
+    async def known(number: int) -> None: ...
+
+    async with app.testing() as kit:
+        await known.enqueue(1)
+        await kit.drain()
+        runner = app.jobs._lines[known.queue]._runners["known"]
+        lease = Lease(
+            seq=1, claim=31, id=MessageId(bytes(16)), queue=known.queue, body=b"1", content_type=ContentType.JSON,
+            sent_at=0, releases=30,
+        )  # fmt: skip
+        assert [runner.put_off(lease, "?", parked=each).action for each in (30, 11, 10)] == [
+            Action.RELEASE, Action.RELEASE, Action.REJECT,
+        ]  # fmt: skip
+        assert [runner.put_off(lease, "?", parked=each).delay_ms for each in (30, 28, 11)] == [1_000, 4_000, 60_000]
 
 
 @pytest.mark.parametrize("name", ["os.system", "antigravity", "antigravity:fly"])
