@@ -91,7 +91,7 @@ def test_wrong_numbers_are_each_named() -> None:
 
 @pytest.mark.parametrize("flags", [{"movies": 4}, {"movies": 301}, {"processes": 0}, {"processes": 9}])
 def test_wrong_flags_are_a_usage_error(flags: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(**flags) == 2  # type: ignore[arg-type]
+    assert main(**flags) == 2  # type: ignore[arg-type]  # flags by name
     assert "error: --" in capsys.readouterr().err
 
 

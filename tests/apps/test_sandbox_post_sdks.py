@@ -66,7 +66,7 @@ def receiving() -> Iterator[Receiver]:
 
 @pytest.fixture
 def twilio(base: str) -> Any:
-    from twilio.rest import Client  # type: ignore[import-untyped]
+    from twilio.rest import Client  # type: ignore[import-untyped]  # it has no types
 
     client = Client("AC" + "1" * 32, "token")
     client.api.base_url = f"{base}/twilio"
@@ -94,7 +94,7 @@ def test_twilio_sdk_sends_and_finds_texts(twilio: Any) -> None:
 
 @pytest.mark.parametrize(("code", "status"), [(21211, 400), (21610, 400), (20429, 429), (20500, 500)])
 def test_twilio_sdk_raises_its_own_error(base: str, twilio: Any, code: int, status: int) -> None:
-    from twilio.base.exceptions import TwilioRestException  # type: ignore[import-untyped]
+    from twilio.base.exceptions import TwilioRestException  # type: ignore[import-untyped]  # it has no types
 
     httpx2.put(f"{base}/admin/mishaps/twilio", json=[{"refuse": code, "times": 1}], timeout=60).raise_for_status()
     with pytest.raises(TwilioRestException) as caught:
@@ -103,7 +103,7 @@ def test_twilio_sdk_raises_its_own_error(base: str, twilio: Any, code: int, stat
 
 
 def test_twilio_sdk_verifies_the_callbacks_of_a_text(base: str, twilio: Any) -> None:
-    from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+    from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]  # it has no types
 
     mishap = {"recipient": "+49*", "fate": "bounced", "code": "30005", "times": 1}
     httpx2.put(f"{base}/admin/mishaps/twilio", json=[mishap], timeout=60).raise_for_status()

@@ -65,7 +65,7 @@ class Sdks:
     def veo(self, key: str = "key") -> "google.genai.Client":
         from google.oauth2.credentials import Credentials
 
-        token = Credentials(token=key)  # type: ignore[no-untyped-call]
+        token = Credentials(token=key)  # type: ignore[no-untyped-call]  # it has no types
         return self._google(
             "agent-platform", key, vertexai=True, project="p", location="us-central1", credentials=token
         )
@@ -111,7 +111,7 @@ def test_anthropic_sdk_reads_a_roast_that_names_the_movie(sdks: Sdks) -> None:
 def test_anthropic_sdk_streams_the_same_words_it_gets_whole(sdks: Sdks) -> None:
     messages = [{"role": "user", "content": f"Roast {first_title(sdks.base)}"}]
     whole = ask_claude(sdks, messages=messages)
-    with sdks.claude().messages.stream(model=MODEL, max_tokens=300, messages=messages) as stream:  # type: ignore[arg-type]
+    with sdks.claude().messages.stream(model=MODEL, max_tokens=300, messages=messages) as stream:  # type: ignore[arg-type]  # plain dictionaries, as people write them
         streamed = "".join(stream.text_stream)
         final = stream.get_final_message()
     assert streamed == whole.content[0].text
@@ -174,7 +174,7 @@ def test_anthropic_sdk_sees_retry_after(sdks: Sdks) -> None:
     with pytest.raises(anthropic.RateLimitError) as caught:
         ask_claude(sdks)
     assert caught.value.response.headers["retry-after"] == "17"
-    assert caught.value.body["error"]["type"] == "rate_limit_error"  # type: ignore[index]
+    assert caught.value.body["error"]["type"] == "rate_limit_error"  # type: ignore[index]  # the body is any object
 
 
 def test_openai_sdk_reads_xai_responses(sdks: Sdks) -> None:
@@ -259,7 +259,7 @@ def advance(base: str, seconds: float) -> None:
 
 def order_veo(sdks: Sdks, prompt: str = "a cat", key: str = "key", **config: Any) -> Any:
     source = {"prompt": prompt}
-    return sdks.veo(key).models.generate_videos(model="veo-3.1-generate-001", source=source, config=config)  # type: ignore[arg-type]
+    return sdks.veo(key).models.generate_videos(model="veo-3.1-generate-001", source=source, config=config)  # type: ignore[arg-type]  # plain dictionaries, as people write them
 
 
 @pytest.mark.parametrize("folder", ["", "gs://videos/out"])

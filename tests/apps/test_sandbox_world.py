@@ -171,7 +171,7 @@ async def test_public_host_is_refused_with_a_hint(host: str) -> None:
 )
 async def test_settings_have_limits(settings: dict[str, int]) -> None:
     with pytest.raises(SandboxSettingError):
-        SandboxSettings(**settings)  # type: ignore[arg-type]
+        SandboxSettings(**settings)  # type: ignore[arg-type]  # settings by name
 
 
 @pytest.mark.parametrize(

@@ -181,3 +181,17 @@ def test_a_look_at_messages_is_recorded(terminal: Terminal, monkeypatch: pytest.
     assert refused.code == 1 and "CONVEYOR_PEPPER" in refused.err and "canary" not in refused.out
     monkeypatch.setenv("CONVEYOR_PEPPER", PEPPER)
     assert terminal.ok("audit", "verify", "--json").json["faults"] == []
+
+
+def test_looks_at_dead_letters_jobs_and_groups_are_recorded(terminal: Terminal) -> None:
+    [job, *_] = terminal.store(fill)
+    [letter, *_] = terminal.ok("dlq", "list", "mails", "--json").json
+    terminal.ok("dlq", "show", "mails", letter["id"])
+    terminal.ok("dlq", "edit", "mails", letter["id"], "2")
+    terminal.ok("jobs", "show", job)
+    terminal.ok("jobs", "logs", job)
+    looks = trail(terminal, "--action", "*.peek")
+    assert [(each["action"], each["target"]) for each in looks] == [
+        *[("dead_letter.peek", "mails-dlq")] * 3, ("job.peek", job),
+    ]  # fmt: skip
+    assert {(each["actor"], each["via"]) for each in looks} == {("cli", "cli")}

@@ -162,7 +162,7 @@ async def test_each_login_is_a_session_of_its_own_and_a_wrong_password_is_none(t
         change["old"] = PASSWORD
         assert (await browser.post("/api/me/password", json=change, headers=own)).status_code == 204
         assert (await browser.get("/api/me")).status_code == 401  # also here
-        assert (await login(house, browser, password="another long one")).status_code == 200  # noqa: S106
+        assert (await login(house, browser, password="another long one")).status_code == 200  # noqa: S106  # wrong on purpose
 
 
 async def test_no_trial_begins_where_people_work(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ async def test_none_of_50_planted_names_and_addresses_gets_out(
     assert "RuntimeError, planted.py:" in logs
     assert 'concierge_job_seconds_count{type="email_send"}' in shown
     assert "sealed_with" in shown
-    assert {alert.name for alert in alerts} >= {"dead_letters", "failures"}  # type: ignore[attr-defined]
+    assert {alert.name for alert in alerts} >= {"dead_letters", "failures"}  # type: ignore[attr-defined]  # of the safety that is kept in
     assert {each["alert"] for each in sentry.posts} >= {"dead_letters", "failures"}
     crashes = [each for each in sentry.of("event") if "exception" in each]
     assert {each["exception"]["values"][-1]["type"] for each in crashes} >= {"RuntimeError"}

@@ -161,13 +161,13 @@ async def test_read_only_disk_is_refused_in_one_line(tmp_path: Path) -> None:
         async with open_shop(tmp_path, disk) as shop:
             shop.write(IDLE)
             await shop.store.close()
-            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)  # noqa: ASYNC221
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)  # noqa: ASYNC221  # nothing else runs meanwhile
             tree = shop.start()
             assert shop.wait(tree) == 1
             assert "[store_read_only]" in shop.log()
             assert "hint: check the owner and mode" in shop.log()
             assert "Traceback" not in shop.log()
-            subprocess.run(["mount", "-o", "remount,rw", disk], check=True)  # noqa: ASYNC221
+            subprocess.run(["mount", "-o", "remount,rw", disk], check=True)  # noqa: ASYNC221  # nothing else runs meanwhile
             await shop.store.open()
 
 

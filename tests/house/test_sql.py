@@ -91,6 +91,8 @@ OTHER_PARAMETERS = {
     "delete_messages",
     # What a sweep has found in one walk.
     "sweep_report_lines", "sweep_reports", "sweep_attempts", "sweep_steps", "sweep_events", "sweep_jobs",
+    # From where the last one ended.
+    "sweep_dedupe",
 }  # fmt: skip
 PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
 

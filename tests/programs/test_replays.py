@@ -31,7 +31,7 @@ async def test_an_edited_payload_is_tried_again(app: Conveyor) -> None:
         job = await send.enqueue(Mail("ann"))
         await until_state(job, JobState.DEAD)
         with pytest.raises(InvalidError):
-            await job.retry(Mail(to=object()))  # type: ignore[arg-type]
+            await job.retry(Mail(to=object()))  # type: ignore[arg-type]  # wrong on purpose
         await job.retry(Mail("ann@example.com"))
         assert await job.result(60) == "ann@example.com"
         assert [each.state for each in (await job.info()).timeline][-2:] == ["running", "succeeded"]

@@ -60,7 +60,7 @@ class Far:
         self.bad: deque[Bad] = deque()
         self.queues: dict[str, dict[str, Any]] = {}
         self.messages: dict[str, list[Stored]] = {}
-        self.token = "a-token-that-must-not-be-seen"  # noqa: S105
+        self.token = "a-token-that-must-not-be-seen"  # noqa: S105  # the test's own
         self.encode: Callable[[Stored], Any] = lambda stored: (
             msgspec.json.encode(stored.body).decode() if stored.content_type == "json" else stored.body
         )

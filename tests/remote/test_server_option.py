@@ -116,6 +116,9 @@ def test_dead_letters_are_mended_and_sent_back(run: Run) -> None:
     assert ok(run, "dlq", "redrive", "jobs")["redriven"] == 1
     assert ok(run, "dlq", "list", "jobs") == []
     assert sorted(each["body"]["n"] for each in ok(run, "messages", "peek", "jobs")) == [2, 3, 10]
+    looks = {(each["action"], each["target"], each["via"]) for each in ok(run, "audit", "list", "--action", "*.peek")}
+    assert looks >= {("message.peek", "jobs", "http"), ("message.peek", "jobs-dlq", "http")}
+    assert ("dead_letter.peek", f"jobs-dlq/{first}", "http") in looks
 
 
 def test_refusals_come_in_our_words(run: Run) -> None:

@@ -421,3 +421,21 @@ async def test_a_sweep_of_jobs_goes_on_where_the_last_one_ended(store: PostgresS
     await look_inside(url, insert.format(1, 1))
     assert [(await store.sweep()).jobs for _ in range(3)] == [1_000, 1, 0]
     assert (await look_inside(url, "SELECT count(*) FROM jobs"))[0][0] == 0
+
+
+async def test_a_sweep_of_dedupe_keys_goes_on_where_the_last_one_ended(store: PostgresStore, url: str) -> None:
+    """Also when it takes few; and nothing stays, also what came late."""
+    insert = (
+        "INSERT INTO dedupe (lane, key, seq, id, until) "
+        "SELECT 1, 'key ' || n, 0, decode(lpad(to_hex(n), 32, '0'), 'hex'), n FROM generate_series({}, {}) n"
+    )
+    await look_inside(url, insert.format(10, 1_014))
+    assert [(await store.sweep()).dedupe_keys for _ in range(2)] == [1_000, 5]
+    await look_inside(url, insert.format(1, 1))  # its message outlived its window
+    await look_inside(url, insert.format(2_000, 2_000))
+    assert [(await store.sweep()).dedupe_keys for _ in range(3)] == [1, 1, 0], "the later one first"
+    await look_inside(url, insert.format(2, 2))
+    for number in range(3_000, 3_060):  # there is always something to take
+        await look_inside(url, insert.format(number, number))
+        await store.sweep()
+    assert (await look_inside(url, "SELECT count(*) FROM dedupe WHERE until = 2"))[0][0] == 0

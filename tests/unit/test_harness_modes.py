@@ -127,7 +127,7 @@ async def test_inline_a_circle_of_jobs_is_told() -> None:
 
 async def test_an_unknown_mode_is_refused(shop: Shop) -> None:
     with pytest.raises(InvalidSettingError, match="manual"):
-        shop.app.testing(mode="eager")  # type: ignore[arg-type]
+        shop.app.testing(mode="eager")  # type: ignore[arg-type]  # wrong on purpose
 
 
 async def test_what_was_enqueued_instead_is_shown(shop: Shop) -> None:

@@ -80,7 +80,7 @@ def test_messages_go_in_and_out(client: Cloudflare) -> None:
     assert pushed.metadata.metrics is not None
     assert pushed.metadata.metrics.backlog_count == 1
     messages = [{"body": "zwei", "content_type": "text"}, {"body": {"n": 3}, "content_type": "json"}]
-    client.queues.messages.bulk_push(queue, account_id=ACCOUNT, messages=messages)  # type: ignore[arg-type]
+    client.queues.messages.bulk_push(queue, account_id=ACCOUNT, messages=messages)  # type: ignore[arg-type]  # plain dictionaries, as people write them
     first, second, third = pull(client, queue, batch_size=10, visibility_timeout_ms=60_000)
     assert [each.body for each in (first, second, third)] == ['{"n":1}', "zwei", '{"n":3}']
     assert [each.metadata["CF-Content-Type"] for each in (first, second)] == ["json", "text"]

@@ -115,7 +115,7 @@ async def test_what_was_committed_before_a_send_comes_before_it_by_the_key(app: 
     async with open_user(Asyncpg, app, dsn) as user:
         for turn in range(0, 30, 3):
             await user.begin()
-            await user.run(lambda tx, turn=turn: app.queue("jobs").send(turn, key="k", tx=tx))  # type: ignore[misc]
+            await user.run(lambda tx, turn=turn: app.queue("jobs").send(turn, key="k", tx=tx))  # type: ignore[misc]  # the default binds this turn's
             await user.commit()
             await app.queue("jobs").send(turn + 1, key="k")
             await app.queue("jobs").send_batch([Outgoing(turn + 2, key="k")])
@@ -208,7 +208,7 @@ async def test_what_commits_late_is_found_behind_the_mark(app: Conveyor, dsn: st
         await late.run(lambda tx: app.queue("jobs").send("late", tx=tx))
         for n in range(3):
             await quick.begin()
-            await quick.run(lambda tx, n=n: app.queue("jobs").send(n, tx=tx))  # type: ignore[misc]
+            await quick.run(lambda tx, n=n: app.queue("jobs").send(n, tx=tx))  # type: ignore[misc]  # the default binds this turn's
             await quick.commit()
             await app.store.sweep()
         await late.commit()

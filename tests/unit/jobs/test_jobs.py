@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,10 @@ from conveyor import (
     Snooze,
 )
 from conveyor.model.errors import InvalidSettingError
-from conveyor.model.job import NAME_HEADER
+from conveyor.model.ids import MessageId
+from conveyor.model.job import NAME_HEADER, JobRecord
+from conveyor.model.message import ContentType, Lease
+from conveyor.model.verdict import Action
 
 pytestmark = pytest.mark.anyio
 
@@ -299,6 +303,40 @@ async def test_one_that_waits_is_cancelled_at_once() -> None:
         assert await job.explain() == "it was cancelled 2026-01-01 12:00:00 UTC"
 
 
+async def test_what_has_ended_beats_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app()
+    begun: list[int] = []
+    ends = {1: asyncio.Event(), 2: asyncio.Event()}
+
+    @app.job()
+    async def hold(number: int) -> None:
+        begun.append(number)
+        await ends[number].wait()
+
+    async with app.testing() as kit:
+        jobs, heard = kit.store.jobs, list[set[str]]()
+        beat = jobs.beat
+
+        async def listen(running: Sequence[JobRecord]) -> list[MessageId]:
+            heard.append({each.id.hex() for each in running})
+            return await beat(running)
+
+        monkeypatch.setattr(jobs, "beat", listen)
+        one, two = await hold.enqueue(1), await hold.enqueue(2)
+        draining = asyncio.create_task(kit.drain())
+        for number in (1, 2):
+            while number not in begun or len(heard) < 2:
+                await kit.clock.advance(1)
+            ends[number].set()
+            if number == 1:
+                assert any(one.id in each for each in heard)
+                while 2 not in begun:
+                    await kit.clock.advance(0.1)
+                heard.clear()
+        await draining
+        assert all(one.id not in each for each in heard) and any(two.id in each for each in heard)
+
+
 async def test_one_unique_key_has_one_job() -> None:
     app = make_app()
 
@@ -381,6 +419,26 @@ async def test_an_unknown_job_is_put_off_for_a_quarter_of_an_hour() -> None:
             assert info.state is JobState.FAILED and info.ended_at is not None
             assert 880 < info.ended_at.timestamp() - began < 920
             await job.retry()  # and as long again
+
+
+async def test_what_a_job_put_itself_off_does_not_count_where_nobody_knows_it() -> None:
+    app = make_app()
+
+    @app.job()
+    async def known(number: int) -> None: ...
+
+    async with app.testing() as kit:
+        await known.enqueue(1)
+        await kit.drain()
+        runner = app.jobs._lines[known.queue]._runners["known"]
+        lease = Lease(
+            seq=1, claim=31, id=MessageId(bytes(16)), queue=known.queue, body=b"1", content_type=ContentType.JSON,
+            sent_at=0, releases=30,
+        )  # fmt: skip
+        assert [runner.put_off(lease, "?", parked=each).action for each in (30, 11, 10)] == [
+            Action.RELEASE, Action.RELEASE, Action.REJECT,
+        ]  # fmt: skip
+        assert [runner.put_off(lease, "?", parked=each).delay_ms for each in (30, 28, 11)] == [1_000, 4_000, 60_000]
 
 
 @pytest.mark.parametrize("name", ["os.system", "antigravity", "antigravity:fly"])

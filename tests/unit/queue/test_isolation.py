@@ -140,7 +140,7 @@ async def pool(program: Path, told: list[Event]) -> AsyncIterator[ChildPool]:
 
 def request(*bodies: str, queue: str = "q") -> ChildRequest:
     leases = [
-        Lease(seq=seq, claim=1, id=bytes(16), queue=queue, body=body.encode(), content_type=ContentType.JSON, sent_at=0)  # type: ignore[arg-type]
+        Lease(seq=seq, claim=1, id=bytes(16), queue=queue, body=body.encode(), content_type=ContentType.JSON, sent_at=0)  # type: ignore[arg-type]  # any bytes are an id here
         for seq, body in enumerate(bodies, 1)
     ]
     return ChildRequest(queue=queue, owner=1, leases=leases, settings=ConsumerSettings(), chance=0.5)
@@ -148,7 +148,7 @@ def request(*bodies: str, queue: str = "q") -> ChildRequest:
 
 async def until_there(path: Path) -> None:
     async with asyncio.timeout(60):
-        while not os.path.exists(path):  # noqa: ASYNC240, PTH110
+        while not os.path.exists(path):  # noqa: ASYNC240, PTH110  # one look at a time
             await asyncio.sleep(POLL_S)
 
 

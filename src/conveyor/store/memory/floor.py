@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import msgspec
 from msgspec.structs import replace
 
+from conveyor.model.alert import write_alert
 from conveyor.model.clock import Clock
 from conveyor.model.errors import QueueNotFoundError, StoreClosedError
 from conveyor.model.group import MemberState
-from conveyor.model.ids import IdSource, MessageId, show_id
+from conveyor.model.ids import IdSource, MessageId
 from conveyor.model.job import JobAttempt, JobRecord, JobState
 from conveyor.model.message import CRASH_BUDGET, ERROR_CHARS_MAX, ContentType, DeadLetter, Priority
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
@@ -217,18 +217,11 @@ class Floor:
 
     def _alert(self, queue: str, message: Message, dlq: str | None, reason: str, error: str | None) -> None:
         settings = self._ensure_queue(queue).settings
-        body = {
-            "event": "message.dead_lettered",
-            "queue": message.queue,
-            "dead_letter_queue": dlq,
-            "message_id": show_id(message.id),
-            "reason": reason,
-            "error": error,
-            "attempts": message.attempts,
-            "dead_at": self._now(),
-            "headers": None if message.headers is None else msgspec.json.decode(message.headers),
-        }
-        self._add(queue, msgspec.json.encode(body), delay_ms=settings.delivery_delay_ms)
+        body = write_alert(
+            message.queue, dlq, message.id, reason=reason, error=error, attempts=message.attempts, dead_at=self._now(),
+            headers=message.headers,
+        )  # fmt: skip
+        self._add(queue, body, delay_ms=settings.delivery_delay_ms)
         self._wake(queue)
 
     def _add(self, queue: str, body: bytes, *, delay_ms: int) -> None:

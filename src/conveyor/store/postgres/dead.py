@@ -3,10 +3,9 @@ commit."""
 
 from __future__ import annotations
 
-import msgspec
-
+from conveyor.model.alert import write_alert
 from conveyor.model.group import MemberState
-from conveyor.model.ids import MessageId, show_id
+from conveyor.model.ids import MessageId
 from conveyor.model.message import ERROR_CHARS_MAX, ContentType, Draft, Priority
 from conveyor.store.groups import MemberEnd
 from conveyor.store.postgres import append, catalog, jobs, keys
@@ -42,6 +41,7 @@ async def bury(
         headers, message_id = await _move(tx, row, await catalog.ensure(tx, target), seq, letter, max(claims, place[7]))
     tx.end_member(message_id, headers, MemberEnd(MemberState.FAILED))
     if row.consumer is not None and row.consumer.alert_queue is not None:
+<<<<<<< HEAD
         facts = {
             "event": "message.dead_lettered",
             "queue": row.name,
@@ -54,6 +54,12 @@ async def bury(
             "headers": None if headers is None else msgspec.json.decode(headers),
         }
         await _alert(tx, row.consumer.alert_queue, facts)
+=======
+        body = write_alert(
+            row.name, target, message_id, reason=reason, error=error, attempts=attempts, dead_at=tx.now, headers=headers
+        )
+        await _alert(tx, row.consumer.alert_queue, body)
+>>>>>>> small12
 
 
 async def leave(tx: Transaction, row: QueueRow, seq: int) -> None:
@@ -113,12 +119,12 @@ async def _move(
     return headers, message_id
 
 
-async def _alert(tx: Transaction, queue: str, facts: dict[str, object]) -> None:
+async def _alert(tx: Transaction, queue: str, body: bytes) -> None:
     row = await catalog.ensure(tx, queue)
     draft = Draft(
         id=tx.ids.new(),
         queue=row.name,
-        body=msgspec.json.encode(facts),
+        body=body,
         content_type=ContentType.JSON,
         priority=Priority.NORMAL,
     )

@@ -37,6 +37,7 @@ from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPu
 from conveyor.testing.conformance.rates import TestKeyRates, TestRates, TestRestingKeys
 from conveyor.testing.conformance.reconciling import TestReconciling
 from conveyor.testing.conformance.reports import TestNotices, TestReportLimits, TestReports
+from conveyor.testing.conformance.resting import TestClockSetBack
 from conveyor.testing.conformance.retaining import TestRetention
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
@@ -51,6 +52,7 @@ __all__ = [
     "TestChanges",
     "TestChangesOfDispatch",
     "TestClaiming",
+    "TestClockSetBack",
     "TestClocks",
     "TestConcurrency",
     "TestConsumers",

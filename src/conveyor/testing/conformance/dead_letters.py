@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from conveyor.model.alert import DeadLetterAlert
 from conveyor.model.duration import DAY_MS
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import MessageId
@@ -138,6 +139,7 @@ class TestAlerts:
         await settle(store, worker, a_retry(await claim_one(store, worker), error="boom"))
         alert = await look_at_one(store, "alerts")
         assert alert.content_type == "json" and alert.id != id
+        assert msgspec.json.decode(alert.body, type=DeadLetterAlert, strict=True).message_id == id.hex()
         assert msgspec.json.decode(alert.body) == {
             "event": "message.dead_lettered",
             "queue": "inbox",

@@ -16,6 +16,9 @@ WHERE name = :name;
 -- name: throttle_queue
 UPDATE queues SET throttled_until = greatest(throttled_until, :until) WHERE lane = :lane;
 
+-- name: end_throttle
+UPDATE queues SET throttled_until = 0 WHERE lane = :lane;
+
 -- name: delete_queue
 DELETE FROM queues WHERE name = :name;
 
