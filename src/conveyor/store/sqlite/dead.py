@@ -41,25 +41,11 @@ def bury(
         headers, message_id = _move(tx, row, tx.catalog.ensure(tx, target), seq, letter, max(claims, place[7]))
     tx.end_member(message_id, headers, MemberEnd(MemberState.FAILED))
     if row.consumer is not None and row.consumer.alert_queue is not None:
-<<<<<<< HEAD
-        facts = {
-            "event": "message.dead_lettered",
-            "queue": row.name,
-            "dead_letter_queue": target,
-            "message_id": show_id(message_id),
-            "reason": str(reason),
-            "error": error,
-            "attempts": claims - releases,
-            "dead_at": tx.now,
-            "headers": None if headers is None else msgspec.json.decode(headers),
-        }
-        _alert(tx, row.consumer.alert_queue, facts)
-=======
         body = write_alert(
-            row.name, target, message_id, reason=reason, error=error, attempts=attempts, dead_at=tx.now, headers=headers
-        )
+            row.name, target, message_id, reason=reason, error=error, attempts=claims - releases, dead_at=tx.now,
+            headers=headers,
+        )  # fmt: skip
         _alert(tx, row.consumer.alert_queue, body)
->>>>>>> small12
 
 
 def leave(tx: Transaction, row: QueueRow, seq: int) -> None:
