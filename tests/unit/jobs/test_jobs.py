@@ -317,7 +317,7 @@ async def test_what_has_ended_beats_no_more(monkeypatch: pytest.MonkeyPatch) -> 
         jobs, heard = kit.store.jobs, list[set[str]]()
         beat = jobs.beat
 
-        async def listen(running: Sequence[JobRecord]) -> list[MessageId]:
+        async def listen(running: Sequence[JobRecord]) -> Sequence[MessageId]:
             heard.append({each.id.hex() for each in running})
             return await beat(running)
 
@@ -435,10 +435,10 @@ async def test_what_a_job_put_itself_off_does_not_count_where_nobody_knows_it() 
             seq=1, claim=31, id=MessageId(bytes(16)), queue=known.queue, body=b"1", content_type=ContentType.JSON,
             sent_at=0, releases=30,
         )  # fmt: skip
-        assert [runner.put_off(lease, "?", parked=each).action for each in (30, 11, 10)] == [
+        assert [runner.put_off(lease, "?", returns=each).action for each in (0, 19, 20)] == [
             Action.RELEASE, Action.RELEASE, Action.REJECT,
         ]  # fmt: skip
-        assert [runner.put_off(lease, "?", parked=each).delay_ms for each in (30, 28, 11)] == [1_000, 4_000, 60_000]
+        assert [runner.put_off(lease, "?", returns=each).delay_ms for each in (0, 2, 19)] == [1_000, 4_000, 60_000]
 
 
 @pytest.mark.parametrize("name", ["os.system", "antigravity", "antigravity:fly"])

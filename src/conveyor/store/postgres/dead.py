@@ -3,6 +3,8 @@ commit."""
 
 from __future__ import annotations
 
+import msgspec
+
 from conveyor.model.alert import write_alert
 from conveyor.model.group import MemberState
 from conveyor.model.ids import MessageId
