@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from conveyor import Conveyor, InvalidError, JobContext, JobNotRetriableError, JobState, Retry
+from conveyor import Conveyor, InvalidError, Job, JobContext, JobNotRetriableError, JobState, Retry
 from kit.programs import until, until_state, working
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +64,7 @@ async def test_who_comes_back_has_no_more_tries_than_before(app: Conveyor) -> No
     async def other(name: str) -> None: ...
 
     async with working(app):
-        jobs = [await each.enqueue(each.name) for each in (fails, asks, hangs)]
+        jobs: list[Job[Any]] = [await fails.enqueue("fails"), await asks.enqueue("asks"), await hangs.enqueue("hangs")]
         jobs.append(await fails.options(max_retries=2).enqueue("has its own"))
         for job in jobs:
             await until_state(job, JobState.DEAD)
@@ -73,7 +74,7 @@ async def test_who_comes_back_has_no_more_tries_than_before(app: Conveyor) -> No
         await until(lambda: all(begun[name] > count for name, count in before.items()))
         for job in jobs:
             await until_state(job, JobState.DEAD)
-        assert before == {fails.name: 2, asks.name: 2, hangs.name: 2, "has its own": 3}
+        assert before == {"fails": 2, "asks": 2, "hangs": 2, "has its own": 3}
         assert begun == {name: 2 * count for name, count in before.items()}, "and none as often as its queue allows"
         assert [(await job.info()).attempts for job in jobs] == [2, 2, 2, 3]
 
