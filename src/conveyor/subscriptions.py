@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Container, Mapping, Sequence
@@ -11,7 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from conveyor.model.errors import ConflictError, InvalidSettingError, NotFoundError, VersionConflictError
+from conveyor.queue.admin import Queues
 from conveyor.store.protocol import Store
+from conveyor.store.records import QueueInfo
 
 KIND: Final = "event_subscription"
 SUBSCRIPTIONS_MAX: Final = 1_000
@@ -135,6 +138,12 @@ class Subscriptions:
             raise _taken(present.source, queue)
         return changed
 
+    async def follow(self, queue: str, new: str) -> None:
+        """The queue has another name; its id is the same."""
+        for each in await self.list(queue=queue):
+            with contextlib.suppress(NotFoundError, VersionConflictError):  # who changes it now has the last word
+                await self.update(each.id, to=(new, each.queue_id))
+
     async def delete(self, subscription: str) -> Subscription:
         """What it was. `NotFoundError`."""
         present, _ = await self._find(subscription)
@@ -189,3 +198,12 @@ def _read_name(name: str) -> str:
     if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
         raise InvalidSettingError("name", name[:64], f"must have 1 to {NAME_CHARS_MAX} signs that can be printed")
     return name
+
+
+async def rename_queue(store: Store, name: str, new: str, *, version: int | None = None) -> QueueInfo:
+    """Give a queue another name, which its subscriptions say from then on as well: they lead to it by its id, so that
+    none is lost in between. As `Queues.rename`."""
+    info = await Queues(store).rename(name, new, version=version)
+    if info.name != name and not store.keeps_others:  # whoever keeps the others' queues does the rest
+        await Subscriptions(store).follow(name, info.name)
+    return info

@@ -30,6 +30,16 @@ def trail(terminal: Terminal, *arguments: str) -> list[dict[str, Any]]:
     return found[::-1]
 
 
+def test_who_renamed_a_queue(terminal: Terminal) -> None:
+    terminal.ok("queues", "create", "orders")
+    terminal.ok("queues", "rename", "orders", "sales")
+    terminal.ok("queues", "rename", "sales", "deals")
+    _, first, second = trail(terminal)
+    assert [(each["action"], each["target"]) for each in (first, second)] == [("queue.rename", "orders"), ("queue.rename", "sales")]
+    assert (first["before"], first["after"]) == ({}, {"name": "sales"})
+    assert (second["before"], second["after"]) == ({"name": "sales"}, {"name": "deals"})
+
+
 def test_who_did_what_to_a_queue(terminal: Terminal) -> None:
     terminal.ok("queues", "create", "orders")
     terminal.ok("queues", "update", "orders", "--delivery-delay-secs", "7")

@@ -205,8 +205,14 @@ def test_a_subscription_over_http(run: Run) -> None:
     assert ok(run, "queues", "subscription", "list", "heard") == [made]
     one = ("heard", "--id", made["id"])
     assert ok(run, "queues", "subscription", "update", *one, "--enabled", "false") == made | {"enabled": False}
+    assert ok(run, "queues", "rename", "heard", "told") == {"renamed": "heard", "name": "told"}
+    one = ("told", "--id", made["id"])
+    assert ok(run, "queues", "subscription", "list", "told") == [made | {"enabled": False, "queue": "told"}]
+    ok(run, "queues", "create", "heard")
+    code, _, problem = run("queues", "rename", "heard", "told")
+    assert (code, "queue `told` exists already" in problem) == (1, True), problem
     ok(run, "queues", "subscription", "delete", *one, "--force")
-    assert ok(run, "queues", "subscription", "list", "heard") == []
+    assert ok(run, "queues", "subscription", "list", "told") == []
 
 
 def test_tokens_over_http(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ async def test_any_account_is_ours_if_its_id_is_one(wire: Wire) -> None:
         ("POST", "/queues", {"queue_name": "x", "settings": {"delivery_delay": 86_401}}, (400, 100128)),
         ("PATCH", "/queues/jobs", {"settings": {"message_retention_period": 59}}, (400, 100128)),
         ("PATCH", "/queues/jobs", {"settings": {"unknown": 1}}, (400, 10026)),
-        ("PATCH", "/queues/jobs", {"queue_name": "other"}, (400, 11003)),
+        ("PATCH", "/queues/jobs", {"queue_name": "No_Name"}, (400, 11003)),
         ("POST", "/queues/jobs/purge", {"delete_messages_permanently": False}, (400, 10026)),
         ("POST", "/queues/jobs/consumers", {"type": "worker", "script_name": "x"}, (409, 11004)),
         ("POST", "/queues/jobs/consumers", {"type": "email"}, (400, 100127)),

@@ -14,6 +14,8 @@ import msgspec
 from conveyor.model.ids import MessageId
 
 BODY_BYTES_MAX: Final = 128_000
+SEALED_MARK: Final = b'{"sealed_with":"'
+"""What a payload begins with that is encrypted, and hardly anything else."""
 BATCH_MESSAGES_MAX: Final = 100
 BATCH_BYTES_MAX: Final = 256_000
 HEADERS_BYTES_MAX: Final = 4_096

@@ -53,7 +53,7 @@ TABLES: Final = (
     _table(
         "queues",
         "name lane settings consumer declared paused throttled_until levels holds_dead rests_keys version created_at "
-        "modified_at",
+        "modified_at first_name former",
         "paused holds_dead rests_keys",
     ),
     _table(

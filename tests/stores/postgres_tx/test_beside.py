@@ -92,6 +92,15 @@ async def test_a_queue_that_is_deleted_before_the_commit_takes_its_messages_alon
         await bodies(app, "once")
 
 
+async def test_a_queue_that_is_renamed_before_the_commit_gets_its_messages(app: Conveyor, slow: User) -> None:
+    await app.store.rename_queue("once", "twice")
+    await app.store.rename_queue("small", "smaller")
+    await app.store.create_queue("small", QueueSettings())  # somebody takes the name that was sent to
+    await slow.commit()
+    assert await bodies(app, "twice") == await bodies(app, "small") == [b'"slow"']
+    assert await bodies(app, "smaller") == []
+
+
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 async def test_an_old_snapshot_sends_to_where_the_queue_is_now(app: Conveyor, dsn: str, level: str) -> None:
     async with open_user(Asyncpg, app, dsn) as user:

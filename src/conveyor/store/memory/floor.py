@@ -67,8 +67,19 @@ class Floor:
     def _queue(self, name: str) -> Queue:
         queue = self._tables.queues.get(name)
         if queue is None:
-            raise QueueNotFoundError(name)
+            now = self._called_now(name)
+            raise QueueNotFoundError(name, now=None if now == name else now)
         return queue
+
+    def _called_now(self, name: str) -> str:
+        """What a worker calls a queue may be its name of before."""
+        queues = self._tables.queues
+        return name if name in queues else next((each.name for each in queues.values() if name in each.former), name)
+
+    def _forget_former(self, name: str) -> None:
+        """Somebody takes the name: what still comes under it is that one's."""
+        for queue in self._tables.queues.values():
+            queue.former.discard(name)
 
     def _consumer(self, name: str) -> ConsumerSettings:
         """The queue's consumer, or the defaults if it has none."""
@@ -77,6 +88,7 @@ class Floor:
     def _make_queue(self, name: str, settings: QueueSettings) -> Queue:
         check_name("queue", name)
         settings.check()
+        self._forget_former(name)
         now = self._now()
         version = next(self._tables.versions)
         queue = Queue(name=name, settings=settings, version=version, created_at=now, modified_at=now)
@@ -192,7 +204,7 @@ class Floor:
         """What was cancelled stays so."""
         present = self._tables.jobs.get(record.id)
         if present is None or present.state is not JobState.CANCELLED:
-            self._tables.jobs[record.id] = record
+            self._tables.jobs[record.id] = replace(record, queue=self._called_now(record.queue))
 
     def _keep_job(self, message: Message, expires_at: int) -> None:
         """A record for the job of a step or an event, which is kept as long as that."""

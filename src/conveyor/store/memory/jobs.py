@@ -58,7 +58,7 @@ class Jobs(Belt):
         for each in running:
             present = jobs.get(each.id)
             if present is None:
-                jobs[each.id] = each
+                jobs[each.id] = replace(each, queue=self._called_now(each.queue))
             elif each.started_at > (-1 if present.ended_at is None else present.ended_at):
                 jobs[each.id] = replace(
                     present, state=JobState.RUNNING, started_at=each.started_at, ended_at=None, next_at=None,

@@ -143,6 +143,8 @@ class Queue:
     """What the consumer's script said at its last start."""
     paused: bool = False
     throttled_until: int = 0
+    first_name: str | None = None
+    former: set[str] = field(default_factory=set)
 
     def info(self) -> QueueInfo:
         return QueueInfo(
@@ -153,6 +155,7 @@ class Queue:
             version=self.version,
             created_at=self.created_at,
             modified_at=self.modified_at,
+            first_name=self.first_name,
         )
 
 

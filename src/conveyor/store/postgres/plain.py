@@ -232,17 +232,18 @@ async def ack(link: Link, owner: int, settlements: Sequence[Settlement]) -> Told
     )
     outcomes = [(each.seq, each.outcome) for each in settlements if each.outcome is not None]
     if outcomes:
-        (said,) = await link.call("ack_jobs", *facts, *zip(*map(_job_columns, outcomes), strict=True))
+        columns = zip(*(_job_columns(catalog, *each) for each in outcomes), strict=True)
+        (said,) = await link.call("ack_jobs", *facts, *columns)
     else:
         (said,) = await link.call("ack_plain", *facts)
     is_done, lost = said
     return (Settled(lost, []) if is_done else None), _NOBODY
 
 
-def _job_columns(outcome: tuple[int, JobRecord]) -> tuple[Any, ...]:
+def _job_columns(catalog: Catalog, seq: int, job: JobRecord) -> tuple[Any, ...]:
     """In the order of `ack_jobs`."""
-    seq, job = outcome
     return (
-        *(seq, job.id, job.name, job.queue, job.state.value, job.enqueued_at, job.started_at, job.ended_at),
-        *(job.attempts, job.worker, job.result, job.result_until, job.expires_at),
+        *(seq, job.id, job.name, catalog.called_now(job.queue), job.state.value),
+        *(job.enqueued_at, job.started_at, job.ended_at, job.attempts, job.worker),
+        *(job.result, job.result_until, job.expires_at),
     )

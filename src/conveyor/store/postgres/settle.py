@@ -217,7 +217,7 @@ def _shelf_after_release(ended: Ended, each: Settlement) -> int:
 
 
 async def _free_slots(tx: Transaction, owner: int, queue: str, calls: int) -> None:
-    row = tx.catalog.find(queue)
+    row = tx.catalog.meant(queue)
     held = None if row is None else await tx.row("read_slots", row.lane, owner)
     if row is None or held is None:
         return

@@ -41,6 +41,7 @@ from conveyor.store.postgres.migrating import migrate
 from conveyor.store.postgres.opening import Address, Seen, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.relay import Relay
+from conveyor.store.postgres.renaming import rename_queue
 from conveyor.store.postgres.reports import PostgresNotices, PostgresReports
 from conveyor.store.postgres.retaining import PostgresRetention
 from conveyor.store.postgres.statements import SQL
@@ -294,6 +295,9 @@ class PostgresStore(Witnessed, Alarms, Deliveries, Documents, KeyValues, Undivid
         return await self._change(
             "queue", name, lambda tx: queues.update_queue(tx, name, settings, version), exclusive=True
         )
+
+    async def rename_queue(self, name: str, new: str, *, version: int | None = None) -> QueueInfo:
+        return await self._change("queue", name, lambda tx: rename_queue(tx, name, new, version), exclusive=True)
 
     async def delete_queue(self, name: str) -> None:
         await self._change("queue", name, lambda tx: queues.delete_queue(tx, name), exclusive=True)

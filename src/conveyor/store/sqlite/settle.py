@@ -227,7 +227,7 @@ def _shelf_after_release(ended: Ended, each: Settlement) -> int:
 
 
 def _free_slots(tx: Transaction, owner: int, queue: str, calls: int) -> None:
-    row = tx.catalog.find(tx, queue)
+    row = tx.catalog.meant(tx, queue)
     held = None if row is None else tx.row("read_slots", row.lane, owner)
     if row is None or held is None:
         return

@@ -36,6 +36,7 @@ from conveyor.testing.conformance.pulling import TestPulling
 from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
 from conveyor.testing.conformance.rates import TestKeyRates, TestRates, TestRestingKeys
 from conveyor.testing.conformance.reconciling import TestReconciling
+from conveyor.testing.conformance.renaming import TestRenames
 from conveyor.testing.conformance.reports import TestNotices, TestReportLimits, TestReports
 from conveyor.testing.conformance.resting import TestClockSetBack
 from conveyor.testing.conformance.retaining import TestRetention
@@ -92,6 +93,7 @@ __all__ = [
     "TestRates",
     "TestReconciling",
     "TestRedrive",
+    "TestRenames",
     "TestReportLimits",
     "TestReports",
     "TestRestingKeys",

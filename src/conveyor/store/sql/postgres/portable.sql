@@ -6,7 +6,8 @@ FROM store s;
 
 -- name: export_queues
 SELECT name, lane, settings, consumer, declared, paused::integer AS paused, throttled_until, levels,
-       holds_dead::integer AS holds_dead, rests_keys::integer AS rests_keys, version, created_at, modified_at
+       holds_dead::integer AS holds_dead, rests_keys::integer AS rests_keys, version, created_at, modified_at,
+       first_name, former
 FROM queues ORDER BY name;
 
 -- name: export_messages

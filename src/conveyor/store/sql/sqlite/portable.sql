@@ -5,14 +5,14 @@ FROM store s;
 
 -- name: export_queues
 SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, rests_keys, version,
-       created_at, modified_at
+       created_at, modified_at, first_name, former
 FROM queues ORDER BY name;
 
 -- name: load_queues
 INSERT INTO queues (name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, rests_keys,
-       version, created_at, modified_at)
+       version, created_at, modified_at, first_name, former)
 VALUES (:name, :lane, :settings, :consumer, :declared, :paused, :throttled_until, :levels, :holds_dead, :rests_keys,
-       :version, :created_at, :modified_at);
+       :version, :created_at, :modified_at, :first_name, :former);
 
 -- name: export_messages
 SELECT seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers, expires_at,
