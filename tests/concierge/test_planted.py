@@ -141,6 +141,7 @@ async def test_none_of_50_planted_names_and_addresses_gets_out(
         await room.producer.enqueue_send_later(late, datetime.fromtimestamp(clock.now_ms() / 1000 + 3_600, UTC))
         async with worker(environment, log) as process:
             await until_all_is_over(room, jobs, process)
+            await sentry.until("transaction", len(jobs))
         alerts = await room.safety.look(room.facts, await room.providers.status())
         shown = await shown_of(concierge)
     logs = log.read_text()

@@ -161,7 +161,7 @@ class Fleet:
             self.history(), rules, left=self.placed(queue), dead=self.placed(dead) if dead is not None else ()
         )
 
-    def wait_until(self, holds: Callable[[], object], *, seconds: float = 60.0, pause_s: float = 0.02) -> float:
+    def wait_until(self, holds: Callable[[], object], *, seconds: float = 120.0, pause_s: float = 0.02) -> float:
         """Look every 20 ms; how long it took. Fails with the fleet's log."""
         began = time.monotonic()
         while True:
@@ -172,7 +172,7 @@ class Fleet:
                 pytest.fail(f"not within {seconds} s, or no tree lives: {ended}\n{self.log()[-4_000:]}")
             time.sleep(pause_s)
 
-    def wait_until_empty(self, queue: str = "jobs", *, seconds: float = 60.0) -> float:
+    def wait_until_empty(self, queue: str = "jobs", *, seconds: float = 120.0) -> float:
         return self.wait_until(lambda: self.metrics(queue).backlog_messages == 0, seconds=seconds, pause_s=0.1)
 
     def log(self) -> str:

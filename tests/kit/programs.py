@@ -29,7 +29,7 @@ async def working(app: Conveyor, **options: Any) -> AsyncIterator[None]:
                 await worker
 
 
-async def until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
+async def until(holds: Callable[[], Any], seconds: float = 120.0) -> None:
     """Look every 10 ms until it is so."""
     end = time.monotonic() + seconds
     while True:
@@ -40,7 +40,7 @@ async def until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
         await asyncio.sleep(0.01)
 
 
-async def until_state(job: Job[Any], *states: JobState, seconds: float = 60.0) -> None:
+async def until_state(job: Job[Any], *states: JobState, seconds: float = 120.0) -> None:
     async def is_so() -> bool:
         return await job.state() in states
 
