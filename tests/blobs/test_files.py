@@ -18,7 +18,7 @@ import pytest
 
 from conveyor import Conveyor
 from conveyor.blobs.bucket import Bucket
-from conveyor.blobs.files import OPEN, ORPHAN_S, delete_bucket, make_bucket, sweep
+from conveyor.blobs.files import OPEN, ORPHAN_S, FileBackend, delete_bucket, make_bucket, sweep
 from conveyor.model.errors import (
     BodyTooLargeError,
     ConflictError,
@@ -365,6 +365,20 @@ async def test_what_a_killed_process_left_is_swept_and_nothing_else(
     await clock.advance(3_600)
     await bucket.put("b", b"next")
     assert sorted(path.read_bytes() for path in files(folder)) == [b"next", b"whole"]
+
+
+@pytest.mark.parametrize("how", ["put", "delete"])
+async def test_bytes_that_no_document_names_any_more_are_swept(
+    app: Conveyor, bucket: Bucket, folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whoever replaced or deleted it died after the document was written."""
+    await bucket.put("a", b"1")
+    with monkeypatch.context() as dying:
+        dying.setattr(FileBackend, "_settle", lambda *_: None)
+        await (bucket.put("a", b"2") if how == "put" else bucket.delete("a"))
+    age(folder)
+    assert await sweep(app.store, place_of(folder)) == 1
+    assert len(files(folder)) == (how == "put")
 
 
 async def test_a_mark_on_what_a_document_names_is_taken_off(app: Conveyor, bucket: Bucket, folder: Path) -> None:
