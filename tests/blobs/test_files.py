@@ -19,9 +19,11 @@ import pytest
 from conveyor import Conveyor
 from conveyor.blobs.bucket import Bucket
 from conveyor.blobs.files import OPEN, ORPHAN_S, FileBackend, delete_bucket, make_bucket, sweep
+from conveyor.blobs.model import METADATA_BYTES_MAX, read_metadata
 from conveyor.model.errors import (
     BodyTooLargeError,
     ConflictError,
+    InvalidKeyError,
     InvalidSettingError,
     NotFoundError,
     OutcomeUnknownError,
@@ -68,6 +70,13 @@ def files(folder: Path) -> list[Path]:
 
 def folders(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.is_dir()]
+
+
+def test_metadata_are_of_so_many_bytes_with_their_names() -> None:
+    most = {"ab": "c" * (METADATA_BYTES_MAX - 2)}
+    assert read_metadata("a", most) == most
+    with pytest.raises(InvalidKeyError, match="2,049 bytes"):
+        read_metadata("a", {"ab": "c" * (METADATA_BYTES_MAX - 1)})
 
 
 async def test_put_replaces_and_leaves_one_file(bucket: Bucket, folder: Path) -> None:
