@@ -317,7 +317,7 @@ async def test_what_has_ended_beats_no_more(monkeypatch: pytest.MonkeyPatch) -> 
         jobs, heard = kit.store.jobs, list[set[str]]()
         beat = jobs.beat
 
-        async def listen(running: Sequence[JobRecord]) -> list[MessageId]:
+        async def listen(running: Sequence[JobRecord]) -> Sequence[MessageId]:
             heard.append({each.id.hex() for each in running})
             return await beat(running)
 
