@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conveyor.store.postgres.marks import CHEAP_S, HEAD, SLACK_MS, Marks
+from conveyor.store.postgres.marks import CHEAP_S, HEAD, SLACK_MS, STEP_S, Marks
 from conveyor.testing.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -59,14 +59,18 @@ async def test_where_a_look_is_dear_a_scout_has_it_and_claims_go_on() -> None:
     clock = ManualClock()
     marks = Marks(clock)
     await look(marks, clock, (10_000, 7), took=20 * CHEAP_S)
-    assert not marks.is_worth_a_look(LEVEL)
+    assert marks.start_again(LEVEL, (10_000, 7)) == (10_000 - SLACK_MS, -1)
+    assert marks.start_again(LEVEL, (10_000 - SLACK_MS, -1)) is None, "the very head is for scouts"
     assert marks.send_scout(LEVEL[0]) is None  # one was just had
     await clock.advance(60)
-    assert marks.start(LEVEL) == (10_000, 7)
-    assert marks.send_scout(LEVEL[0]) == (LEVEL, (10_000, 7))
+    assert marks.start(LEVEL) == (10_000 - SLACK_MS, -1), "a send may be committed late"
+    assert marks.start(LEVEL) == (10_000, 7), "but not every claim walks past what was claimed since"
+    assert marks.send_scout(LEVEL[0]) == (LEVEL, (10_000 - SLACK_MS, -1))
     assert marks.send_scout(LEVEL[0]) is None, "one scout at a time"
     marks.moved(LEVEL, (20_000, 9), marks.changes)
-    assert marks.start(LEVEL) == (20_000 - SLACK_MS, -1), "a send may be committed late"
+    assert marks.start(LEVEL) == (20_000, 9)
+    await clock.advance(2 * STEP_S)
+    assert marks.start(LEVEL) == (20_000 - SLACK_MS, -1)
     marks.scouted(LEVEL, (9_000, 3), 30 * CHEAP_S)
     assert marks.start(LEVEL) == (9_000, 2)
 
@@ -78,7 +82,8 @@ async def test_when_looks_are_cheap_again_claims_have_them_themselves() -> None:
     await clock.advance(60)
     assert marks.send_scout(LEVEL[0]) is not None
     marks.scouted(LEVEL, None, CHEAP_S / 2)
-    assert marks.is_worth_a_look(LEVEL)
+    assert marks.start_again(LEVEL, (10_000, 7)) == HEAD
+    assert marks.start_again(LEVEL, HEAD) is None
     await clock.advance(1.1)
     assert marks.start(LEVEL) == HEAD
 

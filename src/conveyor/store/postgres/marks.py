@@ -20,9 +20,12 @@ TRUST_S: Final = 1.0
 CHEAP_S: Final = 0.05
 """A look at the very head that took no longer may be had by any claim; others are for scouts."""
 SLACK_MS: Final = 250
-"""Where looks are dear, a mark stays this far behind: a send may be committed after a later one was claimed."""
-_REST: Final = 10
-"""Scouts look a tenth of the time."""
+"""Where looks are dear, some claims begin this far before the mark: a send may be committed after a later one was
+claimed."""
+STEP_S: Final = 0.1
+"""One claim in so long begins there, and each that found too little. It walks past all that was claimed since."""
+_REST: Final = 30
+"""Scouts look a thirtieth of the time."""
 
 Level = tuple[int, int, int]
 """Lane, shelf, priority."""
@@ -52,10 +55,15 @@ class _Mark(msgspec.Struct):
     """When somebody last began at the very head, and how long it took."""
     took: float
     is_scouted: bool = False
+    stepped_back_at: float = 0.0
 
     @property
     def is_dear(self) -> bool:
         return self.took > CHEAP_S
+
+    @property
+    def behind(self) -> Place:
+        return self.place[0] - SLACK_MS, -1
 
 
 class Marks:
@@ -78,15 +86,23 @@ class Marks:
 
     def start(self, level: Level) -> Place:
         """Where a claim begins."""
-        mark = self._marks.get(level)
-        if mark is None or (not mark.is_dear and self.monotonic() - mark.looked_at > TRUST_S):
+        mark, now = self._marks.get(level), self.monotonic()
+        if mark is None or (not mark.is_dear and now - mark.looked_at > TRUST_S):
             return HEAD
-        return mark.place
+        if not mark.is_dear or now - mark.stepped_back_at < STEP_S:
+            return mark.place
+        mark.stepped_back_at = now
+        return mark.behind
 
-    def is_worth_a_look(self, level: Level) -> bool:
-        """Whether a claim that found too little behind the mark should look at the very head now."""
+    def start_again(self, level: Level, start: Place) -> Place | None:
+        """Where a claim that began at `start` and found too little should begin now, if anywhere."""
         mark = self._marks.get(level)
-        return mark is None or not mark.is_dear
+        if start == HEAD:
+            return None
+        if mark is None or not mark.is_dear:
+            return HEAD
+        mark.stepped_back_at = self.monotonic()
+        return mark.behind if start > mark.behind else None
 
     def looked(self, level: Level, place: Place, began: float, changes: int) -> None:
         """A claim that began at the very head ended here."""
@@ -98,7 +114,7 @@ class Marks:
         """A claim that began at the mark ended here."""
         mark = self._marks.get(level)
         if mark is not None and changes == self._changes:
-            mark.place = max(mark.place, (place[0] - SLACK_MS, -1) if mark.is_dear else place)
+            mark.place = max(mark.place, place)
 
     def lower(self, level: Level, place: Place) -> None:
         """A message was put back here, perhaps before the mark."""
@@ -113,14 +129,14 @@ class Marks:
         self._marks.clear()
 
     def send_scout(self, lane: int) -> tuple[Level, Place] | None:
-        """A level of the lane that is to be looked at beside the claims now, as far as its mark."""
+        """A level of the lane that is to be looked at beside the claims now, as far as claims do not see."""
         now = self.monotonic()
         for level, mark in self._marks.items():
             if level[0] != lane or not mark.is_dear or mark.is_scouted:
                 continue
             if now - mark.looked_at > max(TRUST_S, _REST * mark.took):
                 mark.is_scouted = True
-                return level, mark.place
+                return level, mark.behind
         return None
 
     def scouted(self, level: Level, earliest: Place | None, took: float | None) -> None:
