@@ -28,7 +28,7 @@ CHECK_S: Final = 2.0
 RECONCILE_S: Final = 60.0
 RECONCILE_S_MAX: Final = 900.0
 """A consumer states what it holds this often, also if it has no doubt; more rarely where that takes long."""
-RECONCILE_REST: Final = 300
+RECONCILE_REST: Final = 1_000
 RECONCILE_AGAIN_S: Final = 5.0
 """The same after a doubt: the claim whose answer was lost may still have been on its way to the database."""
 RETRY_S_FIRST: Final = 0.1

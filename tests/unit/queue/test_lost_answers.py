@@ -205,7 +205,7 @@ async def test_a_worker_without_a_doubt_states_what_it_holds_once_a_minute(
     assert handled == [1]
 
 
-@pytest.mark.parametrize(("takes_s", "pause_s"), [(0.0, 60), (1.0, 300), (10.0, 900)])
+@pytest.mark.parametrize(("takes_s", "pause_s"), [(0.0, 60), (0.1, 100), (10.0, 900)])
 async def test_what_takes_long_to_state_is_stated_rarely(
     workshop: Workshop, store: Forgetful, takes_s: float, pause_s: int
 ) -> None:
