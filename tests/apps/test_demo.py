@@ -185,7 +185,7 @@ def test_an_interrupt_in_the_middle_stops_both_servers(tmp_path: Path) -> None:
             before += line
         process.send_signal(signal.SIGINT)
         after = process.stdout.read()
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
     assert "nothing is left running" in after
     assert_server_is_down(before)
 

@@ -18,7 +18,7 @@ async def says(job: object, *words: str) -> None:
         return all(each in text for each in words)
 
     try:
-        await until(is_so, 6)
+        await until(is_so, 60)
     except AssertionError:
         raise AssertionError(f"says {await job.explain()!r}, not {words}") from None  # type: ignore[attr-defined]
 

@@ -67,14 +67,14 @@ class Process:
     def until(self, pattern: str) -> str:
         """The first group of the line that matches, once it is there."""
         with self._more:
-            found = self._more.wait_for(lambda: re.search(pattern, "".join(self.said)), timeout=30)
+            found = self._more.wait_for(lambda: re.search(pattern, "".join(self.said)), timeout=60)
             assert found is not None, "".join(self.said)
         return found[1]
 
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
+        self._process.wait(60)
         self._reader.join()
 
 
@@ -103,7 +103,7 @@ def api(far: SQLiteStore, tmp_path: Path) -> Iterator[str]:
 async def settled(far: SQLiteStore) -> None:
     """Until the far queue is empty."""
     clock = SystemClock()
-    give_up_at = clock.monotonic() + 40
+    give_up_at = clock.monotonic() + 80
     await far.open()
     try:
         while (await far.metrics("orders")).backlog_messages:

@@ -176,7 +176,7 @@ async def test_what_is_run_at_once_is_sealed_too(url: str, dump: Dump) -> None:
     async with app:
         worker = asyncio.create_task(app.work())
         await app.queue("mail").send(NAME)
-        assert await asyncio.wait_for(got.get(), 30) == NAME
+        assert await asyncio.wait_for(got.get(), 60) == NAME
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
 

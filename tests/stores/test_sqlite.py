@@ -105,7 +105,7 @@ async def test_one_process_wakes_another_through_the_file(store: SQLiteStore, tm
     )
     url = f"sqlite:///{tmp_path}/store.db"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, url)
-    await asyncio.wait_for(woken.wait(), timeout=20)
+    await asyncio.wait_for(woken.wait(), timeout=60)
     assert await process.wait() == 0
     assert (await store.metrics("jobs")).backlog_messages == 1
 

@@ -190,6 +190,7 @@ async def test_waiting_for_a_job_that_nobody_runs_is_told(shop: Shop, monkeypatc
         job = await shop.send_mail.enqueue(Mail("ann"))
         with pytest.raises(AssertionError, match="await kit.drain"):
             await job.result()
+        monkeypatch.setattr("conveyor.testing.patience.PATIENCE_S", 60.0)
         waiting = asyncio.create_task(job.result())
         await kit.drain()
         await kit.travel("1s")

@@ -10,7 +10,7 @@ import pytest
 
 from conveyor import Conveyor
 from conveyor.model.errors import InvalidSettingError
-from conveyor.model.settings import QueueSettings
+from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.queue import admin
 from conveyor.server.cloudflare import PULLED_JSON, endpoints
 from conveyor.server.rights import Right
@@ -221,6 +221,21 @@ async def test_a_retry_of_a_lease_that_is_over_is_a_warning(wire: Wire) -> None:
     assert (stale["retryCount"], list(stale["warnings"])) == (0, [first["lease_id"]])
     late = await wire.settle(acks=[{"lease_id": first["lease_id"]}])
     assert (late["ackCount"], late["warnings"]) == (1, {})
+
+
+async def test_a_lease_from_before_a_death_is_a_warning(wire: Wire) -> None:
+    pulled = ConsumerSettings(type=ConsumerType.HTTP_PULL, max_retries=0, dead_letter_queue="jobs-dlq")
+    await wire.app.store.put_consumer("jobs", pulled)
+    await wire.push(1)
+    [old] = [each["lease_id"] for each in await wire.pull()]
+    assert (await wire.settle(retries=[{"lease_id": old}]))["retryCount"] == 1
+    assert await wire.app.store.redrive("jobs-dlq") == 1
+    [anew] = await wire.pull()
+    assert (anew["attempts"], anew["lease_id"] == old) == (1, False)
+    for said in ({"acks": [{"lease_id": old}]}, {"retries": [{"lease_id": old}]}):
+        settled = await wire.settle(**said)
+        assert (settled["ackCount"], settled["retryCount"], list(settled["warnings"])) == (0, 0, [old])
+    assert (await wire.settle(acks=[{"lease_id": anew["lease_id"]}]))["ackCount"] == 1
 
 
 async def test_only_those_who_said_so_may_pull(wire: Wire) -> None:

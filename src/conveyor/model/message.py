@@ -86,7 +86,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     seq: int
     claim: int
-    """How often it was claimed, this time included; the `attempts` of the specification."""
+    """How often it was claimed in all its lives, this time included; the `attempts` of the specification."""
     id: MessageId
     queue: str
     body: bytes
@@ -94,6 +94,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sent_at: int
     """Milliseconds since the epoch."""
     releases: int = 0
+    """Claims that do not count: it was given back, or they lie before its death or its way back."""
     key: str | None = None
     headers: bytes | None = None
     crash_suspect: bool = False

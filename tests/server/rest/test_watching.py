@@ -26,7 +26,7 @@ from kit.online import online
 from kit.served import ADMIN, BASE, a_token
 
 pytestmark = pytest.mark.anyio
-PATIENCE_S = 10.0
+PATIENCE_S = 50.0
 
 
 def as_(token: str) -> dict[str, str]:
@@ -136,7 +136,7 @@ async def test_over_a_web_socket(film: Film, app: Conveyor) -> None:
     async with online(app) as url:
         job = await film.ended()
         token, address = await app.jobs.token(job), f"{url.replace('http', 'ws')}/api/v1/jobs/{job.id}/ws"
-        async with connect(address, additional_headers=as_(token)) as socket:
+        async with connect(address, open_timeout=PATIENCE_S, additional_headers=as_(token)) as socket:
             said = [msgspec.json.decode(await socket.recv()) for _ in range(5)]
             with pytest.raises(ConnectionClosed) as closed:
                 await socket.recv()
@@ -149,7 +149,7 @@ async def test_over_a_web_socket(film: Film, app: Conveyor) -> None:
             async with connect(address.replace(job.id, other.id), additional_headers=as_(token)):
                 pass
         with pytest.raises(InvalidStatus, match="403"):
-            async with connect(address, additional_headers=as_(token), origin="https://evil.example"):  # type: ignore[arg-type]
+            async with connect(address, open_timeout=PATIENCE_S, additional_headers=as_(token), origin="https://evil.example"):  # type: ignore[arg-type]
                 pass
 
 

@@ -152,7 +152,7 @@ async def test_consumers_begin_after_the_commit(url: str, dsn: str, kind: type[U
     async with app, open_user(kind, app, dsn) as user:
         working = asyncio.create_task(app.work())
         await app.queue("jobs").send(0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await seen.get() == 0
             await user.begin()
             await user.run(lambda tx: app.queue("jobs").send(1, tx=tx))

@@ -369,15 +369,18 @@ async def test_an_unknown_job_is_put_off_for_a_quarter_of_an_hour() -> None:
         draft = unknown._draft(1)
         await kit.store.append([draft])
         job = old.jobs.get(draft.id.hex())
-        assert await kit.drain() == 1
-        assert await job.state() is JobState.SCHEDULED
-        assert "no job `unknown` is declared" in await job.explain()
-        while (next_at := (await job.info()).next_at) is not None:
-            await kit.travel(next_at.timestamp() - kit.clock.now_ms() / 1000)
-            await kit.drain()
-        info = await job.info()
-        assert info.state is JobState.FAILED and info.ended_at is not None
-        assert 880 < (info.ended_at - info.enqueued_at).total_seconds() < 920
+        for _ in range(2):
+            began = kit.clock.now_ms() / 1000
+            assert await kit.drain() == 1
+            assert await job.state() is JobState.SCHEDULED
+            assert "no job `unknown` is declared" in await job.explain()
+            while (next_at := (await job.info()).next_at) is not None:
+                await kit.travel(next_at.timestamp() - kit.clock.now_ms() / 1000)
+                await kit.drain()
+            info = await job.info()
+            assert info.state is JobState.FAILED and info.ended_at is not None
+            assert 880 < info.ended_at.timestamp() - began < 920
+            await job.retry()  # and as long again
 
 
 @pytest.mark.parametrize("name", ["os.system", "antigravity", "antigravity:fly"])

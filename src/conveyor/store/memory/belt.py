@@ -229,7 +229,7 @@ class Belt(Limits):
 
     def _may_settle(self, message: Message, owner: int, settlement: Settlement) -> bool:
         if owner == PULL_OWNER and settlement.action is Action.ACK:
-            return 1 <= settlement.claim <= message.claims  # T3'
+            return message.claims_before < settlement.claim <= message.claims  # T3'
         return message.owner == owner and message.claims == settlement.claim
 
     def _settle(self, message: Message, settlement: Settlement) -> bool:

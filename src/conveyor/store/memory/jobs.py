@@ -113,7 +113,7 @@ class Jobs(Belt):
         return Obstacles(
             throttled_until=queue.throttled_until,
             shelf=1 if message.crash_suspect else 0,
-            releases=message.releases,
+            releases=message.releases - message.claims_before,
             slots_held=held,
             key_leased=sum(each.leased and each.key == message.key for each in lane if message.key is not None),
             rate_opens_at=None if window is None else window.opens_at(now, 1),

@@ -14,14 +14,23 @@ from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import Transaction, storable
 
 
+class _Letter(msgspec.Struct, frozen=True):
+    """What is written of a death."""
+
+    reason: str
+    error: str | None
+    max_retries: int | None
+    """The message's own, for when it goes back: in the dead letter queue that queue's limit holds."""
+
+
 async def bury(
-    tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int, error: str | None = None
+    tx: Transaction, row: QueueRow, seq: int, reason: str, *, claims: int, releases: int, error: str | None = None
 ) -> None:
-    """The caller has taken it out of `ready` or `leased`."""
+    """The caller has taken it out of `ready` or `leased`, after that many claims and releases."""
     if await jobs.is_cancelled(tx, row, seq):
         await leave(tx, row, seq)
         return
-    await jobs.note_death(tx, row, seq, reason, error, attempts)
+    await jobs.note_death(tx, row, seq, reason, error, claims - releases)
     place = await tx.row("read_place", seq)
     assert place is not None, "a message that dies has a row"
     await _leave_queue(tx, row, seq, place)
@@ -29,7 +38,8 @@ async def bury(
     if target is None:
         headers, message_id = await _drop(tx, seq)
     else:
-        headers, message_id = await _move(tx, row, await catalog.ensure(tx, target), seq, reason, error)
+        letter = _Letter(reason, error, max_retries=place[4])
+        headers, message_id = await _move(tx, row, await catalog.ensure(tx, target), seq, letter, max(claims, place[7]))
     tx.end_member(message_id, headers, MemberEnd(MemberState.FAILED))
     if row.consumer is not None and row.consumer.alert_queue is not None:
         facts = {
@@ -39,7 +49,7 @@ async def bury(
             "message_id": show_id(message_id),
             "reason": str(reason),
             "error": error,
-            "attempts": attempts,
+            "attempts": claims - releases,
             "dead_at": tx.now,
             "headers": None if headers is None else msgspec.json.decode(headers),
         }
@@ -62,7 +72,7 @@ async def clear(tx: Transaction, seq: int) -> None:
 
 
 async def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:
-    lane, _ready_at, _priority, key, _max_retries, size, dedupe = place
+    lane, _ready_at, _priority, key, _max_retries, size, dedupe, _before = place
     tx.count(row.lane, -1, -int(str(size)))
     gate_key = row.gate_key(None if key is None else str(key))
     if gate_key is not None:
@@ -80,14 +90,16 @@ async def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, MessageId]:
 
 
 async def _move(
-    tx: Transaction, row: QueueRow, target: QueueRow, seq: int, reason: str, error: str | None
+    tx: Transaction, row: QueueRow, target: QueueRow, seq: int, letter: _Letter, claims: int
 ) -> tuple[bytes | None, MessageId]:
-    found = await tx.row("move_to_lane", target.lane, tx.now, seq)
+    """It begins anew, with no attempt counted; but claims go on, so that no lease from before its death fits it."""
+    found = await tx.row("move_to_lane", target.lane, tx.now, None, claims, seq)
     assert found is not None
     message_id, priority, key, headers, size = found
-    await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
-    shortened = None if error is None else storable(error[:ERROR_CHARS_MAX])
-    await tx.run("put_dead_letter", target.lane, seq, row.name, storable(str(reason)), shortened, tx.now)
+    await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, claims, claims, 0)
+    shortened = None if letter.error is None else storable(letter.error[:ERROR_CHARS_MAX])
+    facts = (row.name, storable(str(letter.reason)), shortened, tx.now, letter.max_retries)
+    await tx.run("put_dead_letter", target.lane, seq, *facts)
     tx.count(target.lane, 1, size)
     gate_key = target.gate_key(key)
     if gate_key is not None:

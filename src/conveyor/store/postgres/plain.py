@@ -215,7 +215,7 @@ async def replace_past(tx: Transaction, request: ClaimRequest, taken: Taken) -> 
     """T10 for what `claim` found to be past its end, and as many messages in its stead."""
     row = tx.catalog.get(request.queue)
     for each in taken.past:
-        await long_way.bury_past(tx, row, request.owner, each[_SEQ], each[_CLAIMS] - each[_RELEASES])
+        await long_way.bury_past(tx, row, request.owner, each[_SEQ], claims=each[_CLAIMS], releases=each[_RELEASES])
     leases = taken.claimed.leases
     more = await long_way.claim(tx, msgspec.structs.replace(request, limit=request.limit - len(leases)))
     return msgspec.structs.replace(more, leases=leases + more.leases)

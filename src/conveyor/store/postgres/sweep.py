@@ -75,7 +75,7 @@ async def _expire_one(tx: Transaction, row: QueueRow, seq: int, priority: int) -
     found = await tx.row("find_ready", row.lane, priority, place[1], seq)
     assert found is not None, "an aged message is ready"
     await tx.run("leave_ready", row.lane, found[0], priority, place[1], seq)
-    await bury(tx, row, seq, DeadReason.EXPIRED, attempts=found[1] - found[2])
+    await bury(tx, row, seq, DeadReason.EXPIRED, claims=found[1], releases=found[2])
 
 
 async def _clear_purged(tx: Transaction) -> int:

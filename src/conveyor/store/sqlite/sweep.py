@@ -65,7 +65,7 @@ def _expire_one(tx: Transaction, row: QueueRow, seq: int, priority: int) -> None
     found = tx.row("find_ready", row.lane, priority, place[1], seq)
     assert found is not None, "an aged message is ready"
     tx.run("leave_ready", row.lane, found[0], priority, place[1], seq)
-    bury(tx, row, seq, DeadReason.EXPIRED, attempts=found[1] - found[2])
+    bury(tx, row, seq, DeadReason.EXPIRED, claims=found[1], releases=found[2])
 
 
 def _clear_purged(tx: Transaction) -> int:

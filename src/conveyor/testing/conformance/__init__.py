@@ -30,6 +30,7 @@ from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
 from conveyor.testing.conformance.life import TestLife, TestWakes
 from conveyor.testing.conformance.limits import TestConcurrency
+from conveyor.testing.conformance.lives import TestLeasesOfLives, TestLimitsOfLives
 from conveyor.testing.conformance.owners import TestEndings, TestOwners
 from conveyor.testing.conformance.pulling import TestPulling
 from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
@@ -75,7 +76,9 @@ __all__ = [
     "TestKeyConcurrency",
     "TestKeyRates",
     "TestKeyValues",
+    "TestLeasesOfLives",
     "TestLife",
+    "TestLimitsOfLives",
     "TestNotices",
     "TestOrderedKeys",
     "TestOwners",

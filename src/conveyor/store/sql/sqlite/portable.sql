@@ -16,14 +16,14 @@ VALUES (:name, :lane, :settings, :consumer, :declared, :paused, :throttled_until
 
 -- name: export_messages
 SELECT seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers, expires_at,
-       max_retries, dedupe, cost
+       max_retries, dedupe, cost, claims_before
 FROM messages WHERE lane IN (SELECT lane FROM queues) ORDER BY seq;
 
 -- name: load_messages
 INSERT INTO messages (seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers,
-       expires_at, max_retries, dedupe, cost)
+       expires_at, max_retries, dedupe, cost, claims_before)
 VALUES (:seq, :lane, :id, :body, :content_type, :sent_at, :ready_at, :first_ready_at, :priority, :key, :headers,
-       :expires_at, :max_retries, :dedupe, :cost);
+       :expires_at, :max_retries, :dedupe, :cost, :claims_before);
 
 -- name: export_ready
 SELECT lane, shelf, priority, ready_at, seq, claims, releases, crashes
@@ -107,12 +107,12 @@ INSERT INTO dedupe (lane, key, seq, id, until)
 VALUES (:lane, :key, :seq, :id, :until);
 
 -- name: export_dead_letters
-SELECT lane, seq, origin_queue, reason, last_error, dead_at
+SELECT lane, seq, origin_queue, reason, last_error, dead_at, max_retries
 FROM dead_letters WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, seq;
 
 -- name: load_dead_letters
-INSERT INTO dead_letters (lane, seq, origin_queue, reason, last_error, dead_at)
-VALUES (:lane, :seq, :origin_queue, :reason, :last_error, :dead_at);
+INSERT INTO dead_letters (lane, seq, origin_queue, reason, last_error, dead_at, max_retries)
+VALUES (:lane, :seq, :origin_queue, :reason, :last_error, :dead_at, :max_retries);
 
 -- name: export_schedules
 SELECT name, draft, version, next_tick, paused
