@@ -26,7 +26,9 @@ PREFETCH_S: Final = 1.0
 CHECK_S: Final = 2.0
 """A consumer that need not claim looks after a pause or new settlements this often."""
 RECONCILE_S: Final = 60.0
-"""A consumer states what it holds this often, also if it has no doubt."""
+RECONCILE_S_MAX: Final = 900.0
+"""A consumer states what it holds this often, also if it has no doubt; more rarely where that takes long."""
+RECONCILE_REST: Final = 1_000
 RECONCILE_AGAIN_S: Final = 5.0
 """The same after a doubt: the claim whose answer was lost may still have been on its way to the database."""
 RETRY_S_FIRST: Final = 0.1
@@ -67,8 +69,7 @@ class Consumer:
         """Calls that it may bring."""
         self._slots = 0
         """Of the queue's `max_concurrency`, as far as we know."""
-        self._is_in_doubt = False
-        self._is_shaken = False
+        self._is_in_doubt = self._is_shaken = False
         """There was a doubt since the last statement."""
         self._reconcile_at = self._clock.monotonic() + RECONCILE_S
         self._is_stopping = False
@@ -285,9 +286,9 @@ class Consumer:
         self._retry_s = min(self._retry_s * 2, RETRY_S_MAX)
 
     async def _reconcile(self) -> None:
-        """State what is held here: what else the store holds in our name was claimed by a claim whose answer was
-        lost, or given back by a settlement whose answer was."""
+        """State what is held here: the store may hold more in our name, or less, where an answer was lost."""
         async with self.claiming, self.line.at_rest():
+            began = self._clock.monotonic()
             try:
                 await self.settler.keep_back(self.queue)
                 held = [(lease.seq, lease.claim) for lease in self._held()]
@@ -295,7 +296,9 @@ class Consumer:
             except Exception as error:  # noqa: BLE001  # a consumer outlives whatever its store is going through
                 problem = error
             else:
-                self._reconcile_at = self._clock.monotonic() + (RECONCILE_AGAIN_S if self._is_shaken else RECONCILE_S)
+                now = self._clock.monotonic()
+                pause_s = min(max(RECONCILE_S, RECONCILE_REST * (now - began)), RECONCILE_S_MAX)
+                self._reconcile_at = now + (RECONCILE_AGAIN_S if self._is_shaken else pause_s)
                 self._is_in_doubt = self._is_shaken = False
                 if returned:
                     self._emit(LeasesReturned(queue=self.queue, messages=returned))

@@ -33,6 +33,8 @@ class Forgetful(MemoryStore):
     async def open(self) -> None:
         await super().open()
         self.loses: Counter[str] = Counter()
+        self.statements = 0
+        self.stating_s = 0.0
 
     def _lose(self, kind: str) -> None:
         if self.loses[kind]:
@@ -58,6 +60,8 @@ class Forgetful(MemoryStore):
         return settled
 
     async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
+        self.statements += 1
+        await self.clock.sleep(self.stating_s)
         returned = await super().reconcile(owner, queue, held, calls=calls)
         self._lose("reconcile")
         return returned
@@ -199,3 +203,25 @@ async def test_a_worker_without_a_doubt_states_what_it_holds_once_a_minute(
     await workshop.clock.advance(2)
     await workshop.until_empty()
     assert handled == [1]
+
+
+@pytest.mark.parametrize(("takes_s", "pause_s"), [(0.0, 60), (0.1, 100), (10.0, 900)])
+async def test_what_takes_long_to_state_is_stated_rarely(
+    workshop: Workshop, store: Forgetful, takes_s: float, pause_s: int
+) -> None:
+    async def handle(message: Message[int]) -> None:
+        """There is none."""
+
+    store.stating_s = takes_s
+    await workshop.start(await workshop.declare(handle))
+    await pass_time(workshop, 62 + int(takes_s))
+    assert store.statements == 1
+    await pass_time(workshop, pause_s - 10)
+    assert store.statements == 1
+    await pass_time(workshop, 14)
+    assert store.statements == 2
+
+
+async def pass_time(workshop: Workshop, seconds: int) -> None:
+    for _ in range(seconds // 2):
+        await workshop.clock.advance(2)

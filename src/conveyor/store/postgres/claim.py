@@ -20,7 +20,7 @@ from conveyor.store.postgres.append import CONTENT_TYPES
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.judged import take_judged
-from conveyor.store.postgres.marks import HEAD, Level
+from conveyor.store.postgres.marks import HEAD, Level, Place
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import PULL_OWNER, Claimed, ClaimRequest
 
@@ -130,22 +130,22 @@ async def _take(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: in
 
 
 async def _take_head(tx: Transaction, request: ClaimRequest, level: Level, limit: int) -> list[_Found]:
-    """From where the last claim of this process ended; from the very head if that is too little, or it is time."""
+    """From where the last claim of this process ended; from before that if it is too little, or it is time."""
     marks, changes = tx.marks, tx.marks.changes
     until = leases.lease_until(tx, request)
     found: list[_Found] = []
-    start = marks.start(level)
-    if start != HEAD:
-        found = await tx.rows("claim_ready", *level, tx.due, *start, limit, request.owner, *until)
+    start: Place | None = marks.start(level)
+    while start is not None and len(found) < limit:
+        began = marks.monotonic()
+        earlier = await tx.rows("claim_ready", *level, tx.due, *start, limit - len(found), request.owner, *until)
+        found = earlier + found
         if found:
-            marks.moved(level, (found[-1][_READY_AT], found[-1][_SEQ]), changes)
-        if len(found) == limit or not marks.is_worth_a_look(level):
-            return found
-    began = marks.monotonic()
-    earlier = await tx.rows("claim_ready", *level, tx.due, *HEAD, limit - len(found), request.owner, *until)
-    found = earlier + found
-    if found:
-        marks.looked(level, (found[-1][_READY_AT], found[-1][_SEQ]), began, changes)
+            last = (found[-1][_READY_AT], found[-1][_SEQ])
+            if start == HEAD:
+                marks.looked(level, last, began, changes)
+            else:
+                marks.moved(level, last, changes)
+        start = marks.start_again(level, start)
     return found
 
 

@@ -3,7 +3,8 @@
 A transaction held open elsewhere keeps the index entries of messages that are long gone, all of them at the head, where
 every claim begins. So a claim begins where the last one ended. That is a hint, and mended in three ways: what is put
 back lowers the mark to its place, and the bell tells the other processes; once in a while, and when it finds too
-little, a claim begins at the very head; and where such a look has become dear, a scout looks beside the claims.
+little, a claim begins at the very head; and where such a look has become dear, scouts look beside the claims, piece
+by piece, from the mark back to the very head.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ TRUST_S: Final = 1.0
 CHEAP_S: Final = 0.05
 """A look at the very head that took no longer may be had by any claim; others are for scouts."""
 SLACK_MS: Final = 250
-"""Where looks are dear, a mark stays this far behind: a send may be committed after a later one was claimed."""
-_REST: Final = 10
-"""Scouts look a tenth of the time."""
+"""Where looks are dear, some claims begin this far before the mark: a send may be committed after a later one was
+claimed."""
+STEP_S: Final = 0.1
+"""One claim in so long begins there, and each that found too little. It walks past all that was claimed since."""
+_REST: Final = 30
+"""Scouts look a thirtieth of the time."""
+_SPAN_MS: Final = 1_000
+"""The first piece that a scout looks at; the next ones are wider or narrower, so that each takes up to `CHEAP_S`."""
 _HEAD_SWEEPS: Final = 60
 """One in so many sweeps of dedupe keys begins at the very head."""
 
@@ -30,6 +36,8 @@ Level = tuple[int, int, int]
 """Lane, shelf, priority."""
 Place = tuple[int, int]
 """Of a message within its level: ready_at, seq."""
+Range = tuple[Place, Place]
+"""Behind the first place, as far as the second."""
 
 HEAD: Final[Place] = (-1, -1)
 _SPELLED: Final = re.compile(r"<(\d{1,19}) (\d) (\d) (-?\d{1,19}) (\d{1,19})")
@@ -51,13 +59,49 @@ def split_put_back(words: Collection[str]) -> tuple[frozenset[str], list[tuple[L
 class _Mark(msgspec.Struct):
     place: Place
     looked_at: float
-    """When somebody last began at the very head, and how long it took."""
+    """When somebody last began at the very head, or a scout came back."""
     took: float
-    is_scouted: bool = False
+    """How long a look from the very head to the mark took, be it in pieces."""
+    stepped_back_at: float = 0.0
+    scouted: Range | None = None
+    """Where a scout looks now."""
+    left: Place | None = None
+    """Scouts have not yet looked before this, on their way back."""
+    left_took: float = 0.0
+    """How long they have looked on this way."""
+    rest: float = TRUST_S
+    span_ms: int = _SPAN_MS
 
     @property
     def is_dear(self) -> bool:
         return self.took > CHEAP_S
+
+    @property
+    def behind(self) -> Place:
+        return self.place[0] - SLACK_MS, -1
+
+    def next_range(self) -> Range:
+        until = self.behind if self.left is None else min(self.left, self.behind)
+        return (until[0] - self.span_ms, -1) if until[0] > self.span_ms else HEAD, until
+
+    def went(self, start: Place, took: float) -> None:
+        """A scout found nothing from here on."""
+        self.left_took += took
+        self.rest = _REST * took
+        if took < CHEAP_S / 10:
+            self.span_ms *= 16
+        elif took < CHEAP_S / 2:
+            self.span_ms *= 2
+        elif took > CHEAP_S:
+            self.span_ms = max(1, self.span_ms // 2)
+        self.left = start
+        if start == HEAD:
+            self.took = self.left_took
+            self.turn_back()
+
+    def turn_back(self) -> None:
+        """The next scout begins at the mark."""
+        self.left, self.left_took, self.rest, self.span_ms = None, 0.0, TRUST_S, _SPAN_MS
 
 
 class Marks:
@@ -88,15 +132,23 @@ class Marks:
 
     def start(self, level: Level) -> Place:
         """Where a claim begins."""
-        mark = self._marks.get(level)
-        if mark is None or (not mark.is_dear and self.monotonic() - mark.looked_at > TRUST_S):
+        mark, now = self._marks.get(level), self.monotonic()
+        if mark is None or (not mark.is_dear and now - mark.looked_at > TRUST_S):
             return HEAD
-        return mark.place
+        if not mark.is_dear or now - mark.stepped_back_at < STEP_S:
+            return mark.place
+        mark.stepped_back_at = now
+        return mark.behind
 
-    def is_worth_a_look(self, level: Level) -> bool:
-        """Whether a claim that found too little behind the mark should look at the very head now."""
+    def start_again(self, level: Level, start: Place) -> Place | None:
+        """Where a claim that began at `start` and found too little should begin now, if anywhere."""
         mark = self._marks.get(level)
-        return mark is None or not mark.is_dear
+        if start == HEAD:
+            return None
+        if mark is None or not mark.is_dear:
+            return HEAD
+        mark.stepped_back_at = self.monotonic()
+        return mark.behind if start > mark.behind else None
 
     def looked(self, level: Level, place: Place, began: float, changes: int) -> None:
         """A claim that began at the very head ended here."""
@@ -108,7 +160,7 @@ class Marks:
         """A claim that began at the mark ended here."""
         mark = self._marks.get(level)
         if mark is not None and changes == self._changes:
-            mark.place = max(mark.place, (place[0] - SLACK_MS, -1) if mark.is_dear else place)
+            mark.place = max(mark.place, place)
 
     def lower(self, level: Level, place: Place) -> None:
         """A message was put back here, perhaps before the mark."""
@@ -122,25 +174,23 @@ class Marks:
         self._changes += 1
         self._marks.clear()
 
-    def send_scout(self, lane: int) -> tuple[Level, Place] | None:
-        """A level of the lane that is to be looked at beside the claims now, as far as its mark."""
+    def send_scout(self, lane: int) -> tuple[Level, Range] | None:
+        """A level of the lane that is to be looked at beside the claims now, and where."""
         now = self.monotonic()
         for level, mark in self._marks.items():
-            if level[0] != lane or not mark.is_dear or mark.is_scouted:
-                continue
-            if now - mark.looked_at > max(TRUST_S, _REST * mark.took):
-                mark.is_scouted = True
-                return level, mark.place
+            if level[0] == lane and mark.is_dear and mark.scouted is None and now - mark.looked_at > mark.rest:
+                mark.scouted = mark.next_range()
+                return level, mark.scouted
         return None
 
     def scouted(self, level: Level, earliest: Place | None, took: float | None) -> None:
-        """A scout is back: with the first message before the mark, if there was one; or without an answer."""
+        """A scout is back: with the first message of its piece, if there was one; or without an answer."""
         mark = self._marks.get(level)
         if mark is None:
             return
-        mark.is_scouted = False
-        mark.looked_at = self.monotonic()
-        if took is not None:
-            mark.took = took
+        went, mark.scouted, mark.looked_at = mark.scouted, None, self.monotonic()
         if earliest is not None:
             self.lower(level, earliest)
+            mark.turn_back()
+        elif took is not None and went is not None:
+            mark.went(went[0], took)

@@ -140,8 +140,8 @@ async def claim(link: Link, request: ClaimRequest) -> Told[Taken]:
     if said is None:
         return None, _NOBODY
     found = _messages(said)
-    if start != HEAD and not found and link.shared.marks.is_worth_a_look(level):
-        again = await _claim_after(link, row, request, HEAD, request.limit)
+    if not found and (place := link.shared.marks.start_again(level, start)) is not None:
+        again = await _claim_after(link, row, request, place, request.limit)
         if again is not None:
             said, found = again, _messages(again)
     now = said[0][_NOW]

@@ -45,7 +45,8 @@ FROM taken t;
 
 -- name: earliest_ready
 SELECT ready_at, seq FROM ready
-WHERE lane = :lane AND shelf = :shelf AND priority = :priority AND (ready_at, seq) <= (:ready_at::bigint, :seq::bigint)
+WHERE lane = :lane AND shelf = :shelf AND priority = :priority
+  AND (ready_at, seq) > (:after_at::bigint, :after_seq::bigint) AND (ready_at, seq) <= (:until_at::bigint, :until_seq::bigint)
 ORDER BY ready_at, seq LIMIT 1;
 
 -- name: leave_ready
