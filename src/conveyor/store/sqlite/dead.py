@@ -72,13 +72,15 @@ def clear_all(tx: Transaction, seqs: Sequence[int]) -> None:
 def drop_messages(tx: Transaction, seqs: Sequence[int]) -> list[Row]:
     """Delete them; (seq, id, headers) of those of which a group may have to be told. The interpreter's lock changes hands
     at each row that a statement answers: so those are asked for, and no others."""
+    if not seqs:
+        return []
     found = tx.rows("members_of", bind_seqs(seqs), GROUP_MARK)
     tx.run("delete_messages", bind_seqs(seqs))
     return found
 
 
 def bind_seqs(seqs: Sequence[int]) -> object:
-    """What `carray` reads."""
+    """What `carray` reads: one at least, since an empty array has no memory of its own."""
     return apsw.carray(array("q", seqs))
 
 
