@@ -8,8 +8,8 @@ from conveyor.model.verdict import Action, Settlement
 
 
 def runs_of_acks(settlements: Sequence[Settlement]) -> Iterator[tuple[dict[int, int], list[Settlement]]]:
-    """Acks of different messages as claims by seq, then the other verdicts that follow them; and so on. A message that is
-    named twice is judged twice, one after the other."""
+    """Acks of different messages as claims by seq, then the other verdicts that follow them; and so on. A message that
+    is named twice is judged twice, one after the other."""
     acks: dict[int, int] = {}
     others: list[Settlement] = []
     for each in settlements:

@@ -70,8 +70,10 @@ def clear_all(tx: Transaction, seqs: Sequence[int]) -> None:
 
 
 def drop_messages(tx: Transaction, seqs: Sequence[int]) -> list[Row]:
-    """Delete them; (seq, id, headers) of those of which a group may have to be told. The interpreter's lock changes hands
-    at each row that a statement answers: so those are asked for, and no others."""
+    """Delete them; (seq, id, headers) of those of which a group may have to be told.
+
+    The interpreter's lock changes hands at each row that a statement answers: so those are asked for, and no others.
+    """
     if not seqs:
         return []
     found = tx.rows("members_of", bind_seqs(seqs), GROUP_MARK)

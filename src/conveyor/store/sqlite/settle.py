@@ -83,7 +83,7 @@ def _ack(
     tx: Transaction, owner: int, acks: list[tuple[int, int]], outcomes: Mapping[int, JobRecord] = _NOTHING, *,
     has_members: bool,
 ) -> list[int]:  # fmt: skip
-    """LEASED -> DONE, of (seq, claim); the seqs whose lease is somebody else's now. `has_members`: it is worth a look."""
+    """LEASED -> DONE, of (seq, claim); the seqs whose lease is somebody else's now. `has_members`: worth a look."""
     done = _end_leases(tx, owner, acks)
     if outcomes:
         jobs.put_outcomes(tx, [outcomes[found[0]] for found in done if found[0] in outcomes])
@@ -120,9 +120,7 @@ def _forget(tx: Transaction, lane: int, group: list[Row]) -> None:
             tx.run("drop_dead_letters", lane, bind_seqs(seqs))
 
 
-def _delete(
-    tx: Transaction, group: list[Row], outcomes: Mapping[int, JobRecord], ends_as: MemberState | None
-) -> None:
+def _delete(tx: Transaction, group: list[Row], outcomes: Mapping[int, JobRecord], ends_as: MemberState | None) -> None:
     """Members among them end so, unless an outcome says otherwise; None: there are none."""
     seqs = [found[0] for found in group]
     if ends_as is None:
