@@ -19,6 +19,7 @@ from conveyor.model.message import (
     HEADERS_BYTES_MAX,
     KEY_CHARS_MAX,
     PRIORITY_MAX,
+    ContentType,
     Draft,
     Level,
     Priority,
@@ -63,9 +64,6 @@ class Outgoing:
     expires_in: Duration | None = None
     cost: int | None = None
     max_retries: int | None = None
-
-
-_NO_BARE_JSON: Final = (Outgoing, bytes, bytearray, memoryview)
 
 
 class Queue:
@@ -206,15 +204,18 @@ class Queue:
     def _seal(self, sealer: Sealer, draft: Draft) -> Draft:
         return sealer.seal_draft(draft, knows_id=not self._store.at(self.name).keeps_others)
 
-    def _drafts(self, bodies: list[object], delay: Duration | None) -> list[Draft]:
-        """What `_draft` makes of each, in a third of the time where all are JSON without options: batches are of
-        thousands."""
-        if any(issubclass(kind, _NO_BARE_JSON) for kind in set(map(type, bodies))):
+    def _drafts(self, bodies: Sequence[object], delay: Duration | None) -> list[Draft]:
+        """What `_draft` makes of each, in a third of the time where none has options: batches are of thousands."""
+        delay_ms, name, kinds = _read_delay(delay), self.name, set(map(type, bodies))
+        if any(issubclass(kind, Outgoing) for kind in kinds):
             return [self._draft(each if isinstance(each, Outgoing) else Outgoing(each), delay) for each in bodies]
-        delay_ms, name = _read_delay(delay), self.name
+        if any(issubclass(kind, tuple(_BYTES_TYPES)) for kind in kinds):
+            encoded = [encode_body(body, None) for body in bodies]
+        else:
+            encoded = [(encode_json(body), ContentType.JSON) for body in bodies]
         drafts = [
-            Draft(id=id, queue=name, body=encode_json(body), delay_ms=delay_ms)
-            for id, body in zip(self._ids.new_all(len(bodies)), bodies, strict=True)
+            Draft(id=id, queue=name, body=body, content_type=content_type, delay_ms=delay_ms)
+            for id, (body, content_type) in zip(self._ids.new_all(len(bodies)), encoded, strict=True)
         ]
         return drafts if self._sealer is None else [self._seal(self._sealer, draft) for draft in drafts]
 

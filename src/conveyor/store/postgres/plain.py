@@ -127,8 +127,8 @@ def _once(column: list[T], spell: Callable[[T], int]) -> tuple[list[int] | None,
     return [spell(each) for each in column], None
 
 
-def _if_any(column: list[T]) -> list[T] | None:
-    return None if column.count(None) == len(column) else column  # type: ignore[arg-type]  # it counts whatever there is
+def _if_any(column: list[T | None]) -> list[T | None] | None:
+    return None if column.count(None) == len(column) else column
 
 
 class Taken(msgspec.Struct, frozen=True):
