@@ -100,7 +100,7 @@ class TestPulling:
         never = Settlement(other.seq, other.claim + 1)
         settled = await store.settle_pulled([an_ack(early[0]), never, an_ack(early[1]), an_ack(again[0])])
         assert settled.lost == [other.seq]
-        assert ids_of(await look(store)) == [other.id]
+        assert [each.id for each in await look(store)] == [other.id]
 
     async def test_verdicts_of_one_call_follow_their_order(self, store: Store) -> None:
         await open_inbox(store)
