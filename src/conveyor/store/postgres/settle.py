@@ -15,6 +15,7 @@ from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury, clear
 from conveyor.store.postgres.leases import Ended, read_ended
 from conveyor.store.postgres.transaction import Row, Transaction
+from conveyor.store.pulled import runs_of_acks
 from conveyor.store.records import PULL_OWNER, Settled
 
 
@@ -46,10 +47,10 @@ async def settle_pulled(tx: Transaction, settlements: Sequence[Settlement]) -> S
     lost: list[int] = []
     dead: list[int] = []
     await _lock_lanes(tx, PULL_OWNER, settlements)
-    for each in settlements:
-        if each.action is Action.ACK:
-            lost += [seq for seq in await _ack(tx, PULL_OWNER, [each]) if not await _ack_late(tx, each)]
-        else:
+    for acks, others in runs_of_acks(settlements):
+        stale = await _ack(tx, PULL_OWNER, [Settlement(*each) for each in acks.items()]) if acks else []
+        lost += [seq for seq in stale if not await _ack_late(tx, seq, acks[seq])]
+        for each in others:
             await _settle_one(tx, PULL_OWNER, each, lost, dead)
     return Settled(lost, dead)
 
@@ -122,12 +123,12 @@ async def _exists(tx: Transaction, seq: int) -> bool:
     return found is not None and tx.catalog.of_lane(found[0]) is not None
 
 
-async def _ack_late(tx: Transaction, each: Settlement) -> bool:
+async def _ack_late(tx: Transaction, seq: int, claim: int) -> bool:
     """T3': the message is READY again, or leased again; an earlier, verified lease still acks it."""
-    place = await tx.row("read_place", each.seq)
+    place = await tx.row("read_place", seq)
     if place is None:  # another has acked it since we looked
         return True
-    return await _take_out(tx, each.seq, place, each.claim)
+    return await _take_out(tx, seq, place, claim)
 
 
 async def take_out_ready(tx: Transaction, row: QueueRow, message: Peeked) -> bool:

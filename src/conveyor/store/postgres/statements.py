@@ -35,7 +35,7 @@ def in_schema(name: str, schema: str) -> str:
     return _TEXTS[name].replace(":schema", quoted(schema))
 
 
-_CALLS: Final = ("append_plain", "claim_plain", "ack_plain", "ack_jobs")
+_CALLS: Final = ("append_plain", "append_many", "claim_plain", "ack_plain", "ack_jobs")
 
 
 def calls_in(schema: str) -> Mapping[str, str]:

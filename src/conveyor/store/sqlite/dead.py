@@ -3,16 +3,20 @@ commit."""
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
+
+import apsw
 import msgspec
 
 from conveyor.model.alert import write_alert
-from conveyor.model.group import MemberState
+from conveyor.model.group import GROUP_MARK, MemberState
 from conveyor.model.ids import MessageId
 from conveyor.model.message import ERROR_CHARS_MAX, ContentType, Draft, Priority
 from conveyor.store.groups import MemberEnd
 from conveyor.store.sqlite import append, jobs, keys
 from conveyor.store.sqlite.catalog import QueueRow
-from conveyor.store.sqlite.transaction import Transaction
+from conveyor.store.sqlite.transaction import Row, Transaction
 
 
 class _Letter(msgspec.Struct, frozen=True):
@@ -63,6 +67,29 @@ def clear(tx: Transaction, seq: int) -> None:
     found = tx.row("drop_message", seq)
     if found is not None:
         tx.end_member(found[0], found[1], MemberEnd(MemberState.CANCELLED))
+
+
+def clear_all(tx: Transaction, seqs: Sequence[int]) -> None:
+    """As `clear`, for many at once."""
+    for _seq, id, headers in drop_messages(tx, seqs):
+        tx.end_member(id, headers, MemberEnd(MemberState.CANCELLED))
+
+
+def drop_messages(tx: Transaction, seqs: Sequence[int]) -> list[Row]:
+    """Delete them; (seq, id, headers) of those of which a group may have to be told.
+
+    The interpreter's lock changes hands at each row that a statement answers: so those are asked for, and no others.
+    """
+    if not seqs:
+        return []
+    found = tx.rows("members_of", bind_seqs(seqs), GROUP_MARK)
+    tx.run("delete_messages", bind_seqs(seqs))
+    return found
+
+
+def bind_seqs(seqs: Sequence[int]) -> object:
+    """What `carray` reads: one at least, since an empty array has no memory of its own."""
+    return apsw.carray(array("q", seqs))
 
 
 def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
-
-import apsw
 
 from conveyor.model.errors import LeaseLostError
 from conveyor.model.group import MemberState
@@ -16,10 +13,11 @@ from conveyor.model.job import JobRecord
 from conveyor.model.message import Lease, Peeked
 from conveyor.model.verdict import Action, DeadReason, Settlement
 from conveyor.store.groups import MemberEnd, end_of, is_member
+from conveyor.store.pulled import runs_of_acks
 from conveyor.store.records import PULL_OWNER, Settled
 from conveyor.store.sqlite import jobs, keys, leases, steps
 from conveyor.store.sqlite.catalog import QueueRow
-from conveyor.store.sqlite.dead import bury, clear
+from conveyor.store.sqlite.dead import bind_seqs, bury, clear, drop_messages
 from conveyor.store.sqlite.leases import Ended, read_ended
 from conveyor.store.sqlite.transaction import Row, Transaction
 
@@ -30,10 +28,10 @@ def settle(tx: Transaction, owner: int, settlements: Sequence[Settlement], ended
     """Verdicts of a worker, fenced by owner and claim."""
     lost: list[int] = []
     dead: list[int] = []
-    acks = [(owner, each.seq, each.claim) for each in settlements if each.action is Action.ACK]
+    acks = [(each.seq, each.claim) for each in settlements if each.action is Action.ACK]
     if acks:
         outcomes = {each.seq: each.outcome for each in settlements if each.outcome is not None}
-        lost += _ack(tx, acks, outcomes, has_members=any(each.is_member for each in settlements))
+        lost += _ack(tx, owner, acks, outcomes, has_members=any(each.is_member for each in settlements))
     for each in settlements:
         if each.action is not Action.ACK:
             _settle_one(tx, owner, each, lost, dead)
@@ -46,11 +44,10 @@ def settle_pulled(tx: Transaction, settlements: Sequence[Settlement]) -> Settled
     """Verdicts over HTTP, whose tokens the caller has verified. A late ack counts (T3')."""
     lost: list[int] = []
     dead: list[int] = []
-    for each in settlements:
-        if each.action is Action.ACK:
-            acks = [(PULL_OWNER, each.seq, each.claim)]
-            lost += [seq for seq in _ack(tx, acks, has_members=True) if not _ack_late(tx, each)]
-        else:
+    for acks, others in runs_of_acks(settlements):
+        stale = _ack(tx, PULL_OWNER, list(acks.items()), has_members=True)
+        lost += [seq for seq in stale if not _ack_late(tx, seq, acks[seq])]
+        for each in others:
             _settle_one(tx, PULL_OWNER, each, lost, dead)
     return Settled(lost, dead)
 
@@ -79,15 +76,15 @@ def ack_or_lose(tx: Transaction, owner: int, lease: Lease) -> None:
     found = tx.row("find_lease", lease.seq)
     if found is None or found[:2] != (owner, lease.claim):
         raise LeaseLostError(show_id(lease.id))
-    _ack(tx, [(owner, lease.seq, lease.claim)], has_members=is_member(lease.headers))
+    _ack(tx, owner, [(lease.seq, lease.claim)], has_members=is_member(lease.headers))
 
 
 def _ack(
-    tx: Transaction, acks: list[tuple[int, int, int]], outcomes: Mapping[int, JobRecord] = _NOTHING, *,
+    tx: Transaction, owner: int, acks: list[tuple[int, int]], outcomes: Mapping[int, JobRecord] = _NOTHING, *,
     has_members: bool,
 ) -> list[int]:  # fmt: skip
-    """LEASED -> DONE; the seqs whose lease is somebody else's now. `has_members`: it is worth a look."""
-    done = tx.run_many("end_lease", acks)
+    """LEASED -> DONE, of (seq, claim); the seqs whose lease is somebody else's now. `has_members`: worth a look."""
+    done = _end_leases(tx, owner, acks)
     if outcomes:
         jobs.put_outcomes(tx, [outcomes[found[0]] for found in done if found[0] in outcomes])
     by_lane: dict[int, list[Row]] = {}
@@ -99,40 +96,42 @@ def _ack(
     if len(done) == len(acks):
         return []
     ended = {found[0] for found in done}
-    return [seq for _, seq, _ in acks if seq not in ended and _exists(tx, seq)]
+    return [seq for seq, _ in acks if seq not in ended and _exists(tx, seq)]
+
+
+def _end_leases(tx: Transaction, owner: int, acks: list[tuple[int, int]]) -> list[Row]:
+    """A statement for all that were claimed as often: mostly there is one."""
+    by_claim: dict[int, list[int]] = {}
+    for seq, claim in acks:
+        by_claim.setdefault(claim, []).append(seq)
+    return [found for claim, seqs in by_claim.items() for found in tx.rows("end_leases", owner, claim, bind_seqs(seqs))]
 
 
 def _forget(tx: Transaction, lane: int, group: list[Row]) -> None:
     seqs = [found[0] for found in group]
     row = tx.catalog.of_lane(tx, lane)
     if row is not None:
-        tx.count(lane, -len(group), -sum(found[6] for found in group))
+        tx.count(lane, -len(group), -sum(found[2] for found in group))
         if row.gates_keys:
             _drop_keys(tx, row, seqs)
         if row.uses_dedupe:
-            tx.run_many("release_dedupe", tx.rows("dedupe_keys_of", _bind(seqs)))
+            tx.run_many("release_dedupe", tx.rows("dedupe_keys_of", bind_seqs(seqs)))
         if row.holds_dead:
-            tx.run("drop_dead_letters", lane, _bind(seqs))
+            tx.run("drop_dead_letters", lane, bind_seqs(seqs))
 
 
-def _delete(
-    tx: Transaction, group: list[Row], outcomes: Mapping[int, JobRecord], ends_as: MemberState | None
-) -> None:
+def _delete(tx: Transaction, group: list[Row], outcomes: Mapping[int, JobRecord], ends_as: MemberState | None) -> None:
     """Members among them end so, unless an outcome says otherwise; None: there are none."""
     seqs = [found[0] for found in group]
     if ends_as is None:
-        tx.run("delete_messages", _bind(seqs))
+        tx.run("delete_messages", bind_seqs(seqs))
         return
-    for seq, id, headers in tx.rows("drop_messages", _bind(seqs)):
+    for seq, id, headers in drop_messages(tx, seqs):
         tx.end_member(id, headers, end_of(outcomes[seq]) if seq in outcomes else MemberEnd(ends_as))
 
 
-def _bind(seqs: list[int]) -> object:
-    return apsw.carray(array("q", seqs))
-
-
 def _drop_keys(tx: Transaction, row: QueueRow, seqs: list[int]) -> None:
-    found = tx.rows("keys_of", _bind(seqs))
+    found = tx.rows("keys_of", bind_seqs(seqs))
     keys.drop_keys(tx, row, [(key, seq) for seq, raw in found if (key := row.gate_key(raw)) is not None])
 
 
@@ -142,11 +141,11 @@ def _exists(tx: Transaction, seq: int) -> bool:
     return place is not None and tx.catalog.has_lane(tx, place[0])
 
 
-def _ack_late(tx: Transaction, each: Settlement) -> bool:
+def _ack_late(tx: Transaction, seq: int, claim: int) -> bool:
     """T3': the message is READY again, or leased again; an earlier, verified lease still acks it."""
-    place = tx.row("read_place", each.seq)
+    place = tx.row("read_place", seq)
     assert place is not None, "what is lost exists"
-    return _take_out(tx, each.seq, place, each.claim)
+    return _take_out(tx, seq, place, claim)
 
 
 def take_out_ready(tx: Transaction, row: QueueRow, message: Peeked) -> bool:
@@ -169,7 +168,7 @@ def _take_out(tx: Transaction, seq: int, place: Row, claim: int | None) -> bool:
         if found is None or (claim is not None and not before < claim <= found[1]):
             return False
         tx.run("leave_ready", lane, found[0], priority, ready_at, seq)
-    gone = [(seq, lane, 0, 0, 0, 0, size)]
+    gone = [(seq, lane, size)]
     _forget(tx, lane, gone)
     _delete(tx, gone, _NOTHING, MemberState.CANCELLED if claim is None else MemberState.SUCCEEDED)
     return True

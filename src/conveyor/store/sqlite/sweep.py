@@ -9,7 +9,7 @@ from conveyor.model.verdict import DeadReason
 from conveyor.store.records import SWEEP_ROWS_MAX, Swept
 from conveyor.store.sqlite import ageing, jobs, keys, leases, owners, rates
 from conveyor.store.sqlite.catalog import QueueRow
-from conveyor.store.sqlite.dead import bury, clear
+from conveyor.store.sqlite.dead import bury, clear_all
 from conveyor.store.sqlite.retaining import date_jobs, prune, read_policies
 from conveyor.store.sqlite.transaction import Transaction
 
@@ -77,8 +77,7 @@ def _clear_purged(tx: Transaction) -> int:
         tx.run("leave_purged", lane, len(seqs))
         leased = tx.rows("purged_leased", lane, SWEEP_ROWS_MAX - cleared - len(seqs))
         tx.run_many("drop_lease", leased)
-        for seq in [*seqs, *(seq for _, seq in leased)]:
-            clear(tx, seq)
+        clear_all(tx, [*seqs, *(seq for _, seq in leased)])
         cleared += len(seqs) + len(leased)
         if cleared >= SWEEP_ROWS_MAX:
             return cleared

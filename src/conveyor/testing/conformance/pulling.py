@@ -89,6 +89,28 @@ class TestPulling:
         assert (await store.settle_pulled([an_ack(lease)])).lost == []
         assert await look(store) == []
 
+    async def test_acks_of_one_call_are_judged_each_for_itself(self, store: Store, clock: ManualClock) -> None:
+        await open_inbox(store)
+        await send_many(store, 3)
+        early = await pull(store, limit=2)
+        await clock.advance(31)
+        again = await pull(store, limit=1)
+        other = (await pull(store, limit=2))[-1]
+        assert again[0].seq == early[0].seq
+        never = Settlement(other.seq, other.claim + 1)
+        settled = await store.settle_pulled([an_ack(early[0]), never, an_ack(early[1]), an_ack(again[0])])
+        assert settled.lost == [other.seq]
+        assert [each.id for each in await look(store)] == [other.id]
+
+    async def test_verdicts_of_one_call_follow_their_order(self, store: Store) -> None:
+        await open_inbox(store)
+        await send_many(store, 2)
+        a, b = await pull(store)
+        never = Settlement(a.seq, a.claim + 1)
+        settled = await store.settle_pulled([never, an_ack(a), an_ack(a), a_reject(b), an_ack(b)])
+        assert (settled.lost, settled.dead) == ([a.seq, b.seq], [b.seq])
+        assert await look(store) == []
+
     async def test_an_ack_of_a_claim_that_never_was_is_lost(self, store: Store) -> None:
         await open_inbox(store)
         await send(store)

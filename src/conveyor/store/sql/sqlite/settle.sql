@@ -3,12 +3,16 @@
 DELETE FROM leased WHERE owner = :owner AND seq = :seq AND claims = :claims
 RETURNING seq, lane, claims, releases, crashes, suspect, size;
 
+-- name: end_leases
+-- The same for all that were claimed as often.
+DELETE FROM leased WHERE owner = :owner AND claims = :claims AND seq IN carray(:seqs) RETURNING seq, lane, size;
+
 -- name: delete_messages
 DELETE FROM messages WHERE seq IN carray(:seqs);
 
--- name: drop_messages
--- As `delete_messages`, for those of which somebody has to be told.
-DELETE FROM messages WHERE seq IN carray(:seqs) RETURNING seq, id, headers;
+-- name: members_of
+-- Those that may be in a group.
+SELECT seq, id, headers FROM messages WHERE seq IN carray(:seqs) AND instr(headers, :mark) > 0;
 
 -- name: read_place
 SELECT lane, ready_at, priority, key, max_retries, length(body), dedupe, coalesce(claims_before, 0)
