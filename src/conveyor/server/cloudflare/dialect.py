@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from conveyor.model.errors import (
     BodyTooLargeError,
@@ -45,6 +45,8 @@ STORAGE_FULL: Final = 10_251
 OVERLOADED: Final = 10_250
 MESSAGE_METADATA_INVALID: Final = 10_203
 UNKNOWN_INTERNAL: Final = 15_000
+Jurisdiction: TypeAlias = Literal["eu", "us", "fedramp"]
+"""Kept and shown as it was said; what is kept lies where the store does."""
 DONT_RETRY: Final = ((b"x-should-retry", b"false"),)
 """The SDKs send a 409 three times unless they are told not to."""
 
