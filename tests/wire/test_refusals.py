@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -96,6 +95,11 @@ async def test_any_account_is_ours_if_its_id_is_one(wire: Wire) -> None:
     assert (await wire.client.ask("GET", "/client/v4/memberships?page=2")).json()["result"] == []
 
 
+async def test_what_is_refused_is_no_fault_of_ours(wire: Wire) -> None:
+    elsewhere = {"origin": "https://elsewhere.example"}
+    assert told(await wire.ask("POST", "/queues", json={"queue_name": "x"}, headers=elsewhere)) == (403, 10001)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "expected"),
     [
@@ -117,6 +121,8 @@ async def test_any_account_is_ours_if_its_id_is_one(wire: Wire) -> None:
         ("POST", "/queues/jobs/consumers", {"type": "http_pull", "dead_letter_queue": "-"}, (400, 100127)),
         ("GET", "/queues/jobs/consumers/none", None, (404, 11006)),
         ("POST", "/queues/missing/messages", {"body": 1}, (404, 10104)),
+        ("POST", "/queues/a%20b/messages", {"body": 1}, (400, 10107)),
+        ("POST", f"/queues/{'x' * 64}/messages/pull", {}, (400, 10107)),
         ("POST", "/queues/jobs/messages", {}, (400, 10207)),
         ("POST", "/queues/jobs/messages", {"body": 1, "attempts": 0, "state": "DONE"}, (400, 10207)),
         ("POST", "/queues/jobs/messages", {"body": 1, "content_type": "v8"}, (400, 10203)),
@@ -306,7 +312,7 @@ async def test_subscriptions_come_in_the_order_that_was_asked_for(wire: Wire, qu
         await wire.result("POST", "/event_subscriptions/subscriptions", json=body)
         made = wire.app.store.clock.now_ms()
         while wire.app.store.clock.now_ms() == made:  # a millisecond tells their times apart
-            await asyncio.sleep(0)
+            pass
     listed = await wire.result("GET", f"/event_subscriptions/subscriptions{query}")
     assert "".join(each["name"] for each in listed) == expected
 

@@ -154,4 +154,5 @@ def _say(error: Exception) -> tuple[int, str, int]:
     for kind, number, status in _CODES:
         if isinstance(error, kind):
             return number, told, status
-    return UNKNOWN_INTERNAL, told, status_of(error)
+    status = status_of(error)
+    return UNKNOWN_INTERNAL if status >= 500 else GENERAL, told, status
