@@ -380,6 +380,9 @@ async def test_kv_limits(wire: Wire) -> None:
     assert told(await wire.ask("PUT", f"{there}/values/{'k' * 513}", content=b"v")) == (400, 10033)
     assert told(await wire.ask("PUT", f"{there}/values/..", content=b"v"))[0] in {400, 404}
     assert told(await wire.ask("GET", f"{there}/values/k")) == (404, 10009)
+    assert told(await wire.ask("GET", f"{there}/values/%00")) == (400, 10033)
+    await wire.result("PUT", f"{there}/bulk", content=b'[{"key":"odd","value":"v","more":1}]')
+    await wire.result("DELETE", f"{there}/values/odd")
     broken = {"content-type": "multipart/form-data; boundary=x"}
     assert told(await wire.ask("PUT", f"{there}/values/k", content=b"--x\r\nno form", headers=broken)) == (400, 10026)
     assert told(await wire.ask("PUT", f"{there}/bulk", content=b'[{"key":"k"}]')) == (400, 10026)

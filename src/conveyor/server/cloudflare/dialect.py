@@ -13,6 +13,7 @@ from conveyor.model.errors import (
     ConveyorError,
     InvalidDurationError,
     InvalidError,
+    InvalidKeyError,
     InvalidMessageError,
     NotFoundError,
     QueueExistsError,
@@ -42,6 +43,7 @@ QUEUE_NOT_FOUND: Final = 11_000
 QUEUE_NAME_TAKEN: Final = 11_009
 MESSAGE_TOO_LARGE: Final = 10_204
 STORAGE_FULL: Final = 10_251
+BAD_KEY: Final = 10_033
 OVERLOADED: Final = 10_250
 MESSAGE_METADATA_INVALID: Final = 10_203
 UNKNOWN_INTERNAL: Final = 15_000
@@ -57,6 +59,7 @@ _CODES: Final[tuple[tuple[type[ConveyorError], int, int], ...]] = (
     (BodyTooLargeError, MESSAGE_TOO_LARGE, 413),
     (InvalidMessageError, MESSAGE_METADATA_INVALID, 400),
     (InvalidDurationError, MESSAGE_METADATA_INVALID, 400),
+    (InvalidKeyError, BAD_KEY, 400),
     (InvalidError, GENERAL, 400),
     (NotFoundError, GENERAL, 404),
     (ConflictError, GENERAL, 409),
