@@ -11,7 +11,7 @@ def find_ffmpeg(environment: Mapping[str, str]) -> str | None:
 
 def _of_wheel() -> str | None:
     try:
-        from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped,unused-ignore]
+        from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped,unused-ignore]  # it has no types, where it is installed
     except ImportError:
         return None
     try:

@@ -59,7 +59,7 @@ def _introduced(program: Program, place: Place, directory: Path) -> Program:
 def _guests(targets: Sequence[str]) -> Mapping[str, Callable[[], Program]]:
     """Their modules are looked for where the bench was called, and their packages in its own environment."""
     here = (str(Path.cwd()),)
-    return {target: lambda target=target: Program(target, this_python(), modules=here) for target in targets}  # type: ignore[misc]
+    return {target: lambda target=target: Program(target, this_python(), modules=here) for target in targets}  # type: ignore[misc]  # the default binds this turn's
 
 
 def _huey() -> Program:

@@ -21,7 +21,7 @@ from typing import Final
 
 from bench.machine import conditions
 from conveyor.model.ids import IdSource
-from conveyor.model.message import Draft
+from conveyor.model.message import COST_MAX, Draft
 from conveyor.model.rate import Rate
 from conveyor.model.settings import ConsumerSettings
 from conveyor.model.verdict import Settlement
@@ -31,13 +31,18 @@ from conveyor.store.urls import make_store
 
 FAR: Final = Rate(1_000_000, 1_000)
 """Never reached."""
+LONG: Final = Rate(COST_MAX, 86_400_000)
+"""One message spends it for a day."""
 KEYS: Final = 1_000
+ASIDE: Final = 10
+"""Messages that wait behind a key whose rate is spent: a claim looks then for what it may bring back of each key."""
 PORTION: Final = 100
 KINDS: Final[dict[str, dict[str, object]]] = {
     "plain": {},
     "max_concurrency": {"max_concurrency": 1_000},
     "rate": {"rate": FAR},
     "key_rate, 1,000 keys": {"key_rate": FAR},
+    "key_rate, another key's put aside": {"key_rate": LONG},
     "key_concurrency, 1,000 keys": {"key_concurrency": 1_000},
     "ordered, 1,000 keys": {"ordered": True},
     "fair, 1,000 keys": {"fair": True},
@@ -56,6 +61,8 @@ async def measure(store: Store, kind: str, messages: int) -> tuple[float, float]
         Draft(id=ids.new(), queue="bench", body=_BODY, key=f"customer-{number % KEYS}" if has_keys else None)
         for number in range(messages)
     ]
+    if settings.get("key_rate") is LONG:
+        await put_aside(store, owner, ids)
     began = time.perf_counter()
     for start in range(0, messages, PORTION):
         await store.append(drafts[start : start + PORTION])
@@ -72,6 +79,15 @@ async def measure(store: Store, kind: str, messages: int) -> tuple[float, float]
     while (await store.sweep()).purged_messages:
         pass
     return messages / (sent - began), messages / (drained - sent)
+
+
+async def put_aside(store: Store, owner: int, ids: IdSource) -> None:
+    """A key has spent its rate, and the rest of its messages wait until there is room."""
+    spent = [Draft(id=ids.new(), queue="bench", body=_BODY, key="spent", cost=COST_MAX)]
+    spent += [Draft(id=ids.new(), queue="bench", body=_BODY, key="spent") for _ in range(ASIDE)]
+    await store.append(spent)
+    [lease] = (await store.claim(ClaimRequest(queue="bench", owner=owner, limit=PORTION))).leases
+    await store.settle(owner, [Settlement(lease.seq, lease.claim)])
 
 
 async def run(make: Callable[[], Store], *, messages: int, rounds: int) -> dict[str, list[tuple[float, float]]]:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from conveyor import Bucket, Conveyor
+from conveyor_apps.pace import Pace
 from conveyor_apps.tables import Database
 
 from . import clock
@@ -23,7 +24,6 @@ from .outbox import Outbox
 from .people import People
 from .producer import Producer
 from .providers import DeliveryService
-from .rates import Buckets
 from .settings import BUCKET, Settings
 from .statements import all_statements
 from .suppressions import Suppressions
@@ -53,8 +53,8 @@ class Room:
     dead_letters: DeadLetters
     facts: Callable[[], Awaitable[Mapping[str, Any]]]
     """How the queue stands, for `/debug/queue-status`."""
-    rates: Buckets
-    logins: Buckets
+    rates: Pace
+    logins: Pace
 
     def context(self) -> Context:
         """What processors are given."""
@@ -100,5 +100,10 @@ async def open_room(
         exports=Exports(database, trail), holds=Holds(database, trail),
         suppressions=Suppressions(database, trail), providers=providers,
         bucket=app.bucket(BUCKET), safety=safety, start_export=start_export, dead_letters=dead_letters, facts=facts,
-        rates=Buckets(settings.desk.rate), logins=Buckets(LOGINS_A_MINUTE),
+        rates=_pace(settings.desk.rate), logins=_pace(LOGINS_A_MINUTE),
     )  # fmt: skip
+
+
+def _pace(a_minute: int) -> Pace:
+    """As many at once as in ten seconds, but ten at least."""
+    return Pace(a_minute, at_once=max(10, a_minute // 6))

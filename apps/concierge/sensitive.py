@@ -29,7 +29,7 @@ def veiled(kind: type[T]) -> type[T]:
         shown = (f"{name}={STARS if name in hidden else repr(getattr(self, name))}" for name in _fields(kind))
         return f"{kind.__name__}({', '.join(shown)})"
 
-    kind.__repr__ = show  # type: ignore[method-assign]
+    kind.__repr__ = show  # type: ignore[method-assign]  # each class is given its own
     return kind
 
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from starlette.applications import Starlette
 
-from conveyor import Backoff, Conveyor, ConveyorError, CronRun, Message, Reject, Retry, Snooze
+from conveyor import Backoff, Conveyor, ConveyorError, CronRun, DeadLetterAlert, Message, Reject, Retry, Snooze
 
 from . import clock
 from .cleanup import dead_letters_of, declare_schedules
@@ -46,14 +45,6 @@ HINT: Final = "the table of settings is in concierge's README.md"
 
 OpenProviders = Callable[[Settings, NewLimiter], Awaitable[DeliveryService]]
 OpenSafety = Callable[[Settings], Safety]
-
-
-class DeadLetterAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """What conveyor writes in the transaction that dead-letters a message."""
-
-    message_id: str
-    reason: str
-    headers: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from starlette.applications import Starlette
 
-from conveyor import Backoff, Conveyor, ConveyorError, CronRun, Message, Outgoing, Retry
+from conveyor import Backoff, Conveyor, ConveyorError, CronRun, DeadLetterAlert, Message, Outgoing, Retry
 
 from .endpoints import create_endpoints
 from .errors import SettingError
@@ -23,15 +22,6 @@ CLEANING = "cutmv-cleaning"
 RETRY_DELAY = Backoff.exponential("2s", most="10m")
 ORDER_TIMEOUT = "2h"
 HINT = "the table of settings is in cutmv's README.md"
-
-
-class DeadLetterAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """What conveyor writes in the transaction that dead-letters a message."""
-
-    reason: str
-    error: str | None = None
-    attempts: int = 0
-    headers: dict[str, Any] | None = None
 
 
 class Doorway:

@@ -6,11 +6,9 @@ not handed on.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
-from conveyor import JobState
+from conveyor import DeadLetterAlert, JobState
 
 from .desk import Desk
 from .ledger import Ledger, Open
@@ -29,15 +27,6 @@ DEAD: Final = (JobState.DEAD, JobState.FAILED)
 
 Fate = Callable[[str], Awaitable[tuple[JobState | None, str | None]]]
 """How the job with this id stands, and its last error; None and None where nobody knows it any more."""
-
-
-class DeadLetterAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """What conveyor writes in the transaction that dead-letters a job."""
-
-    reason: str
-    error: str | None = None
-    attempts: int = 0
-    headers: dict[str, Any] | None = None
 
 
 class Rescue:

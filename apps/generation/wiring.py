@@ -15,6 +15,7 @@ from conveyor import (
     Conveyor,
     ConveyorError,
     CronRun,
+    DeadLetterAlert,
     JobContext,
     JobEvent,
     JobFunction,
@@ -29,7 +30,6 @@ from .logbook import Write
 from .provider_errors import ProviderRefusedError, SubmissionInDoubtError
 from .records import GenerationJob, VideoResult
 from .relay import Delivery
-from .rescue import DeadLetterAlert
 from .room import Outside, Room, open_room
 from .secret import kept_secret
 from .settings import BUCKET, QUEUE, DispatchMode, Settings, read_settings

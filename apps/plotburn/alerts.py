@@ -1,29 +1,15 @@
 """Dead letters: each ends its movie as failed, leaves a line, and is told to a webhook if there is one."""
 
-from typing import Any
-
 import httpx2
 import msgspec
+
+from conveyor import DeadLetterAlert
 
 from .bulletin import Bulletin
 from .errors import PlotburnError
 from .journal import Journal
 from .movie import Outcome
 from .runs import Runs
-
-
-class DeadLetterAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """What conveyor writes in the transaction that dead-letters a message."""
-
-    event: str
-    queue: str
-    message_id: str
-    reason: str
-    dead_letter_queue: str | None = None
-    error: str | None = None
-    attempts: int = 0
-    dead_at: int | float | str | None = None
-    headers: dict[str, Any] | None = None
 
 
 class MovieHeaders(msgspec.Struct, frozen=True, kw_only=True):

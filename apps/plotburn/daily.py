@@ -123,7 +123,7 @@ class Daily:
                 await clock.pause(self._settings.cron_delay_ms / 1000)
             try:
                 await self._kitchen.cook(job, place="Cron")
-            except Exception:  # noqa: BLE001 - the line is written; one movie does not stop the others
+            except Exception:  # noqa: BLE001 the line is written; one movie does not stop the others
                 if await self._runs.end_movie(job.correlation_id, job.movie_id, Outcome.FAILED):
                     await self._bulletin.publish(job.correlation_id)
 

@@ -1,4 +1,5 @@
-"""Plotburn on conveyor: two queues, one schedule, its own endpoints. The only module that knows conveyor."""
+"""Plotburn on conveyor: two queues, one schedule, its own endpoints. The only module that knows conveyor, but for
+the alert that it sends."""
 
 import os
 from collections.abc import Sequence
@@ -7,10 +8,20 @@ from dataclasses import dataclass
 import httpx2
 from starlette.applications import Starlette
 
-from conveyor import Conveyor, ConveyorError, CronRun, Message, Outgoing, RateLimited, Reject, Retry, ScheduleBusyError
+from conveyor import (
+    Conveyor,
+    ConveyorError,
+    CronRun,
+    DeadLetterAlert,
+    Message,
+    Outgoing,
+    RateLimited,
+    Reject,
+    Retry,
+    ScheduleBusyError,
+)
 
 from . import clock
-from .alerts import DeadLetterAlert
 from .endpoints import create_endpoints
 from .errors import MovieGoneError, ProviderError, RateLimitedError, SettingError
 from .movie import MovieJob

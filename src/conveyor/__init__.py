@@ -25,6 +25,7 @@ from conveyor.jobs.started import GroupInfo, GroupMember, StartedGroup
 from conveyor.jobs.stepping import StepInfo
 from conveyor.kv import KV, KVEntry, KVKey, KVPage
 from conveyor.limiter import Limiter
+from conveyor.model.alert import DeadLetterAlert
 from conveyor.model.beside import (
     AlarmNotFoundError,
     AlarmTakenError,
@@ -96,6 +97,7 @@ __all__ = [
     "ConveyorError",
     "CronRun",
     "CronSyntaxError",
+    "DeadLetterAlert",
     "Dispatch",
     "Group",
     "GroupGoneError",

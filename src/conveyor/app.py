@@ -17,7 +17,7 @@ from conveyor.audit.act import acting_as
 from conveyor.bindings import Bindings
 from conveyor.blobs.bucket import Bucket
 from conveyor.cron.schedules import Schedules
-from conveyor.declaring import check_distinct, check_worker, declare, queues_of
+from conveyor.declaring import Declaration, check_distinct, check_worker, declare, queues_of
 from conveyor.jobs.groups import Chaining, Grouping, Groups
 from conveyor.jobs.room import Jobs
 from conveyor.kv import KV
@@ -69,7 +69,6 @@ class Conveyor:
     on_stop: Hook | None = None
     _loop: asyncio.AbstractEventLoop | None = None
     _opener: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
-    _declaring: asyncio.Task[None] | None = None
     _users = 0
 
     def __init__(
@@ -117,6 +116,7 @@ class Conveyor:
         """Where the app's schedules send their messages."""
         self.retention: Final = Declared(choose_retention())
         """Says for how long is kept what has ended: `app.retention(jobs="7d")`."""
+        self._declaration = Declaration(self._declare)
         self._opening, self._closing = list[Hook](), list[Hook]()
         self._portal = Portal(self)
         self.here: Final = Here()
@@ -295,12 +295,7 @@ class Conveyor:
         await self._store.open()
         self._ids.follow(self._store.clock)
         try:
-            handlers = self.handlers()
-            self.sealer.check()
-            check_worker(self.worker, self._handlers, self._schedules.declared)
-            scheduler, kept = self._schedules.open(), self.retention.wanted
-            self._declaring = await declare(self._store, self._queues, handlers, scheduler, self._tell, kept)
-            await self.bindings.refresh()
+            await self._declaration.make()
             self._loop = loop
             for hook in self._opening:
                 await hook()
@@ -308,6 +303,14 @@ class Conveyor:
             self._loop = None
             await self._close_store()
             raise
+
+    async def _declare(self) -> asyncio.Task[None] | None:
+        handlers = self.handlers()
+        self.sealer.check()
+        check_worker(self.worker, self._handlers, self._schedules.declared)
+        scheduler, kept = self._schedules.open(), self.retention.wanted
+        await self.bindings.refresh()
+        return await declare(self._store, self._queues, handlers, scheduler, self._tell, kept)
 
     async def close(self) -> None:
         """Close the store; the next use opens it again."""
@@ -323,9 +326,7 @@ class Conveyor:
             await self._close_store()
 
     async def _close_store(self) -> None:
-        if self._declaring is not None:
-            self._declaring.cancel()
-            self._declaring = None
+        self._declaration.leave()
         await self._store.close()
 
     def testing(self, mode: Mode = "manual") -> Harness:
@@ -359,10 +360,6 @@ class Conveyor:
         check_distinct(declared)
         return declared
 
-    def handler(self, queue: str) -> Handler:
-        """The consumer of one queue; KeyError if this app has none."""
-        return {each.queue: each for each in self.handlers()}[queue]
-
     def use_store(self, store: Store) -> Store:
         """Work on another store from now on, handles that were given out included; the former one. For tests."""
         former, self._store = self._store, store
@@ -376,21 +373,24 @@ class Conveyor:
             Queue.__init__(handle, self._store, self._ids, self._settings_of, name, self.here, self.sealer)
         self.bindings.renew(self._store)
 
+    async def open_once(self) -> None:
+        """Open the store, declare everything, and close it: forks of this process will find that done."""
+        try:
+            await self._store.open()
+            await self._declaration.make()
+        finally:
+            await self._close_store()
+
     def another_store(self) -> Store:
         """A second, independent way to the same store, for another thread."""
         return make_stores(self.routing, clock=self._clock)
 
     async def work(self, *, queues: Sequence[str] | None = None, concurrency: int = 100) -> None:
         """Run workers and schedules in this process and event loop, until cancelled."""
-        from conveyor.working import choose_handlers, work_embedded
+        from conveyor.working import work_app
 
         async with self:
-            handlers = choose_handlers(self.handlers(), queues)
-            await work_embedded(
-                self._store, handlers, self.scheduler(), app=self.name, target=self.target, concurrency=concurrency,
-                emit=self._tell, another_store=None if self.routing.is_in_memory else self.another_store,
-                here=self.here,
-            )  # fmt: skip
+            await work_app(self, queues, concurrency)
 
     def _tell(self, event: Event) -> None:
         self.emit(event)

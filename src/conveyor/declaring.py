@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -74,6 +75,27 @@ def _check_cron(name: str, text: str, source: str, schedules: Sequence[Declared]
         problem = "the schedule with these words runs on other days, since to Cloudflare Sunday is 1 and Saturday 7"
         hint = f'declare it with `@app.cron({text!r}, syntax="cloudflare")`'
     raise InvalidSettingError(name, text, f"{problem} (in {source})", hint=hint)
+
+
+class Declaration:
+    """What an app says of its store, written there whenever a process opens it: not in a fork of one that has."""
+
+    def __init__(self, write: Callable[[], Awaitable[asyncio.Task[None] | None]]) -> None:
+        self._write = write
+        self._rest: asyncio.Task[None] | None = None
+        self._pid = 0
+
+    async def make(self) -> None:
+        """`write` it, and let what it begins go on."""
+        if self._pid in {0, os.getpid()}:
+            self._rest = await self._write()
+            self._pid = os.getpid() if self._rest is None else 0
+
+    def leave(self) -> None:
+        """The store is about to close."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
 
 
 async def declare(

@@ -19,6 +19,7 @@ from conveyor.model.message import DELAY_MS_MAX
 from conveyor.model.rate import Rate, Window
 from conveyor.model.verdict import RateLimited
 from conveyor.store.protocol import Store
+from conveyor.store.resting import latest_of
 
 LIMITERS: Final = "limiter"
 """The kind of documents that hold, under a limiter's name, what was taken of it."""
@@ -75,7 +76,8 @@ class Limiter:
         kept, version = await self._read(store)
         window = Window.decode(self.rate, bytes(kept.entries).decode())
         now = store.clock.now_ms()
-        opens_at = max(kept.rests_until, now if window.fits(now, cost) else window.opens_at(now, cost))
+        rests_until = kept.rests_until if kept.rests_until <= latest_of(None, now).rest else 0
+        opens_at = max(rests_until, now if window.fits(now, cost) else window.opens_at(now, cost))
         if opens_at > now:
             return (opens_at - now) / 1000
         window.take(now, cost)
@@ -84,8 +86,9 @@ class Limiter:
 
     async def _rest(self, store: Store, after_ms: int) -> None:
         kept, version = await self._read(store)
-        until = store.clock.now_ms() + after_ms
-        if until > kept.rests_until:
+        now = store.clock.now_ms()
+        until = now + after_ms
+        if not until <= kept.rests_until <= latest_of(None, now).rest:
             await self._write(store, replace(kept, rests_until=until), version)
 
     async def _read(self, store: Store) -> tuple[_Kept, int]:

@@ -130,7 +130,8 @@ class Keys:
 
 
 class Secrets(Mapping[str, str]):
-    """Those of one app, as they were when the process opened the store; `refresh` looks again."""
+    """Those of one app, as they were when the process, or the one it is a fork of, opened the store; `refresh` looks
+    again."""
 
     def __init__(self, store: Store, app: str, folder: Callable[[], Path]) -> None:
         self._store = store

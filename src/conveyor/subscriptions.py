@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Container, Mapping, Sequence
@@ -11,7 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from conveyor.model.errors import ConflictError, InvalidSettingError, NotFoundError, VersionConflictError
+from conveyor.queue.admin import Queues
 from conveyor.store.protocol import Store
+from conveyor.store.records import QueueInfo
 
 KIND: Final = "event_subscription"
 SUBSCRIPTIONS_MAX: Final = 1_000
@@ -84,9 +87,8 @@ class Subscriptions:
         """`InvalidSettingError`; `ConflictError` if the queue hears of this source already."""
         wanted = _read_events(source, events)
         present = await self.list()
-        taken = ConflictError(f"Source '{source['type']}' and queue '{queue}' do not support multiple subscriptions")
-        if any(each.source == source and each.queue_id == queue_id for each in present):
-            raise taken
+        if _hears(present, source, queue_id):
+            raise _taken(source, queue)
         if len(present) >= SUBSCRIPTIONS_MAX:
             problem, hint = f"there are {SUBSCRIPTIONS_MAX:,} already", "delete some"
             raise InvalidSettingError("subscriptions", len(present), problem, hint=hint)
@@ -105,7 +107,10 @@ class Subscriptions:
         try:
             await self._store.put_document(KIND, made.id, msgspec.json.encode(made), version=0)
         except VersionConflictError:
-            raise taken from None
+            raise _taken(source, queue) from None
+        if not await self._is_alone(made):
+            await self._store.delete_document(KIND, made.id)
+            raise _taken(source, queue)
         return made
 
     async def update(
@@ -113,9 +118,11 @@ class Subscriptions:
         events: Sequence[str] | None = None, to: tuple[str, str] | None = None,
     ) -> Subscription:  # fmt: skip
         """What is said changes, the rest stays; `to` is another queue and its id. `NotFoundError`,
-        `InvalidSettingError`, `VersionConflictError`."""
+        `InvalidSettingError`, `VersionConflictError`; `ConflictError` if that queue hears of this source already."""
         present, version = await self._find(subscription)
         queue, queue_id = to or (present.queue, present.queue_id)
+        if queue_id != present.queue_id and _hears(await self.list(), present.source, queue_id):
+            raise _taken(present.source, queue)
         changed = replace(
             present,
             name=present.name if name is None else _read_name(name),
@@ -125,8 +132,17 @@ class Subscriptions:
             queue_id=queue_id,
             modified_at=self._store.clock.now_ms(),
         )
-        await self._store.put_document(KIND, present.id, msgspec.json.encode(changed), version=version)
+        kept = await self._store.put_document(KIND, present.id, msgspec.json.encode(changed), version=version)
+        if queue_id != present.queue_id and not await self._is_alone(changed):
+            await self._store.put_document(KIND, present.id, msgspec.json.encode(present), version=kept.version)
+            raise _taken(present.source, queue)
         return changed
+
+    async def follow(self, queue: str, new: str) -> None:
+        """The queue has another name; its id is the same."""
+        for each in await self.list(queue=queue):
+            with contextlib.suppress(NotFoundError, VersionConflictError):  # who changes it now has the last word
+                await self.update(each.id, to=(new, each.queue_id))
 
     async def delete(self, subscription: str) -> Subscription:
         """What it was. `NotFoundError`."""
@@ -134,12 +150,25 @@ class Subscriptions:
         await self._store.delete_document(KIND, present.id)
         return present
 
+    async def _is_alone(self, written: Subscription) -> bool:
+        """Of two that came to one queue at once at least one sees the other, and goes."""
+        others = [each for each in await self.list() if each.id != written.id]
+        return not _hears(others, written.source, written.queue_id)
+
     async def _find(self, subscription: str) -> tuple[Subscription, int]:
         """And its version."""
         found = await self._store.get_document(KIND, subscription)
         if found is None:
             raise NotFoundError(UNKNOWN)
         return msgspec.json.decode(found.body, type=Subscription), found.version
+
+
+def _hears(present: Sequence[Subscription], source: Mapping[str, str], queue_id: str) -> bool:
+    return any(each.source == source and each.queue_id == queue_id for each in present)
+
+
+def _taken(source: Mapping[str, str], queue: str) -> ConflictError:
+    return ConflictError(f"Source '{source['type']}' and queue '{queue}' do not support multiple subscriptions")
 
 
 def _id_of(source: Mapping[str, str], queue_id: str, present: Container[str]) -> str:
@@ -169,3 +198,12 @@ def _read_name(name: str) -> str:
     if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
         raise InvalidSettingError("name", name[:64], f"must have 1 to {NAME_CHARS_MAX} signs that can be printed")
     return name
+
+
+async def rename_queue(store: Store, name: str, new: str, *, version: int | None = None) -> QueueInfo:
+    """Give a queue another name, which its subscriptions say from then on as well: they lead to it by its id, so that
+    none is lost in between. As `Queues.rename`."""
+    info = await Queues(store).rename(name, new, version=version)
+    if info.name != name and not store.keeps_others:  # whoever keeps the others' queues does the rest
+        await Subscriptions(store).follow(name, info.name)
+    return info

@@ -9,7 +9,7 @@ import random
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from conveyor.cron.scheduler import Scheduler
 from conveyor.model.errors import InvalidSettingError
@@ -24,6 +24,29 @@ from conveyor.queue.outcome import show_error
 from conveyor.queue.worker import GRACE_S, OnStuck, Stop, Worker
 from conveyor.store.protocol import Store
 from conveyor.store.records import Ending, Evidence, OwnerInfo
+from conveyor.store.routing import Routing
+
+
+class App(Protocol):
+    """What there is to run."""
+
+    name: str
+    target: str | None
+    emit: Emit
+    routing: Routing
+
+    @property
+    def here(self) -> Here: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    def handlers(self) -> Sequence[Handler]: ...
+
+    def scheduler(self) -> Scheduler | None: ...
+
+    def another_store(self) -> Store: ...
+
 
 SCHEDULER_RETRY_S: Final = 1.0
 BOARD_SLOTS: Final = 8_192
@@ -109,6 +132,15 @@ def choose_handlers(handlers: Sequence[Handler], queues: Sequence[str] | None) -
             there = ", ".join(known) or "none at all: declare one with `@app.consumer(...)`"
             raise InvalidSettingError("queues", queue, "has no consumer in this app", hint=f"it has {there}")
     return [known[queue] for queue in queues]
+
+
+async def work_app(app: App, queues: Sequence[str] | None, concurrency: int) -> None:
+    """The consumers of an open app, or of these queues alone, and its schedules; until cancelled."""
+    await work_embedded(
+        app.store, choose_handlers(app.handlers(), queues), app.scheduler(), app=app.name, target=app.target,
+        concurrency=concurrency, emit=app.emit, another_store=None if app.routing.is_in_memory else app.another_store,
+        here=app.here,
+    )  # fmt: skip
 
 
 async def work_embedded(

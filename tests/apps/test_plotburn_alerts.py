@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from conveyor import ConveyorError, CronRun, RateLimited, Reject, Retry
+from conveyor import ConveyorError, CronRun, DeadLetterAlert, RateLimited, Reject, Retry
 from conveyor_apps.plotburn import Plotburn, build_plotburn, read_settings
-from conveyor_apps.plotburn.alerts import DeadLetterAlert, WebhookError
+from conveyor_apps.plotburn.alerts import WebhookError
 from conveyor_apps.plotburn.errors import MalformedAnswerError, MovieGoneError, ProviderError, RateLimitedError
 from conveyor_apps.plotburn.movie import Movie, MovieJob
 from conveyor_apps.plotburn.runs import Begin, Cause, RunResult

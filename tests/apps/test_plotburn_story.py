@@ -247,7 +247,7 @@ async def test_a_paused_consumer_loses_nothing_that_the_cron_still_queues(tmp_pa
     async with theatre(tmp_path) as stage:
         await stage.plotburn.app.pause("movie-processing-queue")
         run = (await stage.api.post("/cron/trigger", headers=SECRET)).json()["correlation_id"]
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not (await stage.get(f"/debug?correlationId={run}"))["movies"]:
                 await anyio.sleep(0.02)
         log = await stage.get(f"/debug?correlationId={run}")

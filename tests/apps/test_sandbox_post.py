@@ -29,7 +29,7 @@ def base() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(base: str) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=base) as client:
+    with httpx2.Client(base_url=base, timeout=60) as client:
         yield client
 
 
@@ -251,8 +251,8 @@ def test_the_side_door_posts_to_this_machine_alone_and_knows_what_it_is_told_of(
 
 def test_without_a_port_there_is_no_mail_server() -> None:
     with serving(SandboxSettings()) as url:
-        assert httpx2.get(f"{url}/admin/mail").json()["smtp"] is None
-        assert httpx2.get(f"{url}/admin/ca.pem").status_code == 404
+        assert httpx2.get(f"{url}/admin/mail", timeout=60).json()["smtp"] is None
+        assert httpx2.get(f"{url}/admin/ca.pem", timeout=60).status_code == 404
     with pytest.raises(SandboxSettingError):
         SandboxSettings(smtp_port=70_000)
 
@@ -277,6 +277,6 @@ def test_starttls_that_somebody_strips_is_not_offered() -> None:
             await hang_up(client)
 
     with serving(SandboxSettings(smtp_port=0, smtp_tls=False)) as url:
-        smtp = json.loads(httpx2.get(f"{url}/admin/mail").content)["smtp"]
+        smtp = json.loads(httpx2.get(f"{url}/admin/mail", timeout=60).content)["smtp"]
         assert smtp["tls"] is None
         assert asyncio.run(greet(smtp["host"], smtp["starttls"])) == []

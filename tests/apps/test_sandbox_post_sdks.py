@@ -66,7 +66,7 @@ def receiving() -> Iterator[Receiver]:
 
 @pytest.fixture
 def twilio(base: str) -> Any:
-    from twilio.rest import Client  # type: ignore[import-untyped]
+    from twilio.rest import Client  # type: ignore[import-untyped]  # it has no types
 
     client = Client("AC" + "1" * 32, "token")
     client.api.base_url = f"{base}/twilio"
@@ -94,19 +94,19 @@ def test_twilio_sdk_sends_and_finds_texts(twilio: Any) -> None:
 
 @pytest.mark.parametrize(("code", "status"), [(21211, 400), (21610, 400), (20429, 429), (20500, 500)])
 def test_twilio_sdk_raises_its_own_error(base: str, twilio: Any, code: int, status: int) -> None:
-    from twilio.base.exceptions import TwilioRestException  # type: ignore[import-untyped]
+    from twilio.base.exceptions import TwilioRestException  # type: ignore[import-untyped]  # it has no types
 
-    httpx2.put(f"{base}/admin/mishaps/twilio", json=[{"refuse": code, "times": 1}]).raise_for_status()
+    httpx2.put(f"{base}/admin/mishaps/twilio", json=[{"refuse": code, "times": 1}], timeout=60).raise_for_status()
     with pytest.raises(TwilioRestException) as caught:
         twilio.messages.create(to="+491701234567", from_="+15005550006", body="x")
     assert (caught.value.code, caught.value.status) == (code, status)
 
 
 def test_twilio_sdk_verifies_the_callbacks_of_a_text(base: str, twilio: Any) -> None:
-    from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+    from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]  # it has no types
 
     mishap = {"recipient": "+49*", "fate": "bounced", "code": "30005", "times": 1}
-    httpx2.put(f"{base}/admin/mishaps/twilio", json=[mishap]).raise_for_status()
+    httpx2.put(f"{base}/admin/mishaps/twilio", json=[mishap], timeout=60).raise_for_status()
     with receiving() as receiver:
         sent = twilio.messages.create(
             to="+491701234567", from_="+15005550006", body="x", status_callback=receiver.url
@@ -140,7 +140,7 @@ def test_resend_sdk_sends_once_by_a_key(resend: Any) -> None:
     ],
 )
 def test_resend_sdk_raises_its_own_error(base: str, resend: Any, status: int, name: str, error: str) -> None:
-    httpx2.put(f"{base}/admin/mishaps/resend", json=[{"refuse": status, "name": name, "times": 1}]).raise_for_status()
+    httpx2.put(f"{base}/admin/mishaps/resend", json=[{"refuse": status, "name": name, "times": 1}], timeout=60).raise_for_status()
     with pytest.raises(resend.exceptions.ResendError) as caught:
         resend.Emails.send({"from": "a@x.test", "to": "b@x.test", "subject": "Hello", "text": "x"})
     assert type(caught.value).__name__ == error
@@ -149,15 +149,15 @@ def test_resend_sdk_raises_its_own_error(base: str, resend: Any, status: int, na
 def test_resend_sdk_verifies_events(base: str, resend: Any) -> None:
     with receiving() as receiver:
         hook = {"url": receiver.url, "secret": SECRET}
-        httpx2.put(f"{base}/admin/hooks/resend", json=hook).raise_for_status()
+        httpx2.put(f"{base}/admin/hooks/resend", json=hook, timeout=60).raise_for_status()
         mishap = {"fate": "bounced", "code": "Suppressed", "times": 1}
-        httpx2.put(f"{base}/admin/mishaps/resend", json=[mishap]).raise_for_status()
+        httpx2.put(f"{base}/admin/mishaps/resend", json=[mishap], timeout=60).raise_for_status()
         tags = [{"name": "kind", "value": "test"}]
         mail = {"from": "a@x.test", "to": "b@x.test", "subject": "Hello", "text": "x", "tags": tags}
         sent = resend.Emails.send(mail)
         told = receiver.wait_for(2)
         complaint = {"provider": "resend", "id": sent["id"], "fate": "complained"}
-        httpx2.post(f"{base}/admin/receipts", json=complaint).raise_for_status()
+        httpx2.post(f"{base}/admin/receipts", json=complaint, timeout=60).raise_for_status()
         told = receiver.wait_for(3)
     events = []
     for headers, body in told:

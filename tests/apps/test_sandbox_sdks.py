@@ -28,13 +28,13 @@ def base() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _calm(base: str) -> Iterator[None]:
     yield
-    with httpx2.Client(base_url=base) as client:
+    with httpx2.Client(base_url=base, timeout=60) as client:
         for name in ProviderName:
             client.delete(f"/admin/faults/{name}").raise_for_status()
 
 
 def switch_on(base: str, provider: str, **faults: Any) -> None:
-    httpx2.put(f"{base}/admin/faults/{provider}", json=faults).raise_for_status()
+    httpx2.put(f"{base}/admin/faults/{provider}", json=faults, timeout=60).raise_for_status()
 
 
 class Sdks:
@@ -65,7 +65,7 @@ class Sdks:
     def veo(self, key: str = "key") -> "google.genai.Client":
         from google.oauth2.credentials import Credentials
 
-        token = Credentials(token=key)  # type: ignore[no-untyped-call]
+        token = Credentials(token=key)  # type: ignore[no-untyped-call]  # it has no types
         return self._google(
             "agent-platform", key, vertexai=True, project="p", location="us-central1", credentials=token
         )
@@ -90,7 +90,7 @@ def sdks(base: str) -> Iterator[Sdks]:
 
 
 def first_title(base: str) -> str:
-    movies = httpx2.get(f"{base}/admin/movies").json()["movies"]
+    movies = httpx2.get(f"{base}/admin/movies", timeout=60).json()["movies"]
     return str(movies[0]["title"])
 
 
@@ -111,7 +111,7 @@ def test_anthropic_sdk_reads_a_roast_that_names_the_movie(sdks: Sdks) -> None:
 def test_anthropic_sdk_streams_the_same_words_it_gets_whole(sdks: Sdks) -> None:
     messages = [{"role": "user", "content": f"Roast {first_title(sdks.base)}"}]
     whole = ask_claude(sdks, messages=messages)
-    with sdks.claude().messages.stream(model=MODEL, max_tokens=300, messages=messages) as stream:  # type: ignore[arg-type]
+    with sdks.claude().messages.stream(model=MODEL, max_tokens=300, messages=messages) as stream:  # type: ignore[arg-type]  # plain dictionaries, as people write them
         streamed = "".join(stream.text_stream)
         final = stream.get_final_message()
     assert streamed == whole.content[0].text
@@ -174,7 +174,7 @@ def test_anthropic_sdk_sees_retry_after(sdks: Sdks) -> None:
     with pytest.raises(anthropic.RateLimitError) as caught:
         ask_claude(sdks)
     assert caught.value.response.headers["retry-after"] == "17"
-    assert caught.value.body["error"]["type"] == "rate_limit_error"  # type: ignore[index]
+    assert caught.value.body["error"]["type"] == "rate_limit_error"  # type: ignore[index]  # the body is any object
 
 
 def test_openai_sdk_reads_xai_responses(sdks: Sdks) -> None:
@@ -254,12 +254,12 @@ def test_perplexity_sdk_raises_its_own_errors(sdks: Sdks) -> None:
 
 
 def advance(base: str, seconds: float) -> None:
-    httpx2.post(f"{base}/admin/clock", json={"advance_s": seconds}).raise_for_status()
+    httpx2.post(f"{base}/admin/clock", json={"advance_s": seconds}, timeout=60).raise_for_status()
 
 
 def order_veo(sdks: Sdks, prompt: str = "a cat", key: str = "key", **config: Any) -> Any:
     source = {"prompt": prompt}
-    return sdks.veo(key).models.generate_videos(model="veo-3.1-generate-001", source=source, config=config)  # type: ignore[arg-type]
+    return sdks.veo(key).models.generate_videos(model="veo-3.1-generate-001", source=source, config=config)  # type: ignore[arg-type]  # plain dictionaries, as people write them
 
 
 @pytest.mark.parametrize("folder", ["", "gs://videos/out"])
@@ -275,7 +275,7 @@ def test_google_sdk_orders_polls_and_reads_a_veo_video(sdks: Sdks, folder: str) 
     assert video.mime_type == "video/mp4"
     assert (video.uri or "").startswith(folder)
     assert folder or video.video_bytes[4:8] == b"ftyp"
-    submissions = httpx2.get(f"{sdks.base}/admin/submissions").json()["submissions"]
+    submissions = httpx2.get(f"{sdks.base}/admin/submissions", timeout=60).json()["submissions"]
     assert submissions[-1]["client_id"] == "gen_1"
 
 
@@ -360,5 +360,5 @@ def test_google_sdk_reads_how_omni_fails(sdks: Sdks) -> None:
 def test_faults_given_at_start_are_in_force() -> None:
     faults = {ProviderName.XAI: Faults(rate_limit_every=1, retry_after_s=9)}
     with serving(SandboxSettings(faults=faults)) as url:
-        answer = httpx2.post(f"{url}/xai/v1/responses", json={}, headers={"Authorization": "Bearer k"})
+        answer = httpx2.post(f"{url}/xai/v1/responses", json={}, headers={"Authorization": "Bearer k"}, timeout=60)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "9")

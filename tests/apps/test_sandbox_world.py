@@ -171,7 +171,7 @@ async def test_public_host_is_refused_with_a_hint(host: str) -> None:
 )
 async def test_settings_have_limits(settings: dict[str, int]) -> None:
     with pytest.raises(SandboxSettingError):
-        SandboxSettings(**settings)  # type: ignore[arg-type]
+        SandboxSettings(**settings)  # type: ignore[arg-type]  # settings by name
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ def test_program_says_where_it_listens_and_takes_faults_by_flag() -> None:
             line = child.stdout.readline()
             assert line.startswith("sandbox listening on http://127.0.0.1:")
             url = line.split()[-1]
-            gone = httpx2.get(f"{url}/tmdb/3/movie/910349", headers=BEARER)
-            limited = httpx2.post(f"{url}/xai/v1/responses", json={}, headers=BEARER)
+            gone = httpx2.get(f"{url}/tmdb/3/movie/910349", headers=BEARER, timeout=60)
+            limited = httpx2.post(f"{url}/xai/v1/responses", json={}, headers=BEARER, timeout=60)
         finally:
             child.terminate()
     assert (gone.status_code, gone.json()["status_code"]) == (404, 34)

@@ -18,10 +18,12 @@ import pytest
 
 from conveyor import Conveyor
 from conveyor.blobs.bucket import Bucket
-from conveyor.blobs.files import OPEN, ORPHAN_S, delete_bucket, make_bucket, sweep
+from conveyor.blobs.files import OPEN, ORPHAN_S, FileBackend, delete_bucket, make_bucket, sweep
+from conveyor.blobs.model import METADATA_BYTES_MAX, read_metadata
 from conveyor.model.errors import (
     BodyTooLargeError,
     ConflictError,
+    InvalidKeyError,
     InvalidSettingError,
     NotFoundError,
     OutcomeUnknownError,
@@ -68,6 +70,13 @@ def files(folder: Path) -> list[Path]:
 
 def folders(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.is_dir()]
+
+
+def test_metadata_are_of_so_many_bytes_with_their_names() -> None:
+    most = {"ab": "c" * (METADATA_BYTES_MAX - 2)}
+    assert read_metadata("a", most) == most
+    with pytest.raises(InvalidKeyError, match="2,049 bytes"):
+        read_metadata("a", {"ab": "c" * (METADATA_BYTES_MAX - 1)})
 
 
 async def test_put_replaces_and_leaves_one_file(bucket: Bucket, folder: Path) -> None:
@@ -365,6 +374,20 @@ async def test_what_a_killed_process_left_is_swept_and_nothing_else(
     await clock.advance(3_600)
     await bucket.put("b", b"next")
     assert sorted(path.read_bytes() for path in files(folder)) == [b"next", b"whole"]
+
+
+@pytest.mark.parametrize("how", ["put", "delete"])
+async def test_bytes_that_no_document_names_any_more_are_swept(
+    app: Conveyor, bucket: Bucket, folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whoever replaced or deleted it died after the document was written."""
+    await bucket.put("a", b"1")
+    with monkeypatch.context() as dying:
+        dying.setattr(FileBackend, "_settle", lambda *_: None)
+        await (bucket.put("a", b"2") if how == "put" else bucket.delete("a"))
+    age(folder)
+    assert await sweep(app.store, place_of(folder)) == 1
+    assert len(files(folder)) == (how == "put")
 
 
 async def test_a_mark_on_what_a_document_names_is_taken_off(app: Conveyor, bucket: Bucket, folder: Path) -> None:

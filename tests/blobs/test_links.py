@@ -258,7 +258,7 @@ async def test_a_player_and_an_uploader_on_a_real_socket(app: Conveyor, bucket: 
         for number in range(30):
             yield bytes([number]) * 1_000_000
 
-    async with online(app) as base, httpx2.AsyncClient(base_url=base, trust_env=False) as client:
+    async with online(app) as base, httpx2.AsyncClient(base_url=base, trust_env=False, timeout=60) as client:
         put = await client.put(
             await bucket.sign_put("clip.mp4"), content=content(), headers={"content-type": "video/mp4"}
         )

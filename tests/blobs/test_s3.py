@@ -105,7 +105,7 @@ async def test_links_are_the_servers_own(bucket: Bucket, s3: S3Server) -> None:
     await bucket.put("a b/ä+%.html", b"<script>", content_type="text/html")
     url = await bucket.sign_get("a b/ä+%.html", expires_in="5m")
     assert SECRET not in url
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
         answer = await client.get(url)
         assert (answer.content, answer.headers["content-disposition"]) == (b"<script>", "attachment")
         part = await client.get(url, headers={"range": "bytes=1-3"})

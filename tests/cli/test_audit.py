@@ -30,6 +30,16 @@ def trail(terminal: Terminal, *arguments: str) -> list[dict[str, Any]]:
     return found[::-1]
 
 
+def test_who_renamed_a_queue(terminal: Terminal) -> None:
+    terminal.ok("queues", "create", "orders")
+    terminal.ok("queues", "rename", "orders", "sales")
+    terminal.ok("queues", "rename", "sales", "deals")
+    _, first, second = trail(terminal)
+    assert [(each["action"], each["target"]) for each in (first, second)] == [("queue.rename", "orders"), ("queue.rename", "sales")]
+    assert (first["before"], first["after"]) == ({}, {"name": "sales"})
+    assert (second["before"], second["after"]) == ({"name": "sales"}, {"name": "deals"})
+
+
 def test_who_did_what_to_a_queue(terminal: Terminal) -> None:
     terminal.ok("queues", "create", "orders")
     terminal.ok("queues", "update", "orders", "--delivery-delay-secs", "7")
@@ -181,3 +191,17 @@ def test_a_look_at_messages_is_recorded(terminal: Terminal, monkeypatch: pytest.
     assert refused.code == 1 and "CONVEYOR_PEPPER" in refused.err and "canary" not in refused.out
     monkeypatch.setenv("CONVEYOR_PEPPER", PEPPER)
     assert terminal.ok("audit", "verify", "--json").json["faults"] == []
+
+
+def test_looks_at_dead_letters_jobs_and_groups_are_recorded(terminal: Terminal) -> None:
+    [job, *_] = terminal.store(fill)
+    [letter, *_] = terminal.ok("dlq", "list", "mails", "--json").json
+    terminal.ok("dlq", "show", "mails", letter["id"])
+    terminal.ok("dlq", "edit", "mails", letter["id"], "2")
+    terminal.ok("jobs", "show", job)
+    terminal.ok("jobs", "logs", job)
+    looks = trail(terminal, "--action", "*.peek")
+    assert [(each["action"], each["target"]) for each in looks] == [
+        *[("dead_letter.peek", "mails-dlq")] * 3, ("job.peek", job),
+    ]  # fmt: skip
+    assert {(each["actor"], each["via"]) for each in looks} == {("cli", "cli")}

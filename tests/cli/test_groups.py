@@ -53,6 +53,8 @@ def test_a_group_is_shown_with_its_members(terminal: Terminal, id: str) -> None:
     assert [each["state"] for each in shown["members"]] == ["succeeded", "sent"]
     assert "nightly" in terminal.ok("groups", "show", id, "--members", "sent").out
     assert terminal.ok("groups", "show", id, "--members", "failed").out.endswith("no such members\n")
+    [first, *_] = terminal.ok("audit", "list", "--action", "group.peek", "--json").json
+    assert (first["target"], first["actor"]) == (id, "cli"), "members have results"
     assert "group_not_found" in terminal.run("groups", "show", "what").err
 
 

@@ -86,6 +86,23 @@ def test_queues_are_made_changed_and_deleted(terminal: Terminal) -> None:
     assert terminal.ok("queues", "list").out == "no queues yet; `conveyor queues create NAME` makes one\n"
 
 
+def test_a_queue_is_renamed(terminal: Terminal) -> None:
+    for name in ("letters", "taken"):
+        terminal.ok("queues", "create", name)
+    terminal.ok("messages", "send", "letters", "1")
+    subscription = terminal.ok(
+        "queues", "subscription", "create", "letters", "--source", "kv", "--events", "namespace.created", "--json"
+    ).json
+    assert "queue `letters` is `mail` now" in terminal.ok("queues", "rename", "letters", "mail").out
+    assert terminal.ok("queues", "info", "mail", "--json").json["messages"] == 1
+    assert [each["id"] for each in terminal.ok("queues", "subscription", "list", "mail", "--json").json] == [subscription["id"]]
+    refused = terminal.run("messages", "send", "letters", "1")
+    assert (refused.code, "it was renamed, and is `mail` now" in refused.err) == (1, True)
+    taken = terminal.run("queues", "rename", "mail", "taken")
+    assert (taken.code, "queue `taken` exists already [queue_exists]" in taken.err) == (1, True)
+    assert terminal.ok("queues", "rename", "mail", "post", "--json").json == {"renamed": "mail", "name": "post"}
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -22,7 +22,7 @@ from conveyor_apps.sandbox import SandboxSettings
 from conveyor_apps.sandbox.serve import serving
 from conveyor_apps.tables import Transaction
 
-PASSWORD = "correct horse battery"  # noqa: S105
+PASSWORD = "correct horse battery"  # noqa: S105  # the test's own
 WAIT_S = 60.0
 
 

@@ -61,7 +61,7 @@ class PostOffice:
 @contextmanager
 def open_post_office(folder: Path) -> Iterator[PostOffice]:
     """A sandbox for the length of the block."""
-    with serving(SandboxSettings(smtp_port=0, receipt_delay_ms=0)) as url, httpx2.Client(base_url=url) as http:
+    with serving(SandboxSettings(smtp_port=0, receipt_delay_ms=0)) as url, httpx2.Client(base_url=url, timeout=60) as http:
         smtp = http.get("/admin/mail").json()["smtp"]
         authority = folder / "sandbox-ca.pem"
         authority.write_bytes(http.get("/admin/ca.pem").content)

@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import httpx2
 from concierge.clinic import PostOffice
 from conveyor_apps.concierge.jobs import EmailJob, Job, MessageJob, SmsJob
 from conveyor_apps.concierge.words import Urgency
+from kit.postgres import free_port
 
 TARGET = "conveyor_apps.concierge.served:app"
 FINAL = ("sent", "delivered", "failed", "bounced", "cancelled")
@@ -66,12 +66,6 @@ def wait_until(check: Callable[[], Any], *, seconds: float, every: float = 0.2) 
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(every)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -14,9 +14,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from concierge.proving import free_port, wait_until
+from concierge.proving import wait_until
 from conveyor_apps.concierge.cli import main
 from conveyor_apps.concierge.trial import running_sandbox
+from kit.postgres import free_port
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_one_command_runs_it_with_a_sandbox_and_people(tmp_path: Path) -> None:
             wait_until(lambda: client.get(f"/api/messages/{tried}").json()["state"] == "sent", seconds=60)
             assert "smtp" in running_sandbox(tmp_path / "concierge-data")["SMTP_URL"]  # for `queue consumer` beside it
             sandbox = re.findall(r"(http\S+)/inbox", log.read_text())[0]
-            assert "test@example.com" in httpx2.get(f"{sandbox}/inbox", trust_env=False).text
+            assert "test@example.com" in httpx2.get(f"{sandbox}/inbox", trust_env=False, timeout=60).text
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()[-2_000:]
     finally:

@@ -162,7 +162,7 @@ async def test_each_login_is_a_session_of_its_own_and_a_wrong_password_is_none(t
         change["old"] = PASSWORD
         assert (await browser.post("/api/me/password", json=change, headers=own)).status_code == 204
         assert (await browser.get("/api/me")).status_code == 401  # also here
-        assert (await login(house, browser, password="another long one")).status_code == 200  # noqa: S106
+        assert (await login(house, browser, password="another long one")).status_code == 200  # noqa: S106  # wrong on purpose
 
 
 async def test_no_trial_begins_where_people_work(tmp_path: Path) -> None:
@@ -212,19 +212,24 @@ async def test_a_disabled_account_is_out_at_once(tmp_path: Path) -> None:
 
 async def test_rates_hold_for_each_person(tmp_path: Path) -> None:
     async with clinic(tmp_path, {"CONCIERGE_RATE": "60"}) as house:
-        answers = [await house.as_(Role.AUDITOR).get("/api/me") for _ in range(12)]
-        refused = [each for each in answers if each.status_code == 429]
-        assert refused
-        assert int(refused[0].headers["retry-after"]) >= 1
+        for _ in range(300):  # a slow machine gives it one more each second
+            refused = await house.as_(Role.AUDITOR).get("/api/me")
+            if refused.status_code == 429:
+                break
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
         assert (await house.as_(Role.ADMIN).get("/api/me")).status_code == 200
 
 
 async def test_logins_are_slowed_down(tmp_path: Path) -> None:
     async with clinic(tmp_path) as house, house.visitor() as browser:
         assert (await login(house, browser)).status_code == 200
-        while not house.room.logins.take("as clinician"):
-            pass
-        refused = await login(house, browser)
+        for _ in range(3):  # meanwhile there may be room again for one
+            while not house.room.logins.take("as clinician"):
+                pass
+            refused = await login(house, browser)
+            if refused.status_code != 200:
+                break
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
         assert (await login(house, browser, name="auditor")).status_code == 200

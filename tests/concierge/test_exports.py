@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from conveyor import JobProgress, JobState

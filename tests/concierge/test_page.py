@@ -73,7 +73,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def _answers(url: str) -> bool:
     with contextlib.suppress(httpx2.TransportError):
-        return httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200
+        return httpx2.get(f"{url}/readyz", trust_env=False, timeout=60).status_code == 200
     return False
 
 

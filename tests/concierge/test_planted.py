@@ -141,6 +141,7 @@ async def test_none_of_50_planted_names_and_addresses_gets_out(
         await room.producer.enqueue_send_later(late, datetime.fromtimestamp(clock.now_ms() / 1000 + 3_600, UTC))
         async with worker(environment, log) as process:
             await until_all_is_over(room, jobs, process)
+            await sentry.until("transaction", len(jobs))
         alerts = await room.safety.look(room.facts, await room.providers.status())
         shown = await shown_of(concierge)
     logs = log.read_text()
@@ -155,7 +156,7 @@ async def test_none_of_50_planted_names_and_addresses_gets_out(
     assert "RuntimeError, planted.py:" in logs
     assert 'concierge_job_seconds_count{type="email_send"}' in shown
     assert "sealed_with" in shown
-    assert {alert.name for alert in alerts} >= {"dead_letters", "failures"}  # type: ignore[attr-defined]
+    assert {alert.name for alert in alerts} >= {"dead_letters", "failures"}  # type: ignore[attr-defined]  # of the safety that is kept in
     assert {each["alert"] for each in sentry.posts} >= {"dead_letters", "failures"}
     crashes = [each for each in sentry.of("event") if "exception" in each]
     assert {each["exception"]["values"][-1]["type"] for each in crashes} >= {"RuntimeError"}

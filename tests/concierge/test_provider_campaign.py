@@ -124,7 +124,7 @@ async def test_nothing_that_goes_at_most_once_comes_twice(tmp_path: Path) -> Non
         duplicates = office.duplicates()
     ends = Counter(end for [end] in sender.ends.values())
     print(f"\n{MESSAGES} messages, {sender.attempts} attempts, {sender.killed} killed, {took_s:.1f} s: {dict(ends)}")  # noqa: T201  # the figures
-    print(f"twice or more: { {name: len(each) for name, each in duplicates.items()} }")  # noqa: T201
+    print(f"twice or more: { {name: len(each) for name, each in duplicates.items()} }")  # noqa: T201  # the figures
     assert len(sender.ends) == MESSAGES
     check(parcels, sender.ends, came)
     assert duplicates["resend"] == {}

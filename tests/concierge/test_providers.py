@@ -124,7 +124,7 @@ async def test_a_login_a_certificate_or_a_strip_of_tls_that_fails_says_nothing_o
     office.calm()
     port = office.http.get("/admin/mail").json()["smtp"]["starttls"]
     with serving(SandboxSettings(smtp_port=0, smtp_tls=False)) as stripped:
-        open_port = httpx2.get(f"{stripped}/admin/mail").json()["smtp"]["starttls"]
+        open_port = httpx2.get(f"{stripped}/admin/mail", timeout=60).json()["smtp"]["starttls"]
         cases = {
             "SMTPAuthenticationError 535": office.but(smtp_url=Secret(f"smtp://u:wrong-key@127.0.0.1:{port}")),
             "SSLCertVerificationError": office.but(smtp_ca=""),
@@ -135,7 +135,7 @@ async def test_a_login_a_certificate_or_a_strip_of_tls_that_fails_says_nothing_o
             provider = new_providers(settings)[0]
             with pytest.raises(ProviderDownError, match="smtp: no connection"):
                 await provider.send(email_to("b@x.test"))
-        assert httpx2.get(f"{stripped}/admin/accepted").json()["accepted"] == []
+        assert httpx2.get(f"{stripped}/admin/accepted", timeout=60).json()["accepted"] == []
     assert office.accepted("smtp") == []
 
 

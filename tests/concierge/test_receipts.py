@@ -99,7 +99,7 @@ async def test_a_signature_is_the_one_that_twilio_documents() -> None:
 
 
 async def test_a_signature_is_the_one_that_twilios_own_validator_makes() -> None:
-    from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+    from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]  # it has no types
 
     url, fields = "https://a.test/x?y=1", {"B": "2 ä", "A": "", "b": "3"}
     assert sign_callback(url, list(fields.items()), "t") == RequestValidator("t").compute_signature(url, fields)
@@ -132,7 +132,7 @@ async def test_a_callback_becomes_a_receipt(status: str, code: str, state: State
 async def test_callbacks_that_are_not_signed_for_our_address_are_refused() -> None:
     good = callback("delivered")
     cases = {
-        "another token": callback("delivered", token="other"),  # noqa: S106
+        "another token": callback("delivered", token="other"),  # noqa: S106  # the test's own
         "another address": callback("delivered", url=f"https://evil.test{TWILIO_PATH}?message=m1"),
         "another message": callback("delivered", url=f"{PUBLIC}{TWILIO_PATH}?message=m2"),
     }
@@ -272,7 +272,7 @@ async def serve(asgi: Any) -> AsyncIterator[Server]:
     import anyio
 
     server = Server(asgi)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # no signals here
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server._serve)
         while not server.listening.is_set():

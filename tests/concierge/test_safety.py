@@ -137,6 +137,8 @@ async def test_alerts_are_told_when_they_begin_and_when_they_are_over(database: 
         assert await watch.look(fine, OPEN) == []
         assert 'concierge_alerts{alert="circuit.smtp"} 1' in await watch.text(fine, OPEN)
         assert [(each.name, each.is_over) for each in await watch.look(fine, [])] == [("circuit.smtp", True)]
+        await hook.until("event", 2)
+        await hook.until("check_in", 6)
         await watch.close()
         assert [(each["alert"], each["state"]) for each in hook.posts] == [
             ("circuit.smtp", "firing"), ("circuit.smtp", "resolved"),
@@ -170,6 +172,8 @@ async def test_breadcrumbs_are_of_their_job_alone(database: Database) -> None:
                     raise RuntimeError(f"{job.content} {job}")
                 except RuntimeError as error:
                     watch.capture(error, type="email_send")
+        await sentry.until("event", 2)
+        await sentry.until("transaction", 2)
         await watch.close()
         assert all(b"Quill" not in each and b"mia@" not in each for each in sentry.raw)
         assert [

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import msgspec
 from conveyor_apps.cutmv.ffmpeg import find_tools
 from conveyor_apps.cutmv.probe import probe
 from conveyor_apps.cutmv.words import Media
+from kit.postgres import free_port
 
 TOOLS = find_tools(os.environ)
 WAIT_S = 90.0
@@ -51,12 +51,6 @@ def wait_until(check: Callable[[], Any], *, seconds: float = WAIT_S, every: floa
             return found
         assert time.monotonic() < deadline, f"not within {seconds} s: {check}"
         time.sleep(every)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def children_of(pid: int) -> list[tuple[int, str]]:

@@ -30,7 +30,7 @@ def test_a_worker_killed_midway_finishes_and_makes_nothing_twice(served: Served,
     before = served.download(order["id"], "clip-01.webm", tmp_path).read_bytes()
     seen = served.view(order["id"])
     os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: not [pid for pid in encoders if is_alive(pid)], seconds=15)
+    wait_until(lambda: not [pid for pid in encoders if is_alive(pid)])
     last = seen["fraction"]
 
     def ended() -> bool:
@@ -47,7 +47,7 @@ def test_a_worker_killed_midway_finishes_and_makes_nothing_twice(served: Served,
         assert look(served.download(order["id"], f"clip-{number:02d}.webm", tmp_path)).duration_s == pytest.approx(
             length, abs=0.04
         )
-    wait_until(lambda: not leftovers(served.folder / "data"), seconds=15)
+    wait_until(lambda: not leftovers(served.folder / "data"))
 
 
 def is_alive(pid: int) -> bool:
@@ -107,7 +107,7 @@ def test_an_order_falls_back_while_the_queue_is_away_and_the_old_one_goes_on(
         ended = near.ended(waiting["id"])
         assert (ended["state"], ended["way"]) == ("succeeded", "queue")
         assert look(near.download(waiting["id"], "clip-01.mp4", tmp_path)).duration_s == pytest.approx(2, abs=0.04)
-        assert leftovers(near.folder / "data") == []
+        wait_until(lambda: not leftovers(near.folder / "data"))
 
 
 @pytest.mark.campaign
@@ -128,7 +128,7 @@ def test_a_direct_order_goes_on_after_the_server_was_killed(far: Served, film: P
         ended = near.ended(order["id"])
         assert (ended["state"], ended["way"]) == ("succeeded", "direct"), ended
         assert look(near.download(order["id"], "clip-02.webm", tmp_path)).duration_s == pytest.approx(20, abs=0.04)
-        wait_until(lambda: not leftovers(near.folder / "data"), seconds=15)
+        wait_until(lambda: not leftovers(near.folder / "data"))
 
 
 class Listener(http.server.BaseHTTPRequestHandler):
@@ -168,7 +168,7 @@ def test_trouble_is_tried_three_times_again_then_told_and_may_be_tried_anew(film
             [heard] = wait_until(lambda: Listening.heard)
             assert heard["type"] == "order.failed"
             assert heard["data"]["order"] == order["id"]
-            assert leftovers(served.folder / "data") == []
+            wait_until(lambda: not leftovers(served.folder / "data"))
             broken.unlink()
             served.ask("POST", f"/api/orders/{order['id']}/retry", 200, json={})
             assert served.ended(order["id"])["state"] == "succeeded"

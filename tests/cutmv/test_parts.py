@@ -155,7 +155,7 @@ async def test_reports_go_forward_only_and_the_late_are_told_to_stop(tmp_path: P
         await orders.add(order)
 
         async def take(kind: Kind, *, way: Way = Way.QUEUE, generation: int = 1, **facts: object) -> bool:
-            return await orders.take(Report(order=order.id, generation=generation, kind=kind, **facts), way=way)  # type: ignore[arg-type]
+            return await orders.take(Report(order=order.id, generation=generation, kind=kind, **facts), way=way)  # type: ignore[arg-type]  # facts by name
 
         assert not await take(Kind.STARTED)
         for fraction, seen in ((0.5, 0.5), (0.2, 0.5), (7.0, 0.99), (-1.0, 0.99)):
@@ -165,7 +165,7 @@ async def test_reports_go_forward_only_and_the_late_are_told_to_stop(tmp_path: P
             assert view.outputs[0].fraction == seen
         assert not await take(Kind.PROGRESS, output="../x", fraction=1)
         assert not await take(Kind.DONE), "one output is not here"
-        assert (await orders.view(order.id)).state is State.RUNNING  # type: ignore[union-attr]
+        assert (await orders.view(order.id)).state is State.RUNNING  # type: ignore[union-attr]  # it is there
         for name in ("clip-01.mp4", "clip-01.mp3"):
             assert not await take(Kind.OUTPUT, output=name, size=5)
         assert not await take(Kind.DONE)

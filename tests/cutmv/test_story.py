@@ -22,7 +22,7 @@ GIF_FRAME_S = 1 / 10
 def listen(served: Served, order: str, after: int = 0) -> list[dict[str, Any]]:
     """All events of an order until its end, as a browser hears them."""
     heard = []
-    with connect(f"ws://127.0.0.1:{served.port}/ws", origin=Origin(served.url)) as socket:
+    with connect(f"ws://127.0.0.1:{served.port}/ws", origin=Origin(served.url), open_timeout=60) as socket:
         socket.send(json.dumps({"watch": [{"order": order, "after": after}]}))
         while True:
             event = json.loads(socket.recv(timeout=60))
@@ -71,7 +71,7 @@ def test_a_minute_becomes_three_clips_gifs_and_pictures(served: Served, film: Pa
         assert sorted(archive.namelist()) == sorted(each["name"] for each in ended["outputs"])
         assert archive.testzip() is None
         assert archive.read("clip-01.mp4") == (tmp_path / "clip-01.mp4").read_bytes()
-    assert leftovers(served.folder / "data") == []
+    wait_until(lambda: not leftovers(served.folder / "data"))
     assert f"✅ Job successfully enqueued to the embedded queue: {order['id']}" in served.log
 
 
@@ -136,12 +136,12 @@ def test_cancel_kills_ffmpeg_and_another_try_keeps_what_is_there(served: Served,
     assert served.encoders(worker)
     cancelled = served.ask("POST", f"/api/orders/{order['id']}/cancel", 200, json={})
     assert cancelled["state"] == "cancelled"
-    wait_until(lambda: not served.encoders(worker), seconds=15)
-    wait_until(lambda: not leftovers(served.folder / "data"), seconds=15)
+    wait_until(lambda: not served.encoders(worker))
+    wait_until(lambda: not leftovers(served.folder / "data"))
     size = served.view(order["id"])["outputs"][0]["size"]
     assert size
     again = served.ask("POST", f"/api/orders/{order['id']}/retry", 200, json={})
     assert again["outputs"][1]["fraction"] == 0
     assert again["outputs"][0]["size"] == size
     served.ask("POST", f"/api/orders/{order['id']}/cancel", 200, json={})
-    wait_until(lambda: not leftovers(served.folder / "data"), seconds=15)
+    wait_until(lambda: not leftovers(served.folder / "data"))

@@ -76,7 +76,7 @@ def test_the_first_example_does_what_the_readme_shows(tmp_path: Path) -> None:
             time.sleep(0.05)
     finally:
         work.send_signal(signal.SIGTERM)
-        assert work.wait(timeout=30) == 0
+        assert work.wait(timeout=60) == 0
     shown = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "\npacking lamp\n" in shown
 

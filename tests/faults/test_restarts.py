@@ -116,7 +116,7 @@ def test_a_second_signal_ends_at_once_and_loses_nothing(fleet: Fleet, report: Re
         fleet.rest(0.6)  # sooner it would count as the same signal
         again = time.monotonic()
         tree.send_signal(signal.SIGTERM)
-        assert tree.wait(timeout=30) == 0
+        assert tree.wait(timeout=60) == 0
         exits.append(time.monotonic() - again)
     verdict = fleet.judge(Rules(max_retries=0, is_drained=False))
     report("F07", verdict, exit_s_max=max(exits))

@@ -40,7 +40,7 @@ async def play_ends(app: Conveyor, user: User, *, turns: int, dice: random.Rando
         for number in numbers:
             await user.execute(f"INSERT INTO orders VALUES ({number})")
             priority = dice.choice([None, 2, 8])
-            await user.run(lambda tx, number=number, priority=priority: queue.send(number, tx=tx, priority=priority))  # type: ignore[misc]
+            await user.run(lambda tx, number=number, priority=priority: queue.send(number, tx=tx, priority=priority))  # type: ignore[misc]  # the default binds this turn's
         if dice.random() < 0.2:
             await user.execute("SAVEPOINT mine")
             await user.run(lambda tx: queue.send_batch([-1, -2], tx=tx))

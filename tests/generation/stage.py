@@ -95,7 +95,7 @@ class World(httpx2.AsyncBaseTransport):
             with self.busy():
                 return await put(*args, **kwargs)
 
-        bucket.put = slowly  # type: ignore[method-assign]
+        bucket.put = slowly  # type: ignore[method-assign]  # slower than it is
 
     async def rest(self) -> None:
         """Until no call is under way."""

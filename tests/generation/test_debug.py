@@ -35,7 +35,7 @@ def test_the_webhook_endpoint_is_tried_with_a_signed_event(capsys: pytest.Captur
         assert "401" in capsys.readouterr().out
         body = {"event": "generation.completed", "jobId": "test", "generationId": "test", "userId": "test",
                 "status": "completed", "timestamp": "2024-01-01T00:00:00Z"}  # fmt: skip
-        unsigned = httpx2.post(f"{site.url}/api/webhooks/worker", json=body, trust_env=False)
+        unsigned = httpx2.post(f"{site.url}/api/webhooks/worker", json=body, trust_env=False, timeout=60)
         assert unsigned.status_code == 401, "the document's own call, which anybody could make"
         [event] = site.events
         assert event.event.generation_id == "test"

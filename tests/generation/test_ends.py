@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conveyor import JobState
+from conveyor import DeadLetterAlert, JobState
 from conveyor_apps.generation.records import IN_DOUBT, Failure, Generation, State, SubmissionState
-from conveyor_apps.generation.rescue import DeadLetterAlert
 from generation.stage import Stage, stage, work_on
 
 pytestmark = pytest.mark.anyio
@@ -180,6 +180,12 @@ async def test_only_the_turn_that_has_it_fails_it(tmp_path: Path) -> None:
         await check_alerts(film)
 
 
+def an_alert(headers: dict[str, Any]) -> DeadLetterAlert:
+    return DeadLetterAlert(
+        queue="generations", message_id="ab" * 16, reason="crashes", attempts=3, dead_at=0, headers=headers
+    )
+
+
 async def check_alerts(film: Stage) -> None:
     """One fails what died, and not what was tried again by then."""
     rescue, ledger = film.room.rescue, film.room.ledger
@@ -188,14 +194,14 @@ async def check_alerts(film: Stage) -> None:
         for run in range(runs):
             await ledger.start(each.id, run=run, attempt=1, job_id=(await film.get(each.id)).job_id)
     for each in (died, again):
-        alert = DeadLetterAlert(reason="crashes", attempts=3, headers={"generation": each.id})
+        alert = an_alert({"generation": each.id})
         await rescue.hear(alert)
         await rescue.hear(alert)  # its worker died before it was settled
     assert await film.states([died.id, again.id]) == [State.FAILED, State.PROCESSING]
     assert await told(film, died.id) == [STARTED, FAILED]
     assert await told(film, again.id) == [STARTED]
     newer = {"generation": again.id, "conveyor-redrives": 1}
-    await rescue.hear(DeadLetterAlert(reason="crashes", attempts=3, headers=newer))
+    await rescue.hear(an_alert(newer))
     assert await told(film, again.id) == [STARTED, FAILED]
     assert await ledger.unhanded(died.id) == []
 

@@ -54,7 +54,7 @@ class SlowAnswers:
 def test_killed_between_order_and_look_nothing_is_ordered_twice(tmp_path: Path, mode: str) -> None:
     chance = random.Random(int(os.environ.get("SEED", "11")))
     slow = SlowAnswers(create_sandbox(SandboxSettings(is_clock_running=True, generation_s=2)))
-    with listening_beside(slow) as sandbox, receiving_beside() as nextjs, httpx2.Client(base_url=sandbox) as side:
+    with listening_beside(slow) as sandbox, receiving_beside() as nextjs, httpx2.Client(base_url=sandbox, timeout=60) as side:
 
         def orders() -> list[str]:
             found = side.get("/admin/submissions").json()["submissions"]

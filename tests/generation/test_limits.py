@@ -81,7 +81,7 @@ def test_ten_a_minute_over_three_processes_and_at_least_nine_used(tmp_path: Path
     count = int(os.environ.get("SUBMISSIONS", "41"))
     faults = {SandboxName.OMNI: Faults(submissions_per_minute=PER_MINUTE)}
     settings = SandboxSettings(is_clock_running=True, generation_s=8, faults=faults)
-    with serving(settings) as url, httpx2.Client(base_url=url) as sandbox:
+    with serving(settings) as url, httpx2.Client(base_url=url, timeout=60) as sandbox:
         environment = {
             "OMNI_BASE_URL": f"{url}/omni", "OMNI_API_KEY": "key", "GENERATION_PROVIDER_RATE": f"{PER_MINUTE}/m",
             "GENERATION_WORKERS": "12", "GENERATION_USER_RATE": "1000", "GENERATION_POLL_S": "2",

@@ -11,9 +11,9 @@ import pytest
 
 from conveyor import JobEvent
 from conveyor_apps.generation.web import streams
-from conveyor_apps.generation.web.pace import Pace
 from conveyor_apps.generation.web.streams import EventStream, Seen, Streams
 from conveyor_apps.generation.web.views import Views
+from conveyor_apps.pace import NAMES_MAX, Pace
 from generation.stage import Stage, stage
 
 
@@ -87,3 +87,9 @@ async def test_a_users_pace() -> None:
     assert [pace.take("ann") for _ in range(3)] == [0.0] * 3
     assert 0 < pace.take("ann") <= 20
     assert pace.take("bob") == 0
+    few = Pace(60, at_once=2)
+    assert [few.take("ann") for _ in range(2)] == [0.0] * 2
+    assert 0 < few.take("ann") <= 1
+    for number in range(NAMES_MAX + 1):
+        few.take(f"invented {number}")
+    assert few.take("ann") == 0, "more names at a time than are remembered: all are forgotten"

@@ -43,7 +43,7 @@ STEP_NOTES: Final[Mapping[Step, str]] = {
     Step.CLAIM: "Attempts grow by one. Not of a paused or throttled queue; an ordered key gives its first only."
     " By `cron` and `alarm` only of what [may start now](how-to/dispatch.md).",
     Step.ACK: "By the owner of the current lease. Of a message that is gone it is ok and counts for nothing.",
-    Step.LATE_ACK: "Pull consumers only: an earlier lease of the same message, whose token is verified.",
+    Step.LATE_ACK: "Pull consumers only: an earlier lease of the same message in this queue, whose token is verified; none from before its death or its way back.",
     Step.RETRY: "While retries are left. It is ready again after the delay of the verdict, else of the consumer.",
     Step.EXPIRY: "The owner's lease ended, or its supervisor saw it die. Ready at once, in its old place.",
     Step.DEAD_LETTER: "Retries or the crash budget spent, rejected, or expired: it moves to the dead letter queue.",
@@ -52,7 +52,7 @@ STEP_NOTES: Final[Mapping[Step, str]] = {
     Step.RELEASE: "Given back as if never taken: no attempt is counted. `RateLimited`, a stop and a pause do this.",
     Step.PURGE: "The queue gets a new lane; the old rows are swept 1,000 at a time.",
     Step.EXPIRE: "Ready for longer than the queue retains, and no dead letter queue takes it.",
-    Step.REDRIVE: "From the dead letter queue back to where it came from, with its attempts at zero.",
+    Step.REDRIVE: "From the dead letter queue back to where it came from, with its attempts at zero, and its own `max_retries` if it had one.",
 }
 
 DEAD_REASONS: Final[Mapping[DeadReason, str]] = {

@@ -32,6 +32,7 @@ NAMES = {
     "BodyTooLargeError",
     "ConflictError",
     "CronSyntaxError",
+    "DeadLetterAlert",
     "Dispatch",
     "Group",
     "GroupGoneError",

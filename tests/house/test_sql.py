@@ -33,7 +33,7 @@ SQLITE_ALONE = {
     "read_anchor", "write_anchor", "count_live_owners",
     # One writer: numbers come from a row, inserts one by one, queues when first asked for.
     "read_store", "write_last_seq", "next_owner", "insert_message", "read_queue",
-    "read_queue_of_lane", "list_queues", "put_receipt",
+    "read_queue_of_lane", "list_queues", "find_renamed", "put_receipt",
     # Nobody else writes between a SELECT and the statement after it.
     "lease_range", "leave_range", "insert_lease", "has_suspects", "next_ready_at", "purged_ready", "read_bodies",
     # What costs nothing one by one, since there is no round trip.
@@ -91,6 +91,8 @@ OTHER_PARAMETERS = {
     "delete_messages",
     # What a sweep has found in one walk.
     "sweep_report_lines", "sweep_reports", "sweep_attempts", "sweep_steps", "sweep_events", "sweep_jobs",
+    # From where the last one ended.
+    "sweep_dedupe",
 }  # fmt: skip
 PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
 

@@ -40,11 +40,11 @@ settings.configure(
 )  # fmt: skip
 django.setup()
 
-from django.core import checks  # noqa: E402
-from django.db import connection, connections, transaction  # noqa: E402
-from django.utils import timezone  # noqa: E402
+from django.core import checks  # noqa: E402  # Django is set up first
+from django.db import connection, connections, transaction  # noqa: E402  # Django is set up first
+from django.utils import timezone  # noqa: E402  # Django is set up first
 
-from conveyor.integrations.celery import Celery  # noqa: E402
+from conveyor.integrations.celery import Celery  # noqa: E402  # Django is set up first
 
 tasks = importlib.import_module("django.tasks" if django.VERSION >= (6,) else "django_tasks")
 exceptions = importlib.import_module(f"{tasks.__name__}.exceptions")

@@ -235,5 +235,5 @@ def test_the_example_runs(tmp_path: Path) -> None:
         )
     finally:
         work.send_signal(signal.SIGTERM)
-        assert work.wait(timeout=30) == 0
+        assert work.wait(timeout=60) == 0
     assert done.stdout == "5 9 example.org after 1 retry SUCCESS\nLookupError FAILURE\n", done.stderr

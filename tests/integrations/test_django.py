@@ -59,7 +59,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
         )
     finally:
         work.send_signal(signal.SIGTERM)
-        assert work.wait(timeout=30) == 0, (tmp_path / "work.log").read_text(encoding="utf-8")
+        assert work.wait(timeout=60) == 0, (tmp_path / "work.log").read_text(encoding="utf-8")
     assert done.stdout.splitlines() == [
         "send_mail SUCCESSFUL after 1: \"'your order' is on its way to ann\"",
         'price SUCCESSFUL after 1: {"item": "lamp", "cents": 400, "attempt": 1}',

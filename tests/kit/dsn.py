@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import threading
@@ -45,6 +46,12 @@ class Dsn:
     @property
     def hook(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/hook"
+
+    async def until(self, kind: str, count: int) -> None:
+        """Until so many items of a type have come: whoever closes waits only so long for their sending."""
+        async with asyncio.timeout(60):
+            while len(self.of(kind)) < count:
+                await asyncio.sleep(POLL_S)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The items of a type: `event`, `transaction`, `check_in`."""

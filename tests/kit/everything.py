@@ -133,7 +133,7 @@ async def _fill_fair(store: Store, owner: int) -> None:
 
 
 async def _fill_inbox(store: Store, owner: int) -> None:
-    await store.append([a_draft(body=bytes([number]) * number, priority=number % 10) for number in range(20)])
+    await store.append([a_draft(body=bytes([number]) * number, priority=number % 10, max_retries=9) for number in range(20)])
     await store.append([a_draft(delay_ms=50_000, headers=b'{"a":1}', expires_in_ms=9**9)])
     await store.append([a_draft(dedupe="done"), a_draft(dedupe="open", max_retries=0)])
     taken = (await store.claim(a_claim(owner=owner, limit=30))).leases

@@ -161,17 +161,18 @@ class Fleet:
             self.history(), rules, left=self.placed(queue), dead=self.placed(dead) if dead is not None else ()
         )
 
-    def wait_until(self, holds: Callable[[], object], *, seconds: float = 60.0, pause_s: float = 0.02) -> float:
+    def wait_until(self, holds: Callable[[], object], *, seconds: float = 120.0, pause_s: float = 0.02) -> float:
         """Look every 20 ms; how long it took. Fails with the fleet's log."""
         began = time.monotonic()
-        while not holds():
-            ended = [process.args for process in self._running if process.poll() is not None]
+        while True:
+            ended = [process.args for process in self._running if process.poll() is not None]  # before the look
+            if holds():
+                return time.monotonic() - began
             if time.monotonic() - began > seconds or (ended and len(ended) == len(self._running)):
                 pytest.fail(f"not within {seconds} s, or no tree lives: {ended}\n{self.log()[-4_000:]}")
             time.sleep(pause_s)
-        return time.monotonic() - began
 
-    def wait_until_empty(self, queue: str = "jobs", *, seconds: float = 60.0) -> float:
+    def wait_until_empty(self, queue: str = "jobs", *, seconds: float = 120.0) -> float:
         return self.wait_until(lambda: self.metrics(queue).backlog_messages == 0, seconds=seconds, pause_s=0.1)
 
     def log(self) -> str:

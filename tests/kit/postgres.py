@@ -14,6 +14,7 @@ import importlib.util
 import itertools
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
@@ -38,6 +39,7 @@ SETTINGS = {
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on"}
 """For servers that are made to crash: as in production."""
 READY_S = 60.0
+FIRST_PORT, LAST_PORT = 10_000, 32_768
 EMPTY = """
 SELECT string_agg(statement, ';') FROM (
   SELECT format('DELETE FROM %I.%I', schemaname, tablename) AS statement FROM pg_tables
@@ -242,9 +244,21 @@ def reachable_binaries() -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that the machine lends to nobody by itself, as it does for a connection or a listener that names none: so it is
+    still free when its server comes to it, or comes back."""
+    while True:
+        port = random.randrange(FIRST_PORT, _first_lent_port())
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are over are nobody's
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _first_lent_port() -> int:
+    with contextlib.suppress(OSError):
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+        return first if first > 2 * FIRST_PORT else LAST_PORT
+    return LAST_PORT
 
 
 def as_user(folder: Path) -> list[str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from conveyor import Conveyor, Job, JobState
+from conveyor.supervisor.supervisor import ONE_SIGNAL_S
 
 
 @contextlib.asynccontextmanager
@@ -26,7 +29,7 @@ async def working(app: Conveyor, **options: Any) -> AsyncIterator[None]:
                 await worker
 
 
-async def until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
+async def until(holds: Callable[[], Any], seconds: float = 120.0) -> None:
     """Look every 10 ms until it is so."""
     end = time.monotonic() + seconds
     while True:
@@ -37,11 +40,22 @@ async def until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
         await asyncio.sleep(0.01)
 
 
-async def until_state(job: Job[Any], *states: JobState, seconds: float = 60.0) -> None:
+async def until_state(job: Job[Any], *states: JobState, seconds: float = 120.0) -> None:
     async def is_so() -> bool:
         return await job.state() in states
 
     await until(is_so, seconds)
+
+
+async def insist(tree: subprocess.Popen[bytes]) -> int:
+    """A second SIGTERM, to a tree that has had one; its exit code. Again if it does not end: two that reach a busy
+    process within half a second are one."""
+    for _ in range(5):
+        await asyncio.sleep(ONE_SIGNAL_S + 0.1)
+        tree.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return tree.wait(10)
+    raise AssertionError("it does not end")
 
 
 def said(folder: Path, first: str | None = None) -> list[list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from time import monotonic, sleep
 from typing import Any
 
 import httpx2
+
+from kit.postgres import free_port
 
 KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # noqa: S105 of AWS's documentation
@@ -28,8 +29,8 @@ class S3Server:
     @property
     def client(self) -> Any:
         """boto3's."""
-        import boto3  # type: ignore[import-untyped]
-        from botocore.config import Config  # type: ignore[import-untyped]
+        import boto3  # type: ignore[import-untyped]  # it has no types
+        from botocore.config import Config  # type: ignore[import-untyped]  # it has no types
 
         return boto3.client(
             "s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id=KEY,
@@ -50,9 +51,7 @@ class S3Server:
 @contextlib.contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """One that answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = folder / "s3.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -71,7 +70,7 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes]) -> None:
     until = monotonic() + START_S
     while process.poll() is None and monotonic() < until:
         with contextlib.suppress(httpx2.TransportError):
-            httpx2.get(f"{endpoint}/moto-api/data.json", trust_env=False)
+            httpx2.get(f"{endpoint}/moto-api/data.json", trust_env=False, timeout=60)
             return
         sleep(0.05)
     raise RuntimeError("moto's server did not start")

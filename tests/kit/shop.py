@@ -38,7 +38,7 @@ async def until_file(name):
 app = Conveyor("shop")
 """
 POLL_S: Final = 0.02
-DEADLINE_S: Final = 60.0
+DEADLINE_S: Final = 120.0
 
 
 class Shop:

@@ -57,6 +57,7 @@ async def test_a_crash_leaves_every_job_in_a_true_state(fleet: Fleet, url: str) 
         succeeded, dead = await work.enqueue("fine"), await work.enqueue("break")
         scheduled = await work.options(delay="1h").enqueue("scheduled")
         retrying, running = await wait_long.enqueue("x"), await work.enqueue("hang")
+        await until_state(succeeded, JobState.SUCCEEDED)
         await until_state(dead, JobState.DEAD)
         await until_state(retrying, JobState.RETRYING)
         await until(lambda: [each for each in said(fleet.folder, "began") if each[1] == "hang"])
@@ -70,7 +71,7 @@ async def test_a_crash_leaves_every_job_in_a_true_state(fleet: Fleet, url: str) 
         assert await queued.state() is JobState.QUEUED
         fleet.work("--processes", "1")
         assert await queued.result(60) == "after"
-        assert await running.result(30) == "hang"
+        assert await running.result(60) == "hang"
         states = [each.state for each in (await running.info()).timeline]
         assert states[0] == "queued" and states[-3:] == ["retrying", "running", "succeeded"]
 

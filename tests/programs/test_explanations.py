@@ -14,13 +14,13 @@ pytestmark = pytest.mark.anyio
 
 async def says(job: object, *words: str) -> None:
     async def is_so() -> bool:
-        text = await job.explain()  # type: ignore[attr-defined]
+        text = await job.explain()  # type: ignore[attr-defined]  # of any result
         return all(each in text for each in words)
 
     try:
-        await until(is_so, 6)
+        await until(is_so, 60)
     except AssertionError:
-        raise AssertionError(f"says {await job.explain()!r}, not {words}") from None  # type: ignore[attr-defined]
+        raise AssertionError(f"says {await job.explain()!r}, not {words}") from None  # type: ignore[attr-defined]  # of any result
 
 
 async def test_before_any_worker(app: Conveyor) -> None:

@@ -27,7 +27,7 @@ async def test_higher_goes_first(app: Conveyor) -> None:
         await act.options(priority=9).enqueue("nine")
         last = await act.options(priority=Priority.HIGH).enqueue("named")
         with pytest.raises(InvalidError):
-            await act.options(priority="urgent").enqueue("x")  # type: ignore[arg-type]
+            await act.options(priority="urgent").enqueue("x")  # type: ignore[arg-type]  # wrong on purpose
     async with working(app, concurrency=1):
         await last.result(60)
         await until(lambda: len(done) == 6)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from conveyor import Conveyor, InvalidError, JobNotRetriableError, JobState
+from conveyor import Conveyor, InvalidError, Job, JobContext, JobNotRetriableError, JobState, Retry
 from kit.programs import until, until_state, working
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +32,7 @@ async def test_an_edited_payload_is_tried_again(app: Conveyor) -> None:
         job = await send.enqueue(Mail("ann"))
         await until_state(job, JobState.DEAD)
         with pytest.raises(InvalidError):
-            await job.retry(Mail(to=object()))  # type: ignore[arg-type]
+            await job.retry(Mail(to=object()))  # type: ignore[arg-type]  # wrong on purpose
         await job.retry(Mail("ann@example.com"))
         assert await job.result(60) == "ann@example.com"
         assert [each.state for each in (await job.info()).timeline][-2:] == ["running", "succeeded"]
@@ -38,26 +40,43 @@ async def test_an_edited_payload_is_tried_again(app: Conveyor) -> None:
             await job.retry()
 
 
-async def test_who_comes_back_has_no_more_tries_than_its_function(app: Conveyor) -> None:
-    begun: list[int] = []
+async def test_who_comes_back_has_no_more_tries_than_before(app: Conveyor) -> None:
+    begun: Counter[str] = Counter()
 
     @app.job(queue="mails", max_retries=1, backoff=0)
-    async def send(number: int) -> None:
-        begun.append(number)
+    async def fails(name: str) -> None:
+        begun[name] += 1
         raise ConnectionError("down")
 
+    @app.job(queue="mails", max_retries=1)
+    async def asks(name: str) -> Retry:
+        begun[name] += 1
+        return Retry(0)
+
+    @app.job(queue="mails", max_retries=1, backoff=0, timeout="0.1s")
+    def hangs(name: str, context: JobContext) -> None:
+        begun[name] += 1
+        while not context.is_cancelled:
+            time.sleep(0.01)
+        context.raise_if_cancelled()
+
     @app.job(queue="mails", max_retries=5, backoff=0)
-    async def other(number: int) -> None: ...
+    async def other(name: str) -> None: ...
 
     async with working(app):
-        job = await send.enqueue(1)
-        await until_state(job, JobState.DEAD)
-        assert begun == [1, 1]
-        await job.retry()
-        await until(lambda: len(begun) >= 4)
-        await until_state(job, JobState.DEAD)
-        assert begun == [1, 1, 1, 1], "and not six more, as its queue allows"
-        assert (await job.info()).attempts == 2
+        jobs: list[Job[Any]] = [await fails.enqueue("fails"), await asks.enqueue("asks"), await hangs.enqueue("hangs")]
+        jobs.append(await fails.options(max_retries=2).enqueue("has its own"))
+        for job in jobs:
+            await until_state(job, JobState.DEAD)
+        before = dict(begun)
+        for job in jobs:
+            await job.retry()
+        await until(lambda: all(begun[name] > count for name, count in before.items()))
+        for job in jobs:
+            await until_state(job, JobState.DEAD)
+        assert before == {"fails": 2, "asks": 2, "hangs": 2, "has its own": 3}
+        assert begun == {name: 2 * count for name, count in before.items()}, "and none as often as its queue allows"
+        assert [(await job.info()).attempts for job in jobs] == [2, 2, 2, 3]
 
 
 async def test_many_come_back_by_filter_at_a_rate(app: Conveyor) -> None:

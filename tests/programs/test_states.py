@@ -58,7 +58,7 @@ async def test_every_state_is_reached_and_told(app: Conveyor) -> None:
         assert [each.attempt for each in info.timeline] == [None, 1, 1, 2, 2]
         for ended in (info.timeline[2], info.timeline[4]):
             assert ended.error == "ValueError: broken"
-            assert ended.worker and ended.duration_s is not None and 0 <= ended.duration_s < 5
+            assert ended.worker and ended.duration_s is not None and 0 <= ended.duration_s < 60
         moments = [each.at for each in info.timeline]
         assert moments == sorted(moments)
         assert await scheduled.state() is JobState.SCHEDULED

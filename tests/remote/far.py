@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import re
+import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -59,7 +60,7 @@ class Far:
         self.bad: deque[Bad] = deque()
         self.queues: dict[str, dict[str, Any]] = {}
         self.messages: dict[str, list[Stored]] = {}
-        self.token = "a-token-that-must-not-be-seen"  # noqa: S105
+        self.token = "a-token-that-must-not-be-seen"  # noqa: S105  # the test's own
         self.encode: Callable[[Stored], Any] = lambda stored: (
             msgspec.json.encode(stored.body).decode() if stored.content_type == "json" else stored.body
         )
@@ -68,16 +69,26 @@ class Far:
         self._clock = SystemClock()
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
+        self._held: socket.socket | None = None
         self.port = 0
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Far]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        place = {"sock": self._held} if self._held is not None else {"host": "127.0.0.1", "port": 0}
+        server = await asyncio.start_server(self._serve, **place)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
         finally:
             server.close()
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """It has its port, so that nobody else takes it, and does not listen yet: whoever calls is refused."""
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            self._held, self.port = held, held.getsockname()[1]
+            yield
 
     @property
     def api(self) -> str:
@@ -118,7 +129,7 @@ class Far:
         """Wait until some request has made it so."""
         while not condition():
             self._changed.clear()
-            await asyncio.wait_for(self._changed.wait(), 20)
+            await asyncio.wait_for(self._changed.wait(), 60)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

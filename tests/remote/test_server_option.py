@@ -116,6 +116,9 @@ def test_dead_letters_are_mended_and_sent_back(run: Run) -> None:
     assert ok(run, "dlq", "redrive", "jobs")["redriven"] == 1
     assert ok(run, "dlq", "list", "jobs") == []
     assert sorted(each["body"]["n"] for each in ok(run, "messages", "peek", "jobs")) == [2, 3, 10]
+    looks = {(each["action"], each["target"], each["via"]) for each in ok(run, "audit", "list", "--action", "*.peek")}
+    assert looks >= {("message.peek", "jobs", "http"), ("message.peek", "jobs-dlq", "http")}
+    assert ("dead_letter.peek", f"jobs-dlq/{first}", "http") in looks
 
 
 def test_refusals_come_in_our_words(run: Run) -> None:
@@ -202,8 +205,14 @@ def test_a_subscription_over_http(run: Run) -> None:
     assert ok(run, "queues", "subscription", "list", "heard") == [made]
     one = ("heard", "--id", made["id"])
     assert ok(run, "queues", "subscription", "update", *one, "--enabled", "false") == made | {"enabled": False}
+    assert ok(run, "queues", "rename", "heard", "told") == {"renamed": "heard", "name": "told"}
+    one = ("told", "--id", made["id"])
+    assert ok(run, "queues", "subscription", "list", "told") == [made | {"enabled": False, "queue": "told"}]
+    ok(run, "queues", "create", "heard")
+    code, _, problem = run("queues", "rename", "heard", "told")
+    assert (code, "queue `told` exists already" in problem) == (1, True), problem
     ok(run, "queues", "subscription", "delete", *one, "--force")
-    assert ok(run, "queues", "subscription", "list", "heard") == []
+    assert ok(run, "queues", "subscription", "list", "told") == []
 
 
 def test_tokens_over_http(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -469,15 +469,48 @@ async def test_hostile_crons_are_refused_at_once(client: httpx2.AsyncClient, cro
     assert len(answer.content) < 1_000
 
 
-async def test_a_queue_is_not_renamed(ask: Ask, client: httpx2.AsyncClient) -> None:
-    """What wrangler always sends, its present name, is none."""
-    [queue] = [each for each in await ask("GET", "/queues") if each["queue_name"] == "jobs"]
+async def test_a_queue_is_renamed_and_keeps_its_id(ask: Ask) -> None:
+    """What wrangler always sends, its present name, is no rename."""
+    queue = await ask("POST", "/queues", json={"queue_name": "letters"})
+    await ask("POST", "/queues", json={"queue_name": "taken"})
     path = f"/queues/{queue['queue_id']}"
-    for method in ("PATCH", "PUT"):
-        answer = await client.request(method, path, json={"queue_name": "tasks", "settings": {"delivery_delay": 9}})
-        [said] = answer.json()["errors"]
-        assert (answer.status_code, said["code"]) == (400, 11003)
-        assert said["message"].startswith("Queue 'jobs' cannot be renamed: create another")
-        assert (await ask(method, path, json={"queue_name": "jobs"}))["queue_id"] == queue["queue_id"]
-    assert await ask("GET", path) == (await ask("GET", "/queues?name=jobs"))[0]
-    assert (await ask("GET", path))["settings"]["delivery_delay"] == 0
+    await ask("POST", f"{path}/consumers", json={"type": "http_pull"})
+    await ask("POST", f"{path}/messages", json={"body": 1})
+    pulled = await ask("POST", f"{path}/messages/pull", json={})
+    said = {"source": {"type": "kv"}, "events": ["namespace.created"], "name": "s"}
+    destination = {"type": "queues.queue", "queue_id": queue["queue_id"]}
+    made = await ask("POST", "/event_subscriptions/subscriptions", json=said | {"destination": destination})
+    for method, name in (("PATCH", "tasks"), ("PUT", "chores"), ("PATCH", "letters"), ("PUT", "letters"), ("PATCH", "tasks")):
+        changed = await ask(method, path, json={"queue_name": name, "settings": {"delivery_delay": 9}})
+        assert (changed["queue_id"], changed["queue_name"]) == (queue["queue_id"], name)
+        assert changed["settings"]["delivery_delay"] == 9
+        assert changed["created_on"] == queue["created_on"]
+        assert await ask("GET", path) == (await ask("GET", f"/queues?name={name}"))[0] == await ask("GET", f"/queues/{name}")
+    for name, refusal in (("taken", (409, 11009)), ("No_Name", (400, 11003)), ("", (400, 11003))):
+        assert await ask("PATCH", path, json={"queue_name": name, "settings": {"delivery_delay": 5}}) == refusal
+    assert (await ask("GET", path))["settings"]["delivery_delay"] == 9
+    assert await ask("GET", "/queues/letters") == (404, 11000)
+    acks = [{"lease_id": pulled["messages"][0]["lease_id"]}]
+    assert (await ask("POST", f"{path}/messages/ack", json={"acks": acks}))["ackCount"] == 1
+    await ask("POST", "/storage/kv/namespaces", json={"title": "heard"})
+    [seen] = (await ask("POST", f"{path}/messages/peek", json={}))["messages"]
+    assert "namespace.created" in str(seen["body"])
+    again = await ask("POST", "/queues", json={"queue_name": "letters"})
+    assert again["queue_id"] != queue["queue_id"]
+    assert [each["id"] for each in await ask("GET", "/event_subscriptions/subscriptions")] == [made["id"]]
+
+
+async def test_a_rename_elsewhere_is_found_out_before_a_client_is_refused(ask: Ask, app: Conveyor) -> None:
+    queue = await ask("POST", "/queues", json={"queue_name": "letters"})
+    path = f"/queues/{queue['queue_id']}"
+    await ask("POST", f"{path}/consumers", json={"type": "http_pull"})
+    await ask("POST", f"{path}/messages", json={"body": 1})
+    await app.store.rename_queue("letters", "mail")
+    await ask("POST", f"{path}/messages", json={"body": 2})
+    await app.store.rename_queue("mail", "post")
+    pulled = await ask("POST", f"{path}/messages/pull", json={})
+    assert [each["body"] for each in pulled["messages"]] == ["1", "2"]
+    await app.store.rename_queue("post", "letters")
+    await ask("POST", f"{path}/messages/batch", json={"messages": [{"body": 3}]})
+    await app.store.delete_queue("letters")
+    assert await ask("POST", f"{path}/messages", json={"body": 4}) == (404, 10104)

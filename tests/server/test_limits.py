@@ -275,7 +275,7 @@ async def speak(port: int, *pieces: bytes, ends: bool = True) -> bytes:
             await writer.drain()
         if ends:
             writer.write_eof()
-        said = await asyncio.wait_for(reader.read(), 20)
+        said = await asyncio.wait_for(reader.read(), 60)
     with contextlib.suppress(ConnectionError):
         writer.close()
         await writer.wait_closed()
@@ -286,25 +286,26 @@ HEAD = b"Host: 127.0.0.1\r\nConnection: close\r\nAuthorization: Bearer " + ADMIN
 
 
 async def test_a_head_that_does_not_end_is_not_waited_for(app: Conveyor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "HEAD_S", 0.05)
     async with listening_on(app) as port:
+        monkeypatch.setattr(listening, "HEAD_S", 0.05)
         for begun in (b"", b"GET /x/query HTTP/1.1\r\nHo", b"\r\n\r\n"):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(begun)
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), 60) == b""
             writer.close()
+        monkeypatch.setattr(listening, "HEAD_S", 60)
         assert b" 200 " in await speak(port, b"GET /x/query HTTP/1.1\r\n" + HEAD + b"\r\n")
 
 
 async def test_a_request_that_is_under_way_is_not_cut_off(app: Conveyor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its body may take longer than a head may."""
-    monkeypatch.setattr(listening, "HEAD_S", 0.05)
+    monkeypatch.setattr(listening, "HEAD_S", 0.5)  # in which even a busy machine reads it
     async with listening_on(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /x/take HTTP/1.1\r\nContent-Length: 10\r\n" + HEAD + b"\r\n" + b'{"body"')
-        await SystemClock().sleep(0.2)
+        await SystemClock().sleep(0.7)
         writer.write(b":1}")
-        assert b" 200 " in await asyncio.wait_for(reader.read(), 10)
+        assert b" 200 " in await asyncio.wait_for(reader.read(), 60)
         writer.close()
 
 
@@ -315,11 +316,11 @@ async def test_a_websocket_outlives_the_time_of_a_head(monkeypatch: pytest.Monke
         while (said := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": said["text"]})
 
-    monkeypatch.setattr(listening, "HEAD_S", 0.05)
-    async with serving(echo) as port, connect(f"ws://127.0.0.1:{port}/", proxy=None) as socket:
-        await SystemClock().sleep(0.2)
+    monkeypatch.setattr(listening, "HEAD_S", 0.5)
+    async with serving(echo) as port, connect(f"ws://127.0.0.1:{port}/", proxy=None, open_timeout=60) as socket:
+        await SystemClock().sleep(0.7)
         await socket.send("still here")
-        assert await asyncio.wait_for(socket.recv(), 10) == "still here"
+        assert await asyncio.wait_for(socket.recv(), 60) == "still here"
 
 
 async def test_a_large_head_is_refused(app: Conveyor) -> None:

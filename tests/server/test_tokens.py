@@ -31,7 +31,7 @@ WHO = Endpoint(method="GET", path="/who", right=Right.READ, handle=who)
 
 
 async def make(app: Conveyor, *rights: Right, **given: object) -> tuple[Token, Secret]:
-    return await Tokens(app.store).create("test", frozenset(rights), created_by="a test", **given)  # type: ignore[arg-type]
+    return await Tokens(app.store).create("test", frozenset(rights), created_by="a test", **given)  # type: ignore[arg-type]  # settings by name
 
 
 async def test_a_token_has_its_form_and_is_known_by_it(app: Conveyor) -> None:
@@ -119,13 +119,15 @@ async def test_a_revoked_token_is_refused_within_five_seconds(app: Conveyor, clo
 async def test_a_busy_token_that_was_revoked_is_refused_within_five_seconds(app: Conveyor, clock: ManualClock) -> None:
     """The look that is under way beside its requests comes upon it."""
     token, secret = await make(app, Right.READ)
-    async with client_of(make_wire(app, [WHO])) as client:
+    wire = make_wire(app, [WHO])
+    async with client_of(wire) as client:
         await client.ask("GET", "/x/who", secret)
         await Tokens(app.store).revoke(token.id)
         statuses = []
         for _ in range(50):
             await clock.advance(0.1)
-            await SystemClock().sleep(0.001)  # the writer's thread answers
+            while wire._gate._doorman._asking:
+                await SystemClock().sleep(0.001)  # the writer's thread answers
             statuses.append((await client.ask("GET", "/x/who", secret)).status_code)
     assert set(statuses) == {200, 401, 429} and statuses[-1] == 429, "and tried too often after that"
 
@@ -167,7 +169,7 @@ async def test_a_known_token_waits_for_no_store(app: Conveyor, clock: ManualCloc
 async def test_many_strangers_at_once_ask_the_store_once(app: Conveyor) -> None:
     _, secret = await make(app, Right.READ)
     store = Counted(app)
-    doorman = Doorman(Tokens(store), store)  # type: ignore[arg-type]
+    doorman = Doorman(Tokens(store), store)  # type: ignore[arg-type]  # as much of a store as it asks
     callers = await asyncio.gather(*(doorman.look_up(secret.encode(), str(n)) for n in range(50)))
     assert store.looks == 1
     assert [each.address for each in callers] == [str(n) for n in range(50)]
@@ -178,7 +180,7 @@ async def test_a_store_that_is_away_keeps_known_tokens_for_a_while_and_lets_nobo
 ) -> None:
     _, secret = await make(app, Right.READ)
     store = Counted(app)
-    doorman = Doorman(Tokens(store), store)  # type: ignore[arg-type]
+    doorman = Doorman(Tokens(store), store)  # type: ignore[arg-type]  # as much of a store as it asks
     await doorman.look_up(secret.encode(), "a")
     store.error = StoreBusyError("here")
     await clock.advance(room.FRESH_S)
@@ -249,7 +251,7 @@ async def test_there_are_only_so_many(app: Conveyor, monkeypatch: pytest.MonkeyP
 async def test_what_cannot_be_is_refused(app: Conveyor, given: dict[str, object], word: str) -> None:
     wanted = {"name": "t", "rights": frozenset({Right.READ}), "created_by": "t"} | given
     with pytest.raises(InvalidSettingError, match=word):
-        await Tokens(app.store).create(**wanted)  # type: ignore[arg-type]
+        await Tokens(app.store).create(**wanted)  # type: ignore[arg-type]  # settings by name
 
 
 @pytest.mark.parametrize("name", ["CONVEYOR_TOKEN", "CONVEYOR_PEPPER"])

@@ -148,9 +148,9 @@ def _retry_delay_ignored(former: Any) -> Any:
 
 def _attempts_kept(former: Any) -> Any:
     def start_anew(self: Any, queue: str, now: int, dead: Any) -> None:
-        claims = self.claims
+        releases = self.releases
         former(self, queue, now, dead)
-        self.claims = claims
+        self.releases = releases
 
     return start_anew
 

@@ -85,7 +85,7 @@ class Shop:
         self.queue = Queue(self.store, IdSource(self.clock), settings_of, LINE, self.here)
 
     def consumer(self, mode: Dispatch, **settings: object) -> ConsumerSettings:
-        return ConsumerSettings(script="shop", max_batch_size=1, dispatch=mode, **settings)  # type: ignore[arg-type]
+        return ConsumerSettings(script="shop", max_batch_size=1, dispatch=mode, **settings)  # type: ignore[arg-type]  # settings by name
 
     async def change(self, mode: Dispatch, **settings: object) -> None:
         await self.store.put_consumer(LINE, self.consumer(mode, **settings))

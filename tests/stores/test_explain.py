@@ -160,3 +160,18 @@ async def test_ends(scene: Scene) -> None:
     id = await scene.send(delay="1h")
     await scene.app.jobs.get(id).cancel()
     assert await scene.reason(id) == "cancelled"
+
+
+@limited(dispatch="alarm")
+async def test_by_alarm(scene: Scene) -> None:
+    """It waits a second for its alarm, then for the one that runs."""
+    first, second = await scene.send(), await scene.send()
+    for id in (first, second):
+        assert "waits for its alarm" in await scene.app.jobs.get(id).explain()
+    await scene.kit.clock.advance(0.999)
+    assert await scene.reason(first) == "dispatch"
+    await scene.kit.clock.advance(0.001)
+    assert await scene.reason(first) == "next"
+    await scene.take()
+    assert (await scene.reason(first), await scene.reason(second)) == ("running", "dispatch")
+    assert "one of queue `q` may run at a time" in await scene.app.jobs.get(second).explain()

@@ -11,6 +11,8 @@ import asyncpg
 import msgspec
 import pytest
 
+from conveyor import Conveyor, Message
+from conveyor.model.clock import SystemClock
 from conveyor.model.errors import (
     InvalidSettingError,
     QueueFullError,
@@ -23,9 +25,9 @@ from conveyor.model.settings import ConsumerSettings, QueueSettings
 from conveyor.model.verdict import Action, Settlement
 from conveyor.store.postgres import PostgresStore, outbox
 from conveyor.store.postgres.migrating import enter_schema, migrate
-from conveyor.store.postgres.opening import dial, read_address
+from conveyor.store.postgres.opening import Address, dial, read_address
 from conveyor.store.postgres.outbox import read_store_id
-from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.postgres.transaction import Connection, Transaction
 from conveyor.store.records import ClaimRequest
 from conveyor.testing.clock import ManualClock
 from kit.postgres import the_server
@@ -66,6 +68,35 @@ async def look_inside(url: str, query: str) -> list[asyncpg.Record]:
         return await connection.fetch(query)
     finally:
         await connection.close()
+
+
+async def test_a_fork_of_whoever_has_opened_it_asks_for_nothing_until_it_is_used(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, dials = Conveyor("shop", url=url), list[str]()
+
+    @app.consumer("jobs")
+    async def handle(message: Message[int]) -> None: ...
+
+    async def counted(place: str, address: Address) -> Connection:
+        dials.append(place)
+        return await dial(place, address)
+
+    await app.open_once()
+    assert {"jobs"} <= {name for (name,) in await look_inside(url, "SELECT name FROM queues")}
+    monkeypatch.setattr("conveyor.store.postgres.door.dial", counted)
+    monkeypatch.setattr("os.getpid", lambda: 1)  # what a fork sees: all that was there, and another number
+    async with app:
+        assert (dials, dict(app.secrets)) == ([], {})
+        assert abs(app.store.clock.now_ms() - SystemClock().now_ms()) < 60_000
+        await app.queue("jobs").send(1)
+        assert len(dials) > 0
+        assert (await app.queue("jobs").metrics()).backlog_messages == 1
+    monkeypatch.undo()
+    monkeypatch.setattr("conveyor.store.postgres.door.dial", counted)
+    dials.clear()
+    async with app:
+        assert dials, "the process itself looks again"
 
 
 async def test_sends_that_gather_share_a_commit(store: PostgresStore, url: str) -> None:
@@ -156,10 +187,10 @@ async def test_what_another_store_puts_back_is_found_at_once(stores: list[Postgr
         assert (await here.claim(ClaimRequest(queue="jobs", owner=ours, limit=1))).leases[0].seq > first.seq
     await there.create_queue("last", QueueSettings())
     await there.append([msgspec.structs.replace(draft, queue="last") for draft in drafts(there, 1)])
-    while "last" not in await asyncio.wait_for(heard.get(), timeout=20):
+    while "last" not in await asyncio.wait_for(heard.get(), timeout=60):
         pass  # what the sends before have said
     await there.settle(theirs, [Settlement(first.seq, first.claim, Action.RELEASE)])
-    assert await asyncio.wait_for(heard.get(), timeout=20) == {"jobs"}
+    assert await asyncio.wait_for(heard.get(), timeout=60) == {"jobs"}
     [again] = (await here.claim(ClaimRequest(queue="jobs", owner=ours, limit=1))).leases
     assert again.seq == first.seq
 
@@ -369,7 +400,7 @@ async def test_the_server_gives_up_on_statements_of_those_that_are_dead() -> Non
         assert await connection.fetchval("SHOW statement_timeout") == "30s"
         await migrate(connection, address)  # and takes the time that it needs
         assert await connection.fetchval("SHOW statement_timeout") == "30s"
-        await connection.execute("SET statement_timeout TO '50ms'")
+        await connection.execute("SET statement_timeout TO '300ms'")
         with pytest.raises(asyncpg.QueryCanceledError):
             await connection.execute("SELECT pg_sleep(5)")
         async with connection.transaction():
@@ -390,3 +421,21 @@ async def test_a_sweep_of_jobs_goes_on_where_the_last_one_ended(store: PostgresS
     await look_inside(url, insert.format(1, 1))
     assert [(await store.sweep()).jobs for _ in range(3)] == [1_000, 1, 0]
     assert (await look_inside(url, "SELECT count(*) FROM jobs"))[0][0] == 0
+
+
+async def test_a_sweep_of_dedupe_keys_goes_on_where_the_last_one_ended(store: PostgresStore, url: str) -> None:
+    """Also when it takes few; and nothing stays, also what came late."""
+    insert = (
+        "INSERT INTO dedupe (lane, key, seq, id, until) "
+        "SELECT 1, 'key ' || n, 0, decode(lpad(to_hex(n), 32, '0'), 'hex'), n FROM generate_series({}, {}) n"
+    )
+    await look_inside(url, insert.format(10, 1_014))
+    assert [(await store.sweep()).dedupe_keys for _ in range(2)] == [1_000, 5]
+    await look_inside(url, insert.format(1, 1))  # its message outlived its window
+    await look_inside(url, insert.format(2_000, 2_000))
+    assert [(await store.sweep()).dedupe_keys for _ in range(3)] == [1, 1, 0], "the later one first"
+    await look_inside(url, insert.format(2, 2))
+    for number in range(3_000, 3_060):  # there is always something to take
+        await look_inside(url, insert.format(number, number))
+        await store.sweep()
+    assert (await look_inside(url, "SELECT count(*) FROM dedupe WHERE until = 2"))[0][0] == 0

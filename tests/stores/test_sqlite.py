@@ -105,7 +105,7 @@ async def test_one_process_wakes_another_through_the_file(store: SQLiteStore, tm
     )
     url = f"sqlite:///{tmp_path}/store.db"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, url)
-    await asyncio.wait_for(woken.wait(), timeout=20)
+    await asyncio.wait_for(woken.wait(), timeout=60)
     assert await process.wait() == 0
     assert (await store.metrics("jobs")).backlog_messages == 1
 
@@ -237,7 +237,7 @@ async def test_hot_statements_walk_their_keys_whatever_the_backlog(store: SQLite
             "delete_messages",
         ),
         *("select_judged", "head_of_key", "first_of_key", "blocked_of_key", "count_leased_of_key", "read_window", "open_keys"),
-        *("next_opening", "sweep_rates", "hear_called", "offer_of_key", "offered_head", "next_of_key", "read_line"),
+        *("next_opening", "open_stale_keys", "sweep_rates", "hear_called", "offer_of_key", "offered_head", "next_of_key", "read_line"),
         *("is_in_line", "end_of_line", "move_in_line", "leave_line"),
         *("sweep_dedupe", "sweep_kv", "aged_ready", "expired_leases", "leases_of_owner"),
     ):

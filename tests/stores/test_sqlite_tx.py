@@ -253,7 +253,7 @@ async def test_another_process_is_woken_too(app: Conveyor, user: apsw.Connection
     app.store.subscribe(lambda names: heard.set() if "jobs" in names else None)
     program = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "pass")
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(tmp_path), "0")
-    await asyncio.wait_for(heard.wait(), timeout=30)
+    await asyncio.wait_for(heard.wait(), timeout=60)
     assert await process.wait() == 0
     assert await bodies(app) == [b"0"]
 

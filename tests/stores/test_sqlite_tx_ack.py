@@ -120,7 +120,7 @@ async def work(app: Conveyor, rounds: int) -> list[Event]:
     failed: list[Event] = []
     app.emit = lambda event: failed.append(event) if isinstance(event, MessageFailed) else None
     working = asyncio.create_task(app.work(queues=["acked"]))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await app.queue("acked").metrics()).backlog_messages or CALLS[app.name] < rounds:
             await asyncio.wait([working], timeout=0.02)
             assert not working.done()
@@ -173,6 +173,7 @@ app = Conveyor("shop")
 @app.consumer("acked", max_retries=3, run_in="process")
 def handle(message: Message[int]) -> None:
     user = apsw.Connection(os.environ["FOLDER"] + "/store.db")
+    user.set_busy_timeout(60_000)  # the worker writes too
     with contextlib.closing(user), contextlib.suppress(KeyError), user:
         user.execute("CREATE TABLE IF NOT EXISTS done (n)")
         user.execute("INSERT INTO done VALUES (?)", (message.body * 10 + message.attempts,))

@@ -68,7 +68,7 @@ async def test_an_alarm_rings_once_when_it_is_due(app: Conveyor) -> None:
 async def test_a_duration_counts_from_now(app: Conveyor, when: object, seconds: int) -> None:
     app.alarm_handler()(lambda _alarm: None)
     async with app.testing() as kit:
-        assert await app.alarm("tea").set(when) == moment(kit) + timedelta(seconds=seconds)  # type: ignore[arg-type]
+        assert await app.alarm("tea").set(when) == moment(kit) + timedelta(seconds=seconds)  # type: ignore[arg-type]  # of any kind
 
 
 async def test_a_moment_of_the_past_rings_at_once(app: Conveyor) -> None:
@@ -86,7 +86,7 @@ async def test_what_is_no_moment_is_refused(app: Conveyor, when: object) -> None
     app.alarm_handler()(lambda _alarm: None)
     async with app.testing():
         with pytest.raises(InvalidError):
-            await app.alarm("tea").set(when)  # type: ignore[arg-type]
+            await app.alarm("tea").set(when)  # type: ignore[arg-type]  # of any kind
         assert await app.alarm("tea").get() is None
 
 

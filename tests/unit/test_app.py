@@ -280,7 +280,7 @@ async def test_work_embedded_handles_messages_until_it_is_cancelled(tmp_path: Pa
 
     working = asyncio.create_task(app.work())
     await app.queue("jobs").send(7)
-    assert await asyncio.wait_for(handled.get(), 10) == 7
+    assert await asyncio.wait_for(handled.get(), 60) == 7
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working

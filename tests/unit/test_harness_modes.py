@@ -127,7 +127,7 @@ async def test_inline_a_circle_of_jobs_is_told() -> None:
 
 async def test_an_unknown_mode_is_refused(shop: Shop) -> None:
     with pytest.raises(InvalidSettingError, match="manual"):
-        shop.app.testing(mode="eager")  # type: ignore[arg-type]
+        shop.app.testing(mode="eager")  # type: ignore[arg-type]  # wrong on purpose
 
 
 async def test_what_was_enqueued_instead_is_shown(shop: Shop) -> None:
@@ -190,6 +190,7 @@ async def test_waiting_for_a_job_that_nobody_runs_is_told(shop: Shop, monkeypatc
         job = await shop.send_mail.enqueue(Mail("ann"))
         with pytest.raises(AssertionError, match="await kit.drain"):
             await job.result()
+        monkeypatch.setattr("conveyor.testing.patience.PATIENCE_S", 60.0)
         waiting = asyncio.create_task(job.result())
         await kit.drain()
         await kit.travel("1s")

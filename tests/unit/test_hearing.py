@@ -79,6 +79,40 @@ async def test_what_is_said_changes_and_the_rest_stays(room: Subscriptions) -> N
     assert await room.get(made.id) == changed
 
 
+async def test_none_moves_to_a_queue_that_hears_of_its_source(room: Subscriptions) -> None:
+    moving, there = await hear(room), await hear(room, queue="parcels")
+    with pytest.raises(ConflictError, match="multiple subscriptions"):
+        await room.update(moving.id, name="moved", to=("parcels", "id of parcels"))
+    assert await room.list() == sorted([moving, there], key=lambda each: each.id)
+    await room.update(moving.id, name="stays", to=("letters", "id of letters"))
+    await room.delete(there.id)
+    assert (await room.update(moving.id, to=("parcels", "id of parcels"))).queue == "parcels"
+
+
+@pytest.mark.parametrize("how", ["create", "update"])
+async def test_of_two_who_come_to_one_queue_at_once_not_both_stay(
+    app: Conveyor, room: Subscriptions, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The other one comes between the look and the write of ours."""
+    moving, put = await hear(room), app.store.put_document
+    other = Subscriptions(app.store)
+    is_first = iter([True])
+
+    async def put_late(*given: Any, **asked: Any) -> Any:
+        if next(is_first, False):
+            await (hear(other, queue="parcels") if how == "update" else other.update(moving.id, to=("parcels", "id of parcels")))
+        return await put(*given, **asked)
+
+    monkeypatch.setattr(app.store, "put_document", put_late)
+    with pytest.raises(ConflictError):
+        if how == "update":
+            await room.update(moving.id, to=("parcels", "id of parcels"))
+        else:
+            await hear(room, queue="parcels")
+    assert [each.queue for each in await room.list()].count("parcels") == 1
+    assert (await room.get(moving.id)).queue == ("letters" if how == "update" else "parcels")
+
+
 async def test_of_two_who_change_it_at_once_one_is_told(
     app: Conveyor, room: Subscriptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,17 @@ async def test_a_clock_that_is_set_back_closes_nothing_for_long(app: Conveyor, c
     assert await limiter.take() == 0
 
 
+async def test_a_rest_of_before_the_clock_was_set_back_is_over(app: Conveyor, clock: ManualClock) -> None:
+    limiter = app.limiter("veo", "10/m")
+    await clock.advance(3 * 86_400)
+    await limiter.rest("24h")
+    assert await limiter.take() == 86_400
+    clock.step_back(2 * 86_400)
+    assert await limiter.take() == 0
+    await limiter.rest("5s")
+    assert await limiter.take() == 5, "one of now holds"
+
+
 async def test_many_who_ask_at_once_get_no_more_than_there_is(app: Conveyor) -> None:
     waits = await asyncio.gather(*(app.limiter("veo", "10/m").take() for _ in range(40)))
     assert sum(wait_s == 0 for wait_s in waits) == 10

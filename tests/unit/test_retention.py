@@ -53,6 +53,24 @@ async def test_the_newest_run_is_not_announced_and_does_not_go(app: Conveyor, cl
     assert await retention.preview() == []
 
 
+async def test_a_result_that_is_kept_for_longer_keeps_its_job() -> None:
+    app = Conveyor("shop", url="memory://", wrangler=None)
+
+    @app.job(result_ttl="60d")
+    async def long_kept(number: int) -> int:
+        return number
+
+    async with app.testing() as kit:
+        retention = Retention(kit.store)
+        await retention.set("jobs", "1d")
+        job = await long_kept.enqueue(1)
+        await kit.drain()
+        await kit.travel("2d")
+        assert (await retention.preview(), await job.result()) == ([], 1)
+        kit.clock.step_back(-58 * DAY)
+        assert [each.rows for each in await retention.preview()] == [1]
+
+
 async def test_what_an_operator_says_holds_until_the_app_says_something_else(app: Conveyor) -> None:
     retention = Retention(app.store)
 

@@ -84,6 +84,15 @@ def test_a_death_must_not_need_two_stores(what: str) -> None:
     assert '"graves" = "media"' in caught.value.hint
 
 
+def test_a_rename_stays_within_a_store() -> None:
+    table = routing({"video-*": "media"})
+    table.check_rename("video-1", "video-2")
+    table.check_rename("a", "b-dlq")
+    with pytest.raises(InvalidSettingError, match="lives in store `home`, and `video-1` in `media`") as caught:
+        table.check_rename("video-1", "films-dlq")
+    assert '"films" = "media"' in caught.value.hint
+
+
 def test_a_store_s_number_depends_on_its_name_alone() -> None:
     assert place_of("home") == 0
     places = [place_of(f"store-{number}") for number in range(100)]

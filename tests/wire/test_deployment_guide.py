@@ -13,7 +13,7 @@ import pytest
 from kit.wrangler import Wrangler
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "how-to" / "wrangler.md"
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)  # on a first run wrangler is installed
 
 
 def test_the_queues_of_the_guide(wrangler: Callable[..., Wrangler]) -> None:

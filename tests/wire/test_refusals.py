@@ -10,7 +10,7 @@ import pytest
 
 from conveyor import Conveyor
 from conveyor.model.errors import InvalidSettingError
-from conveyor.model.settings import QueueSettings
+from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.queue import admin
 from conveyor.server.cloudflare import PULLED_JSON, endpoints
 from conveyor.server.cloudflare.queues import JURISDICTIONS
@@ -113,7 +113,7 @@ async def test_what_is_refused_is_no_fault_of_ours(wire: Wire) -> None:
         ("POST", "/queues", {"queue_name": "x", "settings": {"delivery_delay": 86_401}}, (400, 100128)),
         ("PATCH", "/queues/jobs", {"settings": {"message_retention_period": 59}}, (400, 100128)),
         ("PATCH", "/queues/jobs", {"settings": {"unknown": 1}}, (400, 10026)),
-        ("PATCH", "/queues/jobs", {"queue_name": "other"}, (400, 11003)),
+        ("PATCH", "/queues/jobs", {"queue_name": "No_Name"}, (400, 11003)),
         ("POST", "/queues/jobs/purge", {"delete_messages_permanently": False}, (400, 10026)),
         ("POST", "/queues/jobs/consumers", {"type": "worker", "script_name": "x"}, (409, 11004)),
         ("POST", "/queues/jobs/consumers", {"type": "email"}, (400, 100127)),
@@ -232,6 +232,21 @@ async def test_a_retry_of_a_lease_that_is_over_is_a_warning(wire: Wire) -> None:
     assert (stale["retryCount"], list(stale["warnings"])) == (0, [first["lease_id"]])
     late = await wire.settle(acks=[{"lease_id": first["lease_id"]}])
     assert (late["ackCount"], late["warnings"]) == (1, {})
+
+
+async def test_a_lease_from_before_a_death_is_a_warning(wire: Wire) -> None:
+    pulled = ConsumerSettings(type=ConsumerType.HTTP_PULL, max_retries=0, dead_letter_queue="jobs-dlq")
+    await wire.app.store.put_consumer("jobs", pulled)
+    await wire.push(1)
+    [old] = [each["lease_id"] for each in await wire.pull()]
+    assert (await wire.settle(retries=[{"lease_id": old}]))["retryCount"] == 1
+    assert await wire.app.store.redrive("jobs-dlq") == 1
+    [anew] = await wire.pull()
+    assert (anew["attempts"], anew["lease_id"] == old) == (1, False)
+    for said in ({"acks": [{"lease_id": old}]}, {"retries": [{"lease_id": old}]}):
+        settled = await wire.settle(**said)
+        assert (settled["ackCount"], settled["retryCount"], list(settled["warnings"])) == (0, 0, [old])
+    assert (await wire.settle(acks=[{"lease_id": anew["lease_id"]}]))["ackCount"] == 1
 
 
 async def test_only_those_who_said_so_may_pull(wire: Wire) -> None:

@@ -66,6 +66,19 @@ def test_queues(client: Cloudflare) -> None:
     assert replaced.settings is not None
     assert (replaced.settings.delivery_delay, replaced.settings.message_retention_period) == (0, 3600)
     assert client.queues.get(made.queue_id, account_id=ACCOUNT) == replaced
+    for name, change in (("sdk-renamed", client.queues.edit), ("sdk-again", client.queues.update)):
+        renamed = change(made.queue_id, account_id=ACCOUNT, queue_name=name)
+        assert renamed is not None
+        assert (renamed.queue_id, renamed.queue_name) == (made.queue_id, name)
+    assert "sdk-queue" not in [each.queue_name for each in client.queues.list(account_id=ACCOUNT)]
+    other = client.queues.create(account_id=ACCOUNT, queue_name="sdk-queue")
+    assert other is not None
+    assert other.queue_id is not None
+    assert other.queue_id != made.queue_id
+    with pytest.raises(cloudflare.ConflictError) as taken:
+        client.queues.edit(made.queue_id, account_id=ACCOUNT, queue_name="sdk-queue")
+    assert taken.value.errors[0].code == 11009
+    client.queues.delete(other.queue_id, account_id=ACCOUNT)
     client.queues.delete(made.queue_id, account_id=ACCOUNT)
     with pytest.raises(cloudflare.NotFoundError) as missing:
         client.queues.get(made.queue_id, account_id=ACCOUNT)
@@ -80,7 +93,7 @@ def test_messages_go_in_and_out(client: Cloudflare) -> None:
     assert pushed.metadata.metrics is not None
     assert pushed.metadata.metrics.backlog_count == 1
     messages = [{"body": "zwei", "content_type": "text"}, {"body": {"n": 3}, "content_type": "json"}]
-    client.queues.messages.bulk_push(queue, account_id=ACCOUNT, messages=messages)  # type: ignore[arg-type]
+    client.queues.messages.bulk_push(queue, account_id=ACCOUNT, messages=messages)  # type: ignore[arg-type]  # plain dictionaries, as people write them
     first, second, third = pull(client, queue, batch_size=10, visibility_timeout_ms=60_000)
     assert [each.body for each in (first, second, third)] == ['{"n":1}', "zwei", '{"n":3}']
     assert [each.metadata["CF-Content-Type"] for each in (first, second)] == ["json", "text"]

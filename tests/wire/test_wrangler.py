@@ -16,7 +16,7 @@ import pytest
 from kit.wrangler import Wrangler
 
 ID: Final = re.compile(r"\b[0-9a-f]{32}\b")
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)  # on a first run wrangler is installed
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from conveyor.model.errors import InvalidSettingError
 from conveyor.wrangler import read_file
 from kit.wrangler import Server, Wrangler, fetch, served
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)  # on a first run wrangler is installed
 
 SECRETS: Final = ("TMDB_API_KEY", "XAI_API_KEY", "BRAVE_API_KEY", "CLAUDE_API_KEY", "API_SECRET_KEY")
 CANARY: Final = "canary-4c1d-never-shown"

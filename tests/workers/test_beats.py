@@ -40,7 +40,7 @@ async def worker(store: MemoryStore) -> AsyncIterator[Any]:
     owner = await store.register_owner(an_owner())
     worker = SimpleNamespace(owner=owner, killed=killed, kill=lambda: killed.append(True))
     supervisor = Supervisor(store, Plan(app="shop", worker=[]), emit=lambda _: None, chance=Random(1))
-    supervisor._workers.append(worker)  # type: ignore[arg-type]
+    supervisor._workers.append(worker)  # type: ignore[arg-type]  # as much of a worker as it asks
     tending = [asyncio.create_task(supervisor._tend_leases()), asyncio.create_task(supervisor._tend_store())]
     yield worker
     for task in tending:

@@ -116,6 +116,15 @@ async def test_a_child_that_is_too_slow_is_killed(shop: Shop) -> None:
     info = await job_info(shop.store, id)
     assert "HandlerTimeoutError" in (info.error or "")
     assert info.fingerprint is not None
+    assert await shop.store.redrive("children-dlq") == 1
+
+    async def is_dead_again() -> bool:
+        return len(await shop.store.peek("children-dlq", limit=9)) == 1
+
+    await shop.until_async(is_dead_again)
+    again = await job_info(shop.store, id)
+    assert [each.state for each in again.timeline if each.error is not None] == [JobState.DEAD] * 2
+    assert again.attempts == 1, "it has its own limit still, and not its queue's"
 
 
 async def test_a_child_that_dies_is_an_attempt_of_its_job(shop: Shop) -> None:

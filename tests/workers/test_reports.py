@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import groupby
 
 import pytest
 
@@ -77,7 +78,8 @@ async def test_a_job_speaks_wherever_it_runs(shop: Shop, name: str) -> None:
     id = await enqueue(shop, name)
     shop.start()
     events = [event async for event in follow(shop.store, id)]
-    assert [type(each) for each in events] == [JobLog, JobOutput, JobProgress, JobEnd]
+    kinds = [type(each) for each in events]  # what a busy thread writes may come in two pieces
+    assert [kind for kind, _ in groupby(kinds)] == [JobLog, JobOutput, JobProgress, JobEnd]
     assert await read_output(shop.store, id) == "one two"
     progress = (await job_info(shop.store, id)).progress
     assert progress is not None and progress.fraction == 1.0

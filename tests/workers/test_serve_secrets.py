@@ -50,7 +50,7 @@ def refused(folder: Path, *options: str, **environment: str) -> subprocess.Compl
     (folder / "shop.py").write_text("from conveyor import Conveyor\napp = Conveyor('shop')\n")
     given = {name: value for name, value in os.environ.items() if name not in ("CONVEYOR_TOKEN", "CONVEYOR_HOST")}
     command = [sys.executable, "-m", "conveyor", "serve", "shop:app", "--port", "0", "--url", f"sqlite:///{folder}/s.db", *options]
-    return subprocess.run(command, cwd=folder, env=given | environment, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, cwd=folder, env=given | environment, capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ async def test_the_first_token_is_shown_once(shop: Shop, monkeypatch: pytest.Mon
     url = await url_of(shop)
     await shop.until(lambda: "cvy_" in shop.log())
     [secret] = re.findall(r"cvy_[0-9a-f]{88}", shop.log())
-    async with httpx2.AsyncClient(base_url=url) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
         assert (await client.get("/api/v1/queues", headers={"authorization": f"Bearer {secret}"})).status_code == 200
         assert (await client.get("/api/v1/queues")).status_code == 401
     await end(shop, tree)
@@ -95,7 +95,7 @@ async def test_no_secret_is_in_what_a_server_leaves(shop: Shop, monkeypatch: pyt
     tree = shop.start("--port", "0", verb="serve")
     url = await url_of(shop)
     headers = {"authorization": f"Bearer {TOKEN}"}
-    async with httpx2.AsyncClient(base_url=url) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
         made = (await client.post("/api/v1/tokens", headers=headers, json={"name": "t", "rights": ["send"]})).json()
         secret: str = made["token"]
         own = {"authorization": f"Bearer {secret}"}

@@ -101,6 +101,7 @@ async def test_one_store_away_from_the_start_stops_nothing_and_is_served_when_it
     os.kill(shop.workers(tree)[0], signal.SIGKILL)
     await shop.send(2)
     await shop.until(lambda: len(shop.said("ended")) == 2)
+    await shop.until(lambda: shop.log().count("conveyor.declaration.delayed") >= 2)
     log = shop.log()
     assert log.count("conveyor.declaration.delayed") == 2 and "`far` cannot be reached" in log, "said once by each worker"
     (shop.folder / "data").mkdir()
@@ -146,6 +147,11 @@ async def test_a_worker_whose_lease_is_over_in_one_store_is_replaced_and_what_it
     await shop.send(1)
     shop.start()
     await shop.until(lambda: shop.said("began"))
+
+    async def is_known() -> bool:
+        return len(await far.list_owners()) == 1
+
+    await shop.until_async(is_known)
     (row,) = await far.list_owners()
     await far.reap_owner(row.owner, an_ending(Ending.LOST))  # as others do whom the store reaches, and us not
     await shop.until(lambda: len(shop.said("began")) == 2)

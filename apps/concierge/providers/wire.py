@@ -6,7 +6,7 @@ import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx2
 import msgspec
@@ -76,6 +76,28 @@ def _trust() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
+class _Opened:
+    """What was opened for one request, and is not yet a connection of the client's: it lets go of a line on which it is
+    interrupted while it speaks of TLS."""
+
+    def __init__(self) -> None:
+        self._line: Any = None
+
+    async def note(self, event: str, facts: Mapping[str, Any]) -> None:
+        """As httpcore tells what it does."""
+        if event == "connection.connect_tcp.complete":
+            self._line = facts["return_value"]
+        elif event == "connection.start_tls.complete":
+            self._line = None
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._line is not None:
+            await self._line.aclose()
+
+
 class Wire:
     """The way to one provider."""
 
@@ -94,6 +116,7 @@ class Wire:
 
     async def ask(self, ask: Ask) -> Answer:
         """Send it and read the answer. `ProviderDownError` if nothing was sent, `UnknownError` if something was."""
+        opened = _Opened()
         request = self._client.build_request(
             ask.method,
             self._base_url + ask.path,
@@ -101,9 +124,10 @@ class Wire:
             headers={"accept": "application/json", "accept-encoding": "identity", **ask.headers},
             data=None if ask.form is None else dict(ask.form),
             json=ask.json,
+            extensions={"trace": opened.note},
         )
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s), opened:
                 response = await self._client.send(request, stream=True)
                 try:
                     return Answer(

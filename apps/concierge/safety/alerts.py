@@ -55,7 +55,7 @@ async def look(
     over = [Alert(name=name, detail=detail, is_over=True) for name, detail in known.items() if name not in wrong]
     for alert in (*begun, *over):
         await tell(alert)
-        await database.write(lambda tx, alert=alert: _keep(tx, alert))  # type: ignore[misc]
+        await database.write(lambda tx, alert=alert: _keep(tx, alert))  # type: ignore[misc]  # the default binds this turn's
     return [*begun, *over]
 
 

@@ -76,7 +76,7 @@ class Hooks:
         )  # fmt: skip
         root.handlers = [lines]
         root.setLevel(logging.WARNING)
-        warnings.showwarning = self._warn  # type: ignore[assignment]
+        warnings.showwarning = self._warn  # type: ignore[assignment]  # it takes what it needs of the arguments
         sys.excepthook = self._crash
         threading.excepthook = lambda given: lines.crash("thread.crashed", given.exc_value)
         sys.unraisablehook = lambda given: lines.crash("unraisable", given.exc_value)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from conveyor import Bucket, ConveyorError
+from conveyor_apps.pace import Pace
 from conveyor_apps.safe_headers import SafeHeaders
 
 from ..errors import RefusedError
@@ -23,7 +24,6 @@ from ..settings import Settings
 from .answers import answer, check_site, read_json
 from .films import serve_film
 from .options import options_of
-from .pace import Pace
 from .problems import NotFoundError, TooManyError, refuse
 from .streams import EventStream, Follow, Streams, read_seen
 from .views import GenerationPage, GenerationView, Views

@@ -55,6 +55,7 @@ def facts_of(thing: object, now: int) -> dict[str, Any] | None:
         case QueueInfo():
             consumer = {} if thing.consumer is None else _plain(thing.consumer)
             return {
+                **({} if thing.first_name is None else {"name": thing.name}),
                 "paused": thing.paused,
                 **{f"settings.{name}": value for name, value in _plain(thing.settings).items()},
                 **{f"consumer.{name}": value for name, value in consumer.items()},

@@ -153,7 +153,8 @@ async def _with_store(store: Store, question: Callable[[Store], Awaitable[T]]) -
         async with acting(store, name_act(), who=operator):
             return await question(store)
     except QueueNotFoundError as error:
-        error.hint = await _next_command(store, str(error.facts.get("name", "")))
+        if error.now is None:
+            error.hint = await _next_command(store, str(error.facts.get("name", "")))
         raise
     finally:
         await store.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import click
 import msgspec
 
+from conveyor.audit.act import looking
+from conveyor.audit.trail import operator
 from conveyor.cli.answers import (
     ask,
     chosen_url,
@@ -61,7 +63,8 @@ def list_letters(queue: str | None, *, limit: int, url: str | None, as_json: boo
 
     async def question(store: Store) -> tuple[str, list[dict[str, Any]]]:
         letters = await _letters(store, queue)
-        return letters.queue, [_row(each) for each in await _pages(letters, limit)]
+        found = await _seen(store, letters.queue, lambda: _pages(letters, limit))
+        return letters.queue, [_row(each) for each in found]
 
     name, rows = ask(url, question)
     print_rows(rows, columns=_COLUMNS, as_json=as_json, empty=f"no dead letters in `{name}`")
@@ -75,7 +78,8 @@ def show(queue: str, message_id: str, *, url: str | None, as_json: bool) -> None
     """One dead letter with all that is known of it. The first signs of its ID will do."""
 
     async def question(store: Store) -> dict[str, Any]:
-        [found] = await _find(await _letters(store, queue), [message_id])
+        letters = await _letters(store, queue)
+        [found] = await _seen(store, letters.queue, lambda: _find(letters, [message_id]))
         return _row(found)
 
     print_facts(ask(url, question), as_json=as_json)
@@ -102,7 +106,8 @@ def edit(
 
     async def look(store: Store) -> tuple[DeadLetters, Peeked]:
         letters = await _letters(store, name)
-        return letters, (await _find(letters, [message_id]))[0]
+        [found] = await _seen(store, letters.queue, lambda: _find(letters, [message_id]))
+        return letters, found
 
     letters, was = ask(url, look)
     kind = was.content_type if content_type is None else ContentType(content_type)
@@ -197,6 +202,11 @@ async def _letters(store: Store, name: str) -> DeadLetters:
     known = {each.consumer.dead_letter_queue for each in await store.list_queues() if each.consumer is not None}
     behind = None if present.consumer is None else present.consumer.dead_letter_queue
     return DeadLetters(store, name if name in known or behind is None else behind)
+
+
+async def _seen(store: Store, queue: str, look: Callable[[], Awaitable[list[Peeked]]]) -> list[Peeked]:
+    """Letters whose bodies somebody is shown: the audit trail says so."""
+    return await looking(store, "dead_letter.peek", queue, operator(), look)
 
 
 async def _pages(letters: DeadLetters, limit: int | None) -> list[Peeked]:

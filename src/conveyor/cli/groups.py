@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import click
 
+from conveyor.audit.act import looking
+from conveyor.audit.trail import operator
 from conveyor.cli.answers import ask, print_facts, print_json, print_rows, say, store_options
 from conveyor.jobs.started import (
     GroupInfo,
@@ -62,7 +65,10 @@ def show(id: str, *, state: str | None, limit: int, url: str | None, as_json: bo
     async def question(store: Store) -> tuple[GroupInfo, list[GroupMember]]:
         key = read_group_id(id)
         info = show_group(await find_group(store, key))
-        return info, [] if state is None else await read_members(store, key, state=wanted, limit=limit)
+        if state is None:
+            return info, []
+        look = partial(read_members, store, key, state=wanted, limit=limit)
+        return info, await looking(store, "group.peek", id, operator(), look)
 
     info, members = ask(url, question)
     rows = [_member_row(each) for each in members]

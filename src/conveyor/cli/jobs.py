@@ -9,10 +9,12 @@ from typing import Any
 import click
 import msgspec
 
+from conveyor.audit.act import looking
+from conveyor.audit.trail import operator
 from conveyor.cli.answers import ask, print_json, print_rows, say, show_text, store_options
 from conveyor.jobs.explain import explain as find_reason
 from conveyor.jobs.following import JobEnd, JobEvent, JobLog, JobOutput, JobProgress, follow, read_all
-from conveyor.jobs.job import JobInfo, job_info, read_job_id, retry_job, show_job
+from conveyor.jobs.job import JobInfo, find_job, job_info, read_job_id, retry_job, show_job
 from conveyor.jobs.replay import replay
 from conveyor.jobs.stepping import send_event
 from conveyor.model.job import JobState
@@ -119,6 +121,7 @@ def logs(id: str, *, follows: bool, after: int, url: str | None, as_json: bool) 
 
     async def question(store: Store) -> None:
         job = read_job_id(id)
+        await looking(store, "job.peek", id, operator(), lambda: find_job(store, job))
         async for event in follow(store, job, after=after) if follows else read_all(store, job, after=after):
             _tell(event, as_json=as_json)
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from conveyor.cli.answers import (
     DurationType,
     ask,
+    complete_queue,
     confirm,
     force_option,
     print_facts,
@@ -32,6 +33,7 @@ from conveyor.queue.admin import Queues
 from conveyor.store.protocol import Store
 from conveyor.store.records import QueueInfo, QueueMetrics
 from conveyor.store.routed import RoutedStore
+from conveyor.subscriptions import rename_queue
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -168,6 +170,26 @@ def update(name: str, *, url: str | None, as_json: bool, **settings: int | None)
         return _facts(changed, await known.metrics(name))
 
     print_facts(ask(url, question), as_json=as_json)
+
+
+@queues.command()
+@click.argument("old", metavar="OLD", shell_complete=complete_queue)
+@click.argument("new", metavar="NEW")
+@store_options
+def rename(old: str, new: str, *, url: str | None, as_json: bool) -> None:
+    """Give a queue another name: messages, leases, consumer and jobs go with it.
+
+    What leads to it (dead letters, alerts, schedules) says the new name from then on. The old name is free: apps that
+    still send to it are refused, and one that starts and declares it makes a new, empty queue. So rename between
+    two releases of the app: stop it, rename, start the one that says NEW.
+
+    \b
+    Example:
+      conveyor queues rename letters mail
+    """
+    info = ask(url, lambda store: rename_queue(store, old, new))
+    words = f"queue `{old}` is `{info.name}` now; say so in the apps that send to it and consume it"
+    say(words, {"renamed": old, "name": info.name}, as_json=as_json)
 
 
 @queues.command()

@@ -8,6 +8,8 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
+from conveyor.audit.act import looking
+from conveyor.audit.trail import operator
 from conveyor.cli.answers import DurationType, ask, chosen_url, print_facts, print_rows, say, show_moment, store_options
 from conveyor.model.ids import IdSource
 from conveyor.secrets import Keys
@@ -157,7 +159,11 @@ def deliveries(*, endpoint: str | None, state: str | None, limit: int, url: str 
 @store_options
 def show(delivery: str, *, url: str | None, as_json: bool) -> None:
     """A delivery: what was sent, every try, and what came back."""
-    found = ask(url, lambda store: get_delivery(store, delivery))
+
+    async def question(store: Store) -> records.Delivery:
+        return await looking(store, "webhook.peek", delivery, operator(), lambda: get_delivery(store, delivery))
+
+    found = ask(url, question)
     parcel = parcel_of(found)
     tries = [msgspec.to_builtins(each) | {"at": show_moment(each.at)} for each in parcel.tries]
     facts = _delivery_row(found) | {"payload": msgspec.json.decode(parcel.payload), "made": tries}

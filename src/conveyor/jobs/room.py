@@ -341,8 +341,8 @@ class Line:
 
         async def put_it_off(message: Message[Any]) -> Judged:
             lease = message._lease  # noqa: SLF001  # what it is put off by counts its releases
-            parked = await runner.count_parked(lease) if lease.releases else 0
-            return runner.put_off(lease, why, parked=parked)
+            returns = await runner.count_returns(lease) if lease.releases else 0
+            return runner.put_off(lease, why, returns=returns)
 
         assert self._made is not None, "it is picked from"
         return dataclasses.replace(self._made, function=put_it_off, run_in=RunIn.LOOP)

@@ -112,10 +112,12 @@ class Runner:
         store = self._home.store.at(message.queue)
         return Steps(store.steps, store.clock, message, self.declared.name, self._home.sealer)
 
-    async def count_parked(self, lease: Lease) -> int:
-        """How often a job of this queue, whatever its name, has put itself off."""
-        kept = await self._home.store.at(lease.queue).steps.read(lease.id)
-        return sum(each.kind is not StepKind.STEP for each in kept.steps)
+    async def count_returns(self, lease: Lease) -> int:
+        """How often a job of this queue, whatever its name, was given back since it came here, but for its own
+        sleeps and waits."""
+        store = self._home.store.at(lease.queue)
+        found, kept = await store.jobs.obstacles(lease.id), await store.steps.read(lease.id)
+        return max(0, found.releases - sum(each.kind is not StepKind.STEP for each in kept.steps))
 
     def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._home.run_sync(coroutine)
@@ -169,11 +171,6 @@ class Runner:
         if attempt.context.is_past_deadline(delay_ms):
             return self._judged(attempt, Action.REJECT, JobState.DEAD, error=error, reason=DeadReason.DEADLINE)
         reason = DeadReason.TIMEOUT if isinstance(error, HandlerTimeoutError) else None
-        if attempt.context.redrives and attempt.context.attempt > self.declared.max_retries:
-            # its message has forgotten its own limit, and its queue may allow more
-            return self._judged(
-                attempt, Action.REJECT, JobState.DEAD, error=error, reason=reason or DeadReason.RETRIES
-            )  # fmt: skip
         return self._judged(attempt, Action.RETRY, JobState.RETRYING, error=error, delay_ms=delay_ms, reason=reason)
 
     def _left(self, attempt: Attempt, error: BaseException) -> object:
@@ -228,13 +225,12 @@ class Runner:
         )  # fmt: skip
         return replace(settlement, outcome=record)
 
-    def put_off(self, lease: Lease, why: str, *, parked: int) -> Judged:
+    def put_off(self, lease: Lease, why: str, *, returns: int) -> Judged:
         """A job that this process does not know, or a newer payload than it knows: in a rolling deployment some other
-        process does, or this one's successor will. `parked` is how often it has put itself off."""
-        releases = max(0, lease.releases - parked)
-        if releases >= UNKNOWN_RELEASES:
+        process does, or this one's successor will. `returns` is how often that was done before."""
+        if returns >= UNKNOWN_RELEASES:
             return Judged(action=Action.REJECT, reason="unknown job", error=why)
-        delay_ms = 1_000 * min(UNKNOWN_S_MAX, 2 ** min(releases, 6))
+        delay_ms = 1_000 * min(UNKNOWN_S_MAX, 2 ** min(returns, 6))
         now = self.now_ms()
         record = JobRecord(
             id=lease.id, name=job_name(lease.headers) or "", queue=lease.queue, state=JobState.RETRYING,

@@ -18,6 +18,15 @@ class ScheduleBusyError(ConflictError):
         )
 
 
+class QueueNotRenamableError(ConflictError):
+    """Nothing was written."""
+
+    code = "queue_not_renamable"
+
+    def __init__(self, name: str, problem: str, *, hint: str) -> None:
+        super().__init__(f"queue `{name}` keeps its name: {problem}", hint=hint, name=name)
+
+
 class AlarmNotFoundError(NotFoundError):
     code = "alarm_not_found"
 

@@ -26,6 +26,7 @@
     |  `- JobNotFoundError
     |- ConflictError
     |  |- QueueExistsError
+    |  |- QueueNotRenamableError  what lies in it is bound to its name
     |  |- AlarmTakenError           another app has an alarm of this name
     |  |- GroupGoneError            what was written of its start is gone, or it has begun
     |  |- EndpointExistsError
@@ -161,12 +162,12 @@ class NotFoundError(ConveyorError):
 class QueueNotFoundError(NotFoundError):
     code = "queue_not_found"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"no queue is named `{name}`",
-            hint=f"declare it with `@app.consumer({name!r})` or `app.declare_queue({name!r})`",
-            name=name,
-        )
+    def __init__(self, name: str, *, now: str | None = None) -> None:
+        """`now` is what the queue of this name is called since somebody renamed it."""
+        declare = f"declare it with `@app.consumer({name!r})` or `app.declare_queue({name!r})`"
+        renamed = f"it was renamed, and is `{now}` now: say so in your app; or, for a new queue of this name, {declare}"
+        super().__init__(f"no queue is named `{name}`", hint=declare if now is None else renamed, name=name)
+        self.now = now
 
 
 class ConflictError(ConveyorError):

@@ -14,6 +14,8 @@ import msgspec
 from conveyor.model.ids import MessageId
 
 BODY_BYTES_MAX: Final = 128_000
+SEALED_MARK: Final = b'{"sealed_with":"'
+"""What a payload begins with that is encrypted, and hardly anything else."""
 BATCH_MESSAGES_MAX: Final = 100
 BATCH_BYTES_MAX: Final = 256_000
 HEADERS_BYTES_MAX: Final = 4_096
@@ -86,7 +88,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     seq: int
     claim: int
-    """How often it was claimed, this time included; the `attempts` of the specification."""
+    """How often it was claimed in all its lives, this time included; the `attempts` of the specification."""
     id: MessageId
     queue: str
     body: bytes
@@ -94,6 +96,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sent_at: int
     """Milliseconds since the epoch."""
     releases: int = 0
+    """Claims that do not count: it was given back, or they lie before its death or its way back."""
     key: str | None = None
     headers: bytes | None = None
     crash_suspect: bool = False

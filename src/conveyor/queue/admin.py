@@ -33,6 +33,12 @@ class Queues:
         settings.check()
         return await self._store.update_queue(name, settings, version=version)
 
+    async def rename(self, name: str, new: str, *, version: int | None = None) -> QueueInfo:
+        """The same queue under another name; `conveyor.subscriptions.rename_queue` also tells what it hears of.
+        `QueueExistsError`, `QueueNotRenamableError`; `version` as for `update`."""
+        check_name("queue", new)
+        return await self._store.rename_queue(name, new, version=version)
+
     async def delete(self, name: str) -> None:
         """Its messages go with it."""
         await self._store.delete_queue(name)

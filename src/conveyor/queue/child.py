@@ -8,12 +8,14 @@ so; when the worker is gone, all of them are.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn, Protocol
 
 from conveyor.model.errors import ConveyorError
@@ -36,6 +38,7 @@ from conveyor.queue.handler import Handler
 from conveyor.queue.outcome import Delivery, Outcome, settle_as
 from conveyor.store.protocol import Store
 
+LOOK_S: Final = 5.0
 _POLL_MS: Final = 20
 """How often a zygote looks after its runners where the system has no pidfd."""
 
@@ -43,7 +46,7 @@ _POLL_MS: Final = 20
 class App(Protocol):
     """What a child needs to know of an app."""
 
-    def handler(self, queue: str) -> Handler: ...
+    def handlers(self) -> Sequence[Handler]: ...
 
     @property
     def store(self) -> Store:
@@ -52,16 +55,26 @@ class App(Protocol):
 
     async def ensure_open(self) -> None: ...
 
+    async def open_once(self) -> None: ...
+
 
 def main(arguments: list[str]) -> NoReturn:
     """The zygote's life."""
     target, fd = arguments
     control = socket.socket(fileno=int(fd))
     app: App = importlib.import_module("conveyor.loader").load_app(target)  # a room above: known only at run time
+    asyncio.run(look(app))
     try:
         Zygote(app, control).serve()
     except ConnectionError:  # the worker is gone
         sys.exit(0)
+
+
+async def look(app: App) -> None:
+    """So that none of the forks has to. If the store is away each of them learns so itself."""
+    with contextlib.suppress(ConveyorError, TimeoutError):
+        async with asyncio.timeout(LOOK_S):
+            await app.open_once()
 
 
 class Zygote:
@@ -146,7 +159,7 @@ def _run_call(app: App, request: ChildRequest, loop: asyncio.Runner) -> Outcome:
         return request.chance
 
     try:
-        handler = app.handler(request.queue).pick(request.leases[0])
+        handler = _handler(app, request.queue).pick(request.leases[0])
     except ConveyorError as error:
         return Outcome(
             settlements=[settle_as(lease, error, error, request.settings, chance) for lease in request.leases]
@@ -159,6 +172,11 @@ def _run_call(app: App, request: ChildRequest, loop: asyncio.Runner) -> Outcome:
         if os.getpid() != pid:
             os._exit(0)  # the handler forked, and this is the copy
     return delivery.judge(*result, request.settings, chance)
+
+
+def _handler(app: App, queue: str) -> Handler:
+    """KeyError if the app has none any more."""
+    return {each.queue: each for each in app.handlers()}[queue]
 
 
 async def _attempt(app: App, handler: Handler, argument: Any) -> Attempt:

@@ -10,8 +10,8 @@ from typing import Any, Final, get_origin
 import msgspec
 
 from conveyor.model.errors import BodyDecodeError, InvalidMessageError, InvalidSettingError
-from conveyor.model.message import ContentType, Lease
-from conveyor.queue.sealing import MARK, NO_KEYS, Sealer
+from conveyor.model.message import SEALED_MARK, ContentType, Lease
+from conveyor.queue.sealing import NO_KEYS, Sealer
 
 _PROBLEM_CHARS_MAX: Final = 300
 _HINT: Final = "send JSON values, a dataclass, a msgspec.Struct or a pydantic model; or str as `text`, bytes as `bytes`"
@@ -89,7 +89,7 @@ class BodyReader:
 
     def read_lease(self, lease: Lease) -> Any:
         """The body of a delivery, opened if need be. `BodyDecodeError`, `SealedBodyError`."""
-        if lease.body.startswith(MARK):
+        if lease.body.startswith(SEALED_MARK):
             return self.read(*self.sealer.open_lease(lease))
         return self.read(lease.body, lease.content_type)
 

@@ -19,14 +19,12 @@ from conveyor.model.beside import SealedBodyError
 from conveyor.model.errors import InvalidSettingError
 from conveyor.model.group import GROUP_HEADER
 from conveyor.model.ids import MessageId
-from conveyor.model.message import ContentType, Draft, Lease, Peeked
+from conveyor.model.message import SEALED_MARK, ContentType, Draft, Lease, Peeked
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-MARK: Final = b'{"sealed_with":"'
-"""What every letter begins with, and hardly anything else."""
-_BEGINNING: Final = re.compile(MARK + rb'[0-9a-f]{16}","queue":"')
+_BEGINNING: Final = re.compile(SEALED_MARK + rb'[0-9a-f]{16}","queue":"')
 NONCE_BYTES: Final = 12
 OVERHEAD_BYTES_MAX: Final = 512
 """What a letter has beside 4 bytes for each 3 of its body."""
@@ -195,7 +193,7 @@ def _message(id: MessageId) -> str:
 
 def is_sealed(body: bytes) -> bool:
     """Whether this is a letter."""
-    return body.startswith(MARK) and _BEGINNING.match(body) is not None
+    return body.startswith(SEALED_MARK) and _BEGINNING.match(body) is not None
 
 
 def _bound(queue: str, place: str, content_type: ContentType) -> bytes:

@@ -27,6 +27,7 @@ FRESH_S: Final = 30.0
 PAUSED_S: Final = 2.0
 """The same of a queue that is paused, or cannot be pulled."""
 PAGE: Final = 100
+_NAME_TAKEN: Final = 11_009
 
 
 class Known:
@@ -157,6 +158,18 @@ class Directory:
         body = {"queue_name": known.row.queue_name, "settings": _queue_terms(settings)}
         await self._client.call("PATCH", known.path, Any, body=body)
         self.forget(name)
+
+    async def rename(self, name: str, new: str) -> None:
+        """`QueueExistsError`; `ConflictError` in its words, if it is not to be renamed."""
+        known = await self.find(name, fresh=True)
+        try:
+            await self._client.call("PATCH", known.path, Any, body={"queue_name": new}, is_repeatable=False)
+        except ConflictError as error:
+            if error.facts.get("remote_code") == _NAME_TAKEN:
+                raise QueueExistsError(new) from error
+            raise
+        finally:
+            self.forget(name)
 
     async def pause(self, name: str, *, paused: bool) -> None:
         known = await self.find(name)

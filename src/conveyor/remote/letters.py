@@ -44,7 +44,7 @@ class OwnLetters:
             query["cursor"] = self._cursors[after_seq]
         try:
             page: Page[Letter]
-            page, _ = await self._client.call_ours("GET", f"/dead-letters/{queue}", Page[Letter], query=query)
+            page, _ = await self._client.call_ours("GET", f"/queues/{queue}/messages", Page[Letter], query=query)
         except NotFoundError as error:
             raise QueueNotFoundError(queue) from error
         found = [self._read(queue, each) for each in page.items]

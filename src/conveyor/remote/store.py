@@ -235,6 +235,13 @@ class RemoteStore(Absent, Undivided):
         await self._directory.update(name, settings)
         return await self.get_queue(name)
 
+    async def rename_queue(self, name: str, new: str, *, version: int | None = None) -> QueueInfo:
+        """The API knows no versions. `QueueExistsError`."""
+        self._directory.check_allowed(name)
+        self._directory.check_allowed(new)
+        await self._directory.rename(name, new)
+        return await self.get_queue(new)
+
     async def delete_queue(self, name: str) -> None:
         self._directory.check_allowed(name)
         await self._directory.delete(name)

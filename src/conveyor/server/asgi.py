@@ -49,7 +49,8 @@ def make_asgi(
     streams = Streams(app, tokens, epoch=os.urandom(4).hex())
     app.emit = _to_both(app.emit, streams.hub.publish)
     gate = Gate(Doorman(tokens, app.store, environment=token), app.store.clock, rates=rates, emit=app.emit)
-    wires = make_wires(app, gate, tokens, Audit(app.store, pepper=pepper), streams)
+    audit = Audit(app.store, pepper=pepper)
+    wires = make_wires(app, gate, tokens, audit, streams)
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_HEADERS)
@@ -71,7 +72,7 @@ def make_asgi(
 
     routes: list[BaseRoute] = [
         WebSocketRoute(streams, gate, Problem()),
-        JobSocketRoute(streams, gate, Problem()),
+        JobSocketRoute(streams, gate, Problem(), audit),
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]

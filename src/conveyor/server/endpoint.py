@@ -138,6 +138,11 @@ class Call:
         self._query: QueryParams | None = None
 
     @property
+    def action(self) -> str | None:
+        """What the audit trail calls it; None if it is not recorded, as an end user's look at its own job."""
+        return None if self.caller.job is not None else self.endpoint.action
+
+    @property
     def raw_query(self) -> bytes:
         found: bytes = self.scope["query_string"]
         return found
@@ -215,7 +220,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     `store`: tokens that are bound to queues have no right here. `token`: any valid token will do. `job`: as `store`,
     and an end user's token for the job in the path."""
     action: str | None = None
-    """Its name in the audit trail, as in `queue.create`; None: it changes nothing, or moves messages."""
+    """Its name in the audit trail, as in `queue.create`, or `message.peek` where it shows what was sent; None: it
+    does neither, or moves messages."""
     body_max: int = BODY_MAX
     content_types: tuple[str, ...] = JSON_ONLY
     """Of the body, if it has one; empty takes any."""

@@ -15,6 +15,7 @@ from conveyor.model.errors import (
     NotFoundError,
     OutcomeUnknownError,
     QueueFullError,
+    QueueNotFoundError,
     StoreAwayError,
     StoreBusyError,
     StoreError,
@@ -65,6 +66,8 @@ def told_of(error: Exception) -> tuple[str, str, str]:
     match error:
         case StoreError():
             return error.code, "the store cannot do this now", ""
+        case QueueNotFoundError():
+            return error.code, error.message, QueueNotFoundError(str(error.facts["name"])).hint  # nor another's name
         case ConveyorError():
             return error.code, error.message, error.hint
     return "internal", UNKNOWN, ""

@@ -103,40 +103,40 @@ class Wire:
                     call.body = await read_body(receive, endpoint.body_max)
                 if call.body and endpoint.content_types:
                     _check_type(headers, endpoint.content_types)
-            if endpoint.action is None:
+            if call.action is None:
                 return await endpoint.handle(call)
-            return await self._change(endpoint.action, call)
+            return await self._change(call.action, call)
         finally:
             self._watch.drop(call)
 
     async def _change(self, action: str, call: Call) -> Answer:
-        """What a store changes is recorded with the change; the rest is recorded after it."""
+        """What a store changes is recorded with the change; the rest, and a look, is recorded after it. Who comes with
+        a ticket is known only then."""
         act = Act(self._audit, call.caller, action, lambda: _target_of(call), request_id=call.request_id)
         try:
             with act.watch():
                 answer = await call.endpoint.handle(call)
         finally:
             await act.write_rest()
-        if not act.records:
-            await self._record(call, "ok")
+        if not act.records and call.action is not None:
+            await self._record(call, call.action, "ok")
         return answer
 
     async def _fail(self, error: Exception, call: Call) -> Answer:
         if not isinstance(error, ConveyorError):
             self._app.emit(_failed(error, call))
-        if call.endpoint.action is not None and call.caller is not NOBODY:
+        if call.action is not None and call.caller is not NOBODY:
             try:
-                await self._record(call, error.code if isinstance(error, ConveyorError) else "internal")
+                await self._record(call, call.action, error.code if isinstance(error, ConveyorError) else "internal")
             except Exception as second:  # noqa: BLE001 what cannot be recorded is answered as not done
                 return self._dialect.render(second, call.request_id)
         if isinstance(error, UnauthenticatedError):
             return self._dialect.refuse_stranger(error, call.request_id, call.headers, call.scope["path"])
         return self._dialect.render(error, call.request_id)
 
-    async def _record(self, call: Call, result: str) -> None:
-        assert call.endpoint.action is not None
+    async def _record(self, call: Call, action: str, result: str) -> None:
         target = _target_of(call) or ""
-        await self._audit.record(call.caller, call.endpoint.action, target, result=result, request_id=call.request_id)
+        await self._audit.record(call.caller, action, target, result=result, request_id=call.request_id)
 
 
 def _target_of(call: Call) -> str | None:

@@ -23,6 +23,8 @@ class Card:
     first_ready_at: int
     expires_at: int | None
     max_retries: int | None
+    retries_at_death: int | None = None
+    """Its own `max_retries` where it died, for when it goes back there."""
     claims: int = 0
     releases: int = 0
     crashes: int = 0
@@ -58,12 +60,13 @@ class Card:
         if ready_at is not None:
             self.ready_at = ready_at
 
-    def start_anew(self, queue: str, now: int) -> None:
-        """T6 and T12."""
+    def start_anew(self, queue: str, now: int, *, max_retries: int | None = None) -> None:
+        """T6 and T12. Attempts begin anew; claims go on, so that no two leases of a message have one name."""
         self.queue, self.owner, self.ready_at, self.first_ready_at = queue, None, now, now
-        self.claims = self.releases = self.crashes = 0
+        self.releases, self.crashes = self.claims, 0
         self.suspect = False
-        self.expires_at = self.max_retries = None
+        self.expires_at = None
+        self.retries_at_death, self.max_retries = self.max_retries, max_retries
 
 
 @dataclass(slots=True, kw_only=True)

@@ -83,19 +83,10 @@ class Claims(Record):
         self.check(lease.crash_suspect == card.suspect == request.suspects, f"T5: {name}: suspects run alone")
         self.check(not card.is_past(now), f"T10: {name} is delivered after its end")
         self._judge_key(card, now)
-        self._forget(card, request.owner, lease)
         card.claims, card.owner = lease.claim, request.owner
         self.check(not self._is_beyond(card), f"I4: {name} has attempt {card.attempts}")
         self._by_seq[lease.seq] = card
         return card
-
-    def _forget(self, card: Card, owner: int, lease: Lease) -> None:
-        """A lease of the same name, before a redrive."""
-        name = card.id, lease.claim, owner
-        self.began.discard(name)
-        self.ended.pop(name, None)
-        self._delivered.discard(name)
-        self._answered.discard((owner, lease.seq, lease.claim))
 
     def _is_beyond(self, card: Card) -> bool:
         most = self.shelves[card.queue].max_retries if card.max_retries is None else card.max_retries

@@ -55,7 +55,7 @@ class Judge(Claims, Ends):
         self.check(moved >= len(letters) or moved == 1_000, f"T12: {moved} of {len(letters)} dead letters went back")
         for card in letters:
             assert card.origin is not None
-            card.start_anew(card.origin, self._clock.now_ms())
+            card.start_anew(card.origin, self._clock.now_ms(), max_retries=card.retries_at_death)
             card.is_redriven, card.origin = True, None
         return f"{queue}: {len(letters)}"
 

@@ -53,13 +53,13 @@ TABLES: Final = (
     _table(
         "queues",
         "name lane settings consumer declared paused throttled_until levels holds_dead rests_keys version created_at "
-        "modified_at",
+        "modified_at first_name former",
         "paused holds_dead rests_keys",
     ),
     _table(
         "messages",
         "seq lane id body content_type sent_at ready_at first_ready_at priority key headers expires_at max_retries "
-        "dedupe cost",
+        "dedupe cost claims_before",
     ),
     _table("ready", "lane shelf priority ready_at seq claims releases crashes"),
     _table("leased", "owner seq lane claims releases crashes suspect size lease_until lease_most", "suspect"),
@@ -71,7 +71,7 @@ TABLES: Final = (
     _table("turns", "lane priority turn key remains"),
     _table("called", "lane due_at key"),
     _table("dedupe", "lane key seq id until"),
-    _table("dead_letters", "lane seq origin_queue reason last_error dead_at", words="reason last_error"),
+    _table("dead_letters", "lane seq origin_queue reason last_error dead_at max_retries", words="reason last_error"),
     _table("schedules", "name draft version next_tick paused", "paused"),
     _table(
         "runs",

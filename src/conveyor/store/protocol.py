@@ -94,6 +94,12 @@ class QueueStore(Protocol):
         """With `version` only if the queue is still of that one. `VersionConflictError`."""
         ...
 
+    async def rename_queue(self, name: str, new: str, *, version: int | None = None) -> QueueInfo:
+        """All that is its own goes with it, leases that are held included, and what refers to it says the new name:
+        consumers, schedules, jobs, groups, dead letters. The old name is free. `version` as for `update_queue`.
+        `QueueExistsError`, `QueueNotRenamableError`, `InvalidSettingError`."""
+        ...
+
     async def delete_queue(self, name: str) -> None:
         """Its messages go with it."""
         ...

@@ -70,6 +70,8 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     created_at: int
     modified_at: int
+    first_name: str | None = None
+    """What it was made as, if it was renamed since."""
 
 
 class QueueMetrics(msgspec.Struct, frozen=True, kw_only=True):

@@ -82,6 +82,14 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
                 hint=f'add the route "{_without_ending(other)}" = "{home}" before those it has',
             )
 
+    def check_rename(self, queue: str, new: str) -> None:
+        """`InvalidSettingError` if the new name leads to another store: a rename carries no messages."""
+        home, other = self.store_of(queue), self.store_of(new)
+        if home != other:
+            problem = f"a queue of this name lives in store `{other}`, and `{queue}` in `{home}`"
+            hint = f'add the route "{_without_ending(new)}" = "{home}" before those it has'
+            raise InvalidSettingError("queue", new, problem, hint=hint)
+
     @property
     def is_in_memory(self) -> bool:
         """One of them cannot be opened twice."""

@@ -11,6 +11,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from conveyor.store.records import QueueInfo
+
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One thing, as it was and as it is. None: it was not there, or is not there any more, or is not shown."""
@@ -78,6 +80,11 @@ def about(kind: str, name: str) -> Iterator[None]:
 def subject_of(kind: str, name: str) -> tuple[str, str]:
     """What is shown before and after, where an operation is about to change this."""
     return _SUBJECT.get() or (kind, name)
+
+
+def subject_after(kind: str, name: str, answer: object) -> tuple[str, str]:
+    """What is shown afterwards: the same thing, but for a queue that has another name now."""
+    return kind, answer.name if kind == "queue" and isinstance(answer, QueueInfo) else name
 
 
 def split_name(name: str) -> tuple[str, str]:

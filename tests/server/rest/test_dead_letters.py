@@ -57,6 +57,23 @@ async def test_letters_say_where_why_and_when_they_died(api: httpx2.AsyncClient,
     problem(await api.get("/dead-letters/nowhere"), 404)
 
 
+async def test_who_sees_what_letters_hold_is_in_the_trail(
+    api: httpx2.AsyncClient, app: Conveyor, queues: None
+) -> None:
+    letter_id = await kill(app, "canary")
+    ok(await api.get("/dead-letters"))
+    ok(await api.get(LETTERS))
+    ok(await api.get(f"{LETTERS}/{letter_id}"))
+    problem(await api.get(f"{LETTERS}/{'0' * 32}"), 404)
+    records = ok(await api.get("/audit"))["items"][::-1]
+    assert [(each["action"], each["target"], each["result"]) for each in records] == [
+        ("dead_letter.peek", "dead", "ok"),
+        ("dead_letter.peek", f"dead/{letter_id}", "ok"),
+        ("dead_letter.peek", f"dead/{'0' * 32}", "not_found"),
+    ]
+    assert "canary" not in str(records)
+
+
 async def test_letters_are_found_by_origin_reason_and_age(
     api: httpx2.AsyncClient, app: Conveyor, clock: ManualClock, queues: None
 ) -> None:

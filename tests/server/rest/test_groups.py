@@ -52,6 +52,8 @@ async def test_a_group_is_shown_with_its_members_and_cancelled(api: httpx2.Async
     page = ok(await api.get(f"{where}/members", params={"limit": 1, "cursor": page["next_cursor"]}))
     assert [(each["place"], each["state"], each["result"]) for each in page["items"]] == [(1, "waiting", None)]
     assert [each["place"] for each in ok(await api.get(f"{where}/members?state=waiting"))["items"]] == [1]
+    looks = ok(await api.get("/audit"))["items"]
+    assert [(each["action"], each["target"]) for each in looks] == [("group.peek", group["id"])] * 3, "members have results"
     cancelled = ok(await api.post(f"{where}/cancel"))
     assert (cancelled["state"], cancelled["cancelled"], cancelled["unfinished"]) == ("cancelled", 2, 0)
 

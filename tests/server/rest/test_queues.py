@@ -8,6 +8,8 @@ import httpx2
 import pytest
 
 from conveyor import Conveyor
+from conveyor.model.message import SEALED_MARK
+from conveyor.testing.factories import a_draft
 from server.rest.steps import bound_to, ok, problem
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +34,32 @@ async def test_a_queue_is_made_read_changed_and_deleted(api: httpx2.AsyncClient)
 async def test_a_name_is_taken_once(api: httpx2.AsyncClient) -> None:
     said = problem(await api.post("/queues", json={"name": "jobs"}), 409)
     assert said["code"] == "queue_exists" and said["hint"]
+
+
+async def test_a_queue_is_renamed(api: httpx2.AsyncClient) -> None:
+    ok(await api.post("/queues/jobs/messages", json={"body": 1}), 201)
+    was = ok(await api.get("/queues/jobs"))
+    ok(await api.post("/queues", json={"name": "taken"}), 201)
+    path, any_version = "/queues/jobs/rename", {"if-match": "*"}
+    assert problem(await api.post(path, json={"name": "tasks"}), 428)
+    assert problem(await api.post(path, json={"name": "tasks"}, headers={"if-match": '"999"'}), 412)
+    assert problem(await api.post(path, json={"name": "taken"}, headers=any_version), 409)["code"] == "queue_exists"
+    assert problem(await api.post(path, json={"name": "no name"}, headers=any_version), 422)
+    token = await bound_to(api, ["manage"], ["jobs", "mine"])
+    assert problem(await api.post(path, json={"name": "tasks"}, headers=any_version | token), 404)
+    answer = await api.post(path, json={"name": "tasks"}, headers={"if-match": f'"{was["version"]}"'})
+    assert ok(answer) == was | {"name": "tasks", "version": ok(answer)["version"], "modified_at": ok(answer)["modified_at"]}
+    assert answer.headers["etag"] == f'"{ok(answer)["version"]}"' != f'"{was["version"]}"'
+    assert ok(await api.get("/queues/tasks/metrics"))["backlog_messages"] == 1
+    said = problem(await api.get("/queues/jobs", headers=token), 404)
+    assert (said["code"], "tasks" in said["hint"]) == ("queue_not_found", False)
+
+
+async def test_what_is_bound_to_its_name_is_not_renamed(api: httpx2.AsyncClient, app: Conveyor) -> None:
+    await app.store.append([a_draft(queue="jobs", body=SEALED_MARK + b'..."}')])
+    answer = await api.post("/queues/jobs/rename", json={"name": "tasks"}, headers={"if-match": "*"})
+    said = problem(answer, 409)
+    assert said["code"] == "queue_not_renamable" and "make a new queue" in said["hint"]
 
 
 async def test_an_edit_of_another_version_is_refused_and_changes_nothing(api: httpx2.AsyncClient) -> None:

@@ -70,7 +70,7 @@ class Api:
         store = self.app.store
         await store.put_consumer("jobs", ConsumerSettings(type=ConsumerType.HTTP_PULL, dead_letter_queue="dead"))
         sent = await self.app.queue("jobs").send(1)
-        [lease] = (await store.claim(ClaimRequest(queue="jobs", owner=PULL_OWNER, limit=1, lease_ms=1_000))).leases
+        [lease] = (await store.claim(ClaimRequest(queue="jobs", owner=PULL_OWNER, limit=1, lease_ms=600_000))).leases
         await store.settle_pulled([Settlement(lease.seq, lease.claim, Action.REJECT, reason="bad")])
         self.there = {"queue": "jobs", "message": sent.id, "schedule": "daily", "namespace": "cache", "key": "k"}
 

@@ -171,7 +171,7 @@ async def test_an_ordered_key_and_a_dead_letter_are_let_go_with_the_ack(
     for queue, left in (("jobs", 1), ("jobs", 0)):
         message = await claim(app, queue)
         await user.begin()
-        await user.run(lambda tx, message=message: message.ack(tx=tx))  # type: ignore[misc]
+        await user.run(lambda tx, message=message: message.ack(tx=tx))  # type: ignore[misc]  # the default binds this turn's
         await user.commit()
         assert (await app.queue("jobs").metrics()).backlog_messages == left
     await app.queue("jobs").send(3, key="k")
@@ -194,7 +194,7 @@ async def test_a_purge_of_what_is_being_acked_takes_it_from_the_transaction(
         await app.queue("jobs").send(1)
         message = await claim(app)
         await user.begin()
-        await user.run(lambda tx, message=message: message.ack(tx=tx))  # type: ignore[misc]
+        await user.run(lambda tx, message=message: message.ack(tx=tx))  # type: ignore[misc]  # the default binds this turn's
     await committed.commit()
     assert await app.store.purge("jobs") == 1  # the acked one was done before
     while (await app.store.sweep()).total:

@@ -92,6 +92,15 @@ async def test_a_queue_that_is_deleted_before_the_commit_takes_its_messages_alon
         await bodies(app, "once")
 
 
+async def test_a_queue_that_is_renamed_before_the_commit_gets_its_messages(app: Conveyor, slow: User) -> None:
+    await app.store.rename_queue("once", "twice")
+    await app.store.rename_queue("small", "smaller")
+    await app.store.create_queue("small", QueueSettings())  # somebody takes the name that was sent to
+    await slow.commit()
+    assert await bodies(app, "twice") == await bodies(app, "small") == [b'"slow"']
+    assert await bodies(app, "smaller") == []
+
+
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 async def test_an_old_snapshot_sends_to_where_the_queue_is_now(app: Conveyor, dsn: str, level: str) -> None:
     async with open_user(Asyncpg, app, dsn) as user:
@@ -115,7 +124,7 @@ async def test_what_was_committed_before_a_send_comes_before_it_by_the_key(app: 
     async with open_user(Asyncpg, app, dsn) as user:
         for turn in range(0, 30, 3):
             await user.begin()
-            await user.run(lambda tx, turn=turn: app.queue("jobs").send(turn, key="k", tx=tx))  # type: ignore[misc]
+            await user.run(lambda tx, turn=turn: app.queue("jobs").send(turn, key="k", tx=tx))  # type: ignore[misc]  # the default binds this turn's
             await user.commit()
             await app.queue("jobs").send(turn + 1, key="k")
             await app.queue("jobs").send_batch([Outgoing(turn + 2, key="k")])
@@ -152,7 +161,7 @@ async def test_consumers_begin_after_the_commit(url: str, dsn: str, kind: type[U
     async with app, open_user(kind, app, dsn) as user:
         working = asyncio.create_task(app.work())
         await app.queue("jobs").send(0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await seen.get() == 0
             await user.begin()
             await user.run(lambda tx: app.queue("jobs").send(1, tx=tx))
@@ -208,7 +217,7 @@ async def test_what_commits_late_is_found_behind_the_mark(app: Conveyor, dsn: st
         await late.run(lambda tx: app.queue("jobs").send("late", tx=tx))
         for n in range(3):
             await quick.begin()
-            await quick.run(lambda tx, n=n: app.queue("jobs").send(n, tx=tx))  # type: ignore[misc]
+            await quick.run(lambda tx, n=n: app.queue("jobs").send(n, tx=tx))  # type: ignore[misc]  # the default binds this turn's
             await quick.commit()
             await app.store.sweep()
         await late.commit()

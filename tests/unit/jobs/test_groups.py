@@ -243,9 +243,9 @@ async def test_what_a_group_cannot_have(press: Press) -> None:
         with pytest.raises(InvalidError, match="a message, not a job"):
             _ = group.send("mail", "x").job
         with pytest.raises(InvalidError, match="on_failure"):
-            press.app.group("g", on_failure="perhaps")  # type: ignore[arg-type]
+            press.app.group("g", on_failure="perhaps")  # type: ignore[arg-type]  # wrong on purpose
         with pytest.raises(InvalidError, match="bind"):
-            await press.app.chain(press.fetch, press.parse)  # type: ignore[call-overload]
+            await press.app.chain(press.fetch, press.parse)  # type: ignore[call-overload]  # wrong on purpose
         await group.start()
         with pytest.raises(InvalidError, match="started"):
             await group.start()

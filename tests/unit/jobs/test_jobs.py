@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,10 @@ from conveyor import (
     Snooze,
 )
 from conveyor.model.errors import InvalidSettingError
-from conveyor.model.job import NAME_HEADER
+from conveyor.model.ids import MessageId
+from conveyor.model.job import NAME_HEADER, JobRecord
+from conveyor.model.message import ContentType, Lease
+from conveyor.model.verdict import Action
 
 pytestmark = pytest.mark.anyio
 
@@ -299,6 +303,40 @@ async def test_one_that_waits_is_cancelled_at_once() -> None:
         assert await job.explain() == "it was cancelled 2026-01-01 12:00:00 UTC"
 
 
+async def test_what_has_ended_beats_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app()
+    begun: list[int] = []
+    ends = {1: asyncio.Event(), 2: asyncio.Event()}
+
+    @app.job()
+    async def hold(number: int) -> None:
+        begun.append(number)
+        await ends[number].wait()
+
+    async with app.testing() as kit:
+        jobs, heard = kit.store.jobs, list[set[str]]()
+        beat = jobs.beat
+
+        async def listen(running: Sequence[JobRecord]) -> Sequence[MessageId]:
+            heard.append({each.id.hex() for each in running})
+            return await beat(running)
+
+        monkeypatch.setattr(jobs, "beat", listen)
+        one, two = await hold.enqueue(1), await hold.enqueue(2)
+        draining = asyncio.create_task(kit.drain())
+        for number in (1, 2):
+            while number not in begun or len(heard) < 2:
+                await kit.clock.advance(1)
+            ends[number].set()
+            if number == 1:
+                assert any(one.id in each for each in heard)
+                while 2 not in begun:
+                    await kit.clock.advance(0.1)
+                heard.clear()
+        await draining
+        assert all(one.id not in each for each in heard) and any(two.id in each for each in heard)
+
+
 async def test_one_unique_key_has_one_job() -> None:
     app = make_app()
 
@@ -369,15 +407,38 @@ async def test_an_unknown_job_is_put_off_for_a_quarter_of_an_hour() -> None:
         draft = unknown._draft(1)
         await kit.store.append([draft])
         job = old.jobs.get(draft.id.hex())
-        assert await kit.drain() == 1
-        assert await job.state() is JobState.SCHEDULED
-        assert "no job `unknown` is declared" in await job.explain()
-        while (next_at := (await job.info()).next_at) is not None:
-            await kit.travel(next_at.timestamp() - kit.clock.now_ms() / 1000)
-            await kit.drain()
-        info = await job.info()
-        assert info.state is JobState.FAILED and info.ended_at is not None
-        assert 880 < (info.ended_at - info.enqueued_at).total_seconds() < 920
+        for _ in range(2):
+            began = kit.clock.now_ms() / 1000
+            assert await kit.drain() == 1
+            assert await job.state() is JobState.SCHEDULED
+            assert "no job `unknown` is declared" in await job.explain()
+            while (next_at := (await job.info()).next_at) is not None:
+                await kit.travel(next_at.timestamp() - kit.clock.now_ms() / 1000)
+                await kit.drain()
+            info = await job.info()
+            assert info.state is JobState.FAILED and info.ended_at is not None
+            assert 880 < info.ended_at.timestamp() - began < 920
+            await job.retry()  # and as long again
+
+
+async def test_what_a_job_put_itself_off_does_not_count_where_nobody_knows_it() -> None:
+    app = make_app()
+
+    @app.job()
+    async def known(number: int) -> None: ...
+
+    async with app.testing() as kit:
+        await known.enqueue(1)
+        await kit.drain()
+        runner = app.jobs._lines[known.queue]._runners["known"]
+        lease = Lease(
+            seq=1, claim=31, id=MessageId(bytes(16)), queue=known.queue, body=b"1", content_type=ContentType.JSON,
+            sent_at=0, releases=30,
+        )  # fmt: skip
+        assert [runner.put_off(lease, "?", returns=each).action for each in (0, 19, 20)] == [
+            Action.RELEASE, Action.RELEASE, Action.REJECT,
+        ]  # fmt: skip
+        assert [runner.put_off(lease, "?", returns=each).delay_ms for each in (0, 2, 19)] == [1_000, 4_000, 60_000]
 
 
 @pytest.mark.parametrize("name", ["os.system", "antigravity", "antigravity:fly"])

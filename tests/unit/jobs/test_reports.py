@@ -110,7 +110,7 @@ async def test_what_is_said_is_bounded() -> None:
         context.log("y" * 9_000)
         context.progress(7.5, "n" * 9_000)
         with pytest.raises(InvalidSettingError, match="level"):
-            context.log("loud", level="shout")  # type: ignore[arg-type]
+            context.log("loud", level="shout")  # type: ignore[arg-type]  # wrong on purpose
 
     async with app.testing() as kit:
         job = await chatty.enqueue(1)
@@ -171,6 +171,35 @@ async def test_a_store_that_refuses_loses_no_word(monkeypatch: pytest.MonkeyPatc
             await kit.clock.advance(0.05)
         assert [each.text for each in await job.logs()] == ["a", "b"]
         assert refusals == []
+
+
+async def test_what_is_said_while_a_write_fails_comes_after_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app()
+    refused = asyncio.Event()
+    contexts: list[JobContext] = []
+
+    @app.job()
+    async def speaks(number: int, context: JobContext) -> None:
+        contexts.append(context)
+        context.log("a")
+        await refused.wait()
+
+    async with app.testing() as kit:
+        write = kit.store.reports.write
+
+        async def refuse(*given: Any) -> Any:
+            if not refused.is_set():
+                refused.set()
+                contexts[0].log("b")
+                raise StoreError("away")
+            return await write(*given)
+
+        monkeypatch.setattr(kit.store.reports, "write", refuse)
+        job = await speaks.enqueue(1)
+        draining = asyncio.create_task(kit.drain())
+        while not draining.done():
+            await kit.clock.advance(0.05)
+        assert [each.text for each in await job.logs()] == ["a", "b"]
 
 
 async def test_a_store_that_stays_away_does_not_hold_up_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,7 @@ async def test_what_cannot_be_kept_fails_the_job_at_once_and_says_why() -> None:
     app = make_app()
 
     def wrong() -> Part:
-        return {"title": 1}  # type: ignore[return-value]
+        return {"title": 1}  # type: ignore[return-value]  # wrong on purpose
 
     tried: dict[str, tuple[Any, Any]] = {
         "a `object` cannot be kept": (object, None),
@@ -433,7 +433,7 @@ async def test_functions_that_are_not_async_have_the_same_in_blocking() -> None:
 
     @app.job()
     def wrong(number: int, context: JobContext) -> None:
-        context.step("a", pair, "n")  # type: ignore[unused-coroutine]
+        context.step("a", pair, "n")  # type: ignore[unused-coroutine]  # wrong on purpose
 
     async with app.testing() as kit:
         job = await work.enqueue(1)
@@ -459,12 +459,15 @@ async def test_an_attempt_that_has_lost_its_job_keeps_nothing_and_goes_no_furthe
                 await kits[0].store.settle(owner.owner, [Settlement(message.seq, 1, Action.RETRY, 0)])
             return context.attempt
 
+        async def never() -> None:
+            seen.append(False)
+
         try:
             return await context.step("s", taken_away)
         except LeaseLostError:
             seen.append(context.is_lost)
             with pytest.raises(LeaseLostError):
-                await context.step("t", pair, "never")
+                await context.step("t", never)
             raise
 
     async with app.testing() as kit:

@@ -72,7 +72,7 @@ async def in_steps(mail: Mail, context: JobContext) -> None:
     assert_type(await context.step("told", fetch, "url", type=Mail), Mail)
     assert_type(await context.wait_for_event("paid", timeout="1d", type=Receipt), Receipt)
     await context.sleep("rest", "10m")
-    await context.step("fetch again", fetch, 5)  # type: ignore[call-overload]
+    await context.step("fetch again", fetch, 5)  # type: ignore[call-overload]  # must be refused
 
 
 @app.job()
@@ -140,28 +140,28 @@ async def right_groups() -> None:
 
 async def wrong_groups() -> None:
     group = app.group("nightly", on_complete=report)
-    group.add(send_mail, "ann")  # type: ignore[misc]
-    group.add(send_mail, Mail("ann"), after="b")  # type: ignore[arg-type]
-    app.group("nightly", on_complete=count)  # type: ignore[arg-type]
-    app.group("nightly", on_failure="perhaps")  # type: ignore[arg-type]
+    group.add(send_mail, "ann")  # type: ignore[misc]  # must be refused
+    group.add(send_mail, Mail("ann"), after="b")  # type: ignore[arg-type]  # must be refused
+    app.group("nightly", on_complete=count)  # type: ignore[arg-type]  # must be refused
+    app.group("nightly", on_failure="perhaps")  # type: ignore[arg-type]  # must be refused
 
 
 async def wrong() -> None:
-    app.testing(mode="eager")  # type: ignore[arg-type]
+    app.testing(mode="eager")  # type: ignore[arg-type]  # must be refused
     async with app.testing() as kit:
-        kit.assert_enqueued(7)  # type: ignore[arg-type]
-        number: int = await kit.result(await send_mail.enqueue(Mail("ann")))  # type: ignore[arg-type]
+        kit.assert_enqueued(7)  # type: ignore[arg-type]  # must be refused
+        number: int = await kit.result(await send_mail.enqueue(Mail("ann")))  # type: ignore[arg-type]  # must be refused
         assert number
-    await send_mail.enqueue("ann")  # type: ignore[arg-type]
-    await count.enqueue_many(["one"])  # type: ignore[list-item]
-    send_mail.options(dealy="1h")  # type: ignore[call-arg]
-    send_mail.options(delay=object())  # type: ignore[arg-type]
-    send_mail.options(on_conflict="perhaps")  # type: ignore[arg-type]
-    send_mail.options(priority="urgent")  # type: ignore[arg-type]
-    await count.throttle("10m").enqueue("seven")  # type: ignore[arg-type]
-    await send_mail.options(delay="1h").enqueue(7)  # type: ignore[arg-type]
-    app.job(max_retries="many")  # type: ignore[arg-type]
-    app.job(retries=3)  # type: ignore[call-arg]
+    await send_mail.enqueue("ann")  # type: ignore[arg-type]  # must be refused
+    await count.enqueue_many(["one"])  # type: ignore[list-item]  # must be refused
+    send_mail.options(dealy="1h")  # type: ignore[call-arg]  # must be refused
+    send_mail.options(delay=object())  # type: ignore[arg-type]  # must be refused
+    send_mail.options(on_conflict="perhaps")  # type: ignore[arg-type]  # must be refused
+    send_mail.options(priority="urgent")  # type: ignore[arg-type]  # must be refused
+    await count.throttle("10m").enqueue("seven")  # type: ignore[arg-type]  # must be refused
+    await send_mail.options(delay="1h").enqueue(7)  # type: ignore[arg-type]  # must be refused
+    app.job(max_retries="many")  # type: ignore[arg-type]  # must be refused
+    app.job(retries=3)  # type: ignore[call-arg]  # must be refused
     job = await send_mail.enqueue(Mail("ann"))
-    text: str = await job.result()  # type: ignore[assignment]
+    text: str = await job.result()  # type: ignore[assignment]  # must be refused
     assert text

@@ -25,7 +25,7 @@ from conveyor.store.protocol import Store
 from conveyor.store.records import OwnerInfo
 from conveyor.testing.clock import ManualClock
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -91,12 +91,17 @@ async def in_batch(batch: Batch[Any]) -> None:
 class App:
     store = MemoryStore(SystemClock())
 
-    def handler(self, queue):
-        function = {"q": plain, "loop": on_loop, "batch": in_batch}[queue]
-        return read_handler(queue, function, ConsumerSettings(), run_in="process")
+    opened = []
+
+    def handlers(self):
+        functions = {"q": plain, "loop": on_loop, "batch": in_batch}
+        return [read_handler(queue, each, ConsumerSettings(), run_in="process") for queue, each in functions.items()]
+
+    async def open_once(self):
+        self.opened.append(os.getpid())
 
     async def ensure_open(self):
-        pass
+        assert self.opened == [os.getppid()]
 
 
 def load_app(target):
@@ -135,7 +140,7 @@ async def pool(program: Path, told: list[Event]) -> AsyncIterator[ChildPool]:
 
 def request(*bodies: str, queue: str = "q") -> ChildRequest:
     leases = [
-        Lease(seq=seq, claim=1, id=bytes(16), queue=queue, body=body.encode(), content_type=ContentType.JSON, sent_at=0)  # type: ignore[arg-type]
+        Lease(seq=seq, claim=1, id=bytes(16), queue=queue, body=body.encode(), content_type=ContentType.JSON, sent_at=0)  # type: ignore[arg-type]  # any bytes are an id here
         for seq, body in enumerate(bodies, 1)
     ]
     return ChildRequest(queue=queue, owner=1, leases=leases, settings=ConsumerSettings(), chance=0.5)
@@ -143,7 +148,7 @@ def request(*bodies: str, queue: str = "q") -> ChildRequest:
 
 async def until_there(path: Path) -> None:
     async with asyncio.timeout(60):
-        while not os.path.exists(path):  # noqa: ASYNC240, PTH110
+        while not os.path.exists(path):  # noqa: ASYNC240, PTH110  # one look at a time
             await asyncio.sleep(POLL_S)
 
 
@@ -291,6 +296,7 @@ async def test_poison_in_a_process_reaches_the_dead_letters_and_others_flow(
     async with asyncio.timeout(60):
         while await workshop.backlog():
             await workshop.clock.advance(0.1)
+            await asyncio.sleep(POLL_S)  # the child takes real time
     [dead] = await workshop.peek("q-dlq")
     assert dead.dead is not None and dead.dead.reason == "crashes"
     assert dead.dead.last_error == "killed by signal 9"
@@ -310,6 +316,7 @@ async def test_a_call_over_its_time_is_killed_with_its_child(
     async with asyncio.timeout(60):
         while await workshop.backlog():  # whenever it looks at its calls
             await workshop.clock.advance(0.1)
+            await asyncio.sleep(POLL_S)  # the child takes real time
     [dead] = await workshop.peek("q-dlq")
     assert dead.dead is not None and dead.dead.reason == "timeout"
 
@@ -333,6 +340,7 @@ async def test_suspects_run_one_at_a_time_in_a_child(workshop: Workshop, pool: C
     async with asyncio.timeout(60):
         while await workshop.backlog():
             await workshop.clock.advance(0.1)
+            await asyncio.sleep(POLL_S)  # the child takes real time
     assert here == [["innocent"]] and len(log.read_text().split()) == 1
     [dead] = await workshop.peek("q-dlq")
     assert dead.dead is not None and dead.dead.reason == "crashes"
@@ -350,5 +358,6 @@ async def test_a_batch_that_kills_its_child_is_charged_to_its_messages_which_the
     async with asyncio.timeout(60):
         while await workshop.backlog("batch"):
             await workshop.clock.advance(0.1)
+            await asyncio.sleep(POLL_S)  # the child takes real time
     [dead] = await workshop.peek("batch-dlq")
     assert dead.body == b'["exit",1]'

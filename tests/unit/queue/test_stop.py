@@ -126,7 +126,7 @@ async def test_a_call_that_was_started_but_never_began_is_given_back(workshop: W
         for call in worker._calls:
             worker._dispatcher.interrupt(call, Interruption.SHUTDOWN, 0)
 
-    worker._begin = begin_and_stop  # type: ignore[method-assign, assignment]
+    worker._begin = begin_and_stop  # type: ignore[method-assign, assignment]  # the stop comes in between
     await workshop.until(workshop.board.running)
     await workshop.stop(worker)
     assert slow.begun == [] and (await workshop.peek())[0].attempts == 0

@@ -284,7 +284,7 @@ async def test_a_call_that_ignores_its_cancellation_is_reported_as_stuck(worksho
     assert len(workshop.told(CallOverdue)) == 1
     release.set()
     await workshop.until_empty()
-    assert (await workshop.peek("q-dlq"))[0].dead.reason == "timeout"  # type: ignore[union-attr]
+    assert (await workshop.peek("q-dlq"))[0].dead.reason == "timeout"  # type: ignore[union-attr]  # it is dead
 
 
 async def test_a_thread_over_its_time_keeps_its_slot_and_is_shown_as_overdue(workshop: Workshop) -> None:

@@ -68,7 +68,7 @@ async def test_the_second_address_is_tried_where_the_first_does_not_answer() -> 
                 raise ConnectionRefusedError
             return await dial(address, port)
 
-        courier = Courier(HTTP, resolve=lines.resolve, dial=half)  # type: ignore[arg-type]
+        courier = Courier(HTTP, resolve=lines.resolve, dial=half)  # type: ignore[arg-type]  # half a connection
         assert (await courier.post("http://example.com/", {}, b"{}")).status == 200
     assert lines.dialled == [("1.1.1.1", 80), (PUBLIC, 80)]
 

@@ -101,7 +101,7 @@ async def test_anything_else_is_refused_without_a_word(
     app: Conveyor, sender: httpx2.AsyncClient, clock: ManualClock, change: dict[str, str], body: str
 ) -> None:
     headers = [(name, value.encode("latin-1")) for name, value in (signed(clock) | change).items()]
-    answer = await sender.post("/", content=body, headers=headers)  # type: ignore[arg-type]
+    answer = await sender.post("/", content=body, headers=headers)  # type: ignore[arg-type]  # bytes, as they come
     assert (answer.status_code, answer.content) == (401, b"")
     assert (await sender.post("/", content=body)).status_code == 401
     assert await waiting(app) == []

@@ -35,7 +35,7 @@ def verified(kit: Harness, secret: str, hit: Hit, monkeypatch: pytest.MonkeyPatc
 
     class Then(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]  # the time of the test
             return now
 
     monkeypatch.setattr(reference, "datetime", Then)

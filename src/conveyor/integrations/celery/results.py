@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn, Protocol
 
 from celery import states
 from celery.backends.base import BaseBackend
 from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
+from conveyor.app import Conveyor
 from conveyor.integrations.celery.bridged import NotBridgedError
 from conveyor.integrations.celery.running import unpack
 from conveyor.integrations.foreign import read_error
 from conveyor.jobs.job import Job, JobInfo
 from conveyor.model.job import JobState
 from conveyor.model.job_errors import JobEndedError, JobNotFoundError, JobResultExpiredError, JobTimeoutError
-
-if TYPE_CHECKING:
-    from conveyor.integrations.celery.app import Celery
 
 _STATES: Final = {
     JobState.QUEUED: states.PENDING,
@@ -32,14 +30,23 @@ _STATES: Final = {
 }
 
 
+class Bridge(Protocol):
+    """The Celery app whose jobs these are."""
+
+    @property
+    def conveyor(self) -> Conveyor: ...
+
+    def names_near(self, job: str) -> Mapping[str, Any]: ...
+
+
 class Results(BaseBackend):
     """Reads jobs; nothing is written by Celery's side."""
 
     supports_autoexpire = True
 
-    app: Celery
+    app: Bridge
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Bridge) -> None:
         super().__init__(app=app)
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002  # Celery's
@@ -88,7 +95,7 @@ class Results(BaseBackend):
 _LOOK_S: Final = 0.25
 
 
-async def _meta(bridge: Celery, job: Job[Any], info: JobInfo) -> dict[str, Any]:
+async def _meta(bridge: Bridge, job: Job[Any], info: JobInfo) -> dict[str, Any]:
     state = _STATES[info.state]
     result: Any = None
     if state == states.SUCCESS:
@@ -110,7 +117,7 @@ async def _meta(bridge: Celery, job: Job[Any], info: JobInfo) -> dict[str, Any]:
 class Control:
     """`app.control`: tasks can be revoked."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Bridge) -> None:
         self._app = app
 
     def revoke(self, task_id: str | Sequence[str], **_ways: Any) -> None:

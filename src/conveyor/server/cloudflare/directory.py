@@ -1,5 +1,5 @@
-"""Queues by their ids on Cloudflare's wire, which are made of a queue's name and the moment it was created: no store
-keeps them. What is known of a queue here is a second old at most."""
+"""Queues by their ids on Cloudflare's wire, which are made of a queue's first name and the moment it was created: no
+store keeps them. What is known of a queue here is a second old at most."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _NOTHING: Final = QueueMetrics(backlog_messages=0, backlog_bytes=0, oldest_ready
 
 
 def queue_id(info: QueueInfo) -> str:
-    """32 hex digits, the same for the life of a queue."""
-    return hashlib.sha256(f"queue\0{info.name}\0{info.created_at}".encode()).hexdigest()[:32]
+    """32 hex digits, the same for the life of a queue, whatever its name."""
+    return hashlib.sha256(f"queue\0{info.first_name or info.name}\0{info.created_at}".encode()).hexdigest()[:32]
 
 
 def consumer_id(info: QueueInfo, consumer: ConsumerSettings) -> str:
@@ -162,5 +162,7 @@ class Directory:
         if present is None:
             self._known[fresh.id] = fresh
             return fresh
-        present.info, present.fresh_until = info, fresh_until
+        if present.name != info.name and self._known.get(present.name) is present:
+            del self._known[present.name]
+        present.info, present.name, present.fresh_until = info, info.name, fresh_until
         return present

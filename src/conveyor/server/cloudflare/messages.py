@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import IdSource, show_id
@@ -67,7 +68,7 @@ class Messages:
         size = len(draft.body)
         if size > known.info.settings.max_message_bytes:
             bodies.refuse_size("a message's body", size, known.info.settings.max_message_bytes, MESSAGE_TOO_LARGE)
-        await self._append(call, known, [draft], size)
+        known = await self._append(call, known, [draft], size)
         return bodies.pushed(known.metrics)
 
     async def push_batch(self, call: Call) -> Answer:
@@ -92,7 +93,7 @@ class Messages:
             drafts.append(draft)
         if total > settings.max_batch_bytes:
             bodies.refuse_size("a batch of bodies", total, settings.max_batch_bytes, bodies.BATCH_TOO_LARGE)
-        await self._append(call, known, drafts, total)
+        known = await self._append(call, known, drafts, total)
         return bodies.pushed(known.metrics)
 
     async def pull(self, call: Call) -> Answer:
@@ -113,7 +114,8 @@ class Messages:
         try:
             claimed = await call.store.claim(request)
         except QueueNotFoundError:
-            self._refuse_gone(known)
+            known = await self._look_again(call, known, Right.CONSUME)
+            claimed = await call.store.claim(replace(request, queue=known.name))
         stamp = await self._stamps.of(call.store, known.id, call.caller.token_id)
         if not known.is_counted(call.store.clock.monotonic()):
             await known.count(call.store)
@@ -222,20 +224,28 @@ class Messages:
             bodies.check_reference(call.path["queue"])
             raise Refusal(bodies.QUEUE_NOT_FOUND, bodies.words_for(str(error.facts["name"])), status=404) from error
 
-    def _refuse_gone(self, known: Known) -> NoReturn:
+    async def _look_again(self, call: Call, known: Known, right: Right) -> Known:
+        """A queue that has gone since it was looked up, or has another name. `Refusal`."""
         self._directory.forget(known)
-        raise Refusal(bodies.QUEUE_NOT_FOUND, bodies.words_for(known.id), status=404)
+        found = await self._directory.find_id(call.store, known.id)
+        if found is None or found.name == known.name or call.sealer.covers(found.name):
+            raise Refusal(bodies.QUEUE_NOT_FOUND, bodies.words_for(known.id), status=404)
+        call.require(right, found.name)
+        return found
 
-    async def _append(self, call: Call, known: Known, drafts: Sequence[Draft], size: int) -> None:
+    async def _append(self, call: Call, known: Known, drafts: Sequence[Draft], size: int) -> Known:
+        """Where they went: the queue may have been renamed since it was looked up."""
         try:
             sent = await call.store.append(drafts)
         except QueueNotFoundError:
-            self._refuse_gone(known)
+            known = await self._look_again(call, known, Right.SEND)
+            sent = await call.store.append([replace(draft, queue=known.name) for draft in drafts])
         if sent[0].deduped:
             size, drafts = 0, []
         known.add(len(drafts), size)
         if not known.is_counted(call.store.clock.monotonic()):
             await known.count(call.store)
+        return known
 
     def _draft(self, call: Call, known: Known, message: Push, delay_ms: int | None, key: str | None) -> Draft:
         if self._ids is None:

@@ -18,6 +18,7 @@ from conveyor.server.cloudflare.paging import read_page
 from conveyor.server.endpoint import Answer, Call, Endpoint, Handle
 from conveyor.server.rights import Right
 from conveyor.store.records import Document
+from conveyor.subscriptions import rename_queue
 
 PER_PAGE: Final = 100
 QUEUES_MAX: Final = 10_000
@@ -101,11 +102,7 @@ class QueueDesk:
         name = body.queue_name or ""
         call.target = name[:64]
         call.require(Right.MANAGE, name)
-        if _NAME.fullmatch(name) is None:
-            words = (
-                f"Queue name '{name[:64]}' is invalid: invalid queue name: {name[:64]}. Must match ^{_NAME.pattern}$."
-            )
-            raise Refusal(_NAME_INVALID, words)
+        _check_name(name)
         terms = body.settings or QueueTerms()
         queues = Queues(call.store)
         info = await queues.create(name, terms.apply(_DEFAULTS))
@@ -123,17 +120,32 @@ class QueueDesk:
     async def merge(self, call: Call) -> Answer:
         """What is said changes, the rest stays."""
         known = await self._directory.find(call, Right.MANAGE)
-        terms = _read_terms(call, known)
-        return await self._change(call, known, terms.apply(known.info.settings), paused=terms.delivery_paused)
+        body = call.decode(QueueBody)
+        terms = body.settings or QueueTerms()
+        changed = terms.apply(known.info.settings)
+        known = await self._rename(call, known, body.queue_name)
+        return await self._change(call, known, changed, paused=terms.delivery_paused)
 
     async def replace(self, call: Call) -> Answer:
         """What is not said is as at the start, but for what this wire has no words for."""
         known = await self._directory.find(call, Right.MANAGE)
-        terms = _read_terms(call, known)
+        body = call.decode(QueueBody)
+        terms = body.settings or QueueTerms()
         bare = replace(
             known.info.settings, delivery_delay_ms=_DEFAULTS.delivery_delay_ms, retention_ms=_DEFAULTS.retention_ms
         )
-        return await self._change(call, known, terms.apply(bare), paused=bool(terms.delivery_paused))
+        changed = terms.apply(bare)
+        known = await self._rename(call, known, body.queue_name)
+        return await self._change(call, known, changed, paused=bool(terms.delivery_paused))
+
+    async def _rename(self, call: Call, known: Known, name: str | None) -> Known:
+        """Whoever renames must be allowed to manage a queue of either name. `Refusal`, `QueueExistsError`."""
+        if name in (None, known.name):
+            return known
+        assert name is not None
+        call.require(Right.MANAGE, name)
+        _check_name(name)
+        return self._directory.note(call.store, await rename_queue(call.store, known.name, name))
 
     async def _change(self, call: Call, known: Known, settings: QueueSettings, *, paused: bool | None) -> Answer:
         queues = Queues(call.store)
@@ -196,12 +208,10 @@ def show_queue(known: Known, jurisdiction: Document | None) -> dict[str, Any]:
     }
 
 
-def _read_terms(call: Call, known: Known) -> QueueTerms:
-    body = call.decode(QueueBody)
-    if body.queue_name not in (None, known.name):
-        words = f"Queue '{known.name}' cannot be renamed: create another, and delete this one when it is empty."
+def _check_name(name: str) -> None:
+    if _NAME.fullmatch(name) is None:
+        words = f"Queue name '{name[:64]}' is invalid: invalid queue name: {name[:64]}. Must match ^{_NAME.pattern}$."
         raise Refusal(_NAME_INVALID, words)
-    return body.settings or QueueTerms()
 
 
 def _read_seconds(name: str, value: float, least_ms: int, most_ms: int) -> int:

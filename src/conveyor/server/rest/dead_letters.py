@@ -199,10 +199,11 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="GET", path="/dead-letters/{queue}", right=Right.READ, handle=list_letters, query=LettersAsked,
-        gives=Page[MessageShown],
+        action="dead_letter.peek", gives=Page[MessageShown],
     ),
     Operation(
-        method="GET", path="/dead-letters/{queue}/{message}", right=Right.READ, handle=get_letter, gives=MessageShown
+        method="GET", path="/dead-letters/{queue}/{message}", right=Right.READ, handle=get_letter,
+        action="dead_letter.peek", gives=MessageShown,
     ),
     Operation(
         method="PATCH", path="/dead-letters/{queue}/{message}", right=Right.MANAGE, handle=change_letter,

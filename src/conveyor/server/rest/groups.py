@@ -123,7 +123,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="GET", path="/groups/{group}/members", right=Right.READ, scope="store", handle=list_group_members,
-        query=MembersWanted, gives=Page[GroupMemberShown],
+        action="group.peek", query=MembersWanted, gives=Page[GroupMemberShown],
     ),
     Operation(
         method="POST", path="/groups/{group}/cancel", right=Right.MANAGE, scope="store", handle=cancel,

@@ -28,7 +28,7 @@ def read_cursor(of: str, cursor: str | None, kind: type[Place]) -> Place | None:
         return None
     try:
         packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        name, place = msgspec.json.decode(packed, type=tuple[str, kind])  # type: ignore[valid-type]
+        name, place = msgspec.json.decode(packed, type=tuple[str, kind])  # type: ignore[valid-type]  # the caller says the type
     except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError):
         raise _strange() from None
     if name != of or (isinstance(place, int) and not 0 <= place < 2**63):

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from conveyor import subscriptions
 from conveyor.model.errors import VersionConflictError
 from conveyor.model.settings import QueueSettings
 from conveyor.queue.admin import Queues
@@ -38,6 +39,12 @@ class NewQueue(Asked, frozen=True, kw_only=True):
 
     name: str
     settings: Settings = Settings()
+
+
+class NewName(Asked, frozen=True, kw_only=True):
+    """What a queue is to be called."""
+
+    name: str
 
 
 class SettingsShown(Told, frozen=True, kw_only=True):
@@ -116,6 +123,16 @@ async def change_queue(call: Call) -> Answer:
         raise VersionConflictError("queue", name)
     changed = _changed(present.settings, asked)
     return _shown(await Queues(call.store).update(name, changed, version=version or present.version))
+
+
+async def rename_queue(call: Call) -> Answer:
+    """Give the queue another name: its messages, leases, consumer and jobs go with it, and the old name is free. The
+    token must reach both names."""
+    name = _name(call, Right.MANAGE)
+    asked = call.decode(NewName)
+    call.require(Right.MANAGE, asked.name)
+    version = await _wanted_version(call, name)
+    return _shown(await subscriptions.rename_queue(call.store, name, asked.name, version=version))
 
 
 async def delete_queue(call: Call) -> Answer:
@@ -223,6 +240,10 @@ OPERATIONS: Final = (
     Operation(
         method="PATCH", path="/queues/{queue}", right=Right.MANAGE, handle=change_queue, action="queue.update",
         takes=Settings, gives=QueueShown, versioned=True,
+    ),
+    Operation(
+        method="POST", path="/queues/{queue}/rename", right=Right.MANAGE, handle=rename_queue, action="queue.rename",
+        takes=NewName, gives=QueueShown, versioned=True,
     ),
     Operation(
         method="DELETE", path="/queues/{queue}", right=Right.MANAGE, handle=delete_queue, action="queue.delete"

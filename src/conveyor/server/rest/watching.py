@@ -35,6 +35,8 @@ DRAIN_S: Final = 2.0
 WATCHERS_MAX: Final = 1_000
 WATCHERS_OF_JOB_MAX: Final = 32
 """With one token."""
+LOOK: Final = "job.peek"
+"""In the audit trail: what a job says may be anything. Nothing is recorded of an end user who looks at its own."""
 _END: Final = "-end"
 """Of the id of a job's end: whoever comes back with it has seen all."""
 
@@ -199,22 +201,23 @@ class JobStreams:
 
     async def stream_job(self, call: Call) -> Answer:
         """What a job says, as server-sent events: `progress`, `log`, `output`, and at last `end`."""
-        return await self._answer(call, call.caller)
+        return await self._answer(call)
 
     async def stream_job_by_ticket(self, call: Call) -> Answer:
         """The same for a browser's `EventSource`, which cannot send a token: with a ticket, once."""
-        caller = self.tickets.redeem(call.path["ticket"])
-        check_watcher(caller, call.path["job"])
-        return await self._answer(call, caller)
+        call.target = call.path["job"]
+        call.caller = self.tickets.redeem(call.path["ticket"])
+        check_watcher(call.caller, call.path["job"])
+        return await self._answer(call)
 
-    async def _answer(self, call: Call, caller: Caller) -> Answer:
+    async def _answer(self, call: Call) -> Answer:
         id = read_job_id(call.path["job"])
         after, is_over = read_after(call.header("last-event-id") or read_query(call, WatchAsked).after)
         found = await find_job(call.store, id)
         if is_over and found.is_final(call.store.clock.now_ms()):
             return Answer(204)  # an `EventSource` does not come back then
-        self.check_room(caller, id)
-        stream = _as_events(self.watch(caller, id, after))
+        self.check_room(call.caller, id)
+        stream = _as_events(self.watch(call.caller, id, after))
         return Answer(200, b": conveyor\n\n", content_type=b"text/event-stream", stream=stream)
 
     async def create_job_ticket(self, call: Call) -> Answer:
@@ -228,19 +231,19 @@ class JobStreams:
         return (
             Operation(
                 method="GET", path="/jobs/{job}/logs", right=Right.READ, scope="job", handle=self.list_job_logs,
-                query=PageAsked, gives=Page[LogShown],
+                action=LOOK, query=PageAsked, gives=Page[LogShown],
             ),
             Operation(
                 method="GET", path="/jobs/{job}/output", right=Right.READ, scope="job", handle=self.get_job_output,
-                gives=OutputShown,
+                action=LOOK, gives=OutputShown,
             ),
             Operation(
                 method="GET", path="/jobs/{job}/stream", right=Right.READ, scope="job", handle=self.stream_job,
-                query=WatchAsked, streams=True, headers=("Last-Event-ID",),
+                action=LOOK, query=WatchAsked, streams=True, headers=("Last-Event-ID",),
             ),
             Operation(
                 method="GET", path="/jobs/{job}/stream/{ticket}", right=None, handle=self.stream_job_by_ticket,
-                query=WatchAsked, streams=True, headers=("Last-Event-ID",),
+                action=LOOK, query=WatchAsked, streams=True, headers=("Last-Event-ID",),
             ),
             Operation(
                 method="POST", path="/jobs/{job}/tickets", right=Right.READ, scope="job",

@@ -295,7 +295,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="GET", path="/webhooks/deliveries/{delivery}", right=Right.READ, scope="store", handle=show_delivery,
-        gives=DeliveryDetail,
+        action="webhook.peek", gives=DeliveryDetail,
     ),
     Operation(
         method="POST", path="/webhooks/deliveries/{delivery}/resend", right=Right.MANAGE, scope="store",

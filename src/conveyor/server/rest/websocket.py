@@ -16,6 +16,7 @@ import msgspec
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
+from conveyor.audit.trail import Audit
 from conveyor.jobs.job import read_job_id
 from conveyor.model.ids import MessageId
 from conveyor.model.refusals import ForbiddenError
@@ -24,7 +25,7 @@ from conveyor.server.gate import Gate, check_site
 from conveyor.server.rest.hub import Ending, Entry
 from conveyor.server.rest.operation import read_parameters
 from conveyor.server.rest.streams import StreamAsked, Streams
-from conveyor.server.rest.watching import Saying, WatchAsked, check_watcher, read_after
+from conveyor.server.rest.watching import LOOK, Saying, WatchAsked, check_watcher, read_after
 from conveyor.server.rights import Caller, Right
 
 PATH: Final = "/api/v1/ws"
@@ -110,6 +111,10 @@ class WebSocketRoute(SocketRoute):
 class JobSocketRoute(SocketRoute):
     """What one job says; closed with its end."""
 
+    def __init__(self, streams: Streams, gate: Gate, dialect: Dialect, audit: Audit) -> None:
+        super().__init__(streams, gate, dialect)
+        self._audit = audit
+
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         is_ours = scope["type"] == "websocket" and OF_JOB.fullmatch(scope["path"]) is not None
         return (Match.FULL if is_ours else Match.NONE), {}
@@ -122,6 +127,8 @@ class JobSocketRoute(SocketRoute):
         after, _ = read_after(read_parameters(query, WatchAsked, but="ticket").after)
         await self._streams.of_jobs.check_job(id)
         self._streams.of_jobs.check_room(caller, id)
+        if caller.job is None:
+            await self._audit.record(caller, LOOK, found[1], result="ok")
         return self._tell(caller, id, after)
 
     async def _tell(self, caller: Caller, id: MessageId, after: int) -> AsyncGenerator[Said, None]:

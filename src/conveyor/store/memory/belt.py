@@ -194,14 +194,15 @@ class Belt(Limits):
         self, owner: int, settlements: Sequence[Settlement], *, ended: Mapping[str, int] | None = None
     ) -> Settled:
         answer = self._settle_all(owner, settlements)
-        for name, calls in (ended or {}).items():
+        for name, calls in ((self._called_now(name), calls) for name, calls in (ended or {}).items()):
             held = self._tables.slots.get((name, owner), 0)
             self._tables.slots[name, owner] = max(0, held - calls)
             self._wake(name)
         return answer
 
     async def reconcile(self, owner: int, queue: str, held: Collection[tuple[int, int]], *, calls: int) -> int:
-        here = self._tables.in_queue(self._queue(queue).name)
+        queue = self._queue(self._called_now(queue)).name
+        here = self._tables.in_queue(queue)
         if not self._may_own(owner):
             return 0
         orphans = [m for m in here if m.owner == owner and (m.seq, m.claims) not in held]
@@ -229,7 +230,7 @@ class Belt(Limits):
 
     def _may_settle(self, message: Message, owner: int, settlement: Settlement) -> bool:
         if owner == PULL_OWNER and settlement.action is Action.ACK:
-            return 1 <= settlement.claim <= message.claims  # T3'
+            return message.claims_before < settlement.claim <= message.claims  # T3'
         return message.owner == owner and message.claims == settlement.claim
 
     def _settle(self, message: Message, settlement: Settlement) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import msgspec
 from msgspec.structs import replace
 
+from conveyor.model.alert import write_alert
 from conveyor.model.clock import Clock
 from conveyor.model.errors import QueueNotFoundError, StoreClosedError
 from conveyor.model.group import MemberState
-from conveyor.model.ids import IdSource, MessageId, show_id
+from conveyor.model.ids import IdSource, MessageId
 from conveyor.model.job import JobAttempt, JobRecord, JobState
 from conveyor.model.message import CRASH_BUDGET, ERROR_CHARS_MAX, ContentType, DeadLetter, Priority
 from conveyor.model.settings import ConsumerSettings, QueueSettings, check_name
@@ -67,8 +67,19 @@ class Floor:
     def _queue(self, name: str) -> Queue:
         queue = self._tables.queues.get(name)
         if queue is None:
-            raise QueueNotFoundError(name)
+            now = self._called_now(name)
+            raise QueueNotFoundError(name, now=None if now == name else now)
         return queue
+
+    def _called_now(self, name: str) -> str:
+        """What a worker calls a queue may be its name of before."""
+        queues = self._tables.queues
+        return name if name in queues else next((each.name for each in queues.values() if name in each.former), name)
+
+    def _forget_former(self, name: str) -> None:
+        """Somebody takes the name: what still comes under it is that one's."""
+        for queue in self._tables.queues.values():
+            queue.former.discard(name)
 
     def _consumer(self, name: str) -> ConsumerSettings:
         """The queue's consumer, or the defaults if it has none."""
@@ -77,6 +88,7 @@ class Floor:
     def _make_queue(self, name: str, settings: QueueSettings) -> Queue:
         check_name("queue", name)
         settings.check()
+        self._forget_former(name)
         now = self._now()
         version = next(self._tables.versions)
         queue = Queue(name=name, settings=settings, version=version, created_at=now, modified_at=now)
@@ -192,7 +204,7 @@ class Floor:
         """What was cancelled stays so."""
         present = self._tables.jobs.get(record.id)
         if present is None or present.state is not JobState.CANCELLED:
-            self._tables.jobs[record.id] = record
+            self._tables.jobs[record.id] = replace(record, queue=self._called_now(record.queue))
 
     def _keep_job(self, message: Message, expires_at: int) -> None:
         """A record for the job of a step or an event, which is kept as long as that."""
@@ -217,18 +229,11 @@ class Floor:
 
     def _alert(self, queue: str, message: Message, dlq: str | None, reason: str, error: str | None) -> None:
         settings = self._ensure_queue(queue).settings
-        body = {
-            "event": "message.dead_lettered",
-            "queue": message.queue,
-            "dead_letter_queue": dlq,
-            "message_id": show_id(message.id),
-            "reason": reason,
-            "error": error,
-            "attempts": message.attempts,
-            "dead_at": self._now(),
-            "headers": None if message.headers is None else msgspec.json.decode(message.headers),
-        }
-        self._add(queue, msgspec.json.encode(body), delay_ms=settings.delivery_delay_ms)
+        body = write_alert(
+            message.queue, dlq, message.id, reason=reason, error=error, attempts=message.attempts, dead_at=self._now(),
+            headers=message.headers,
+        )  # fmt: skip
+        self._add(queue, body, delay_ms=settings.delivery_delay_ms)
         self._wake(queue)
 
     def _add(self, queue: str, body: bytes, *, delay_ms: int) -> None:

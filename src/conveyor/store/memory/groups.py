@@ -248,42 +248,42 @@ class MemoryGroups:
         self._store = store
 
     async def start(self, group: GroupDraft, nodes: Sequence[NodeDraft], *, is_last: bool) -> Group:
-        return self._store._start_group(group, nodes, is_last=is_last)  # noqa: SLF001  # the store's other face
+        return self._store._start_group(group, nodes, is_last=is_last)
 
     async def advance(self, id: MessageId) -> bool:
-        return self._store._advance(id)  # noqa: SLF001
+        return self._store._advance(id)
 
     async def find(self, id: MessageId) -> Group | None:
-        entry = self._store._tables.groups.get(id)  # noqa: SLF001
+        entry = self._store._tables.groups.get(id)
         return None if entry is None else entry.group
 
     async def look(
         self, *, name: str | None = None, state: GroupState | None = None, limit: int, before: MessageId | None = None
     ) -> list[Group]:
-        groups = self._store._tables.groups  # noqa: SLF001
+        groups = self._store._tables.groups
         found = [groups[id].group for id in sorted(groups, reverse=True) if before is None or id < before]
         return [each for each in found if name in (None, each.name) and state in (None, each.state)][:limit]
 
     async def members(
         self, id: MessageId, *, state: MemberState | None = None, limit: int, after: int = -1
     ) -> list[Member]:
-        entry = self._store._tables.groups.get(id)  # noqa: SLF001
+        entry = self._store._tables.groups.get(id)
         found = [] if entry is None else [each.member for each in entry.members]
         return [each for each in found if each.place > after and state in (None, each.state)][:limit]
 
     async def find_member(self, id: MessageId) -> Member | None:
-        entry = self._store._tables.members.get(id)  # noqa: SLF001
+        entry = self._store._tables.members.get(id)
         return None if entry is None else entry.member
 
     async def unsent(self, *, limit: int, after: tuple[MessageId, int] | None = None) -> list[Unsent]:
-        found = self._store._list_unsent()  # noqa: SLF001
+        found = self._store._list_unsent()
         return [each for each in found if after is None or (each.group, each.place) > after][:limit]
 
     async def edit_unsent(self, was: Unsent, body: bytes) -> bool:
-        return await self._store._edit_unsent(was, body)  # noqa: SLF001
+        return await self._store._edit_unsent(was, body)
 
     async def cancel(self, id: MessageId) -> Group | None:
-        return await self._store._cancel_group(id)  # noqa: SLF001
+        return await self._store._cancel_group(id)
 
     async def sweep(self) -> int:
-        return self._store._sweep_groups()  # noqa: SLF001
+        return self._store._sweep_groups()

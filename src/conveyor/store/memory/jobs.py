@@ -58,7 +58,7 @@ class Jobs(Belt):
         for each in running:
             present = jobs.get(each.id)
             if present is None:
-                jobs[each.id] = each
+                jobs[each.id] = replace(each, queue=self._called_now(each.queue))
             elif each.started_at > (-1 if present.ended_at is None else present.ended_at):
                 jobs[each.id] = replace(
                     present, state=JobState.RUNNING, started_at=each.started_at, ended_at=None, next_at=None,
@@ -113,7 +113,7 @@ class Jobs(Belt):
         return Obstacles(
             throttled_until=queue.throttled_until,
             shelf=1 if message.crash_suspect else 0,
-            releases=message.releases,
+            releases=message.releases - message.claims_before,
             slots_held=held,
             key_leased=sum(each.leased and each.key == message.key for each in lane if message.key is not None),
             rate_opens_at=None if window is None else window.opens_at(now, 1),

@@ -21,6 +21,7 @@ from conveyor.store.records import (
     Reaped,
     Swept,
 )
+from conveyor.store.resting import latest_of
 
 _Key = TypeVar("_Key")
 _Row = TypeVar("_Row")
@@ -90,6 +91,8 @@ class Owners(Retention):
         lost = [row.owner for row in tables.owners.values() if row.lease_until <= now][:SWEEP_ROWS_MAX]
         for owner in lost:
             self._reap(owner, _NOBODY_SAW)
+        for queue in tables.queues.values():
+            self._end_stale_rests(queue)
         return Swept(
             **self._prune(),
             owners=len(lost),
@@ -106,6 +109,18 @@ class Owners(Retention):
 
     def _sweep_groups(self) -> int:
         raise NotImplementedError
+
+    def _end_stale_rests(self, queue: Queue) -> None:
+        """Those of before the clock was set back."""
+        tables, key_rate = self._tables, None if queue.consumer is None else queue.consumer.key_rate
+        latest = latest_of(key_rate, self._now())
+        if queue.throttled_until > latest.rest:
+            queue.throttled_until = 0
+        for (name, key), at in tables.rests.items():
+            window = tables.windows.get((name, key))
+            is_stale = window is not None and window.ends_at > latest.window
+            if name == queue.name and at > latest.opening and (at > latest.rest or is_stale):
+                tables.rests[name, key] = 0
 
     def _lift_aged(self, queue: Queue) -> int:
         """As `store.ageing` says."""

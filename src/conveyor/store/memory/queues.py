@@ -12,13 +12,13 @@ from conveyor.model.redrive import add_redrive
 from conveyor.model.settings import ConsumerSettings, QueueSettings, gating_of
 from conveyor.model.step import StepKind
 from conveyor.store.groups import MemberEnd
-from conveyor.store.memory.limits import Limits
+from conveyor.store.memory.renaming import Renaming
 from conveyor.store.memory.rows import Queue
 from conveyor.store.memory.witnessed import changes
 from conveyor.store.records import SWEEP_ROWS_MAX, QueueInfo, QueueMetrics
 
 
-class Queues(Limits):
+class Queues(Renaming):
     """`QueueStore`."""
 
     @changes("queue")

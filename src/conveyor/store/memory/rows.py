@@ -41,12 +41,16 @@ class Message:
     cost: int = 1
     claims: int = 0
     releases: int = 0
+    claims_before: int = 0
+    """In lives before this one; they count among its releases."""
     crashes: int = 0
     crash_suspect: bool = False
     owner: int | None = None
     lease_until: int | None = None
     lease_most: int | None = None
     dead: DeadLetter | None = None
+    retries_at_death: int | None = None
+    """Of a dead letter: its own `max_retries` in its queue of origin."""
 
     @property
     def leased(self) -> bool:
@@ -94,13 +98,18 @@ class Message:
         self.owner = self.lease_until = self.lease_most = None
 
     def start_anew(self, queue: str, now: int, dead: DeadLetter | None) -> None:
-        """T6 and T12: the same message in another queue, as if it had just been sent there."""
+        """T6 and T12: the same message in another queue, as if it had just been sent there. Claims go on, so that no
+        lease from before fits it."""
         self.end_lease()
         self.queue, self.dead = queue, dead
         self.ready_at = self.first_ready_at = now
-        self.claims = self.releases = self.crashes = 0
+        self.claims_before = self.releases = self.claims
+        self.crashes = 0
         self.crash_suspect = False
-        self.expires_at = self.max_retries = None
+        self.expires_at = None
+        own = self.max_retries
+        self.max_retries = self.retries_at_death if dead is None else None
+        self.retries_at_death = None if dead is None else own
 
     def peek(self) -> Peeked:
         return Peeked(
@@ -134,6 +143,8 @@ class Queue:
     """What the consumer's script said at its last start."""
     paused: bool = False
     throttled_until: int = 0
+    first_name: str | None = None
+    former: set[str] = field(default_factory=set)
 
     def info(self) -> QueueInfo:
         return QueueInfo(
@@ -144,6 +155,7 @@ class Queue:
             version=self.version,
             created_at=self.created_at,
             modified_at=self.modified_at,
+            first_name=self.first_name,
         )
 
 

@@ -10,7 +10,16 @@ from conveyor.model.beside import ScheduleNotFoundError
 from conveyor.model.errors import QueueNotFoundError
 from conveyor.model.ids import MessageId
 from conveyor.store.records import TRAIL_KIND
-from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_of, watched
+from conveyor.store.witness import (
+    Change,
+    Witness,
+    current_witness,
+    read_hex,
+    split_name,
+    subject_after,
+    subject_of,
+    watched,
+)
 
 M = TypeVar("M", bound=Callable[..., Coroutine[Any, Any, Any]])
 T = TypeVar("T")
@@ -47,7 +56,8 @@ async def _watch(
         witness.examine(b"" if head is None else head.body)
     before = await _look(store, *subject)
     answer = await run()
-    seen = Change(kind=subject[0], name=subject[1], before=before, after=await _look(store, *subject), answer=answer)
+    after = await _look(store, *subject_after(*subject, answer))
+    seen = Change(kind=subject[0], name=subject[1], before=before, after=after, answer=answer)
     body = witness.describe(seen, store.clock.now_ms())
     if body is not None and store.keeps_trail:
         await store.append_record(witness.trail, body, witness.seal)

@@ -58,6 +58,8 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     created_at: int
     modified_at: int
+    first_name: str | None
+    former: tuple[str, ...]
 
     @property
     def info(self) -> QueueInfo:
@@ -70,6 +72,7 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
             version=self.version,
             created_at=self.created_at,
             modified_at=self.modified_at,
+            first_name=self.first_name,
         )
 
     @property
@@ -120,17 +123,28 @@ class Catalog:
         self.version = version
         self.rows = {row.name: row for row in rows}
         self._lanes = {row.lane: row for row in self.rows.values()}
+        self._former = {name: row for row in self.rows.values() for name in row.former}
         self.gates_keys = any(row.gates_keys for row in self.rows.values())
 
     def get(self, name: str) -> QueueRow:
         """`QueueNotFoundError`."""
         row = self.rows.get(name)
         if row is None:
-            raise QueueNotFoundError(name)
+            renamed = self.meant(name)
+            raise QueueNotFoundError(name, now=None if renamed is None else renamed.name)
         return row
 
     def find(self, name: str) -> QueueRow | None:
         return self.rows.get(name)
+
+    def meant(self, name: str) -> QueueRow | None:
+        """The queue of this name, else the one that has had it: for what was on its way when that was renamed."""
+        return self.rows.get(name) or self._former.get(name)
+
+    def called_now(self, name: str) -> str:
+        """What a worker calls a queue may be its name of before."""
+        row = self.meant(name)
+        return name if row is None else row.name
 
     def of_lane(self, lane: int) -> QueueRow | None:
         """None: the lane was purged, or its queue deleted."""
@@ -153,6 +167,7 @@ async def create(tx: Statements, name: str, settings: QueueSettings) -> QueueRow
     check_name("queue", name)
     settings.check()
     tx.require_catalog()
+    await tx.run("forget_former", name)
     await tx.run("insert_queue", name, await new_lane(tx), _json(settings), tx.now)
     await bump(tx)
     return tx.catalog.get(name)
@@ -185,7 +200,7 @@ async def new_lane(tx: Statements) -> int:
 
 def _decode(found: Any) -> QueueRow:
     name, lane, settings, consumer, declared, paused, throttled_until, levels, *rest = found
-    holds_dead, rests_keys, version, created_at, modified_at = rest
+    holds_dead, rests_keys, version, created_at, modified_at, first_name, former = rest
     return QueueRow(
         name=name,
         lane=lane,
@@ -200,6 +215,8 @@ def _decode(found: Any) -> QueueRow:
         version=version,
         created_at=created_at,
         modified_at=modified_at,
+        first_name=first_name,
+        former=tuple(former.split()),
     )
 
 

@@ -122,7 +122,7 @@ async def _take(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: in
             found = await _take_head(tx, request, (row.lane, shelf, priority), wanted)
             past = [each for each in found if _is_past(tx, row, each)]
             for each in past:
-                await bury_past(tx, row, request.owner, each[_SEQ], each[_CLAIMS] - each[_RELEASES])
+                await bury_past(tx, row, request.owner, each[_SEQ], claims=each[_CLAIMS], releases=each[_RELEASES])
             taken += [each for each in found if not _is_past(tx, row, each)] if past else found
             if len(found) < wanted:
                 break
@@ -159,7 +159,7 @@ async def _take_batches(
         past = [each for each in found if _is_past(tx, row, each)]
         for each in past:
             await tx.run("leave_ready", row.lane, shelf, each[_PRIORITY], each[_READY_AT], each[_SEQ])
-            await bury(tx, row, each[_SEQ], DeadReason.EXPIRED, attempts=each[_CLAIMS] - each[_RELEASES])
+            await bury(tx, row, each[_SEQ], DeadReason.EXPIRED, claims=each[_CLAIMS], releases=each[_RELEASES])
         candidates += [each for each in found if each not in past] if past else found
         if not past:
             break
@@ -197,10 +197,10 @@ def is_past(row: QueueRow, now: int, expires_at: int | None, first_ready_at: int
     return (expires_at is not None and expires_at <= now) or first_ready_at < now - row.settings.retention_ms
 
 
-async def bury_past(tx: Transaction, row: QueueRow, owner: int, seq: int, attempts: int) -> None:
+async def bury_past(tx: Transaction, row: QueueRow, owner: int, seq: int, *, claims: int, releases: int) -> None:
     """A message that was leased and found to be past its end."""
     if await tx.run("drop_lease", owner, seq):
-        await bury(tx, row, seq, DeadReason.EXPIRED, attempts=attempts)
+        await bury(tx, row, seq, DeadReason.EXPIRED, claims=claims, releases=releases)
 
 
 async def _lease_taken(tx: Transaction, row: QueueRow, request: ClaimRequest, shelf: int, taken: list[_Found]) -> None:

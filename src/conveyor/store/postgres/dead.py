@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import msgspec
 
+from conveyor.model.alert import write_alert
 from conveyor.model.group import MemberState
-from conveyor.model.ids import MessageId, show_id
+from conveyor.model.ids import MessageId
 from conveyor.model.message import ERROR_CHARS_MAX, ContentType, Draft, Priority
 from conveyor.store.groups import MemberEnd
 from conveyor.store.postgres import append, catalog, jobs, keys
@@ -14,14 +15,23 @@ from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import Transaction, storable
 
 
+class _Letter(msgspec.Struct, frozen=True):
+    """What is written of a death."""
+
+    reason: str
+    error: str | None
+    max_retries: int | None
+    """The message's own, for when it goes back: in the dead letter queue that queue's limit holds."""
+
+
 async def bury(
-    tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int, error: str | None = None
+    tx: Transaction, row: QueueRow, seq: int, reason: str, *, claims: int, releases: int, error: str | None = None
 ) -> None:
-    """The caller has taken it out of `ready` or `leased`."""
+    """The caller has taken it out of `ready` or `leased`, after that many claims and releases."""
     if await jobs.is_cancelled(tx, row, seq):
         await leave(tx, row, seq)
         return
-    await jobs.note_death(tx, row, seq, reason, error, attempts)
+    await jobs.note_death(tx, row, seq, reason, error, claims - releases)
     place = await tx.row("read_place", seq)
     assert place is not None, "a message that dies has a row"
     await _leave_queue(tx, row, seq, place)
@@ -29,21 +39,15 @@ async def bury(
     if target is None:
         headers, message_id = await _drop(tx, seq)
     else:
-        headers, message_id = await _move(tx, row, await catalog.ensure(tx, target), seq, reason, error)
+        letter = _Letter(reason, error, max_retries=place[4])
+        headers, message_id = await _move(tx, row, await catalog.ensure(tx, target), seq, letter, max(claims, place[7]))
     tx.end_member(message_id, headers, MemberEnd(MemberState.FAILED))
     if row.consumer is not None and row.consumer.alert_queue is not None:
-        facts = {
-            "event": "message.dead_lettered",
-            "queue": row.name,
-            "dead_letter_queue": target,
-            "message_id": show_id(message_id),
-            "reason": str(reason),
-            "error": error,
-            "attempts": attempts,
-            "dead_at": tx.now,
-            "headers": None if headers is None else msgspec.json.decode(headers),
-        }
-        await _alert(tx, row.consumer.alert_queue, facts)
+        body = write_alert(
+            row.name, target, message_id, reason=reason, error=error, attempts=claims - releases, dead_at=tx.now,
+            headers=headers,
+        )  # fmt: skip
+        await _alert(tx, row.consumer.alert_queue, body)
 
 
 async def leave(tx: Transaction, row: QueueRow, seq: int) -> None:
@@ -62,7 +66,7 @@ async def clear(tx: Transaction, seq: int) -> None:
 
 
 async def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:
-    lane, _ready_at, _priority, key, _max_retries, size, dedupe = place
+    lane, _ready_at, _priority, key, _max_retries, size, dedupe, _before = place
     tx.count(row.lane, -1, -int(str(size)))
     gate_key = row.gate_key(None if key is None else str(key))
     if gate_key is not None:
@@ -80,14 +84,16 @@ async def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, MessageId]:
 
 
 async def _move(
-    tx: Transaction, row: QueueRow, target: QueueRow, seq: int, reason: str, error: str | None
+    tx: Transaction, row: QueueRow, target: QueueRow, seq: int, letter: _Letter, claims: int
 ) -> tuple[bytes | None, MessageId]:
-    found = await tx.row("move_to_lane", target.lane, tx.now, seq)
+    """It begins anew, with no attempt counted; but claims go on, so that no lease from before its death fits it."""
+    found = await tx.row("move_to_lane", target.lane, tx.now, None, claims, seq)
     assert found is not None
     message_id, priority, key, headers, size = found
-    await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
-    shortened = None if error is None else storable(error[:ERROR_CHARS_MAX])
-    await tx.run("put_dead_letter", target.lane, seq, row.name, storable(str(reason)), shortened, tx.now)
+    await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, claims, claims, 0)
+    shortened = None if letter.error is None else storable(letter.error[:ERROR_CHARS_MAX])
+    facts = (row.name, storable(str(letter.reason)), shortened, tx.now, letter.max_retries)
+    await tx.run("put_dead_letter", target.lane, seq, *facts)
     tx.count(target.lane, 1, size)
     gate_key = target.gate_key(key)
     if gate_key is not None:
@@ -101,12 +107,12 @@ async def _move(
     return headers, message_id
 
 
-async def _alert(tx: Transaction, queue: str, facts: dict[str, object]) -> None:
+async def _alert(tx: Transaction, queue: str, body: bytes) -> None:
     row = await catalog.ensure(tx, queue)
     draft = Draft(
         id=tx.ids.new(),
         queue=row.name,
-        body=msgspec.json.encode(facts),
+        body=body,
         content_type=ContentType.JSON,
         priority=Priority.NORMAL,
     )

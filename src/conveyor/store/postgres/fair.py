@@ -175,4 +175,4 @@ async def carry_out(tx: Transaction, row: QueueRow, taking: Taking) -> None:
             await tx.run("move_in_line", *zip(*moves, strict=True), row.lane, priority)
         for each in rotated.past:
             await tx.run("leave_ready", row.lane, keys.OPEN, each.priority, each.ready_at, each.seq)
-            await bury(tx, row, each.seq, DeadReason.EXPIRED, attempts=each.claims - each.releases)
+            await bury(tx, row, each.seq, DeadReason.EXPIRED, claims=each.claims, releases=each.releases)

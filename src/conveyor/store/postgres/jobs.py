@@ -36,14 +36,14 @@ _PAGE: Final = 200
 
 async def put_outcomes(tx: Transaction, outcomes: Sequence[JobRecord]) -> None:
     """How jobs ended whose leases have just ended with an ack."""
-    await tx.run_many("put_job", [_columns(each) for each in outcomes])
+    await tx.run_many("put_job", [_columns(tx, each) for each in outcomes])
 
 
 async def put_failure(tx: Transaction, record: JobRecord, *, put_off: bool = False) -> None:
     """An attempt that did not succeed; of those that were put off, and not counted, only the last is kept."""
     if put_off:
         await tx.run("drop_put_off", record.id, record.attempts)
-    await tx.run("put_job", *_columns(record))
+    await tx.run("put_job", *_columns(tx, record))
     state = JobState.SCHEDULED if put_off else record.state
     await tx.run(
         "put_attempt",
@@ -52,9 +52,10 @@ async def put_failure(tx: Transaction, record: JobRecord, *, put_off: bool = Fal
     )
 
 
-def _columns(record: JobRecord) -> tuple[object, ...]:
+def _columns(tx: Transaction, record: JobRecord) -> tuple[object, ...]:
+    queue = tx.catalog.called_now(record.queue)
     return (
-        *(record.id, record.name, record.queue, record.state.value, record.enqueued_at, record.started_at),
+        *(record.id, record.name, queue, record.state.value, record.enqueued_at, record.started_at),
         *(record.ended_at, record.attempts, record.worker, record.result, record.result_until, _storable(record.error)),
         *(record.fingerprint, record.next_at, record.expires_at),
     )
@@ -107,7 +108,7 @@ async def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:
     found = None if wanted is None else await find_job(tx, wanted[0])
     if found is None:
         return False
-    await tx.run("put_job", *_columns(cancelled(found, tx.now)))
+    await tx.run("put_job", *_columns(tx, cancelled(found, tx.now)))
     return True
 
 
@@ -206,9 +207,10 @@ async def beat_jobs(tx: Transaction, running: Sequence[JobRecord]) -> list[Messa
     """Those that are to end."""
     wanted = []
     for each in running:
+        queue = tx.catalog.called_now(each.queue)
         found = await tx.row(
             "beat_job",
-            *(each.id, each.name, each.queue, each.enqueued_at, each.started_at, each.attempts, each.worker),
+            *(each.id, each.name, queue, each.enqueued_at, each.started_at, each.attempts, each.worker),
             each.expires_at,
         )
         if found is None:  # it has ended, as far as this store knows
@@ -242,7 +244,7 @@ async def _cancel(tx: Transaction, found: JobFound, message: Peeked, take_out: T
     row = tx.catalog.get(message.queue)
     if not await take_out(tx, row, message):
         return False
-    await tx.run("put_job", *_columns(unended(found, tx.now, state=JobState.CANCELLED)))
+    await tx.run("put_job", *_columns(tx, unended(found, tx.now, state=JobState.CANCELLED)))
     tx.wake(row)
     return True
 

@@ -118,7 +118,7 @@ async def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, known:
 
 async def _expire(tx: Transaction, row: QueueRow, shelf: int, each: Candidate) -> None:
     await tx.run("leave_ready", row.lane, shelf, each.priority, each.ready_at, each.seq)
-    await bury(tx, row, each.seq, DeadReason.EXPIRED, attempts=each.claims - each.releases)
+    await bury(tx, row, each.seq, DeadReason.EXPIRED, claims=each.claims, releases=each.releases)
 
 
 async def _lease(

@@ -104,10 +104,10 @@ async def retries_are_spent(tx: Transaction, row: QueueRow, ended: Ended) -> boo
 async def crash(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bool:
     """It killed its worker and ran alone: dead if that was the last time; True then. It runs alone from now on."""
     if ended.crashes + 1 >= CRASH_BUDGET:
-        await bury(tx, row, ended.seq, DeadReason.CRASHES, attempts=ended.attempts, error=error)
+        await bury(tx, row, ended.seq, DeadReason.CRASHES, claims=ended.claims, releases=ended.releases, error=error)
         return True
     if await retries_are_spent(tx, row, ended):
-        await bury(tx, row, ended.seq, DeadReason.RETRIES, attempts=ended.attempts, error=error)
+        await bury(tx, row, ended.seq, DeadReason.RETRIES, claims=ended.claims, releases=ended.releases, error=error)
         return True
     await jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     await put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT, crashes=1)
@@ -117,7 +117,7 @@ async def crash(tx: Transaction, row: QueueRow, ended: Ended, error: str | None)
 async def lose(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bool:
     """Its owner vanished, nobody knows why: an attempt, never a crash; True if it is dead now."""
     if await retries_are_spent(tx, row, ended):
-        await bury(tx, row, ended.seq, DeadReason.LOST, attempts=ended.attempts, error=error)
+        await bury(tx, row, ended.seq, DeadReason.LOST, claims=ended.claims, releases=ended.releases, error=error)
         return True
     await jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     await put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT if ended.suspect else keys.OPEN)

@@ -23,6 +23,8 @@ SLACK_MS: Final = 250
 """Where looks are dear, a mark stays this far behind: a send may be committed after a later one was claimed."""
 _REST: Final = 10
 """Scouts look a tenth of the time."""
+_HEAD_SWEEPS: Final = 60
+"""One in so many sweeps of dedupe keys begins at the very head."""
 
 Level = tuple[int, int, int]
 """Lane, shelf, priority."""
@@ -67,11 +69,19 @@ class Marks:
         self._changes = 0
         self.jobs_over = 0
         """Where the next sweep of finished jobs begins, in the order of their ends; 0 is the very head."""
+        self.dedupe_over = 0
+        """The same of dedupe keys whose message is gone."""
+        self._dedupe_sweeps = 0
 
     @property
     def changes(self) -> int:
         """Grows whenever a mark is lowered; who read an older number has nothing to say."""
         return self._changes
+
+    def begin_dedupe(self) -> int:
+        """Where this sweep of dedupe keys begins."""
+        self._dedupe_sweeps += 1
+        return self.dedupe_over if self._dedupe_sweeps % _HEAD_SWEEPS else 0
 
     def monotonic(self) -> float:
         return self._clock.monotonic()

@@ -51,6 +51,14 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     """For people: without credentials."""
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """What a process learned when it opened a store: its schema is migrated, this is where it is, and which it is."""
+
+    pid: int
+    address: Address
+    store_id: bytes
+
+
 def read_address(url: str) -> Address:
     """`InvalidSettingError`. The parameters that are not ours are libpq's."""
     parts = urlsplit(url)

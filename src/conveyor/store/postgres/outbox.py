@@ -150,8 +150,12 @@ def _has_turn(text: str) -> bool:
 
 async def _append(tx: Transaction, taken: Sequence[Row]) -> None:
     sent = [(decode_draft(text, body), sent_at) for _, text, body, sent_at in taken]
-    sent = [each for each in sent if tx.catalog.find(each[0].queue) is not None]  # as those of a queue that is deleted
-    rows = {draft.queue: tx.catalog.get(draft.queue) for draft, _ in sent}
+    rows = {row.name: row for draft, _ in sent if (row := tx.catalog.meant(draft.queue)) is not None}
+    sent = [
+        (msgspec.structs.replace(draft, queue=row.name), sent_at)
+        for draft, sent_at in sent
+        if (row := tx.catalog.meant(draft.queue)) is not None  # as those of a queue that is deleted
+    ]
     known = await known_keys(tx, rows, [draft for draft, _ in sent])
     for draft, sent_at in sent:
         await append_one(tx, rows[draft.queue], draft, known, sent_at=sent_at)

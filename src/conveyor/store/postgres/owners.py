@@ -116,7 +116,7 @@ def _note(reaped: Reaped, each: Ended, *, died: bool) -> None:
 
 async def _time_out(tx: Transaction, row: QueueRow, each: Ended, error: str) -> bool:
     if await leases.retries_are_spent(tx, row, each):
-        await bury(tx, row, each.seq, DeadReason.TIMEOUT, attempts=each.attempts, error=error)
+        await bury(tx, row, each.seq, DeadReason.TIMEOUT, claims=each.claims, releases=each.releases, error=error)
         return True
     await jobs.note_failure(tx, row, each.seq, error, each.attempts)
     await leases.put_back(tx, row, each, ready_at=tx.now)

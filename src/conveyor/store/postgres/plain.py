@@ -215,7 +215,7 @@ async def replace_past(tx: Transaction, request: ClaimRequest, taken: Taken) -> 
     """T10 for what `claim` found to be past its end, and as many messages in its stead."""
     row = tx.catalog.get(request.queue)
     for each in taken.past:
-        await long_way.bury_past(tx, row, request.owner, each[_SEQ], each[_CLAIMS] - each[_RELEASES])
+        await long_way.bury_past(tx, row, request.owner, each[_SEQ], claims=each[_CLAIMS], releases=each[_RELEASES])
     leases = taken.claimed.leases
     more = await long_way.claim(tx, msgspec.structs.replace(request, limit=request.limit - len(leases)))
     return msgspec.structs.replace(more, leases=leases + more.leases)
@@ -232,17 +232,18 @@ async def ack(link: Link, owner: int, settlements: Sequence[Settlement]) -> Told
     )
     outcomes = [(each.seq, each.outcome) for each in settlements if each.outcome is not None]
     if outcomes:
-        (said,) = await link.call("ack_jobs", *facts, *zip(*map(_job_columns, outcomes), strict=True))
+        columns = zip(*(_job_columns(catalog, *each) for each in outcomes), strict=True)
+        (said,) = await link.call("ack_jobs", *facts, *columns)
     else:
         (said,) = await link.call("ack_plain", *facts)
     is_done, lost = said
     return (Settled(lost, []) if is_done else None), _NOBODY
 
 
-def _job_columns(outcome: tuple[int, JobRecord]) -> tuple[Any, ...]:
+def _job_columns(catalog: Catalog, seq: int, job: JobRecord) -> tuple[Any, ...]:
     """In the order of `ack_jobs`."""
-    seq, job = outcome
     return (
-        *(seq, job.id, job.name, job.queue, job.state.value, job.enqueued_at, job.started_at, job.ended_at),
-        *(job.attempts, job.worker, job.result, job.result_until, job.expires_at),
+        *(seq, job.id, job.name, catalog.called_now(job.queue), job.state.value),
+        *(job.enqueued_at, job.started_at, job.ended_at, job.attempts, job.worker),
+        *(job.result, job.result_until, job.expires_at),
     )

@@ -219,7 +219,7 @@ async def redrive(tx: Transaction, queue: str, seqs: Sequence[int] | None, limit
     if row.gates_keys:
         await tx.lock_lane(row.lane)
     letters = await _letters(tx, row, seqs, limit)
-    return sum([await _redrive_one(tx, row, seq, origin) for seq, origin in letters])
+    return sum([await _redrive_one(tx, row, *letter) for letter in letters])
 
 
 async def _letters(tx: Transaction, row: QueueRow, seqs: Sequence[int] | None, limit: int) -> list[Row]:
@@ -229,21 +229,22 @@ async def _letters(tx: Transaction, row: QueueRow, seqs: Sequence[int] | None, l
     return found[:limit]
 
 
-async def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) -> bool:
+async def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str, max_retries: int | None) -> bool:
     target = tx.catalog.find(origin)
     place = await tx.row("read_place", seq)
     if target is None or place is None:
         return False
-    _lane, ready_at, priority, key, _retries, size, _dedupe = place
+    _lane, ready_at, priority, key, _retries, size, _dedupe, before = place
     found = await tx.row("find_ready", row.lane, priority, ready_at, seq)
     if found is None:
         return False
-    await tx.run("leave_ready", row.lane, found[0], priority, ready_at, seq)
+    shelf, claims = found[0], max(found[1], before)
+    await tx.run("leave_ready", row.lane, shelf, priority, ready_at, seq)
     await tx.run("drop_dead_letter", row.lane, seq)
-    moved = await tx.row("move_to_lane", target.lane, tx.now, seq)
+    moved = await tx.row("move_to_lane", target.lane, tx.now, max_retries, claims, seq)
     assert moved is not None, "its row was there"
     await tx.run("set_headers", add_redrive(moved[3]), seq)
-    await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
+    await tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, claims, claims, 0)
     if target.tracks_jobs:
         await tx.run("restart_waits", seq)
     tx.count(row.lane, -1, -size)

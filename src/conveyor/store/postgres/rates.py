@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from conveyor.model.rate import Window
 from conveyor.store.gates import Candidate, Gate, KeyState
+from conveyor.store.postgres import catalog
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.transaction import Transaction
+from conveyor.store.resting import latest_of
 
 
 async def open_gate(tx: Transaction, row: QueueRow) -> Gate:
@@ -57,3 +59,17 @@ async def close_gate(
     if written:
         await tx.run("put_windows", row.name, *zip(*written, strict=True))
     return left_open
+
+
+async def end_stale_rests(tx: Transaction, row: QueueRow) -> None:
+    """Those of before the clock was set back."""
+    latest = latest_of(None if row.consumer is None else row.consumer.key_rate, tx.now)
+    if row.throttled_until > latest.rest:
+        tx.require_catalog()
+        await tx.run("end_throttle", row.lane)
+        await catalog.bump(tx)
+        tx.wake(row)
+    if row.closes_keys and await tx.run(
+        "open_stale_keys", tx.now, row.name, latest.opening, latest.rest, latest.window
+    ):
+        tx.wake(row)

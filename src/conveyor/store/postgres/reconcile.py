@@ -12,7 +12,7 @@ from conveyor.store.postgres.transaction import Transaction
 
 async def reconcile(tx: Transaction, owner: int, queue: str, held: Collection[tuple[int, int]], calls: int) -> int:
     """Release the leases that are not among `held`; how many. `QueueNotFoundError`."""
-    row = tx.catalog.get(queue)
+    row = tx.catalog.meant(queue) or tx.catalog.get(queue)
     if await tx.row("lock_owner", owner) is None:
         return 0
     known = frozenset(held)

@@ -142,18 +142,18 @@ async def take_out_ready(tx: Transaction, row: QueueRow, message: Peeked) -> boo
 
 
 async def _take_out(tx: Transaction, seq: int, place: Row, claim: int | None) -> bool:
-    """READY or LEASED -> gone, if it was claimed as often as that; None: however often."""
-    lane, ready_at, priority, key, _retries, size, _dedupe = place
+    """READY or LEASED -> gone, if that is one of its claims since it came to its queue; None: however often."""
+    lane, ready_at, priority, key, _retries, size, _dedupe, before = place
     await tx.lock_gated([lane])
     lease = await tx.row("find_lease", seq)
     if lease is not None:
         owner, claims, _ = lease
-        if claim is not None and not 1 <= claim <= claims:
+        if claim is not None and not before < claim <= claims:
             return False
         await tx.run("drop_lease", owner, seq)
     else:
         found = await tx.row("find_ready", lane, priority, ready_at, seq)
-        if found is None or (claim is not None and not 1 <= claim <= found[1]):
+        if found is None or (claim is not None and not before < claim <= found[1]):
             return False
         await tx.run("leave_ready", lane, found[0], priority, ready_at, seq)
     gone = await tx.row("delete_message", seq)
@@ -205,7 +205,8 @@ async def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -
             return False
         case Action.RETRY | Action.REJECT | Action.ACK:
             default = DeadReason.RETRIES if each.action is Action.RETRY else DeadReason.REJECTED
-            await bury(tx, row, ended.seq, each.reason or default, attempts=ended.attempts, error=each.error)
+            reason = each.reason or default
+            await bury(tx, row, ended.seq, reason, claims=ended.claims, releases=ended.releases, error=each.error)
             return True
 
 
@@ -216,7 +217,7 @@ def _shelf_after_release(ended: Ended, each: Settlement) -> int:
 
 
 async def _free_slots(tx: Transaction, owner: int, queue: str, calls: int) -> None:
-    row = tx.catalog.find(queue)
+    row = tx.catalog.meant(queue)
     held = None if row is None else await tx.row("read_slots", row.lane, owner)
     if row is None or held is None:
         return

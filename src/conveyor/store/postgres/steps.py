@@ -32,7 +32,8 @@ async def write_step(tx: Transaction, holder: Holder, step: StepRecord, *, is_fi
     if not await tx.run("put_step", holder.id, *facts, *fence):
         raise LeaseLostError(show_id(holder.id))
     if is_first:
-        job = (holder.id, holder.name, holder.queue, holder.enqueued_at, holder.attempts)
+        queue = tx.catalog.called_now(holder.queue)
+        job = (holder.id, holder.name, queue, holder.enqueued_at, holder.attempts)
         await tx.run("keep_job", *job, tx.now + RECORD_MS)
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from random import Random
 from typing import Any, TypeVar
@@ -37,9 +38,10 @@ from conveyor.store.postgres.kv import KeyValues
 from conveyor.store.postgres.link import CLOSE_S, Durability, Shared
 from conveyor.store.postgres.marks import split_put_back
 from conveyor.store.postgres.migrating import migrate
-from conveyor.store.postgres.opening import Address, read_address
+from conveyor.store.postgres.opening import Address, Seen, read_address
 from conveyor.store.postgres.pool import Pool
 from conveyor.store.postgres.relay import Relay
+from conveyor.store.postgres.renaming import rename_queue
 from conveyor.store.postgres.reports import PostgresNotices, PostgresReports
 from conveyor.store.postgres.retaining import PostgresRetention
 from conveyor.store.postgres.statements import SQL
@@ -78,6 +80,7 @@ class PostgresStore(Witnessed, Alarms, Deliveries, Documents, KeyValues, Undivid
 
     def __init__(self, url: str, *, clock: Clock | None = None, emit: Emit | None = None) -> None:
         self._address = read_address(url)
+        self._seen: Seen | None = None
         self._emit: Emit = emit or (lambda _event: None)
         self._server_clock = ServerClock() if clock is None else None
         self._clock: Clock = clock or self._server_clock or ServerClock()
@@ -113,15 +116,21 @@ class PostgresStore(Witnessed, Alarms, Deliveries, Documents, KeyValues, Undivid
         return JoinedTransaction(tx, self._home)
 
     async def open(self) -> None:
-        """Waits for a server that is away, as every call does."""
-        address = await self._prepare()
+        """Waits for a server that is away, as every call does. A fork of a process that has opened it asks for nothing:
+        what was seen there still stands."""
+        seen = self._seen if self._seen is not None and self._seen.pid != os.getpid() else None
+        address = await self._prepare() if seen is None else seen.address
         try:
-            await self._begin(address)
+            shared, relay = self._begin(address)
+            if seen is None:
+                store_id = await self._run(outbox.read_store_id, _RELAXED)  # and sets the clock
+                self._seen = seen = Seen(os.getpid(), address, store_id)
+            self._home = Home(address, seen.store_id, shared.bound_now, relay.expect)
         except BaseException:  # also cancelled: what is open has nobody else to close it
             await self.close()
             raise
 
-    async def _begin(self, address: Address) -> None:
+    def _begin(self, address: Address) -> tuple[Shared, Relay]:
         shared = self._shared = Shared(address.schema, self._clock, self._server_clock)
         door = self._door = self._make_door(address)
         around = door if address.listen is None else self._make_door(read_address(address.listen))
@@ -132,8 +141,7 @@ class PostgresStore(Witnessed, Alarms, Deliveries, Documents, KeyValues, Undivid
         if self._wakes:
             self._bell.listen()
         self._relay = Relay(lambda: self._run(lambda tx: outbox.carry(tx, self._outbox), _RELAXED))
-        store_id = await self._run(outbox.read_store_id, _RELAXED)  # and sets the clock
-        self._home = Home(address, store_id, shared.bound_now, self._relay.expect)
+        return shared, self._relay
 
     def _make_door(self, address: Address) -> Door:
         return Door(address, emit=self._emit, chance=Random())
@@ -287,6 +295,9 @@ class PostgresStore(Witnessed, Alarms, Deliveries, Documents, KeyValues, Undivid
         return await self._change(
             "queue", name, lambda tx: queues.update_queue(tx, name, settings, version), exclusive=True
         )
+
+    async def rename_queue(self, name: str, new: str, *, version: int | None = None) -> QueueInfo:
+        return await self._change("queue", name, lambda tx: rename_queue(tx, name, new, version), exclusive=True)
 
     async def delete_queue(self, name: str) -> None:
         await self._change("queue", name, lambda tx: queues.delete_queue(tx, name), exclusive=True)

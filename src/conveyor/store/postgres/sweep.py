@@ -8,7 +8,7 @@ from conveyor.model.duration import HOUR_MS
 from conveyor.model.group import GROUP_MARK, MemberState
 from conveyor.model.verdict import DeadReason
 from conveyor.store.groups import MemberEnd
-from conveyor.store.postgres import ageing, jobs, keys, leases, outbox, owners
+from conveyor.store.postgres import ageing, jobs, keys, leases, outbox, owners, rates
 from conveyor.store.postgres.catalog import QueueRow
 from conveyor.store.postgres.dead import bury
 from conveyor.store.postgres.retaining import date_jobs, prune, read_policies
@@ -29,6 +29,8 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
     carried = await outbox.carry(tx, marks, limit=SWEEP_ROWS_MAX)
     for row in tx.catalog.rows.values():
         await tx.run("fold_counters", row.lane)
+    for row in list(tx.catalog.rows.values()):
+        await rates.end_stale_rests(tx, row)
     policies = await read_policies(tx)
     return Swept(
         dated_jobs=await date_jobs(tx, policies),
@@ -36,7 +38,7 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
         expired_leases=await leases.expire_pulled(tx, limit=SWEEP_ROWS_MAX),
         expired_messages=await _expire_messages(tx),
         purged_messages=await _clear_purged(tx),
-        dedupe_keys=await tx.run("sweep_dedupe", tx.now, SWEEP_ROWS_MAX),
+        dedupe_keys=await _sweep_dedupe(tx),
         receipts=await tx.run("sweep_receipts", tx.now - RECEIPT_MS, SWEEP_ROWS_MAX),
         kv_entries=await tx.run("sweep_kv", tx.now, SWEEP_ROWS_MAX),
         rates=await tx.run("sweep_rates", tx.now, SWEEP_ROWS_MAX),
@@ -45,6 +47,19 @@ async def sweep(tx: Transaction, marks: outbox.Marks) -> Swept:
         **await prune(tx, policies),
         carried=carried,
     )
+
+
+async def _sweep_dedupe(tx: Transaction) -> int:
+    """As jobs, but that it begins where the last one ended also when it takes few, as it mostly does; and now and then
+    at the very head, since a message that outlived its key's window leaves it behind that place."""
+    since, over = tx.marks.begin_dedupe(), 0
+    for place in (since, 0) if since else (0,):
+        found = await tx.row("sweep_dedupe", place, tx.now, SWEEP_ROWS_MAX)
+        assert found is not None, "a count has a row"
+        over, tx.marks.dedupe_over = found
+        if over:
+            break
+    return over
 
 
 async def _expire_messages(tx: Transaction) -> int:
@@ -75,7 +90,7 @@ async def _expire_one(tx: Transaction, row: QueueRow, seq: int, priority: int) -
     found = await tx.row("find_ready", row.lane, priority, place[1], seq)
     assert found is not None, "an aged message is ready"
     await tx.run("leave_ready", row.lane, found[0], priority, place[1], seq)
-    await bury(tx, row, seq, DeadReason.EXPIRED, attempts=found[1] - found[2])
+    await bury(tx, row, seq, DeadReason.EXPIRED, claims=found[1], releases=found[2])
 
 
 async def _clear_purged(tx: Transaction) -> int:

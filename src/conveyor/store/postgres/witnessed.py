@@ -12,7 +12,7 @@ from conveyor.store.postgres import alarms, deliveries, documents, groups, jobs,
 from conveyor.store.postgres.front import Front
 from conveyor.store.postgres.transaction import Transaction
 from conveyor.store.records import TRAIL_KIND
-from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_of
+from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_after, subject_of
 
 T = TypeVar("T")
 
@@ -50,7 +50,8 @@ async def _watch(
         witness.examine(b"" if head is None else head.body)
     before = await _look(tx, *subject)
     answer = await run(tx)
-    seen = Change(kind=subject[0], name=subject[1], before=before, after=await _look(tx, *subject), answer=answer)
+    after = await _look(tx, *subject_after(*subject, answer))
+    seen = Change(kind=subject[0], name=subject[1], before=before, after=after, answer=answer)
     body = witness.describe(seen, tx.now)
     if body is not None and keeps_trail:
         await documents.append_record(tx, witness.trail, body, witness.seal)

@@ -230,6 +230,9 @@ class Part(PartAlarms, PartDeliveries, PartBeside, Undivided):
     async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
         return await self._live.update_queue(name, settings, version=version)
 
+    async def rename_queue(self, name: str, new: str, *, version: int | None = None) -> QueueInfo:
+        return await self._live.rename_queue(name, new, version=version)
+
     async def delete_queue(self, name: str) -> None:
         await self._live.delete_queue(name)
 

@@ -213,6 +213,11 @@ class RoutedStore(RoutedAlarms, RoutedDeliveries):
     async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
         return await self.at(name).update_queue(name, settings, version=version)
 
+    async def rename_queue(self, name: str, new: str, *, version: int | None = None) -> QueueInfo:
+        """`InvalidSettingError` if the new name is routed to another store."""
+        self.routing.check_rename(name, new)
+        return await self.at(name).rename_queue(name, new, version=version)
+
     async def delete_queue(self, name: str) -> None:
         await self.at(name).delete_queue(name)
 

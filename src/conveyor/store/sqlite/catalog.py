@@ -45,6 +45,7 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     created_at: int
     modified_at: int
+    first_name: str | None
 
     @property
     def info(self) -> QueueInfo:
@@ -57,6 +58,7 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True):
             version=self.version,
             created_at=self.created_at,
             modified_at=self.modified_at,
+            first_name=self.first_name,
         )
 
     @property
@@ -123,7 +125,8 @@ class Catalog:
         """`QueueNotFoundError`."""
         row = self.find(tx, name)
         if row is None:
-            raise QueueNotFoundError(name)
+            renamed = self.meant(tx, name)
+            raise QueueNotFoundError(name, now=None if renamed is None else renamed.name)
         return row
 
     def find(self, tx: Statements, name: str) -> QueueRow | None:
@@ -133,6 +136,19 @@ class Catalog:
             if found is not None:
                 row = self._rows[name] = decode_queue(found)
         return row
+
+    def meant(self, tx: Statements, name: str) -> QueueRow | None:
+        """The queue of this name, else the one that has had it: for what was on its way when that was renamed."""
+        row = self.find(tx, name)
+        if row is None:
+            found = tx.row("find_renamed", name)
+            row = None if found is None else self.find(tx, found[0])
+        return row
+
+    def called_now(self, tx: Statements, name: str) -> str:
+        """What a worker calls a queue may be its name of before."""
+        row = self.meant(tx, name)
+        return name if row is None else row.name
 
     def of_lane(self, tx: Statements, lane: int) -> QueueRow | None:
         """None: the lane was purged, or its queue deleted."""
@@ -152,6 +168,7 @@ class Catalog:
     def create(self, tx: Statements, name: str, settings: QueueSettings) -> QueueRow:
         check_name("queue", name)
         settings.check()
+        tx.run("forget_former", name)
         tx.run("insert_queue", name, self.new_lane(tx), _json(settings), tx.now)
         return self.changed(tx, name)
 
@@ -184,7 +201,7 @@ class Catalog:
 def decode_queue(found: tuple[Any, ...]) -> QueueRow:
     """A row of `read_queue`."""
     name, lane, settings, consumer, declared, paused, throttled_until, levels, *rest = found
-    holds_dead, uses_dedupe, rests_keys, version, created_at, modified_at = rest
+    holds_dead, uses_dedupe, rests_keys, version, created_at, modified_at, first_name = rest
     try:
         promises = _SETTINGS.decode(settings)
         operating, last = (None if each is None else _CONSUMER.decode(each) for each in (consumer, declared))
@@ -205,6 +222,7 @@ def decode_queue(found: tuple[Any, ...]) -> QueueRow:
         version=version,
         created_at=created_at,
         modified_at=modified_at,
+        first_name=first_name,
     )
 
 

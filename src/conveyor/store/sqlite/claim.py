@@ -121,7 +121,7 @@ def _take(
         past = [each for each in found if _is_past(tx, row, each)]
         for each in past:
             tx.run("leave_ready", row.lane, shelf, each[_PRIORITY], each[_READY_AT], each[_SEQ])
-            bury(tx, row, each[_SEQ], DeadReason.EXPIRED, attempts=each[_CLAIMS] - each[_RELEASES])
+            bury(tx, row, each[_SEQ], DeadReason.EXPIRED, claims=each[_CLAIMS], releases=each[_RELEASES])
         candidates += [each for each in found if each not in past] if past else found
         if not past:
             break

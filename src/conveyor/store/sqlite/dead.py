@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import msgspec
 
+from conveyor.model.alert import write_alert
 from conveyor.model.group import MemberState
-from conveyor.model.ids import MessageId, show_id
+from conveyor.model.ids import MessageId
 from conveyor.model.message import ERROR_CHARS_MAX, ContentType, Draft, Priority
 from conveyor.store.groups import MemberEnd
 from conveyor.store.sqlite import append, jobs, keys
@@ -14,12 +15,23 @@ from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.transaction import Transaction
 
 
-def bury(tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int, error: str | None = None) -> None:
-    """The caller has taken it out of `ready` or `leased`."""
+class _Letter(msgspec.Struct, frozen=True):
+    """What is written of a death."""
+
+    reason: str
+    error: str | None
+    max_retries: int | None
+    """The message's own, for when it goes back: in the dead letter queue that queue's limit holds."""
+
+
+def bury(
+    tx: Transaction, row: QueueRow, seq: int, reason: str, *, claims: int, releases: int, error: str | None = None
+) -> None:
+    """The caller has taken it out of `ready` or `leased`, after that many claims and releases."""
     if jobs.is_cancelled(tx, row, seq):
         leave(tx, row, seq)
         return
-    jobs.note_death(tx, row, seq, reason, error, attempts)
+    jobs.note_death(tx, row, seq, reason, error, claims - releases)
     place = tx.row("read_place", seq)
     assert place is not None, "a message that dies has a row"
     _leave_queue(tx, row, seq, place)
@@ -27,21 +39,15 @@ def bury(tx: Transaction, row: QueueRow, seq: int, reason: str, *, attempts: int
     if target is None:
         headers, message_id = _drop(tx, seq)
     else:
-        headers, message_id = _move(tx, row, tx.catalog.ensure(tx, target), seq, reason, error)
+        letter = _Letter(reason, error, max_retries=place[4])
+        headers, message_id = _move(tx, row, tx.catalog.ensure(tx, target), seq, letter, max(claims, place[7]))
     tx.end_member(message_id, headers, MemberEnd(MemberState.FAILED))
     if row.consumer is not None and row.consumer.alert_queue is not None:
-        facts = {
-            "event": "message.dead_lettered",
-            "queue": row.name,
-            "dead_letter_queue": target,
-            "message_id": show_id(message_id),
-            "reason": str(reason),
-            "error": error,
-            "attempts": attempts,
-            "dead_at": tx.now,
-            "headers": None if headers is None else msgspec.json.decode(headers),
-        }
-        _alert(tx, row.consumer.alert_queue, facts)
+        body = write_alert(
+            row.name, target, message_id, reason=reason, error=error, attempts=claims - releases, dead_at=tx.now,
+            headers=headers,
+        )  # fmt: skip
+        _alert(tx, row.consumer.alert_queue, body)
 
 
 def leave(tx: Transaction, row: QueueRow, seq: int) -> None:
@@ -60,7 +66,7 @@ def clear(tx: Transaction, seq: int) -> None:
 
 
 def _leave_queue(tx: Transaction, row: QueueRow, seq: int, place: tuple[object, ...]) -> None:
-    lane, _ready_at, _priority, key, _max_retries, size, dedupe = place
+    lane, _ready_at, _priority, key, _max_retries, size, dedupe, _before = place
     tx.count(row.lane, -1, -int(str(size)))
     gate_key = row.gate_key(None if key is None else str(key))
     if gate_key is not None:
@@ -78,14 +84,16 @@ def _drop(tx: Transaction, seq: int) -> tuple[bytes | None, MessageId]:
 
 
 def _move(
-    tx: Transaction, row: QueueRow, target: QueueRow, seq: int, reason: str, error: str | None
+    tx: Transaction, row: QueueRow, target: QueueRow, seq: int, letter: _Letter, claims: int
 ) -> tuple[bytes | None, MessageId]:
-    found = tx.row("move_to_lane", target.lane, tx.now, seq)
+    """It begins anew, with no attempt counted; but claims go on, so that no lease from before its death fits it."""
+    found = tx.row("move_to_lane", target.lane, tx.now, None, claims, seq)
     assert found is not None
     message_id, priority, key, headers, size = found
-    tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
-    shortened = None if error is None else error[:ERROR_CHARS_MAX]
-    tx.run("put_dead_letter", target.lane, seq, row.name, str(reason), shortened, tx.now)
+    tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, claims, claims, 0)
+    shortened = None if letter.error is None else letter.error[:ERROR_CHARS_MAX]
+    facts = (row.name, str(letter.reason), shortened, tx.now, letter.max_retries)
+    tx.run("put_dead_letter", target.lane, seq, *facts)
     tx.count(target.lane, 1, size)
     gate_key = target.gate_key(key)
     if gate_key is not None:
@@ -99,12 +107,12 @@ def _move(
     return headers, message_id
 
 
-def _alert(tx: Transaction, queue: str, facts: dict[str, object]) -> None:
+def _alert(tx: Transaction, queue: str, body: bytes) -> None:
     row = tx.catalog.ensure(tx, queue)
     draft = Draft(
         id=tx.ids.new(),
         queue=row.name,
-        body=msgspec.json.encode(facts),
+        body=body,
         content_type=ContentType.JSON,
         priority=Priority.NORMAL,
     )

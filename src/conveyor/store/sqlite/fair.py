@@ -166,4 +166,4 @@ def carry_out(tx: Transaction, row: QueueRow, taking: Taking) -> None:
         tx.run_many("move_in_line", moves)
         for each in rotated.past:
             tx.run("leave_ready", row.lane, keys.OPEN, each.priority, each.ready_at, each.seq)
-            bury(tx, row, each.seq, DeadReason.EXPIRED, attempts=each.claims - each.releases)
+            bury(tx, row, each.seq, DeadReason.EXPIRED, claims=each.claims, releases=each.releases)

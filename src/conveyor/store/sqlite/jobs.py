@@ -36,14 +36,14 @@ _PAGE: Final = 200
 
 def put_outcomes(tx: Transaction, outcomes: Sequence[JobRecord]) -> None:
     """How jobs ended whose leases have just ended with an ack."""
-    tx.run_many("put_job", [_columns(each) for each in outcomes])
+    tx.run_many("put_job", [_columns(tx, each) for each in outcomes])
 
 
 def put_failure(tx: Transaction, record: JobRecord, *, put_off: bool = False) -> None:
     """An attempt that did not succeed; of those that were put off, and not counted, only the last is kept."""
     if put_off:
         tx.run("drop_put_off", record.id, record.attempts)
-    tx.run("put_job", *_columns(record))
+    tx.run("put_job", *_columns(tx, record))
     state = JobState.SCHEDULED if put_off else record.state
     tx.run(
         "put_attempt",
@@ -52,9 +52,10 @@ def put_failure(tx: Transaction, record: JobRecord, *, put_off: bool = False) ->
     )
 
 
-def _columns(record: JobRecord) -> tuple[object, ...]:
+def _columns(tx: Transaction, record: JobRecord) -> tuple[object, ...]:
+    queue = tx.catalog.called_now(tx, record.queue)
     return (
-        *(record.id, record.name, record.queue, record.state.value, record.enqueued_at, record.started_at),
+        *(record.id, record.name, queue, record.state.value, record.enqueued_at, record.started_at),
         *(record.ended_at, record.attempts, record.worker, record.result, record.result_until, record.error),
         *(record.fingerprint, record.next_at, record.expires_at),
     )
@@ -103,7 +104,7 @@ def is_cancelled(tx: Transaction, row: QueueRow, seq: int) -> bool:
     found = None if wanted is None else find_job(tx, wanted[0])
     if found is None:
         return False
-    tx.run("put_job", *_columns(cancelled(found, tx.now)))
+    tx.run("put_job", *_columns(tx, cancelled(found, tx.now)))
     return True
 
 
@@ -192,9 +193,10 @@ def beat_jobs(tx: Transaction, running: Sequence[JobRecord]) -> list[MessageId]:
     """Those that are to end."""
     wanted = []
     for each in running:
+        queue = tx.catalog.called_now(tx, each.queue)
         found = tx.row(
             "beat_job",
-            *(each.id, each.name, each.queue, each.enqueued_at, each.started_at, each.attempts, each.worker),
+            *(each.id, each.name, queue, each.enqueued_at, each.started_at, each.attempts, each.worker),
             each.expires_at,
         )
         if found is None:  # it has ended, as far as this store knows
@@ -220,7 +222,7 @@ def cancel_job(tx: Transaction, id: MessageId, take_out: TakeOut) -> JobFound | 
         row = tx.catalog.get(tx, message.queue)
         record = unended(found, tx.now, state=JobState.CANCELLED)
         if take_out(tx, row, message):
-            tx.run("put_job", *_columns(record))
+            tx.run("put_job", *_columns(tx, record))
         tx.wake(row)
     return find_job(tx, id)
 

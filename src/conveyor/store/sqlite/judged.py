@@ -120,7 +120,7 @@ def _select(tx: Transaction, row: QueueRow, shelf: int, limit: int, known: set[i
 
 def _expire(tx: Transaction, row: QueueRow, shelf: int, each: Candidate) -> None:
     tx.run("leave_ready", row.lane, shelf, each.priority, each.ready_at, each.seq)
-    bury(tx, row, each.seq, DeadReason.EXPIRED, attempts=each.claims - each.releases)
+    bury(tx, row, each.seq, DeadReason.EXPIRED, claims=each.claims, releases=each.releases)
 
 
 def _lease(

@@ -82,10 +82,10 @@ def retries_are_spent(tx: Transaction, row: QueueRow, ended: Ended) -> bool:
 def crash(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bool:
     """It killed its worker and ran alone: dead if that was the last time; True then. It runs alone from now on."""
     if ended.crashes + 1 >= CRASH_BUDGET:
-        bury(tx, row, ended.seq, DeadReason.CRASHES, attempts=ended.attempts, error=error)
+        bury(tx, row, ended.seq, DeadReason.CRASHES, claims=ended.claims, releases=ended.releases, error=error)
         return True
     if retries_are_spent(tx, row, ended):
-        bury(tx, row, ended.seq, DeadReason.RETRIES, attempts=ended.attempts, error=error)
+        bury(tx, row, ended.seq, DeadReason.RETRIES, claims=ended.claims, releases=ended.releases, error=error)
         return True
     jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT, crashes=1)
@@ -95,7 +95,7 @@ def crash(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bo
 def lose(tx: Transaction, row: QueueRow, ended: Ended, error: str | None) -> bool:
     """Its owner vanished, nobody knows why: an attempt, never a crash; True if it is dead now."""
     if retries_are_spent(tx, row, ended):
-        bury(tx, row, ended.seq, DeadReason.LOST, attempts=ended.attempts, error=error)
+        bury(tx, row, ended.seq, DeadReason.LOST, claims=ended.claims, releases=ended.releases, error=error)
         return True
     jobs.note_failure(tx, row, ended.seq, error, ended.attempts)
     put_back(tx, row, ended, ready_at=None, shelf=keys.SUSPECT if ended.suspect else keys.OPEN)

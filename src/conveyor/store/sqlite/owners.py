@@ -97,7 +97,7 @@ def _note(reaped: Reaped, each: Ended, *, died: bool) -> None:
 
 def _time_out(tx: Transaction, row: QueueRow, each: Ended, error: str) -> bool:
     if leases.retries_are_spent(tx, row, each):
-        bury(tx, row, each.seq, DeadReason.TIMEOUT, attempts=each.attempts, error=error)
+        bury(tx, row, each.seq, DeadReason.TIMEOUT, claims=each.claims, releases=each.releases, error=error)
         return True
     jobs.note_failure(tx, row, each.seq, error, each.attempts)
     leases.put_back(tx, row, each, ready_at=tx.now)

@@ -215,7 +215,7 @@ def redrive(tx: Transaction, queue: str, seqs: Sequence[int] | None, limit: int)
     """T12. Dead letters that are leased now, or whose queue is gone, stay."""
     row = tx.catalog.get(tx, queue)
     tx.flush()
-    return sum(_redrive_one(tx, row, seq, origin) for seq, origin in _letters(tx, row, seqs, limit))
+    return sum(_redrive_one(tx, row, *letter) for letter in _letters(tx, row, seqs, limit))
 
 
 def _letters(tx: Transaction, row: QueueRow, seqs: Sequence[int] | None, limit: int) -> list[Row]:
@@ -225,21 +225,22 @@ def _letters(tx: Transaction, row: QueueRow, seqs: Sequence[int] | None, limit: 
     return found[:limit]
 
 
-def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str) -> bool:
+def _redrive_one(tx: Transaction, row: QueueRow, seq: int, origin: str, max_retries: int | None) -> bool:
     target = tx.catalog.find(tx, origin)
     place = tx.row("read_place", seq)
     if target is None or place is None:
         return False
-    _lane, ready_at, priority, key, _retries, size, _dedupe = place
+    _lane, ready_at, priority, key, _retries, size, _dedupe, before = place
     found = tx.row("find_ready", row.lane, priority, ready_at, seq)
     if found is None:
         return False
-    tx.run("leave_ready", row.lane, found[0], priority, ready_at, seq)
+    shelf, claims = found[0], max(found[1], before)
+    tx.run("leave_ready", row.lane, shelf, priority, ready_at, seq)
     tx.run("drop_dead_letter", row.lane, seq)
-    moved = tx.row("move_to_lane", target.lane, tx.now, seq)
+    moved = tx.row("move_to_lane", target.lane, tx.now, max_retries, claims, seq)
     assert moved is not None, "its row was there"
     tx.run("set_headers", add_redrive(moved[3]), seq)
-    tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, 0, 0, 0)
+    tx.run("insert_ready", target.lane, keys.OPEN, priority, tx.now, seq, claims, claims, 0)
     if target.tracks_jobs:
         tx.run("restart_waits", seq)
     tx.count(row.lane, -1, -size)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from conveyor.model.rate import Window
 from conveyor.store.gates import Candidate, Gate, KeyState
+from conveyor.store.resting import latest_of
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.transaction import Transaction
 
@@ -64,3 +65,14 @@ def close_gate(
     if written:
         tx.run_many("put_window", written)
     return left_open
+
+
+def end_stale_rests(tx: Transaction, row: QueueRow) -> None:
+    """Those of before the clock was set back."""
+    latest = latest_of(None if row.consumer is None else row.consumer.key_rate, tx.now)
+    if row.throttled_until > latest.rest:
+        tx.run("end_throttle", row.lane)
+        tx.catalog.bump(tx)
+        tx.wake(row)
+    if row.closes_keys and tx.run("open_stale_keys", tx.now, row.name, latest.opening, latest.rest, latest.window):
+        tx.wake(row)

@@ -12,7 +12,7 @@ from conveyor.store.sqlite.transaction import Transaction
 
 def reconcile(tx: Transaction, owner: int, queue: str, held: Collection[tuple[int, int]], calls: int) -> int:
     """Release the leases that are not among `held`; how many. `QueueNotFoundError`."""
-    row = tx.catalog.get(tx, queue)
+    row = tx.catalog.meant(tx, queue) or tx.catalog.get(tx, queue)
     if tx.row("find_owner", owner) is None:
         return 0
     known = frozenset(held)

@@ -59,7 +59,7 @@ def write_reports(tx: Transaction, owner: int, reports: Sequence[Report]) -> lis
         if each.is_first:
             beat_jobs(tx, [each.record])
         _write(tx, each)
-        tx.woken.add(bell_of(each.record.queue))
+        tx.woken.add(bell_of(tx.catalog.called_now(tx, each.record.queue)))
     return lost
 
 

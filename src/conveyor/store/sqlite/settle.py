@@ -156,17 +156,17 @@ def take_out_ready(tx: Transaction, row: QueueRow, message: Peeked) -> bool:
 
 
 def _take_out(tx: Transaction, seq: int, place: Row, claim: int | None) -> bool:
-    """READY or LEASED -> gone, if it was claimed as often as that; None: however often."""
-    lane, ready_at, priority, _key, _retries, size, _dedupe = place
+    """READY or LEASED -> gone, if that is one of its claims since it came to its queue; None: however often."""
+    lane, ready_at, priority, _key, _retries, size, _dedupe, before = place
     lease = tx.row("find_lease", seq)
     if lease is not None:
         owner, claims, _ = lease
-        if claim is not None and not 1 <= claim <= claims:
+        if claim is not None and not before < claim <= claims:
             return False
         tx.run("drop_lease", owner, seq)
     else:
         found = tx.row("find_ready", lane, priority, ready_at, seq)
-        if found is None or (claim is not None and not 1 <= claim <= found[1]):
+        if found is None or (claim is not None and not before < claim <= found[1]):
             return False
         tx.run("leave_ready", lane, found[0], priority, ready_at, seq)
     gone = [(seq, lane, 0, 0, 0, 0, size)]
@@ -215,7 +215,8 @@ def _end(tx: Transaction, row: QueueRow, ended: Ended, each: Settlement) -> bool
             return False
         case Action.RETRY | Action.REJECT | Action.ACK:
             default = DeadReason.RETRIES if each.action is Action.RETRY else DeadReason.REJECTED
-            bury(tx, row, ended.seq, each.reason or default, attempts=ended.attempts, error=each.error)
+            reason = each.reason or default
+            bury(tx, row, ended.seq, reason, claims=ended.claims, releases=ended.releases, error=each.error)
             return True
 
 
@@ -226,7 +227,7 @@ def _shelf_after_release(ended: Ended, each: Settlement) -> int:
 
 
 def _free_slots(tx: Transaction, owner: int, queue: str, calls: int) -> None:
-    row = tx.catalog.find(tx, queue)
+    row = tx.catalog.meant(tx, queue)
     held = None if row is None else tx.row("read_slots", row.lane, owner)
     if row is None or held is None:
         return

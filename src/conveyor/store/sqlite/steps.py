@@ -27,7 +27,8 @@ def write_step(tx: Transaction, holder: Holder, step: StepRecord, *, is_first: b
     if not tx.run("put_step", holder.id, *facts, *fence):
         raise LeaseLostError(show_id(holder.id))
     if is_first:
-        job = (holder.id, holder.name, holder.queue, holder.enqueued_at, holder.attempts)
+        queue = tx.catalog.called_now(tx, holder.queue)
+        job = (holder.id, holder.name, queue, holder.enqueued_at, holder.attempts)
         tx.run("keep_job", *job, tx.now + RECORD_MS)
     return None
 

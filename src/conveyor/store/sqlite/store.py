@@ -49,6 +49,7 @@ from conveyor.store.sqlite.group_store import SQLiteGroups
 from conveyor.store.sqlite.job_store import SQLiteJobs
 from conveyor.store.sqlite.joined import Bells, JoinedTransaction, read_connection
 from conveyor.store.sqlite.opening import open_store, read_clock
+from conveyor.store.sqlite.renaming import rename_queue
 from conveyor.store.sqlite.reports import SQLiteNotices, SQLiteReports
 from conveyor.store.sqlite.retaining import SQLiteRetention
 from conveyor.store.sqlite.step_store import SQLiteSteps
@@ -197,6 +198,9 @@ class SQLiteStore(Alarms, Deliveries, Undivided):
 
     async def update_queue(self, name: str, settings: QueueSettings, *, version: int | None = None) -> QueueInfo:
         return await self._change("queue", name, lambda tx: queues.update_queue(tx, name, settings, version))
+
+    async def rename_queue(self, name: str, new: str, *, version: int | None = None) -> QueueInfo:
+        return await self._change("queue", name, lambda tx: rename_queue(tx, name, new, version))
 
     async def delete_queue(self, name: str) -> None:
         await self._change("queue", name, lambda tx: queues.delete_queue(tx, name))

@@ -7,7 +7,7 @@ from typing import Final
 from conveyor.model.duration import HOUR_MS
 from conveyor.model.verdict import DeadReason
 from conveyor.store.records import SWEEP_ROWS_MAX, Swept
-from conveyor.store.sqlite import ageing, jobs, keys, leases, owners
+from conveyor.store.sqlite import ageing, jobs, keys, leases, owners, rates
 from conveyor.store.sqlite.catalog import QueueRow
 from conveyor.store.sqlite.dead import bury, clear
 from conveyor.store.sqlite.retaining import date_jobs, prune, read_policies
@@ -21,6 +21,8 @@ _OF_A_PURGED_LANE: Final = (
 
 def sweep(tx: Transaction) -> Swept:
     tx.flush()
+    for (name,) in tx.rows("list_queues"):
+        rates.end_stale_rests(tx, tx.catalog.get(tx, name))
     policies = read_policies(tx)
     return Swept(
         dated_jobs=date_jobs(tx, policies),
@@ -65,7 +67,7 @@ def _expire_one(tx: Transaction, row: QueueRow, seq: int, priority: int) -> None
     found = tx.row("find_ready", row.lane, priority, place[1], seq)
     assert found is not None, "an aged message is ready"
     tx.run("leave_ready", row.lane, found[0], priority, place[1], seq)
-    bury(tx, row, seq, DeadReason.EXPIRED, attempts=found[1] - found[2])
+    bury(tx, row, seq, DeadReason.EXPIRED, claims=found[1], releases=found[2])
 
 
 def _clear_purged(tx: Transaction) -> int:

@@ -12,7 +12,7 @@ from conveyor.store.records import TRAIL_KIND
 from conveyor.store.sqlite import alarms, deliveries, documents, groups, jobs, queues, schedules
 from conveyor.store.sqlite.transaction import Transaction
 from conveyor.store.sqlite.writer import Writer
-from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_of
+from conveyor.store.witness import Change, Witness, current_witness, read_hex, split_name, subject_after, subject_of
 
 T = TypeVar("T")
 
@@ -36,7 +36,8 @@ def _watch(
         witness.examine(b"" if head is None else head.body)
     before = _look(tx, *subject)
     answer = run(tx)
-    seen = Change(kind=subject[0], name=subject[1], before=before, after=_look(tx, *subject), answer=answer)
+    after = _look(tx, *subject_after(*subject, answer))
+    seen = Change(kind=subject[0], name=subject[1], before=before, after=after, answer=answer)
     body = witness.describe(seen, tx.now)
     if body is not None and keeps_trail:
         documents.append_record(tx, witness.trail, body, witness.seal)

@@ -30,12 +30,15 @@ from conveyor.testing.conformance.key_values import TestKeyValues
 from conveyor.testing.conformance.keys import TestKeyConcurrency, TestOrderedKeys
 from conveyor.testing.conformance.life import TestLife, TestWakes
 from conveyor.testing.conformance.limits import TestConcurrency
+from conveyor.testing.conformance.lives import TestLeasesOfLives, TestLimitsOfLives
 from conveyor.testing.conformance.owners import TestEndings, TestOwners
 from conveyor.testing.conformance.pulling import TestPulling
 from conveyor.testing.conformance.queues import TestConsumers, TestPause, TestPurge, TestQueues
 from conveyor.testing.conformance.rates import TestKeyRates, TestRates, TestRestingKeys
 from conveyor.testing.conformance.reconciling import TestReconciling
+from conveyor.testing.conformance.renaming import TestRenames
 from conveyor.testing.conformance.reports import TestNotices, TestReportLimits, TestReports
+from conveyor.testing.conformance.resting import TestClockSetBack
 from conveyor.testing.conformance.retaining import TestRetention
 from conveyor.testing.conformance.schedules import TestRuns, TestSchedules
 from conveyor.testing.conformance.sending import TestDedupe, TestSending
@@ -50,6 +53,7 @@ __all__ = [
     "TestChanges",
     "TestChangesOfDispatch",
     "TestClaiming",
+    "TestClockSetBack",
     "TestClocks",
     "TestConcurrency",
     "TestConsumers",
@@ -75,7 +79,9 @@ __all__ = [
     "TestKeyConcurrency",
     "TestKeyRates",
     "TestKeyValues",
+    "TestLeasesOfLives",
     "TestLife",
+    "TestLimitsOfLives",
     "TestNotices",
     "TestOrderedKeys",
     "TestOwners",
@@ -87,6 +93,7 @@ __all__ = [
     "TestRates",
     "TestReconciling",
     "TestRedrive",
+    "TestRenames",
     "TestReportLimits",
     "TestReports",
     "TestRestingKeys",

@@ -20,6 +20,7 @@ class Ledger:
         self.drafts: dict[MessageId, Draft] = {}
         self.acked: set[MessageId] = set()
         self.claims: Counter[MessageId] = Counter()
+        self._claims_before: Counter[MessageId] = Counter()
         self.held: Counter[tuple[str, int]] = Counter()
         self.ticks: set[tuple[str, int]] = set()
         self.redriven: set[MessageId] = set()
@@ -39,8 +40,9 @@ class Ledger:
         """Purged, deleted with their queue, or acked."""
         self._removed.update(ids)
 
-    def done(self, id: MessageId) -> None:
+    def done(self, id: MessageId, claim: int) -> None:
         """An ack that was not refused."""
+        assert id not in self.places or claim > self._claims_before[id], "I2: acked by a lease from before its death"
         self.acked.add(id)
         self.removed([id])
 
@@ -154,7 +156,7 @@ class Ledger:
         assert (after.seq, after.sent_at) == (before.seq, before.sent_at)
         if before.queue == after.queue:
             return
-        self.claims[after.id] = 0
+        self._claims_before[after.id] = self.claims[after.id]
         assert after.attempts == 0 and not after.leased
         if after.dead is None:
             self.redriven.add(after.id)

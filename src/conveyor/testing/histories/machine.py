@@ -213,7 +213,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self.ledger.ended(queue, owner, calls)
         for lease, action, _, _ in verdicts:
             if action is Action.ACK and lease.seq not in settled.lost:
-                self.ledger.done(lease.id)
+                self.ledger.done(lease.id, lease.claim)
 
     def _lease(self, pick: int, newest: bool) -> tuple[int, Lease]:
         return self.leases[-1 - pick % len(self.leases)] if newest else _pick(self.leases, pick)

@@ -6,16 +6,17 @@ UPDATE dedupe SET seq = 0 WHERE lane = :lane AND key = :key AND seq = :seq;
 DELETE FROM dedupe WHERE lane = :lane AND key = :key;
 
 -- name: move_to_lane
-UPDATE messages SET lane = :lane, ready_at = :now, first_ready_at = :now, expires_at = NULL, max_retries = NULL,
-  dedupe = NULL
+-- Its claims so far are no lease's any more.
+UPDATE messages SET lane = :lane, ready_at = :now, first_ready_at = :now, expires_at = NULL, max_retries = :max_retries,
+  claims_before = :claims_before, dedupe = NULL
 WHERE seq = :seq
 RETURNING id, priority, key, headers, octet_length(body);
 
 -- name: put_dead_letter
-INSERT INTO dead_letters (lane, seq, origin_queue, reason, last_error, dead_at)
-VALUES (:lane, :seq, :origin_queue, :reason, :last_error, :dead_at)
+INSERT INTO dead_letters (lane, seq, origin_queue, reason, last_error, dead_at, max_retries)
+VALUES (:lane, :seq, :origin_queue, :reason, :last_error, :dead_at, :max_retries)
 ON CONFLICT (lane, seq) DO UPDATE SET origin_queue = excluded.origin_queue, reason = excluded.reason,
-  last_error = excluded.last_error, dead_at = excluded.dead_at;
+  last_error = excluded.last_error, dead_at = excluded.dead_at, max_retries = excluded.max_retries;
 
 -- name: drop_dead_letter
 DELETE FROM dead_letters WHERE lane = :lane AND seq = :seq;
@@ -28,7 +29,7 @@ UPDATE queues SET holds_dead = true WHERE lane = :lane;
 
 -- name: list_dead_letters
 -- Those that can go back: ready, and their queue of origin is still there.
-SELECT d.seq, d.origin_queue FROM dead_letters d JOIN messages m ON m.seq = d.seq JOIN queues q ON q.name = d.origin_queue
+SELECT d.seq, d.origin_queue, d.max_retries FROM dead_letters d JOIN messages m ON m.seq = d.seq JOIN queues q ON q.name = d.origin_queue
 WHERE d.lane = :lane AND d.seq >= :first AND d.seq <= :last
   AND EXISTS (SELECT 1 FROM ready r WHERE r.lane = d.lane AND r.shelf IN (0, 1, 2) AND r.priority = m.priority
               AND r.ready_at = m.ready_at AND r.seq = d.seq)

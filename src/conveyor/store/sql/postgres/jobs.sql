@@ -92,7 +92,8 @@ DELETE FROM jobs WHERE id = ANY (:ids::bytea[]) AND expires_at <= :now;
 
 -- name: read_obstacles
 -- What stands in the way of one ready message, looked at no further than :limit messages ahead.
-SELECT m.lane, q.throttled_until, r.shelf, coalesce(r.releases, 0),
+SELECT m.lane, q.throttled_until, r.shelf,
+  coalesce(r.releases, l.releases, 0) - coalesce(m.claims_before, 0) AS releases,
   (SELECT coalesce(sum(s.held), 0)::bigint FROM slots s WHERE s.lane = m.lane) AS slots_held,
   (SELECT count(*) FROM keyed o WHERE o.lane = m.lane AND o.key = m.key AND o.place = 1) AS key_leased,
   (SELECT w.entries FROM rates w WHERE w.queue = q.name AND w.key = '') AS rate_entries,
@@ -104,4 +105,6 @@ SELECT m.lane, q.throttled_until, r.shelf, coalesce(r.releases, 0),
     AND (a.ready_at, a.seq) < (m.ready_at, m.seq) LIMIT :limit::bigint) n) AS ahead_in_line
 FROM messages m JOIN queues q ON q.lane = m.lane
 LEFT JOIN ready r ON r.lane = m.lane AND r.shelf IN (0, 1, 2) AND r.priority = m.priority AND r.ready_at = m.ready_at AND r.seq = m.seq
+LEFT JOIN LATERAL (SELECT n.releases FROM leased n
+  WHERE n.owner = ANY (ARRAY(SELECT 0 UNION ALL SELECT owner FROM owners)) AND n.seq = m.seq OFFSET 0) l ON true
 WHERE m.id = :id;

@@ -6,13 +6,14 @@ FROM store s;
 
 -- name: export_queues
 SELECT name, lane, settings, consumer, declared, paused::integer AS paused, throttled_until, levels,
-       holds_dead::integer AS holds_dead, rests_keys::integer AS rests_keys, version, created_at, modified_at
+       holds_dead::integer AS holds_dead, rests_keys::integer AS rests_keys, version, created_at, modified_at,
+       first_name, former
 FROM queues ORDER BY name;
 
 -- name: export_messages
 -- Not those that were acked in a transaction of a user's, whose ack is not done to its end yet.
 SELECT seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers, expires_at,
-       max_retries, dedupe, cost
+       max_retries, dedupe, cost, claims_before
 FROM messages WHERE lane IN (SELECT lane FROM queues) AND seq NOT IN (SELECT seq FROM leased WHERE owner = -1) ORDER BY seq;
 
 -- name: export_ready
@@ -59,7 +60,7 @@ SELECT lane, key, CASE WHEN EXISTS (SELECT 1 FROM messages m WHERE m.seq = d.seq
 FROM dedupe d WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, key;
 
 -- name: export_dead_letters
-SELECT lane, seq, origin_queue, reason, last_error, dead_at
+SELECT lane, seq, origin_queue, reason, last_error, dead_at, max_retries
 FROM dead_letters WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, seq;
 
 -- name: export_schedules

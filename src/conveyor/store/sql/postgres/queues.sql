@@ -1,7 +1,7 @@
 -- name: read_queues
 -- All of them, once for each change of any.
 SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead,
-  rests_keys, version, created_at, modified_at
+  rests_keys, version, created_at, modified_at, first_name, former
 FROM queues ORDER BY name;
 
 -- name: insert_queue
@@ -15,6 +15,9 @@ WHERE name = :name;
 
 -- name: throttle_queue
 UPDATE queues SET throttled_until = greatest(throttled_until, :until) WHERE lane = :lane;
+
+-- name: end_throttle
+UPDATE queues SET throttled_until = 0 WHERE lane = :lane;
 
 -- name: delete_queue
 DELETE FROM queues WHERE name = :name;

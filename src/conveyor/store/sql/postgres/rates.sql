@@ -16,6 +16,12 @@ UPDATE rates SET opens_at = NULL WHERE ctid = ANY (ARRAY(
   SELECT ctid FROM rates WHERE queue = :queue AND opens_at IS NOT NULL AND opens_at <= :now ORDER BY opens_at LIMIT :limit))
 RETURNING key, entries;
 
+-- name: open_stale_keys
+-- Closed for longer than anything that is written now: a rest, or a rate whose window says so too.
+UPDATE rates SET opens_at = :now WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM rates WHERE queue = :queue AND opens_at IS NOT NULL AND opens_at > :opening
+    AND (opens_at > :rest OR ends_at > :window) FOR UPDATE SKIP LOCKED));
+
 -- name: next_opening
 SELECT min(opens_at) FROM rates WHERE queue = :queue AND opens_at IS NOT NULL;
 

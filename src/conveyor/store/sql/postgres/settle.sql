@@ -51,7 +51,8 @@ WITH gone AS (
 SELECT id, headers FROM gone;
 
 -- name: read_place
-SELECT lane, ready_at, priority, key, max_retries, octet_length(body), dedupe FROM messages WHERE seq = :seq;
+SELECT lane, ready_at, priority, key, max_retries, octet_length(body), dedupe, coalesce(claims_before, 0)
+FROM messages WHERE seq = :seq;
 
 -- name: read_lanes
 SELECT seq, lane FROM messages WHERE seq = ANY (:seqs::bigint[]);

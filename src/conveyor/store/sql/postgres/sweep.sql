@@ -43,8 +43,12 @@ DELETE FROM purged WHERE lane = :lane;
 
 -- name: sweep_dedupe
 -- Walks dedupe_ended: keys of messages that are still here are not in it.
-DELETE FROM dedupe WHERE (lane, key) IN
-  (SELECT lane, key FROM dedupe WHERE seq = 0 AND until <= :now ORDER BY until LIMIT :limit);
+WITH over AS MATERIALIZED (
+  SELECT ctid AS place, until FROM dedupe WHERE seq = 0 AND until BETWEEN :since AND :now ORDER BY until LIMIT :limit
+), gone AS (
+  DELETE FROM dedupe WHERE ctid = ANY (ARRAY(SELECT place FROM over))
+)
+SELECT count(*), coalesce(max(until), 0) FROM over;
 
 -- name: sweep_receipts
 DELETE FROM receipts WHERE writer IN (SELECT writer FROM receipts WHERE committed_at <= :before LIMIT :limit);

@@ -84,7 +84,8 @@ DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE expires_at <= :now ORDER
 
 -- name: read_obstacles
 -- What stands in the way of one ready message, looked at no further than :limit messages ahead.
-SELECT m.lane, q.throttled_until, r.shelf, coalesce(r.releases, 0),
+SELECT m.lane, q.throttled_until, r.shelf,
+  coalesce(r.releases, l.releases, 0) - coalesce(m.claims_before, 0) AS releases,
   (SELECT coalesce(sum(s.held), 0) FROM slots s WHERE s.lane = m.lane) AS slots_held,
   (SELECT count(*) FROM keyed o WHERE o.lane = m.lane AND o.key = m.key AND o.place = 1) AS key_leased,
   (SELECT w.entries FROM rates w WHERE w.queue = q.name AND w.key = '') AS rate_entries,
@@ -96,4 +97,5 @@ SELECT m.lane, q.throttled_until, r.shelf, coalesce(r.releases, 0),
     AND (a.ready_at, a.seq) < (m.ready_at, m.seq) LIMIT :limit)) AS ahead_in_line
 FROM messages m CROSS JOIN queues q ON q.lane = m.lane
 LEFT JOIN ready r ON r.lane = m.lane AND r.shelf IN (0, 1, 2) AND r.priority = m.priority AND r.ready_at = m.ready_at AND r.seq = m.seq
+LEFT JOIN leased l ON l.owner IN (SELECT 0 UNION ALL SELECT owner FROM owners) AND l.seq = m.seq
 WHERE m.id = :id;

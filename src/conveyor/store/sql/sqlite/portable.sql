@@ -5,25 +5,25 @@ FROM store s;
 
 -- name: export_queues
 SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, rests_keys, version,
-       created_at, modified_at
+       created_at, modified_at, first_name, former
 FROM queues ORDER BY name;
 
 -- name: load_queues
 INSERT INTO queues (name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead, rests_keys,
-       version, created_at, modified_at)
+       version, created_at, modified_at, first_name, former)
 VALUES (:name, :lane, :settings, :consumer, :declared, :paused, :throttled_until, :levels, :holds_dead, :rests_keys,
-       :version, :created_at, :modified_at);
+       :version, :created_at, :modified_at, :first_name, :former);
 
 -- name: export_messages
 SELECT seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers, expires_at,
-       max_retries, dedupe, cost
+       max_retries, dedupe, cost, claims_before
 FROM messages WHERE lane IN (SELECT lane FROM queues) ORDER BY seq;
 
 -- name: load_messages
 INSERT INTO messages (seq, lane, id, body, content_type, sent_at, ready_at, first_ready_at, priority, key, headers,
-       expires_at, max_retries, dedupe, cost)
+       expires_at, max_retries, dedupe, cost, claims_before)
 VALUES (:seq, :lane, :id, :body, :content_type, :sent_at, :ready_at, :first_ready_at, :priority, :key, :headers,
-       :expires_at, :max_retries, :dedupe, :cost);
+       :expires_at, :max_retries, :dedupe, :cost, :claims_before);
 
 -- name: export_ready
 SELECT lane, shelf, priority, ready_at, seq, claims, releases, crashes
@@ -107,12 +107,12 @@ INSERT INTO dedupe (lane, key, seq, id, until)
 VALUES (:lane, :key, :seq, :id, :until);
 
 -- name: export_dead_letters
-SELECT lane, seq, origin_queue, reason, last_error, dead_at
+SELECT lane, seq, origin_queue, reason, last_error, dead_at, max_retries
 FROM dead_letters WHERE lane IN (SELECT lane FROM queues) ORDER BY lane, seq;
 
 -- name: load_dead_letters
-INSERT INTO dead_letters (lane, seq, origin_queue, reason, last_error, dead_at)
-VALUES (:lane, :seq, :origin_queue, :reason, :last_error, :dead_at);
+INSERT INTO dead_letters (lane, seq, origin_queue, reason, last_error, dead_at, max_retries)
+VALUES (:lane, :seq, :origin_queue, :reason, :last_error, :dead_at, :max_retries);
 
 -- name: export_schedules
 SELECT name, draft, version, next_tick, paused

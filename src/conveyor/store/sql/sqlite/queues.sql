@@ -1,6 +1,6 @@
 -- name: read_queue
 SELECT name, lane, settings, consumer, declared, paused, throttled_until, levels, holds_dead,
-  uses_dedupe, rests_keys, version, created_at, modified_at
+  uses_dedupe, rests_keys, version, created_at, modified_at, first_name
 FROM queues WHERE name = :name;
 
 -- name: read_queue_of_lane
@@ -20,6 +20,9 @@ WHERE name = :name;
 
 -- name: throttle_queue
 UPDATE queues SET throttled_until = max(throttled_until, :until) WHERE lane = :lane;
+
+-- name: end_throttle
+UPDATE queues SET throttled_until = 0 WHERE lane = :lane;
 
 -- name: delete_queue
 DELETE FROM queues WHERE name = :name;

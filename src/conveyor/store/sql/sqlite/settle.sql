@@ -11,7 +11,8 @@ DELETE FROM messages WHERE seq IN carray(:seqs);
 DELETE FROM messages WHERE seq IN carray(:seqs) RETURNING seq, id, headers;
 
 -- name: read_place
-SELECT lane, ready_at, priority, key, max_retries, length(body), dedupe FROM messages WHERE seq = :seq;
+SELECT lane, ready_at, priority, key, max_retries, length(body), dedupe, coalesce(claims_before, 0)
+FROM messages WHERE seq = :seq;
 
 -- name: write_ready_at
 UPDATE messages SET ready_at = :ready_at WHERE seq = :seq;
