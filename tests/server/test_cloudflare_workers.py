@@ -179,12 +179,29 @@ async def test_schedules_are_the_apps_own_until_somebody_writes_others(ask: Ask)
     assert (await ask("PUT", "/workers/scripts/movies/schedules", json=[]))["schedules"] == []
 
 
-@pytest.mark.parametrize("cron", ["0 0 * * 0", "nonsense", "", "* * * * * *", "@daily", "9" * 1_000, "\x00"])
+STRICT = (
+    "*,* * * * *", " * * * * *", "* * * * * ", "0 0 ? * *", "0 0 l * *", "0 0 15w * *", "0 0 1,L * *", "0 0 * * fril",
+    "0 0 * * 2,6L", "0 0 * * 2#1,3", "*/60 * * * *", "0 */24 * * *", "0 0 1-9/31 * *", "0 0 * */12 *", "0 0 * * */7",
+)  # fmt: skip
+"""What Cloudflare does not take, though an app may write some of it."""
+
+
+@pytest.mark.parametrize("cron", ["0 0 * * 0", "nonsense", "", "* * * * * *", "@daily", "9" * 1_000, "\x00", *STRICT])
 async def test_a_bad_cron_changes_nothing(ask: Ask, cron: str) -> None:
     before = await ask("PUT", "/workers/scripts/movies/schedules", json=[{"cron": "*/5 * * * *"}])
     answer = await ask("PUT", "/workers/scripts/movies/schedules", json=[{"cron": "1 1 * * *"}, {"cron": cron}])
     assert answer == (400, 10100)
     assert await ask("GET", "/workers/scripts/movies/schedules") == before
+
+
+async def test_what_cloudflare_s_grammar_has_is_taken(ask: Ask) -> None:
+    crons = [
+        "*/5,*/3 * * * *", "0\t0  * * *", "50-10 * * * *", "3/20 * * * *", "*/59 */23 */30 */11 */6", "59 23 LW * *",
+        "0 0 L-3 * *", "0 0 L-3W * *", "0 0 15W * *", "0 0 L jul,Aug *", "0 0 * * L", "0 0 * * 6L", "0 0 * * friL",
+        "0 0 * * mon#5", "0 0 * * FRI-SUN", "0 0 1,15 * MON-FRI,7",
+    ]  # fmt: skip
+    written = await ask("PUT", "/workers/scripts/movies/schedules", json=[{"cron": each} for each in crons])
+    assert [each["cron"] for each in written["schedules"]] == crons
 
 
 @pytest.mark.parametrize("body", [{}, {"crons": []}, ["* * * * *"], [{"corn": "x"}], None, 1])

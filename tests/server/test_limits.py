@@ -173,6 +173,13 @@ async def test_compressed_bodies_are_refused(client: Client, encoding: str) -> N
     assert plain.status_code == 200
 
 
+@pytest.mark.parametrize(("coding", "expected"), [("chunked", 200), ("Chunked", 200), ("gzip, chunked", 415)])
+async def test_no_coding_of_the_transfer_is_taken_but_chunks(client: Client, coding: str, expected: int) -> None:
+    """The server takes the chunks apart; of another coding under them it would hand us the bytes as they are."""
+    answer = await client.ask("POST", "/x/take", content=b'{"body":1}', headers={"transfer-encoding": coding})
+    assert answer.status_code == expected
+
+
 async def test_a_handler_that_takes_too_long_is_ended(app: Conveyor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "REQUEST_S", 0.01)
     ended = asyncio.Event()

@@ -13,6 +13,7 @@ from conveyor.model.errors import InvalidSettingError
 from conveyor.model.settings import ConsumerSettings, ConsumerType, QueueSettings
 from conveyor.queue import admin
 from conveyor.server.cloudflare import PULLED_JSON, endpoints
+from conveyor.server.cloudflare.queues import JURISDICTIONS
 from conveyor.server.rights import Right
 from kit.served import Client, a_token, serving
 from kit.wrangler import ACCOUNT
@@ -94,6 +95,11 @@ async def test_any_account_is_ours_if_its_id_is_one(wire: Wire) -> None:
     assert (await wire.client.ask("GET", "/client/v4/memberships?page=2")).json()["result"] == []
 
 
+async def test_what_is_refused_is_no_fault_of_ours(wire: Wire) -> None:
+    elsewhere = {"origin": "https://elsewhere.example"}
+    assert told(await wire.ask("POST", "/queues", json={"queue_name": "x"}, headers=elsewhere)) == (403, 10001)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "expected"),
     [
@@ -103,6 +109,7 @@ async def test_any_account_is_ours_if_its_id_is_one(wire: Wire) -> None:
         ("POST", "/queues", {"queue_name": "No_Name"}, (400, 11003)),
         ("POST", "/queues", {"queue_name": "x" * 64}, (400, 11003)),
         ("POST", "/queues", {}, (400, 11003)),
+        ("POST", "/queues", {"queue_name": "x", "jurisdiction": "moon"}, (400, 10026)),
         ("POST", "/queues", {"queue_name": "x", "settings": {"delivery_delay": 86_401}}, (400, 100128)),
         ("PATCH", "/queues/jobs", {"settings": {"message_retention_period": 59}}, (400, 100128)),
         ("PATCH", "/queues/jobs", {"settings": {"unknown": 1}}, (400, 10026)),
@@ -110,8 +117,12 @@ async def test_any_account_is_ours_if_its_id_is_one(wire: Wire) -> None:
         ("POST", "/queues/jobs/purge", {"delete_messages_permanently": False}, (400, 10026)),
         ("POST", "/queues/jobs/consumers", {"type": "worker", "script_name": "x"}, (409, 11004)),
         ("POST", "/queues/jobs/consumers", {"type": "email"}, (400, 100127)),
+        ("POST", "/queues/jobs/consumers", {"type": "worker", "script_name": "no name"}, (400, 100127)),
+        ("POST", "/queues/jobs/consumers", {"type": "http_pull", "dead_letter_queue": "-"}, (400, 100127)),
         ("GET", "/queues/jobs/consumers/none", None, (404, 11006)),
         ("POST", "/queues/missing/messages", {"body": 1}, (404, 10104)),
+        ("POST", "/queues/a%20b/messages", {"body": 1}, (400, 10107)),
+        ("POST", f"/queues/{'x' * 64}/messages/pull", {}, (400, 10107)),
         ("POST", "/queues/jobs/messages", {}, (400, 10207)),
         ("POST", "/queues/jobs/messages", {"body": 1, "attempts": 0, "state": "DONE"}, (400, 10207)),
         ("POST", "/queues/jobs/messages", {"body": 1, "content_type": "v8"}, (400, 10203)),
@@ -274,6 +285,53 @@ async def test_lists_end(wire: Wire) -> None:
     assert [each["queue_name"] for each in named] == ["q1", "q3"]
 
 
+async def test_a_jurisdiction_is_shown_where_one_was_named(wire: Wire) -> None:
+    made = await wire.result("POST", "/queues", json={"queue_name": "there", "jurisdiction": "eu"})
+    assert made["jurisdiction"] == "eu"
+    assert (await wire.result("PATCH", "/queues/there", json={"settings": {"delivery_delay": 1}}))[
+        "jurisdiction"
+    ] == "eu"
+    listed = await wire.result("GET", "/queues")
+    assert {each["queue_name"]: each.get("jurisdiction") for each in listed} == {"jobs": None, "there": "eu"}
+    assert "jurisdiction" not in next(each for each in listed if each["queue_name"] == "jobs")
+    await wire.result("DELETE", "/queues/there")
+    assert await wire.app.store.list_documents(JURISDICTIONS, limit=9) == []
+
+    spaces = "/storage/kv/namespaces"
+    made = await wire.result("POST", spaces, json={"title": "A", "jurisdiction": "us"})
+    await wire.result("POST", spaces, json={"title": "B", "mode": "instant"})
+    await wire.result("PUT", f"{spaces}/{made['id']}", json={"title": "C"})
+    listed = await wire.result("GET", spaces)
+    assert {each["title"]: each.get("jurisdiction") for each in listed} == {"B": None, "C": "us"}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", "bca"),
+        ("?order=created_at&direction=desc", "acb"),
+        ("?order=name&direction=asc", "abc"),
+        ("?order=name&direction=desc", "cba"),
+        ("?order=source", "bca"),
+        ("?order=enabled", "bca"),
+        ("?order=nothing", "bca"),
+    ],
+)
+async def test_subscriptions_come_in_the_order_that_was_asked_for(wire: Wire, query: str, expected: str) -> None:
+    queue = (await wire.result("GET", "/queues/jobs"))["queue_id"]
+    for name, source, event in (
+        ("b", "kv", "namespace.created"), ("c", "r2", "bucket.created"), ("a", "vectorize", "index.created")
+    ):  # fmt: skip
+        there = {"type": "queues.queue", "queue_id": queue}
+        body = {"name": name, "enabled": True, "source": {"type": source}, "destination": there, "events": [event]}
+        await wire.result("POST", "/event_subscriptions/subscriptions", json=body)
+        made = wire.app.store.clock.now_ms()
+        while wire.app.store.clock.now_ms() == made:  # a millisecond tells their times apart
+            pass
+    listed = await wire.result("GET", f"/event_subscriptions/subscriptions{query}")
+    assert "".join(each["name"] for each in listed) == expected
+
+
 async def test_a_token_sees_its_own_queues_only(wire: Wire) -> None:
     await wire.result("POST", "/queues", json={"queue_name": "mine"})
     token = await a_token(wire.app, *set(Right) - {Right.ADMIN}, queues=("mine", "my-*"))
@@ -303,7 +361,9 @@ async def test_a_bound_token_lets_nothing_die_into_another_s_queue(wire: Wire) -
     assert made.status_code == 200
     one = f"{there}/{made.json()['result']['consumer_id']}"
     for method in ("PUT", "PATCH"):
-        assert told(await wire.client.ask(method, one, token, json=body | {"dead_letter_queue": "others-dlq"}))[0] == 404
+        assert (
+            told(await wire.client.ask(method, one, token, json=body | {"dead_letter_queue": "others-dlq"}))[0] == 404
+        )
     info = await wire.app.store.get_queue("mine")
     assert info.consumer is not None and info.consumer.dead_letter_queue == "my-dlq"
     names = [each.name for each in await wire.app.store.list_queues()]
@@ -335,6 +395,9 @@ async def test_kv_limits(wire: Wire) -> None:
     assert told(await wire.ask("PUT", f"{there}/values/{'k' * 513}", content=b"v")) == (400, 10033)
     assert told(await wire.ask("PUT", f"{there}/values/..", content=b"v"))[0] in {400, 404}
     assert told(await wire.ask("GET", f"{there}/values/k")) == (404, 10009)
+    assert told(await wire.ask("GET", f"{there}/values/%00")) == (400, 10033)
+    await wire.result("PUT", f"{there}/bulk", content=b'[{"key":"odd","value":"v","more":1}]')
+    await wire.result("DELETE", f"{there}/values/odd")
     broken = {"content-type": "multipart/form-data; boundary=x"}
     assert told(await wire.ask("PUT", f"{there}/values/k", content=b"--x\r\nno form", headers=broken)) == (400, 10026)
     assert told(await wire.ask("PUT", f"{there}/bulk", content=b'[{"key":"k"}]')) == (400, 10026)

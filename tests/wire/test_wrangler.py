@@ -106,6 +106,9 @@ def test_kv(run: Wrangler) -> None:
     [namespace] = ID.findall(run.ok("kv", "namespace", "create", "CACHE"))
     taken = run.fails("kv", "namespace", "create", "CACHE")
     assert 'A KV namespace with the title "CACHE" already exists.' in taken
+    if "--jurisdiction" in run.ok("kv", "namespace", "create", "--help"):  # 4.86 knows neither
+        run.ok("kv", "namespace", "create", "ABROAD", "--jurisdiction", "eu")
+        run.ok("kv", "namespace", "create", "QUICK", "--experimental-mode", "instant")
     there = ("--namespace-id", namespace, "--remote")
     run.ok("kv", "key", "put", "k1", "v1", *there)
     run.ok("kv", "key", "put", "dir/k 2?", "v2", "--ttl", "300", "--metadata", '{"a":1}', *there)

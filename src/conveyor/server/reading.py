@@ -24,8 +24,9 @@ _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 def check_head(headers: Mapping[bytes, bytes], body_max: int) -> None:
     """Before a byte of the body is read: `InvalidRequestError` for a compressed one, `BodyTooLargeError`."""
-    encoding = headers.get(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() != b"identity":
+    encoding, coding = headers.get(b"content-encoding"), headers.get(b"transfer-encoding")
+    is_plain = encoding is None or encoding.strip().lower() == b"identity"
+    if not is_plain or (coding is not None and coding.strip().lower() != b"chunked"):
         raise InvalidRequestError("compressed bodies are not taken", hint="send it as it is", status=415)
     length = headers.get(b"content-length")
     if length is not None:

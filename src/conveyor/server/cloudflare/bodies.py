@@ -8,8 +8,10 @@ from typing import Final, NoReturn, TypeVar
 
 import msgspec
 
+from conveyor.model.errors import InvalidSettingError
 from conveyor.model.message import DELAY_MS_MAX, KEY_CHARS_MAX, ContentType, Lease, Peeked
 from conveyor.model.refusals import InvalidRequestError
+from conveyor.model.settings import check_name
 from conveyor.server.cloudflare.dialect import MESSAGE_METADATA_INVALID, Refusal
 from conveyor.server.endpoint import Answer, Call
 from conveyor.server.reading import check_json
@@ -18,6 +20,7 @@ from conveyor.store.records import QueueMetrics
 T = TypeVar("T")
 
 QUEUE_NOT_FOUND: Final = 10_104
+QUEUE_ID_MALFORMED: Final = 10_107
 BATCH_DELAY_INVALID: Final = 10_202
 BATCH_TOO_LARGE: Final = 10_205
 BATCH_COUNT: Final = 10_206
@@ -207,3 +210,11 @@ def refuse_size(what: str, size: int, limit: int, number: int) -> NoReturn:
 def words_for(queue: str) -> str:
     """Where there is no such queue."""
     return f"Queue '{queue[:64]}' not found. Please verify it exists and try again."
+
+
+def check_reference(queue: str) -> None:
+    """`Refusal` for what can be neither an id nor a name of a queue."""
+    try:
+        check_name("queue", queue)
+    except InvalidSettingError:
+        raise Refusal(QUEUE_ID_MALFORMED, f"'{queue[:64]}' is no id of a queue") from None

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from conveyor.model.errors import InvalidError
 from conveyor.model.message import DELAY_MS_MAX, PULL_MESSAGES_MAX, PULL_MS_MAX
 from conveyor.model.settings import BATCH_TIMEOUT_MS_MAX, RETRIES_MAX, ConsumerSettings, ConsumerType, check_name
 from conveyor.model.verdict import Backoff
@@ -148,7 +149,7 @@ def _read_kind(body: ConsumerBody) -> ConsumerSettings:
     if body.type != ConsumerType.WORKER:
         raise Refusal(_SETTINGS_INVALID, f"consumer type `{body.type[:64]}` is neither `worker` nor `http_pull`")
     script = body.script_name or body.script or body.service or ""
-    check_name("script_name", script)
+    _check_name("script_name", script)
     return ConsumerSettings(type=ConsumerType.WORKER, script=script)
 
 
@@ -157,7 +158,7 @@ def _read(body: ConsumerBody, present: ConsumerSettings, info: QueueInfo) -> Con
     terms = body.settings or ConsumerTerms()
     dead_letter_queue = body.dead_letter_queue or None
     if dead_letter_queue is not None:
-        check_name("dead_letter_queue", dead_letter_queue)
+        _check_name("dead_letter_queue", dead_letter_queue)
     if dead_letter_queue == info.name:
         raise Refusal(_SETTINGS_INVALID, "a queue cannot be its own dead letter queue")
     delay_s = _within("retry_delay", terms.retry_delay, 0, 0, DELAY_MS_MAX // 1000)
@@ -178,6 +179,13 @@ def _read(body: ConsumerBody, present: ConsumerSettings, info: QueueInfo) -> Con
     )
     wanted.check()
     return wanted
+
+
+def _check_name(setting: str, name: str) -> None:
+    try:
+        check_name(setting, name)
+    except InvalidError as error:
+        raise Refusal(_SETTINGS_INVALID, error.message) from None
 
 
 def _within(name: str, value: float | None, default: int, least: int, most: int) -> int:

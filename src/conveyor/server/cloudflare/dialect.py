@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from conveyor.model.errors import (
     BodyTooLargeError,
@@ -13,6 +13,7 @@ from conveyor.model.errors import (
     ConveyorError,
     InvalidDurationError,
     InvalidError,
+    InvalidKeyError,
     InvalidMessageError,
     NotFoundError,
     QueueExistsError,
@@ -42,9 +43,12 @@ QUEUE_NOT_FOUND: Final = 11_000
 QUEUE_NAME_TAKEN: Final = 11_009
 MESSAGE_TOO_LARGE: Final = 10_204
 STORAGE_FULL: Final = 10_251
+BAD_KEY: Final = 10_033
 OVERLOADED: Final = 10_250
 MESSAGE_METADATA_INVALID: Final = 10_203
 UNKNOWN_INTERNAL: Final = 15_000
+Jurisdiction: TypeAlias = Literal["eu", "us", "fedramp"]
+"""Kept and shown as it was said; what is kept lies where the store does."""
 DONT_RETRY: Final = ((b"x-should-retry", b"false"),)
 """The SDKs send a 409 three times unless they are told not to."""
 
@@ -55,6 +59,7 @@ _CODES: Final[tuple[tuple[type[ConveyorError], int, int], ...]] = (
     (BodyTooLargeError, MESSAGE_TOO_LARGE, 413),
     (InvalidMessageError, MESSAGE_METADATA_INVALID, 400),
     (InvalidDurationError, MESSAGE_METADATA_INVALID, 400),
+    (InvalidKeyError, BAD_KEY, 400),
     (InvalidError, GENERAL, 400),
     (NotFoundError, GENERAL, 404),
     (ConflictError, GENERAL, 409),
@@ -152,4 +157,5 @@ def _say(error: Exception) -> tuple[int, str, int]:
     for kind, number, status in _CODES:
         if isinstance(error, kind):
             return number, told, status
-    return UNKNOWN_INTERNAL, told, status_of(error)
+    status = status_of(error)
+    return UNKNOWN_INTERNAL if status >= 500 else GENERAL, told, status

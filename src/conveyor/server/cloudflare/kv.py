@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from conveyor.server.cloudflare.dialect import succeed
+from conveyor.server.cloudflare.dialect import Jurisdiction, succeed
 from conveyor.server.cloudflare.namespaces import Namespace, Namespaces
 from conveyor.server.cloudflare.paging import read_page
 from conveyor.server.cloudflare.subscriptions import SubscriptionDesk
@@ -17,7 +17,11 @@ PER_PAGE = 20
 
 
 class TitleBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Of a POST or PUT. Every namespace is read at once here, so the mode says nothing."""
+
     title: str
+    jurisdiction: Jurisdiction | None = None
+    mode: str | None = None
 
 
 class NamespaceDesk:
@@ -44,7 +48,8 @@ class NamespaceDesk:
         return succeed([_show(each) for each in items], info=info)
 
     async def create(self, call: Call) -> Answer:
-        made = await Namespaces(call.store).create(call.decode(TitleBody).title)
+        body = call.decode(TitleBody)
+        made = await Namespaces(call.store).create(body.title, body.jurisdiction)
         call.target = made.id
         await self._subscriptions.announce(call, "kv", "namespace.created", {"id": made.id, "name": made.title})
         return succeed(_show(made))
@@ -66,7 +71,8 @@ class NamespaceDesk:
 
 
 def _show(namespace: Namespace) -> dict[str, Any]:
-    return {"id": namespace.id, "title": namespace.title, "supports_url_encoding": True}
+    shown = {"id": namespace.id, "title": namespace.title, "supports_url_encoding": True}
+    return shown if namespace.jurisdiction is None else {**shown, "jurisdiction": namespace.jurisdiction}
 
 
 def _endpoint(method: str, path: str, right: Right, handle: Handle, action: str | None = None) -> Endpoint:

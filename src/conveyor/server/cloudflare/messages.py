@@ -221,6 +221,7 @@ class Messages:
         try:
             return await self._directory.find(call, right)
         except QueueNotFoundError as error:
+            bodies.check_reference(call.path["queue"])
             raise Refusal(bodies.QUEUE_NOT_FOUND, bodies.words_for(str(error.facts["name"])), status=404) from error
 
     async def _look_again(self, call: Call, known: Known, right: Right) -> Known:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from conveyor.kv import NAMESPACES
 from conveyor.model.errors import VersionConflictError
@@ -28,6 +29,8 @@ class Namespace(msgspec.Struct, frozen=True):
 
     id: str
     title: str
+    jurisdiction: str | None = None
+    """As whoever made it said; the values lie where the store does."""
 
 
 class Namespaces:
@@ -48,12 +51,12 @@ class Namespaces:
             raise Refusal(NOT_FOUND, "namespace not found", status=404)
         return found
 
-    async def create(self, title: str) -> Namespace:
+    async def create(self, title: str, jurisdiction: str | None = None) -> Namespace:
         """`Refusal` if the title is taken, or none."""
         _check_title(title)
         if len(await self.list()) >= NAMESPACES_MAX:
             raise Refusal(_BAD_TITLE, f"there are {NAMESPACES_MAX:,} namespaces already")
-        return await self._claim(Namespace(secrets.token_hex(16), title))
+        return await self._claim(Namespace(secrets.token_hex(16), title, jurisdiction))
 
     async def rename(self, present: Namespace, title: str) -> Namespace:
         """The id stays; values are copied to the new title first, and then taken from the old one: what is written
@@ -65,7 +68,7 @@ class Namespaces:
             raise _taken()
         async for keys in self._pages(present.title):
             await asyncio.gather(*(self._copy(present.title, title, key) for key in keys))
-        renamed = await self._claim(Namespace(present.id, title))
+        renamed = await self._claim(replace(present, title=title))
         await self.delete(present)
         return renamed
 

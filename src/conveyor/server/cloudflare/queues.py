@@ -12,16 +12,21 @@ from conveyor.model.message import DELAY_MS_MAX
 from conveyor.model.settings import RETENTION_MS_MAX, RETENTION_MS_MIN, QueueSettings
 from conveyor.queue.admin import Queues
 from conveyor.server.cloudflare.consumers import show_consumer
-from conveyor.server.cloudflare.dialect import Refusal, moment, succeed
+from conveyor.server.cloudflare.dialect import Jurisdiction, Refusal, moment, succeed
 from conveyor.server.cloudflare.directory import Directory, Known
 from conveyor.server.cloudflare.paging import read_page
 from conveyor.server.endpoint import Answer, Call, Endpoint, Handle
 from conveyor.server.rights import Right
+from conveyor.store.records import Document
 from conveyor.subscriptions import rename_queue
 
 PER_PAGE: Final = 100
+QUEUES_MAX: Final = 10_000
+"""In an account of the original's."""
 PURGES: Final = "purge"
 """Kind of the documents that say when a queue was purged last."""
+JURISDICTIONS: Final = "queue_jurisdiction"
+"""Kind of the documents that say what jurisdiction a queue was made with."""
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NAME_INVALID: Final = 11_003
@@ -50,11 +55,11 @@ class QueueTerms(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class QueueBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Of a POST, PUT or PATCH. The jurisdiction is where your machine stands."""
+    """Of a POST, PUT or PATCH. The jurisdiction is that of a POST."""
 
     queue_name: str | None = None
     settings: QueueTerms | None = None
-    jurisdiction: str | None = None
+    jurisdiction: Jurisdiction | None = None
 
 
 class PurgeBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,7 +94,8 @@ class QueueDesk:
             if call.caller.may(Right.READ, each.name) and (not names or each.name in names)
         ]
         items, info = read_page(call, found, per_page=PER_PAGE)
-        return succeed([show_queue(each) for each in items], info=info)
+        where = {each.name: each for each in await call.store.list_documents(JURISDICTIONS, limit=QUEUES_MAX)}
+        return succeed([show_queue(each, where.get(each.id)) for each in items], info=info)
 
     async def create(self, call: Call) -> Answer:
         body = call.decode(QueueBody)
@@ -103,10 +109,13 @@ class QueueDesk:
         if terms.delivery_paused:
             await queues.pause(name)
             info = await queues.info(name)
-        return succeed(show_queue(self._directory.note(call.store, info)))
+        known = self._directory.note(call.store, info)
+        if body.jurisdiction is not None:
+            await call.store.put_document(JURISDICTIONS, known.id, msgspec.json.encode(body.jurisdiction))
+        return await _tell(call, known)
 
     async def show(self, call: Call) -> Answer:
-        return succeed(show_queue(await self._directory.find(call, Right.READ)))
+        return await _tell(call, await self._directory.find(call, Right.READ))
 
     async def merge(self, call: Call) -> Answer:
         """What is said changes, the rest stays."""
@@ -144,12 +153,13 @@ class QueueDesk:
             await queues.update(known.name, settings)
         if paused is not None:
             await (queues.pause(known.name) if paused else queues.resume(known.name))
-        return succeed(show_queue(self._directory.note(call.store, await queues.info(known.name))))
+        return await _tell(call, self._directory.note(call.store, await queues.info(known.name)))
 
     async def delete(self, call: Call) -> Answer:
         known = await self._directory.find(call, Right.MANAGE)
         await Queues(call.store).delete(known.name)
-        await call.store.delete_document(PURGES, known.id)
+        for kind in (PURGES, JURISDICTIONS):
+            await call.store.delete_document(kind, known.id)
         self._directory.forget(known)
         return succeed(None)
 
@@ -161,7 +171,7 @@ class QueueDesk:
         await Queues(call.store).purge(known.name)
         done = {"started_at": started, "completed": moment(call.store.clock.now_ms())}
         await call.store.put_document(PURGES, known.id, msgspec.json.encode(done))
-        return succeed(show_queue(known))
+        return await _tell(call, known)
 
     async def show_purge(self, call: Call) -> Answer:
         """Of the last one; a purge is over when it is answered."""
@@ -171,11 +181,17 @@ class QueueDesk:
         return succeed(nothing if found is None else msgspec.json.decode(found.body))
 
 
-def show_queue(known: Known) -> dict[str, Any]:
-    """A queue as clients read it."""
+async def _tell(call: Call, known: Known) -> Answer:
+    return succeed(show_queue(known, await call.store.get_document(JURISDICTIONS, known.id)))
+
+
+def show_queue(known: Known, jurisdiction: Document | None) -> dict[str, Any]:
+    """A queue as clients read it; wrangler shows a column more as soon as one of them names its jurisdiction."""
     info = known.info
     consumers = [] if info.consumer is None else [show_consumer(info, info.consumer)]
+    where = {} if jurisdiction is None else {"jurisdiction": msgspec.json.decode(jurisdiction.body)}
     return {
+        **where,
         "queue_id": known.id,
         "queue_name": info.name,
         "created_on": moment(info.created_at),

@@ -3,6 +3,7 @@ kept, shown, and compared with that, so that a cron which nothing runs is told o
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,13 @@ CRONS: Final = "crons"
 """The kind of documents that hold an app's crons, by its name."""
 CRONS_MAX: Final = 250
 INVALID_CRON: Final = 10_100
+_STEPS: Final = (59, 23, 30, 11, 6)
+"""The largest step of each field: what lies between its ends."""
+# What stands alone in a field, and in capitals.
+_DAY: Final = re.compile(r"[LW]")
+_WEEKDAY: Final = re.compile(r"L(,|$)|#")
+_LOWER_DAY: Final = re.compile(r"[lw]")
+_LOWER_WEEKDAY: Final = re.compile(r"l(,|$)")
 
 
 class _Cron(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,12 +47,34 @@ async def put_schedules(call: Call) -> Answer:
     if len(wanted) > CRONS_MAX:
         raise Refusal(INVALID_CRON, f"too many crons: {len(wanted):,}, the limit is {CRONS_MAX}")
     for cron in wanted:
+        words = f"invalid cron string: {cron[:256]}"
         try:
             CronExpression.parse(cron, syntax=Syntax.CLOUDFLARE)  # one that never matches is refused too
         except CronSyntaxError as error:
-            raise Refusal(INVALID_CRON, f"invalid cron string: {cron[:256]}") from error
+            raise Refusal(INVALID_CRON, words) from error
+        if not _is_strict(cron):
+            raise Refusal(INVALID_CRON, words)
     await call.store.put_document(CRONS, script.name, msgspec.json.encode(wanted))
     return await _answer(call, script)
+
+
+def _is_strict(cron: str) -> bool:
+    """Whether the original takes this line too: an app may write some that it does not."""
+    fields = cron.split()
+    if cron != cron.strip() or "?" in cron:
+        return False
+    days, weekdays = fields[2], fields[4]
+    if _LOWER_DAY.search(days) or _LOWER_WEEKDAY.search(weekdays):
+        return False
+    if ("," in days and _DAY.search(days)) or ("," in weekdays and _WEEKDAY.search(weekdays)):
+        return False
+    for field, largest in zip(fields, _STEPS, strict=True):
+        terms = field.split(",")
+        if len(terms) > 1 and "*" in terms:
+            return False
+        if any(int(each.partition("/")[2] or 1) > largest for each in terms):
+            return False
+    return True
 
 
 async def _answer(call: Call, script: Script) -> Answer:

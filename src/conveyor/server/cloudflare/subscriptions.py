@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,6 +26,12 @@ from conveyor.server.rights import Right
 from conveyor.subscriptions import UNKNOWN, Subscription, Subscriptions
 
 PER_PAGE: Final = 20
+_ORDERS: Final[dict[str, Callable[[Subscription], Any]]] = {
+    "created_at": lambda each: each.created_at,
+    "name": lambda each: each.name,
+    "enabled": lambda each: each.enabled,
+    "source": lambda each: each.source.get("type", ""),
+}
 
 
 class Destination(msgspec.Struct, forbid_unknown_fields=True):
@@ -67,6 +73,9 @@ class SubscriptionDesk:
             for each in await Subscriptions(call.store).list()
             if queue in (None, each.queue_id) and call.caller.may(Right.READ, each.queue)
         ]
+        order = _ORDERS.get(call.query.get("order", "created_at"))
+        if order is not None:
+            found.sort(key=order, reverse=call.query.get("direction") == "desc")
         items, info = read_page(call, found, per_page=PER_PAGE)
         return succeed([_show(each) for each in items], info=info)
 

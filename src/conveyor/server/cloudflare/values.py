@@ -14,7 +14,7 @@ import msgspec
 from conveyor.kv import KV, LIST_MAX, VALUE_BYTES_MAX, KVEntry
 from conveyor.model.errors import InvalidKeyError
 from conveyor.model.refusals import InvalidRequestError
-from conveyor.server.cloudflare.dialect import UNPARSED, UNPARSED_WORDS, Refusal, succeed
+from conveyor.server.cloudflare.dialect import BAD_KEY, UNPARSED, UNPARSED_WORDS, Refusal, succeed
 from conveyor.server.cloudflare.multipart import is_multipart, read_parts
 from conveyor.server.cloudflare.namespaces import Namespaces
 from conveyor.server.endpoint import BODY_MAX, Answer, Call, Endpoint, Handle
@@ -30,12 +30,11 @@ _TOGETHER: Final = 100
 
 _KEY_NOT_FOUND: Final = 10_009
 _BAD_TTL: Final = 10_034
-_BAD_KEY: Final = 10_033
 _BINARY: Final = b"application/octet-stream"
 
 
-class Pair(msgspec.Struct, forbid_unknown_fields=True):
-    """One of a bulk."""
+class Pair(msgspec.Struct):
+    """One of a bulk. What else stands there is passed over, as wrangler expects: it warns of it, and sends it."""
 
     key: str
     value: str
@@ -192,7 +191,7 @@ async def _put(values: KV, key: str, value: bytes, lifetime: timedelta | None, m
     try:
         await values.put(key, value, ttl=lifetime, metadata=metadata)
     except InvalidKeyError as error:
-        raise Refusal(_BAD_KEY, error.message) from error
+        raise Refusal(BAD_KEY, error.message) from error
 
 
 def _read_lifetime(call: Call, expiration: float | None, ttl: float | None) -> timedelta | None:
