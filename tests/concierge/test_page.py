@@ -264,6 +264,7 @@ def test_an_admin_keeps_accounts_and_holds_in_order(page: Any, address: str) -> 
     for action in done:
         expect(page.locator("#records")).to_contain_text(action)
     page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("#door")).to_be_visible()  # it asks the server first
     assert "mia" not in page.locator("#house").text_content()
     assert "nora" not in page.locator("#house").text_content()
 

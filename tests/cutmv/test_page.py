@@ -71,7 +71,7 @@ def test_a_video_is_cut_in_the_browser(page: Any, film: Path) -> None:
     watch_it_end(page)
     expect(page.locator(".pictures img")).to_have_count(8)
     expect(page.locator(".outputs a")).to_have_count(4)
-    assert page.evaluate(
+    page.wait_for_function(
         "[...document.querySelectorAll('.pictures img')].every(each => each.complete && each.naturalWidth > 0)"
     )
     with page.expect_download() as download:

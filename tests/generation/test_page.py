@@ -64,8 +64,9 @@ def test_a_prompt_becomes_a_video_that_plays(page: Any) -> None:
     assert "made in" in fern.locator(".times").inner_text()
     fern.get_by_role("button", name="Play").click()
     expect(fern.locator("video")).to_have_js_property("paused", False)
-    assert fern.locator("video").evaluate("video => video.videoWidth") < fern.locator("video").evaluate(
-        "video => video.videoHeight"
+    page.wait_for_function(
+        "video => 0 < video.videoWidth && video.videoWidth < video.videoHeight",
+        arg=fern.locator("video").element_handle(),
     )
     with page.expect_download() as download:
         fern.get_by_role("link", name="Download").click()
