@@ -93,7 +93,9 @@ async def test_small_values_beside_large_ones_cost_no_page_more(store: SQLiteSto
     assert beside <= 1.5 * alone, f"{alone} pages alone, {beside} beside large values"
 
 
-async def test_what_lies_apart_comes_back_and_goes_with_its_key(store: SQLiteStore, path: Path, clock: ManualClock) -> None:
+async def test_what_lies_apart_comes_back_and_goes_with_its_key(
+    store: SQLiteStore, path: Path, clock: ManualClock
+) -> None:
     entries = [
         KeyValue(key=key, value=value, metadata=b"{}", expires_at=clock.now_ms() + 1_000)
         for key, value in (("large", LARGE), ("other", LARGE), ("small", SMALL), ("third", LARGE))
@@ -135,7 +137,9 @@ async def test_what_such_a_release_writes_is_right(store: SQLiteStore, path: Pat
     assert await store.kv_get("ns", "deleted") is None
 
 
-async def test_a_migration_lays_apart_what_is_there(path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_lays_apart_what_is_there(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shipped = load_migrations("sqlite")
     until = clock.now_ms() + 9_000
     with monkeypatch.context() as former:
@@ -162,4 +166,6 @@ async def test_statements_walk_their_keys(store: SQLiteStore, path: Path, name: 
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", names)]
     connection.close()
     assert not [step for step in plan if "TEMP B-TREE" in step], plan
-    assert not [step for step in plan if step.startswith("SCAN") and name != "export_kv" and "CONSTANT ROW" not in step], plan
+    assert not [
+        step for step in plan if step.startswith("SCAN") and name != "export_kv" and "CONSTANT ROW" not in step
+    ], plan
