@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import apsw
@@ -42,12 +42,12 @@ async def store(path: Path, clock: ManualClock) -> AsyncIterator[SQLiteStore]:
     await store.close()
 
 
-def ask(path: Path, text: str, *values: object) -> list[tuple[object, ...]]:
+def ask(path: Path, text: str, *values: str | bytes | int | None) -> Sequence[tuple[object, ...]]:
     """As another process of the store would."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(60_000)
     try:
-        return connection.execute(text, values).fetchall()  # type: ignore[arg-type]  # bound as they are
+        return connection.execute(text, values).fetchall()
     finally:
         connection.close()
 
@@ -162,8 +162,10 @@ async def test_a_migration_lays_apart_what_is_there(
 @pytest.mark.parametrize("name", ["kv_get", "kv_put", "kv_delete", "kv_list", "sweep_kv", "export_kv"])
 async def test_statements_walk_their_keys(store: SQLiteStore, path: Path, name: str) -> None:
     connection = apsw.Connection(str(path))
-    names = dict.fromkeys(("namespace", "key", "value", "metadata", "expires_at", "now", "after", "prefix", "limit"), 0)
-    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", names)]
+    values: dict[str, apsw.SQLiteValue] = dict.fromkeys(
+        ("namespace", "key", "value", "metadata", "expires_at", "now", "after", "prefix", "limit"), 0
+    )
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", values)]
     connection.close()
     assert not [step for step in plan if "TEMP B-TREE" in step], plan
     assert not [
