@@ -159,6 +159,7 @@ async def _fill_beside(store: Store) -> None:
     await store.finish_alarm("é", boom.id, error="boom")
     for number in range(3):
         await store.append_record("audit", b'{"n":%d}' % number, lambda before, body: before[-3:] + body)
+    await store.kv_put("ns", an_entry(key="large", value=bytes(range(256)) * 4_000))
     await store.kv_put("ns", KeyValue(key="é\0", value=bytes(range(256)), metadata=b"{}", expires_at=store.clock.now_ms() + 9_000))
 
 

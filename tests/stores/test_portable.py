@@ -23,6 +23,8 @@ from kit.postgres import the_server
 pytestmark = pytest.mark.anyio
 
 KNOWN = {f"{table.name}.{column}" for table in TABLES for column in table.columns}
+INTO = {"kv": "kv_entries"}
+"""Where SQLite takes in a table whose rows lie in two."""
 HOW = "carry it (store/portable.py, export_ and load_ in portable.sql), or say in LEFT why not"
 
 
@@ -88,7 +90,7 @@ async def test_statements_read_and_write_the_listed_columns(table: Table) -> Non
     connection.exec_trace = look
     connection.execute(SQLITE[table.export])
     assert seen == [table.columns]
-    written = re.match(rf"INSERT INTO {table.name} \(([^)]*)\)\s*VALUES \((.*)\)$", SQLITE[table.load], re.DOTALL)
+    written = re.match(rf"INSERT INTO {INTO.get(table.name, table.name)} \(([^)]*)\)\s*VALUES \((.*)\)$", SQLITE[table.load], re.DOTALL)
     assert written is not None
     assert tuple(re.findall(r"\w+", written[1])) == table.columns
     assert tuple(re.findall(r":(\w+)", written[2])) == table.columns
@@ -111,7 +113,7 @@ async def test_a_restore_sets_everything_of_ours_aside() -> None:
 def test_an_emptied_store_is_empty() -> None:
     tables = {each.split(".")[0] for each in sqlite_columns(in_memory())} - {"store", "migrations"}
     assert set(re.findall(r"DELETE FROM (\w+)", SQLITE["empty_store"])) == tables
-    assert set(re.findall(r"\w+", POSTGRES["empty_store"])) - {"TRUNCATE"} >= tables
+    assert set(re.findall(r"\w+", POSTGRES["empty_store"])) - {"TRUNCATE"} >= tables - {"kv_large"}
 
 
 async def test_the_doctor_expects_the_indexes_that_the_migrations_make() -> None:

@@ -118,6 +118,7 @@ LEFT: Final[Mapping[str, str]] = MappingProxyType({
     "acks": "gone with the COMMIT of the transaction that acks",
     "notices": "events of a moment, for who listens then",
     "purged": "what a purge has left to the sweep is not carried",
+    "kv_large": "SQLite alone; large values, which are carried as those of `kv`",
     "queues.uses_dedupe": "SQLite alone; found anew from what came",
 })  # fmt: skip
 

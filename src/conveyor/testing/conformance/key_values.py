@@ -47,6 +47,22 @@ class TestKeyValues:
         assert await keys_in(store) == []
         assert not await store.kv_delete("ns", "colour")
 
+    @pytest.mark.parametrize("size", [4_096, 4_097, 1_000_000])
+    async def test_large_values_come_back_and_go_as_small_ones(
+        self, store: Store, clock: ManualClock, size: int
+    ) -> None:
+        large = an_entry(value=bytes(size), metadata=b"{}", expires_at=clock.now_ms() + 1_000)
+        for entry in (large, an_entry(value=b"\1" * size), an_entry(), large):
+            await store.kv_put("ns", entry)
+            assert await store.kv_get("ns", "colour") == entry
+        await store.kv_put("ns", other := an_entry(key="other", value=b"\2" * size))
+        await clock.advance(1)
+        assert await store.kv_get("ns", "colour") is None
+        assert (await store.sweep()).kv_entries == 1
+        assert await store.kv_get("ns", "other") == other
+        assert await store.kv_delete("ns", "other")
+        assert await keys_in(store) == []
+
     async def test_expired_entries_are_swept(self, store: Store, clock: ManualClock) -> None:
         await store.kv_put("ns", an_entry(key="short", expires_at=clock.now_ms() + 1_000))
         await store.kv_put("ns", an_entry(key="long"))

@@ -1,9 +1,9 @@
 -- name: kv_get
-SELECT key, value, metadata, expires_at FROM kv
+SELECT key, value, metadata, expires_at FROM kv_entries
 WHERE namespace = :namespace AND key = :key AND (expires_at IS NULL OR expires_at > :now);
 
 -- name: kv_put
-INSERT OR REPLACE INTO kv (namespace, key, value, metadata, expires_at)
+INSERT INTO kv_entries (namespace, key, value, metadata, expires_at)
 VALUES (:namespace, :key, :value, :metadata, :expires_at);
 
 -- name: kv_delete

@@ -150,10 +150,10 @@ VALUES (:id, :endpoint, :queue, :event, :state, :message_id, :created_at, :modif
 
 -- name: export_kv
 SELECT namespace, CAST(key AS BLOB) AS key, value, metadata, expires_at
-FROM kv ORDER BY kv.namespace, kv.key;
+FROM kv_entries ORDER BY kv_entries.namespace, kv_entries.key;
 
 -- name: load_kv
-INSERT INTO kv (namespace, key, value, metadata, expires_at)
+INSERT INTO kv_entries (namespace, key, value, metadata, expires_at)
 VALUES (:namespace, CAST(:key AS TEXT), :value, :metadata, :expires_at);
 
 -- name: export_documents
@@ -291,6 +291,7 @@ DELETE FROM receipts;
 DELETE FROM schedules;
 DELETE FROM runs;
 DELETE FROM kv;
+DELETE FROM kv_large;
 DELETE FROM documents;
 DELETE FROM jobs;
 DELETE FROM attempts;
