@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -123,5 +124,12 @@ def _later_directions(stage: Stage) -> list[str]:
     if stage.settings.data is not None:
         lines.append(f"conveyor dlq list movie-processing-dlq --url {stage.store_url}")
         lines.append(f"CONVEYOR_URL={stage.store_url} conveyor serve {APPLICATION}     with your own keys")
-    lines.append("conveyor_apps/plotburn/README.md     how the application is built, and how it runs with real keys")
+    lines.append(f"{_readme()}     how the application is built, and how it runs with real keys")
     return lines
+
+
+def _readme() -> Path:
+    """From here, if it lies below."""
+    path = Path(__file__).resolve().parents[1] / "plotburn" / "README.md"
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
